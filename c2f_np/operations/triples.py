@@ -1,0 +1,94 @@
+"""A batch of training triples (user, positive item, negative item), and where each entity occurs in it.
+
+Shapes
+------
+user, positive, negative : (B,) entity numbers; an item i is entity U + i
+occurrence slots 0 .. 3B - 1: slot s is triple s % B in the role s // B (0 user, 1 positive, 2 negative)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """For each entity of a batch the slots it fills, so that gradients can be gathered rather than scattered.
+
+    Attributes
+    ----------
+    entities : (K,) ndarray of int64
+        The distinct entities of the batch, ascending.
+    start : (K + 1,) ndarray of int64
+        Entity ``entities[k]`` fills ``slots[start[k]:start[k + 1]]``.
+    slots : (3B,) ndarray of int64
+        Ascending for each entity: sums over them are always made in the same order.
+    """
+
+    entities: np.ndarray
+    start: np.ndarray
+    slots: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each of `entities` occurs, shape (K,)."""
+        return np.diff(self.start)
+
+
+@dataclass(frozen=True)
+class Triples:
+    """A batch of (user, positive, negative) triples as entity numbers.
+
+    Attributes
+    ----------
+    user, positive, negative : (B,) ndarray of int64
+    n_entities : int
+        N; every number is below it.
+    """
+
+    user: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    n_entities: int
+
+    @classmethod
+    def from_items(cls, users, positive_items, negative_items, n_users: int, n_items: int) -> Triples:
+        """Build a batch from item numbers that start at 0.
+
+        Parameters
+        ----------
+        users, positive_items, negative_items : array_like of int, shape (B,)
+        n_users, n_items : int
+
+        Returns
+        -------
+        Triples
+
+        Raises
+        ------
+        DataError
+            If the lengths differ, the batch is empty, or a number is out of range.
+        """
+        columns = [np.asarray(column, dtype=np.int64) for column in (users, positive_items, negative_items)]
+        if not (columns[0].shape == columns[1].shape == columns[2].shape) or columns[0].ndim != 1 or not len(columns[0]):
+            raise DataError("a batch needs as many users as positive and negative items, and at least one")
+        for name, column, size in zip(("user", "positive", "negative"), columns, (n_users, n_items, n_items), strict=True):
+            wrong = (column < 0) | (column >= size)
+            if wrong.any():
+                raise DataError(f"{name} out of range 0..{size - 1}", value=column[wrong][0])
+        return cls(columns[0], columns[1] + n_users, columns[2] + n_users, n_users + n_items)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def occurrences(self) -> Occurrences:
+        """Where each entity of the batch occurs; computed at first use."""
+        from ..kernels.triples import sort_slots
+
+        return Occurrences(*sort_slots(self.user, self.positive, self.negative, self.n_entities))
