@@ -1,0 +1,390 @@
+"""A data set ready for training: what to learn from, what to stop on, what to be judged by.
+
+Shapes: U users, I items. All parts are U x I, binary, and disjoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+
+from ..errors import DataError
+from .pairs import keys_of_codes, keys_of_matrix, matrix_of_keys, minus
+
+PROTOCOLS = ("authors", "clean")
+PARTS = ("train", "validation", "test")
+
+
+def check_protocol(protocol: str) -> None:
+    """Raise DataError unless `protocol` is one of :data:`PROTOCOLS`."""
+    if protocol not in PROTOCOLS:
+        raise DataError(f"the protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training, validation and test interactions of the same users and items.
+
+    Parameters
+    ----------
+    name : str
+    train : csr_array of int8, shape (U, I)
+        Ones where a user interacted with an item; sorted indices, no duplicates.
+    validation, test : csr_array of int8, shape (U, I), or None
+        Likewise; no pair is in two parts.
+    user_ids : ndarray of str, shape (U,)
+    item_ids : ndarray of str, shape (I,)
+        External ids, unique.
+    split : str
+        How the parts were made, in plain words, with the seed.
+    protocol : {"authors", "clean"}
+        Which known items are left out of the ranking; see :meth:`masked_when_ranking`.
+    report : dict of str to int
+        What was merged, dropped or left out on the way; counts of users and items without interactions are added.
+
+    Raises
+    ------
+    DataError
+        If the parts do not fit together. :meth:`from_matrices` takes matrices that are not in this form yet.
+    """
+
+    name: str
+    train: csr_array
+    validation: csr_array | None
+    test: csr_array | None
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    split: str = "as given"
+    protocol: str = "clean"
+    report: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_protocol(self.protocol)
+        for name in PARTS:
+            if name == "train" or getattr(self, name) is not None:
+                _check_part(name, getattr(self, name), getattr(self.train, "shape", ()))
+        if self.train.nnz == 0:
+            raise DataError(f"{self.name}: there are no training interactions")
+        for kind, ids, count in (("user", self.user_ids, self.n_users), ("item", self.item_ids, self.n_items)):
+            _check_ids(kind, ids, count)
+        parts = list(self.parts())
+        for position, (name, matrix) in enumerate(parts):
+            for other_name, other in parts[position + 1 :]:
+                n_shared = len(np.intersect1d(keys_of_matrix(matrix), keys_of_matrix(other), assume_unique=True))
+                if n_shared:
+                    raise DataError(f"{n_shared} pairs are in both {name} and {other_name}")
+        object.__setattr__(self, "report", {**self.report, **self._gaps()})
+
+    @classmethod
+    def from_matrices(
+        cls,
+        train,
+        validation=None,
+        test=None,
+        *,
+        user_ids: Iterable | None = None,
+        item_ids: Iterable | None = None,
+        name: str = "matrices in memory",
+        split: str = "as given",
+        protocol: str = "clean",
+    ) -> Dataset:
+        """Build a data set from matrices.
+
+        Every entry greater than zero is an interaction, whatever its size; explicit zeros are none; duplicate entries
+        are merged. A pair in two parts stays in training before test before validation. All of this is counted in the
+        report.
+
+        Parameters
+        ----------
+        train : sparse matrix or array, or dense array, shape (U, I)
+            Booleans, integers or real floats, none negative, none NaN or infinite.
+        validation, test : likewise, optional
+        user_ids, item_ids : sequence of str or int, length U and I, optional
+            External ids; by default "0", "1", ...
+        name, split : str
+        protocol : {"authors", "clean"}
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        DataError
+            If a matrix has the wrong shape or type, or holds NaN, infinite or negative values; if ids do not fit.
+        """
+        keys, report, shape = {}, {"duplicates_merged": 0, "explicit_zeros": 0, "values_made_one": 0}, None
+        for part, matrix in zip(PARTS, (train, validation, test), strict=True):
+            if matrix is None and part != "train":
+                keys[part] = None
+                continue
+            keys[part], part_shape, counts = _keys_of_any(part, matrix)
+            shape = shape or part_shape
+            if part_shape != shape:
+                raise DataError(f"{part} has shape {part_shape}, but train has {shape}")
+            report = {what: report[what] + counts[what] for what in report}
+        parts, dropped = disjoint_parts(keys["train"], keys["validation"], keys["test"], shape)
+        return cls(
+            name,
+            *parts,
+            _ids_or_numbers(user_ids, shape[0]),
+            _ids_or_numbers(item_ids, shape[1]),
+            split,
+            protocol,
+            {**report, **dropped},
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, U."""
+        return self.train.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, I."""
+        return self.train.shape[1]
+
+    def parts(self):
+        """Iterate over the ``(name, matrix)`` of the parts that exist."""
+        for name in PARTS:
+            matrix = getattr(self, name)
+            if matrix is not None:
+                yield name, matrix
+
+    def masked_when_ranking(self, part: str) -> csr_array:
+        """Return what a user is known to have and is therefore left out of the ranking.
+
+        ============ ================== ==========================
+        protocol     ranked: validation ranked: test
+        ============ ================== ==========================
+        ``authors``  training items     training items
+        ``clean``    training items     training, validation items
+        ============ ================== ==========================
+
+        Under ``authors`` the validation items compete with the test items and push them down, so figures of the two
+        protocols must not be compared.
+
+        Parameters
+        ----------
+        part : {"validation", "test"}
+            What the ranking is judged by.
+
+        Returns
+        -------
+        csr_array of int8, shape (U, I)
+            Ones at the pairs to leave out.
+
+        Raises
+        ------
+        DataError
+            If there is no such part.
+        """
+        if part not in ("validation", "test"):
+            raise DataError(f"a ranking is judged by validation or test, not {part!r}")
+        if getattr(self, part) is None:
+            raise DataError(f"{self.name} has no {part} part")
+        if part == "validation" or self.protocol == "authors" or self.validation is None:
+            return self.train
+        known = np.union1d(keys_of_matrix(self.train), keys_of_matrix(self.validation))
+        return matrix_of_keys(known, self.train.shape)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hexadecimal, of the shape, the pairs of each part and the ids.
+
+        The same on every platform and in every run. Neither name, split, protocol nor report enter it.
+        """
+        digest = hashlib.sha256(b"c2f_np data set 1\n")
+        digest.update(f"{self.n_users} {self.n_items}\n".encode())
+        for name in PARTS:
+            matrix = getattr(self, name)
+            digest.update(f"{name} {-1 if matrix is None else matrix.nnz}\n".encode())
+            if matrix is not None:
+                digest.update(keys_of_matrix(matrix).astype("<i8").tobytes())
+        for ids in (self.user_ids, self.item_ids):
+            for external_id in ids.tolist():
+                encoded = external_id.encode("utf-8", "surrogatepass")
+                # The length goes first, so that no two lists of ids make the same bytes.
+                digest.update(b"%d:" % len(encoded) + encoded)
+        return digest.hexdigest()
+
+    def describe(self) -> str:
+        """Return a few readable lines: sizes, how it was split, what was merged or left out."""
+        lines = [self.name, f"  {self.n_users:,} users, {self.n_items:,} items"]
+        for name, matrix in self.parts():
+            n_active = int(np.count_nonzero(np.diff(matrix.indptr)))
+            lines.append(f"  {name:<10} {matrix.nnz:>11,} interactions of {n_active:,} users")
+        density = self.train.nnz / (self.n_users * self.n_items)
+        lines.append(f"  training density {density:.3%}")
+        lines.append(f"  split: {self.split}")
+        lines.append(f"  protocol: {self.protocol} ({_PROTOCOL_IN_WORDS[self.protocol]})")
+        lines.extend(f"  {what.replace('_', ' ')}: {count:,}" for what, count in self.report.items() if count)
+        lines.append(f"  fingerprint: {self.fingerprint()[:16]}")
+        return "\n".join(lines)
+
+    def user_index(self, ids) -> np.ndarray:
+        """Return the indices of external user ids.
+
+        Parameters
+        ----------
+        ids : str, int, or sequence of them, n ids
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+
+        Raises
+        ------
+        DataError
+            If an id is unknown; the message names the unknown ones.
+        """
+        return _look_up(self._user_index_of, ids, "user", self.name)
+
+    def item_index(self, ids) -> np.ndarray:
+        """Return the indices of external item ids; see :meth:`user_index`."""
+        return _look_up(self._item_index_of, ids, "item", self.name)
+
+    @cached_property
+    def _user_index_of(self) -> dict[str, int]:
+        return {external_id: index for index, external_id in enumerate(self.user_ids.tolist())}
+
+    @cached_property
+    def _item_index_of(self) -> dict[str, int]:
+        return {external_id: index for index, external_id in enumerate(self.item_ids.tolist())}
+
+    def _gaps(self) -> dict[str, int]:
+        """Count users and items that a part leaves out."""
+        per_item = np.bincount(self.train.indices, minlength=self.n_items)
+        gaps = {
+            "users_without_training": int(np.count_nonzero(np.diff(self.train.indptr) == 0)),
+            "items_without_training": int(np.count_nonzero(per_item == 0)),
+        }
+        for part in ("validation", "test"):
+            matrix = getattr(self, part)
+            if matrix is not None:
+                gaps[f"users_without_{part}"] = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
+        return gaps
+
+
+_PROTOCOL_IN_WORDS = {
+    "authors": "validation items compete with test items in the test ranking",
+    "clean": "training and validation items are left out of the test ranking",
+}
+
+
+def disjoint_parts(train, validation, test, shape) -> tuple[tuple, dict[str, int]]:
+    """Turn keys into matrices that share no pair: training goes before test, test before validation.
+
+    Parameters
+    ----------
+    train, validation, test : ndarray of int64
+        Sorted unique keys; the last two may be None.
+    shape : (U, I)
+
+    Returns
+    -------
+    (train, validation, test) : csr_array of int8, shape (U, I), or None
+    report : dict
+        How many pairs were dropped, and why.
+    """
+    report = {}
+    if test is not None:
+        test, n_before = minus(test, train), len(test)
+        report["test_pairs_also_in_training"] = n_before - len(test)
+    if validation is not None:
+        validation, n_before = minus(validation, train), len(validation)
+        report["validation_pairs_also_in_training"] = n_before - len(validation)
+        validation, n_before = minus(validation, test), len(validation)
+        report["validation_pairs_also_in_test"] = n_before - len(validation)
+    return tuple(None if keys is None else matrix_of_keys(keys, shape) for keys in (train, validation, test)), report
+
+
+def _check_part(name: str, matrix, shape) -> None:
+    if not isinstance(matrix, csr_array) or matrix.dtype != np.int8:
+        raise DataError(f"{name} must be a csr_array of int8; Dataset.from_matrices takes other matrices")
+    if len(shape) != 2 or matrix.shape != shape:
+        raise DataError(f"{name} has shape {matrix.shape}, but train has {shape}; both must be users x items")
+    if matrix.nnz and (matrix.indices.min() < 0 or matrix.indices.max() >= shape[1]):
+        raise DataError(f"{name} has a column index outside 0..{shape[1] - 1}")
+    if not (matrix.data == 1).all():
+        raise DataError(f"{name} must hold ones only", value=matrix.data[matrix.data != 1][0])
+    if not _is_sorted(matrix):
+        raise DataError(f"the column indices of {name} must be sorted, without duplicates")
+
+
+def _is_sorted(matrix: csr_array) -> bool:
+    # SciPy's own flag is cached and can be stale; the keys tell the truth.
+    return bool((np.diff(keys_of_matrix(matrix)) > 0).all())
+
+
+def _check_ids(kind: str, ids, count: int) -> None:
+    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "U":
+        raise DataError(f"{kind} ids must be a one-dimensional array of strings")
+    if len(ids) != count:
+        raise DataError(f"{count} {kind}s need as many ids, not {len(ids)}")
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) < len(ids):
+        repeated = values[counts.argmax()]
+        raise DataError(f"{kind} ids must be unique; this one is there {counts.max()} times", value=repeated)
+
+
+def _keys_of_any(part: str, matrix) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
+    """Return the keys, the shape and the counts of any matrix of interactions."""
+    if not issparse(matrix):
+        matrix = np.asarray(matrix)
+    if matrix.ndim != 2:
+        raise DataError(f"{part} must be a matrix of users x items, not an array of {matrix.ndim} dimensions")
+    if matrix.dtype.kind not in "buif":
+        raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}")
+    shape = (int(matrix.shape[0]), int(matrix.shape[1]))
+    if 0 in shape:
+        raise DataError(f"{part} has shape {shape}: there must be at least one user and one item")
+    users, items, values = _entries(matrix)
+    _check_values(part, users, items, values)
+    present = values != 0
+    keys = keys_of_codes(users[present], items[present], shape[1])
+    n_present = int(np.count_nonzero(present))
+    counts = {
+        "duplicates_merged": n_present - len(keys),
+        "explicit_zeros": len(values) - n_present,
+        "values_made_one": int(np.count_nonzero(values[present] != 1)),
+    }
+    return keys, shape, counts
+
+
+def _entries(matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, columns and values as stored: duplicates and explicit zeros are still there."""
+    if not issparse(matrix):
+        users, items = np.nonzero(matrix)
+        return users, items, matrix[users, items]
+    entries = matrix.tocoo()
+    rows, columns = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
+    return rows, columns, entries.data
+
+
+def _check_values(part: str, users, items, values) -> None:
+    for what, bad in (("not a finite number", ~np.isfinite(values)), ("negative", values < 0)):
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])
+
+
+def _ids_or_numbers(ids, count: int) -> np.ndarray:
+    if ids is None:
+        return np.arange(count).astype(np.str_)
+    return np.array([str(external_id) for external_id in ids], dtype=np.str_)
+
+
+def _look_up(index_of: dict[str, int], ids, kind: str, name: str) -> np.ndarray:
+    if isinstance(ids, str | int | np.integer):
+        ids = [ids]
+    wanted = [str(external_id) for external_id in ids]
+    unknown = [external_id for external_id in wanted if external_id not in index_of]
+    if unknown:
+        shown = ", ".join(repr(external_id) for external_id in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise DataError(f"{len(unknown)} of {len(wanted)} {kind} ids are unknown to {name}: {shown}")
+    return np.array([index_of[external_id] for external_id in wanted], dtype=np.int64)

@@ -1,0 +1,226 @@
+"""Downloading, against a server on this machine: what arrives, what is refused, what is left behind."""
+
+import dataclasses
+import hashlib
+import io
+import socket
+import threading
+import zipfile
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from c2f_np.data import cached, catalog, data_folder, fetch, load_dataset
+from c2f_np.data.fetch import git_blob_id
+from c2f_np.errors import DataError
+
+U_DATA = b"1\t1\t5\t1\n1\t2\t5\t2\n2\t1\t5\t1\n"
+TRAIN, TEST = b"0 0 1 2\n1 0\n", b"0 3\n1 1\n"
+
+
+def zip_of(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def serving(handler):
+    """Serve on a free port of this machine; the value is the URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.01), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def nobody():
+    """Return the URL of a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder and the URL under which it is served."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with serving(partial(QuietHandler, directory=str(folder))) as url:
+        yield folder, url
+
+
+@pytest.fixture
+def expect(monkeypatch):
+    """Make the catalog expect other contents than the published ones."""
+
+    def change(name, *digests):
+        info = catalog.CATALOG[name]
+        pairs = zip(info.files, digests, strict=True)
+        files = tuple(dataclasses.replace(file, digest=digest) for file, digest in pairs)
+        monkeypatch.setitem(catalog.CATALOG, name, dataclasses.replace(info, files=files))
+
+    return change
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def blob(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)).replace("\\", "/") for path in folder.rglob("*") if path.is_file())
+
+
+def get(name, url, cache, **options):
+    return fetch(name, cache_dir=cache, base_url=url, progress=False, announce=None, **options)
+
+
+def test_an_archive_is_fetched_checked_and_unpacked(site, expect, tmp_path):
+    folder, url = site
+    archive = zip_of({"ml-100k/README": b"terms", "ml-100k/u.data": U_DATA, "../evil": b"x", "/evil": b"x"})
+    (folder / "ml-100k.zip").write_bytes(archive)
+    expect("ml-100k", sha256(archive))
+    cache = tmp_path / "cache"
+    said = []
+    path = fetch("ml-100k", cache_dir=cache, base_url=url + "/", progress=False, announce=said.append)
+    assert path == cache / "ml-100k" == cached("ml-100k", cache)
+    assert files_below(tmp_path) == ["cache/ml-100k/u.data", "site/ml-100k.zip"]  # nothing else, nowhere else
+    assert (path / "u.data").read_bytes() == U_DATA
+    assert "no redistribution" in said[0] and "Harper" in said[0]
+    assert load_dataset("ml-100k", cache_dir=cache).n_users == 2
+
+    (folder / "ml-100k.zip").unlink()
+    assert get("ml-100k", url, cache) == path  # what is there is not fetched again
+
+
+def test_single_files_are_checked_by_sha256_or_git_blob_id(site, expect, tmp_path):
+    folder, url = site
+    (folder / "train.txt").write_bytes(TRAIN)
+    (folder / "test.txt").write_bytes(TEST)
+    expect("gowalla", blob(TRAIN), sha256(TEST))
+    path = get("gowalla", url, tmp_path / "cache")
+    assert git_blob_id(path / "train.txt") == blob(TRAIN)
+    assert load_dataset("gowalla", cache_dir=tmp_path / "cache").test.nnz == 2
+
+    (path / "train.txt").write_bytes(b"spoilt\n")
+    assert (get("gowalla", url, tmp_path / "cache") / "train.txt").read_bytes() == TRAIN
+
+
+def test_git_blob_id_is_git_s():
+    # printf 'hello\n' | git hash-object --stdin
+    assert blob(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_a_progress_bar_can_be_shown(site, expect, tmp_path, capsys):
+    folder, url = site
+    archive = zip_of({"ml-100k/u.data": U_DATA})
+    (folder / "ml-100k.zip").write_bytes(archive)
+    expect("ml-100k", sha256(archive))
+    fetch("ml-100k", cache_dir=tmp_path / "cache", base_url=url)
+    shown = capsys.readouterr()
+    assert "Harper" in shown.out and "100%" in shown.err
+
+
+def assert_refused(name, url, cache, *parts):
+    with pytest.raises(DataError) as caught:
+        get(name, url, cache)
+    message = str(caught.value)
+    for part in parts:
+        assert part in message
+    assert "\n" not in message and "Traceback" not in message
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert files_below(cache) == [], "something was left behind"
+    return message
+
+
+def test_a_wrong_checksum(site, tmp_path):
+    folder, url = site
+    (folder / "ml-100k.zip").write_bytes(b"something else")
+    with pytest.raises(DataError, match=f"right checksum: sha256 {sha256(b'something else')}.*By hand: download"):
+        get("ml-100k", url, tmp_path / "cache")
+    assert files_below(tmp_path / "cache") == [] and cached("ml-100k", tmp_path / "cache") is None
+
+
+def test_a_file_the_server_does_not_have(site, tmp_path):
+    _, url = site
+    cache = tmp_path / "cache"
+    message = assert_refused("ml-1m", url, cache, "the server answers 404", "By hand: download https://files.grouplens.org")
+    assert "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20" in message
+    assert str(cache / "ml-1m" / "ml-1m.zip") in message
+
+
+def test_no_network(tmp_path):
+    parts = ("cannot be reached (ConnectionError)", "git blob id", "a27782bd7a1d4d0744148dc0460ea94da74763f2")
+    assert_refused("gowalla", nobody(), tmp_path / "cache", *parts, str(tmp_path / "cache" / "gowalla" / "train.txt"))
+
+
+def test_a_download_that_breaks_off(tmp_path):
+    class Broken(QuietHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"half")
+
+    with serving(Broken) as url:
+        assert_refused("gowalla", url, tmp_path / "cache", "cannot be reached", "By hand")
+
+
+def test_a_nonsense_url(tmp_path):
+    assert_refused("gowalla", "nonsense", tmp_path / "cache", "cannot be reached (MissingSchema)")
+
+
+def test_what_was_put_there_by_hand_is_used(expect, tmp_path):
+    archive = zip_of({"ml-100k/u.data": U_DATA})
+    expect("ml-100k", sha256(archive))
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    (folder / "ml-100k.zip").write_bytes(archive)
+    get("ml-100k", nobody(), tmp_path)
+    assert files_below(tmp_path) == ["ml-100k/u.data"]
+
+
+def test_an_archive_without_the_member(expect, tmp_path, site):
+    folder, url = site
+    for archive in (zip_of({"other": b""}), b"not a zip"):
+        (folder / "ml-100k.zip").write_bytes(archive)
+        expect("ml-100k", sha256(archive))
+        with pytest.raises(DataError, match="not a zip archive with ml-100k/u.data in it"):
+            get("ml-100k", url, tmp_path / "cache")
+        assert cached("ml-100k", tmp_path / "cache") is None
+
+
+def test_the_folder_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="the folder cannot be made"):
+        get("ml-100k", nobody(), tmp_path / "file")
+
+
+def test_names_that_are_not_fetched(tmp_path):
+    with pytest.raises(DataError, match="comes with the package"):
+        fetch("planted", cache_dir=tmp_path)
+    with pytest.raises(DataError, match="no data set named 'netflix'; the names are southern-women"):
+        fetch("netflix", cache_dir=tmp_path)
+
+
+def test_where_data_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("C2F_NP_DATA", str(tmp_path / "env"))
+    assert data_folder() == tmp_path / "env"
+    assert data_folder(tmp_path / "argument") == tmp_path / "argument"
+    monkeypatch.delenv("C2F_NP_DATA")
+    assert "c2f_np" in str(data_folder())

@@ -1,0 +1,89 @@
+"""From rows to unique pairs: codes, duplicates, thresholds."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c2f_np.data import Interactions
+from c2f_np.errors import DataError
+
+
+def pairs(interactions):
+    return list(
+        zip(interactions.user_ids[interactions.user], interactions.item_ids[interactions.item], strict=True)
+    )
+
+
+def test_whole_number_ids_are_ordered_by_size():
+    interactions = Interactions.from_rows([10, 9, 100], ["2", "1", "30"])
+    assert interactions.user_ids.tolist() == ["9", "10", "100"]
+    assert interactions.item_ids.tolist() == ["1", "2", "30"]
+    assert interactions.user.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ids", [["10", "9", "b"], ["10", "9", "009"], ["10", "9", "+9"]])
+def test_other_ids_are_ordered_by_code_point(ids):
+    assert Interactions.from_rows(ids, ids).user_ids.tolist() == sorted(ids)
+
+
+def test_order_of_rows_does_not_matter():
+    forward = Interactions.from_rows(["b", "a", "c"], ["x", "y", "x"])
+    backward = Interactions.from_rows(["c", "a", "b"], ["x", "y", "x"])
+    assert forward.user.tolist() == backward.user.tolist() and forward.item.tolist() == backward.item.tolist()
+    assert forward.user_ids.tolist() == backward.user_ids.tolist()
+
+
+def test_duplicates_keep_the_latest_time():
+    interactions = Interactions.from_rows(["a", "a", "a"], ["x", "y", "x"], timestamps=[5, 6, 9])
+    assert pairs(interactions) == [("a", "x"), ("a", "y")]
+    assert interactions.timestamp.tolist() == [9, 6]
+    assert interactions.report["duplicates_merged"] == 1 and interactions.report["rows_read"] == 3
+
+
+def test_threshold_keeps_ratings_of_at_least_that_much():
+    interactions = Interactions.from_rows(
+        ["a", "a", "b"], ["x", "y", "z"], ratings=[4, 3.5, 1], rating_threshold=np.int64(4)
+    )
+    assert pairs(interactions) == [("a", "x")]
+    assert interactions.report["rows_below_threshold"] == 2
+    assert interactions.report["users_below_threshold"] == 1 and interactions.report["items_below_threshold"] == 2
+
+
+def test_a_pair_stays_if_any_of_its_ratings_reaches_the_threshold():
+    interactions = Interactions.from_rows(
+        ["a", "a"], ["x", "x"], ratings=[5, 1], timestamps=[1, 2], rating_threshold=4
+    )
+    assert interactions.timestamp.tolist() == [1] and interactions.report["duplicates_merged"] == 0
+
+
+def test_matrix_holds_the_pairs():
+    assert Interactions.from_rows("aab", "xyy").matrix().toarray().tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(users=[], items=[]), "no interactions"),
+        (dict(users=["a"], items=["x", "y"]), "1 users but 2 items"),
+        (dict(users=["a"], items=[""]), "item id is empty"),
+        (dict(users=[1.0], items=["x"]), "strings or whole numbers.*1.0"),
+        (dict(users=["a\0"], items=["x"]), "NUL"),
+        (dict(users=["a"], items=["x"], timestamps=[np.nan]), "timestamps must be finite.*nan"),
+        (dict(users=["a"], items=["x"], ratings=[np.inf]), "ratings must be finite.*inf"),
+        (dict(users=["a"], items=["x"], ratings=[1, 2]), "1 rows need as many ratings"),
+        (dict(users=["a"], items=["x"], rating_threshold=3), "no rating column"),
+        (dict(users=["a"], items=["x"], ratings=[2], rating_threshold=3), "no rating reaches.*highest is 2"),
+        (dict(users=["a"], items=["x"], ratings=[2], rating_threshold=float("nan")), "threshold must be a finite"),
+    ],
+)
+def test_what_is_refused(arguments, message):
+    users, items = arguments.pop("users"), arguments.pop("items")
+    with pytest.raises(DataError, match=message):
+        Interactions.from_rows(users, items, **arguments)
+
+
+@given(st.lists(st.tuples(st.text(st.characters(exclude_characters="\0"), min_size=1), st.integers()), min_size=1))
+def test_every_pair_comes_back_once(rows):
+    interactions = Interactions.from_rows([user for user, _ in rows], [item for _, item in rows])
+    assert sorted(pairs(interactions)) == sorted({(user, str(item)) for user, item in rows})

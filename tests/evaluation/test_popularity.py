@@ -1,0 +1,42 @@
+"""The popularity scorer on a matrix that can be drawn."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from c2f_np.errors import DataError
+from c2f_np.evaluation import evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
+
+# Item counts: 3, 1, 3, 0, 2. The values of the entries do not matter.
+TRAIN = sparse.csr_array(
+    np.array(
+        [
+            [1, 0, 5, 0, 1],
+            [1, 0, 2, 0, 0],
+            [1, 1, 1, 0, 1],
+        ]
+    )
+)
+
+
+def test_counts_scores_and_size():
+    counts = fit_popularity(TRAIN)
+    np.testing.assert_array_equal(counts, [3, 1, 3, 0, 2])
+    assert counts.dtype == np.int32
+    assert popularity_size_bytes(counts) == 20
+    scores = popularity_scores(counts, np.array([2, 0]))
+    np.testing.assert_array_equal(scores, [[3, 1, 3, 0, 2]] * 2)
+    with pytest.raises(DataError, match="sparse"):
+        fit_popularity(TRAIN.toarray())
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_evaluated_with_ties_by_index(engine):
+    counts = fit_popularity(TRAIN)
+    # Unmasked, everybody's list is 0, 2, 4, 1, 3.
+    # With the training items out, user 0 gets 1, 3; user 1 gets 4, 1, 3; user 2 gets 3.
+    relevant = sparse.csr_array(np.array([[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]]))
+    result = evaluate_ranking(lambda users: popularity_scores(counts, users), relevant, TRAIN, (1, 2), engine=engine)
+    assert result.metrics["recall@1"] == pytest.approx(2 / 3)
+    assert result.metrics["recall@2"] == 1.0
+    assert result.metrics["ndcg@2"] == pytest.approx((1 / np.log2(3) + 1 + 1) / 3)

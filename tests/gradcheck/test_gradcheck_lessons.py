@@ -1,0 +1,16 @@
+"""The numbers in docs/checking_gradients.md are the ones that the lessons print."""
+
+from pathlib import Path
+
+import pytest
+
+from c2f_np.gradcheck import lessons
+
+pytestmark = pytest.mark.gradcheck
+
+PAGE = Path(__file__).parents[2] / "docs" / "checking_gradients.md"
+
+
+@pytest.mark.parametrize("lesson", lessons.LESSONS, ids=lambda lesson: lesson.__name__)
+def test_the_page_quotes_what_is_measured(lesson):
+    assert "\n".join(lesson()) in PAGE.read_text(encoding="utf-8")
