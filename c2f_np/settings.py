@@ -1,0 +1,163 @@
+"""Every hyper-parameter of the method, in one place, and the named presets.
+
+``preset="authors"`` is the released code, oddities included; ``"paper"`` is the paper's own reading of the fine stage; ``"default"`` is
+what we recommend. docs/model.md has one table of all differences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+
+from .engine import ENGINES
+from .errors import SettingsError
+
+
+def _setting(default, text: str, choices: tuple[str, ...] | None = None, low=None, high=None):
+    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of model, training and run. The help text of each field is its documentation.
+
+    Raises
+    ------
+    SettingsError
+        From the constructor, if a value is of the wrong type, out of range, or does not fit the others.
+    """
+
+    # sizes
+    n_coarse: int = _setting(100, "coarse meta-embeddings C", low=1)
+    n_fine: int = _setting(40, "fine meta-embeddings M", low=1)
+    dim: int = _setting(64, "embedding width d", low=1)
+    n_layers: int = _setting(3, "propagation layers L", low=0)
+    t_coarse: int = _setting(2, "coarse rows an entity is composed of, t", low=1)
+    t_fine: int = _setting(4, "fine rows that refine a coarse row, t_f", low=1)
+    # the model
+    gate: float = _setting(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
+    threshold: float = _setting(1.0, "soft threshold tau", low=0.0)
+    composition: str = _setting("coarse", "codebook that entities are composed from in the fine stage", ("coarse", "bridged"))
+    layer_bridge: str = _setting("raw", "bridge inside a layer: as released, or as the paper words it", ("raw", "exchange"))
+    degree: str = _setting("signed", "row sums that normalise the expanded graph", ("signed", "absolute"))
+    renormalise_fine: bool = _setting(False, "divide each row of S_f by its sum")
+    # the starts
+    partition: str = _setting(
+        "auto", "partition that starts the assignments", ("auto", "metis", "coclustering", "random")
+    )
+    anchor_weight: float = _setting(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
+    bias_start: str = _setting("normal", "biases at the start: unit normal, or zero", ("normal", "zero"))
+    fine_start: str = _setting("scores", "SparsePCA start of E_f: scores, or sparse components", ("scores", "components"))
+    n_components: int = _setting(40, "SparsePCA components", low=1)
+    # the loss
+    l2: float = _setting(5.0, "factor of the regulariser", low=0.0)
+    decay: float = _setting(1e-4, "weight of the regulariser in the loss", low=0.0)
+    # the optimisation
+    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage", low=0.0)
+    fine_lr: float = _setting(3e-3, "learning rate of the fine stage", low=0.0)
+    coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage", low=1)
+    fine_batch: int = _setting(32768, "triples in a batch of the fine stage", low=1)
+    neg_size: int = _setting(5, "negative items for each positive one", low=1)
+    max_grad_value: float = _setting(3.0, "gradients are clipped to plus or minus this", low=0.0)
+    # the schedule
+    eval_every: int = _setting(5, "epochs between evaluations", low=1)
+    patience: int = _setting(5, "evaluations without improvement that end a phase", low=1)
+    max_epochs: int = _setting(1000, "most epochs in each of the four phases", low=1)
+    update_every: int = _setting(1, "second phases: epochs between assignment updates; 0 updates only once", low=0)
+    # the run
+    seed: int = _setting(0, "seed of the model (the split has its own)", low=0)
+    dtype: str = _setting("float32", "precision of training", ("float32", "float64"))
+    engine: str = _setting("numba", "compiled loops, or the readable ones", ENGINES)
+    threads: int = _setting(0, "threads; 0 means all cores (results are the same bits)", low=0)
+
+    def __post_init__(self):
+        for name, (kind, choices, low, high) in _specifications().items():
+            value = getattr(self, name)
+            object.__setattr__(self, name, _checked(name, value, kind, choices, low, high))
+        if self.t_coarse > self.n_coarse:
+            raise SettingsError(f"t_coarse = {self.t_coarse} is more than n_coarse = {self.n_coarse}")
+        if self.t_fine > self.n_fine:
+            raise SettingsError(f"t_fine = {self.t_fine} is more than n_fine = {self.n_fine}")
+        if not self.max_grad_value > 0:
+            raise SettingsError("max_grad_value must be positive")
+
+    def to_dict(self) -> dict:
+        """Plain values by name, for JSON."""
+        return dataclasses.asdict(self)
+
+
+PRESETS: dict[str, dict] = {
+    "authors": {},
+    "paper": {
+        "composition": "bridged",
+        "layer_bridge": "exchange",
+        "fine_start": "components",
+        "degree": "absolute",
+        "renormalise_fine": True,
+    },
+    "default": {
+        "degree": "absolute",
+        "bias_start": "zero",
+        "renormalise_fine": True,
+    },
+}
+
+
+def settings_from_preset(preset: str = "default", **overrides) -> Settings:
+    """The settings of a preset, with some of them replaced.
+
+    Parameters
+    ----------
+    preset : {"authors", "paper", "default"}
+    **overrides
+        Fields of :class:`Settings`; those that are None keep the preset's value.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    SettingsError
+        If the preset or a field is unknown, or a value does not fit.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    unknown = sorted(set(given) - {f.name for f in dataclasses.fields(Settings)})
+    if unknown:
+        raise SettingsError(f"unknown setting {unknown[0]!r}")
+    return Settings(**(PRESETS[preset] | given))
+
+
+def _specifications() -> dict[str, tuple]:
+    hints = typing.get_type_hints(Settings)
+    return {
+        f.name: (hints[f.name], f.metadata["choices"], f.metadata["low"], f.metadata["high"])
+        for f in dataclasses.fields(Settings)
+    }
+
+
+def _checked(name: str, value, kind: type, choices, low, high):
+    """The value in its declared type, or an error that names it."""
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise SettingsError(f"{name} must be true or false, not {value!r}")
+        return value
+    if kind is str:
+        if value not in choices:
+            raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return str(value)
+    try:
+        number = kind(value)
+        exact = not isinstance(value, bool) and number == value
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        raise SettingsError(f"{name} must be {'a whole' if kind is int else 'a'} number, not {value!r}")
+    if low is not None and number < low:
+        raise SettingsError(f"{name} must be at least {low}, not {value!r}")
+    if high is not None and number > high:
+        raise SettingsError(f"{name} must be at most {high}, not {value!r}")
+    return number

@@ -1,0 +1,359 @@
+"""Training: four phases, each ended by early stopping on validation NDCG@5.
+
+    coarse_phase1   E_c and biases, S_c fixed
+    coarse          goes on from where phase 1 stands; S_c is updated in closed form during the first batch of an epoch
+    fine_phase1     starts from the best checkpoint of "coarse"; E_f and biases, S_f fixed
+    fine            goes on; S_f is updated
+
+An epoch is a function of (progress, problem): its random numbers come from (seed, stage, epoch), so that a resumed run takes
+the very steps that an uninterrupted one takes.
+
+Shapes: see `c2f_np.stages`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..data import Dataset
+from ..errors import SettingsError
+from ..evaluation import EvaluationResult, evaluate_embeddings
+from ..operations.adam import adam_step, clip_by_value, fresh_moments
+from ..operations.assignment_update import update_coarse_assignment, update_fine_assignment
+from ..operations.triples import Triples
+from ..settings import Settings
+from ..stages.coarse import coarse_gradients, coarse_loss
+from ..stages.fine import fine_gradients, fine_loss
+from ..stages.partition import partition_entities
+from ..stages.start import start_biases, start_coarse_assignment, start_fine_assignment, start_fine_codebook
+from ..stages.state import ModelState
+from .problem import Problem, forward, graph_of, pose
+from .progress import PHASES, Best, Progress
+from .sampling import sample_triples
+from .threads import working_threads
+
+STOPPING_METRIC = "ndcg@5"
+
+
+def train(
+    data: Dataset,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    after_epoch: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Train both stages to the end.
+
+    Parameters
+    ----------
+    data : Dataset
+    settings : Settings
+    progress : Progress, optional
+        Where an earlier run of the same data and settings stood.
+    after_epoch : callable, optional
+        Called with the progress after every epoch; for logs and checkpoints.
+
+    Returns
+    -------
+    Progress
+        Done; ``finished`` holds the result of each phase.
+
+    Raises
+    ------
+    SettingsError
+        If settings do not fit the data, or training diverges.
+    DataError
+        If there is nothing to train on.
+    """
+    problem = pose(data, settings)
+    with working_threads(settings.threads, settings.engine):
+        progress = start_coarse(problem) if progress is None else progress
+        graph = None
+        while not progress.is_done:
+            progress, graph = run_epoch(progress, problem, graph)
+            if after_epoch is not None:
+                after_epoch(progress)
+    return progress
+
+
+def start_coarse(problem: Problem) -> Progress:
+    """The state before the first epoch (model.md, coarse stage, 6)."""
+    settings, n = problem.settings, problem.n_users + problem.n_items
+    rng = _generator(settings.seed, "start coarse")
+    parts = partition_entities(problem.R, settings.n_coarse, method=settings.partition, seed=settings.seed)
+    S_coarse = start_coarse_assignment(parts, settings.n_coarse, settings.t_coarse, settings.anchor_weight, rng)
+    E_coarse = rng.standard_normal((settings.n_coarse, settings.dim))
+    bias, bias_global = start_biases(n, settings.bias_start, rng)
+    state = ModelState(
+        *(_cast(part, settings.dtype) for part in (E_coarse, S_coarse, bias, bias_global)),
+    )
+    return Progress(PHASES[0], 0, 0, state, fresh_moments(_trained(state)))
+
+
+def start_fine(coarse: ModelState, problem: Problem) -> ModelState:
+    """The fine stage's first state, from the coarse stage's result (model.md, start of the fine stage).
+
+    Returns
+    -------
+    ModelState
+    """
+    settings = problem.settings
+    # Another partition than the coarse one, hence another seed.
+    seed = settings.seed + 1
+    parts = partition_entities(problem.R, settings.n_fine, method=settings.partition, seed=seed)
+    S_fine = start_fine_assignment(
+        coarse.S_coarse, parts, settings.n_fine, settings.t_fine, renormalise=settings.renormalise_fine
+    )
+    E_fine = start_fine_codebook(
+        coarse.E_coarse,
+        settings.n_fine,
+        settings.n_components,
+        kind=settings.fine_start,
+        threshold=settings.threshold,
+        seed=seed,
+    )
+    return dataclasses.replace(
+        coarse, E_fine=_cast(E_fine, settings.dtype), S_fine=_cast(S_fine, settings.dtype)
+    )
+
+
+def run_epoch(progress: Progress, problem: Problem, graph=None) -> tuple[Progress, object]:
+    """Train one epoch, evaluate if it is time, and move to the next phase if this one is over.
+
+    Parameters
+    ----------
+    progress : Progress
+    problem : Problem
+    graph : CoarseGraph or FineGraph, optional
+        That of ``progress.state``; built if it is not given.
+
+    Returns
+    -------
+    progress : Progress
+    graph : CoarseGraph, FineGraph or None
+        That of the new state, if it is known.
+    """
+    started = time.perf_counter()
+    settings = problem.settings
+    graph = graph_of(progress.state, problem) if graph is None else graph
+    state, moments, graph, losses = _train_on_triples(progress, problem, graph)
+    progress = dataclasses.replace(
+        progress,
+        state=state,
+        moments=moments,
+        stage_epoch=progress.stage_epoch + 1,
+        phase_epoch=progress.phase_epoch + 1,
+    )
+    is_last = progress.phase_epoch >= settings.max_epochs
+    score = float("nan")
+    if is_last or progress.phase_epoch % settings.eval_every == 0:
+        result = evaluate_state(progress.state, problem, "validation", graph=graph)
+        score = float("nan") if result is None else result.metrics[STOPPING_METRIC]
+        progress = _note_evaluation(progress, score)
+    row = {
+        "stage": progress.stage,
+        "phase": progress.phase,
+        "epoch": progress.stage_epoch,
+        "bpr": losses[0],
+        "regulariser": losses[1],
+        "loss": losses[0] + settings.decay * losses[1],
+        "validation_ndcg@5": score,
+        "nonzero_fine": _share_above_threshold(progress.state, settings),
+        "seconds": time.perf_counter() - started,
+    }
+    progress = dataclasses.replace(progress, history=(*progress.history, row))
+    if is_last or progress.bad_evaluations >= settings.patience:
+        return _next_phase(progress, problem, graph)
+    return progress, graph
+
+
+def _train_on_triples(progress: Progress, problem: Problem, graph):
+    """All batches of an epoch: new state, moments, graph, and the mean losses (BPR, regulariser)."""
+    settings = problem.settings
+    rng = _generator(settings.seed, progress.stage, progress.stage_epoch)
+    sample_seed = int(rng.integers(2**63))
+    columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, sample_seed, engine=settings.engine)
+    order = rng.permutation(len(columns[0]))
+    batch_size = settings.fine_batch if progress.state.is_fine else settings.coarse_batch
+    state, moments = progress.state, progress.moments
+    totals, n_seen = np.zeros(2), 0
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        users, positives, negatives = (column[chosen].astype(np.int64) for column in columns)
+        triples = Triples(
+            users, positives + problem.n_users, negatives + problem.n_users, problem.n_users + problem.n_items
+        )
+        update = start == 0 and _update_is_due(progress, settings)
+        state, moments, graph, losses = train_step(state, moments, problem, graph, triples, update_assignment=update)
+        totals += losses * len(triples)
+        n_seen += len(triples)
+    if not np.isfinite(totals).all():
+        raise SettingsError(
+            f"training diverged in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: "
+            "the loss is not finite; lower the learning rate"
+        )
+    return state, moments, graph, (totals / n_seen).tolist()
+
+
+def train_step(state: ModelState, moments, problem: Problem, graph, triples: Triples, *, update_assignment: bool = False):
+    """One optimisation step.
+
+    With `update_assignment` the assignment is replaced between the forward pass and the step; the gradient still belongs
+    to the graph of the forward pass (model.md, two phases).
+
+    Parameters
+    ----------
+    state : ModelState
+    moments : AdamMoments
+    problem : Problem
+    graph : CoarseGraph or FineGraph
+    triples : Triples
+    update_assignment : bool
+
+    Returns
+    -------
+    state : ModelState
+    moments : AdamMoments
+    graph : CoarseGraph or FineGraph
+        A new one if the assignment was updated.
+    losses : ndarray, shape (2,)
+        BPR loss and regulariser before the step.
+    """
+    settings = problem.settings
+    common = {"l2": settings.l2, "decay": settings.decay, "engine": settings.engine}
+    result = forward(state, graph, settings)
+    if state.is_fine:
+        loss, slope = fine_loss(result, state.bias, state.bias_global, triples, **common)
+        gradients = fine_gradients(
+            result,
+            slope,
+            state.E_fine,
+            graph,
+            triples,
+            threshold=settings.threshold,
+            n_layers=settings.n_layers,
+            **common,
+        )
+        rate = settings.fine_lr
+    else:
+        loss, slope = coarse_loss(result, state.bias, state.bias_global, triples, **common)
+        gradients = coarse_gradients(result, slope, graph, triples, n_layers=settings.n_layers, **common)
+        rate = settings.coarse_lr
+    parameters = _trained(state)
+    clipped = {name: clip_by_value(gradients[name], settings.max_grad_value) for name in parameters}
+    parameters, moments = adam_step(parameters, clipped, moments, rate)
+    new = dataclasses.replace(state, **parameters)
+    if update_assignment:
+        new = dataclasses.replace(new, **updated_assignment(result, state, settings))
+        graph = graph_of(new, problem)
+    return new, moments, graph, np.array([loss.bpr, loss.regulariser], dtype=np.float64)
+
+
+def updated_assignment(result, state: ModelState, settings: Settings) -> dict[str, sparse.csr_array]:
+    """The closed-form update of the stage's assignment, from a forward pass, under the name of the state's field."""
+    if not state.is_fine:
+        S_coarse = update_coarse_assignment(
+            result.H_entities, result.H_coarse, settings.t_coarse, engine=settings.engine
+        )
+        return {"S_coarse": S_coarse}
+    S_fine = update_fine_assignment(
+        result.H_entities,
+        result.H_coarse,
+        result.H_fine,
+        settings.t_fine,
+        renormalise=settings.renormalise_fine,
+        engine=settings.engine,
+    )
+    return {"S_fine": S_fine}
+
+
+def evaluate_state(state: ModelState, problem: Problem, part: str, *, graph=None, ks=(5, 10, 20, 50)) -> EvaluationResult | None:
+    """Rank all items for the users of a part of the data, under the data's protocol.
+
+    Parameters
+    ----------
+    state : ModelState
+    problem : Problem
+    part : {"validation", "test"}
+    graph : CoarseGraph or FineGraph, optional
+    ks : tuple of int
+
+    Returns
+    -------
+    EvaluationResult, or None if the part is empty
+    """
+    relevant = getattr(problem.data, part)
+    if relevant is None or relevant.nnz == 0:
+        return None
+    settings, n_users = problem.settings, problem.n_users
+    graph = graph_of(state, problem) if graph is None else graph
+    H = forward(state, graph, settings).H_entities
+    return evaluate_embeddings(
+        H[:n_users],
+        H[n_users:],
+        state.bias[n_users:],
+        relevant,
+        problem.data.masked_when_ranking(part),
+        ks,
+        engine=settings.engine,
+        n_threads=settings.threads or None,
+        protocol=problem.data.protocol,
+    )
+
+
+def _note_evaluation(progress: Progress, score: float) -> Progress:
+    """Keep the state if it is the best of its phase so far; without validation the latest is."""
+    if progress.best is None or np.isnan(score) or score > progress.best.score:
+        best = Best(score, progress.stage_epoch, progress.state)
+        return dataclasses.replace(progress, best=best, bad_evaluations=0)
+    return dataclasses.replace(progress, bad_evaluations=progress.bad_evaluations + 1)
+
+
+def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, object]:
+    """Close the phase; a second phase goes on from where training stands, the fine stage from the best coarse state."""
+    finished = {**progress.finished, progress.phase: progress.best}
+    following = PHASES.index(progress.phase) + 1
+    phase = PHASES[following] if following < len(PHASES) else "done"
+    progress = dataclasses.replace(
+        progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0, finished=finished
+    )
+    if phase != "fine_phase1":
+        return progress, graph
+    state = start_fine(finished["coarse"].state, problem)
+    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=fresh_moments(_trained(state))), None
+
+
+def _update_is_due(progress: Progress, settings: Settings) -> bool:
+    if not progress.updates_assignment:
+        return False
+    if settings.update_every == 0:
+        return progress.phase_epoch == 0
+    return progress.phase_epoch % settings.update_every == 0
+
+
+def _trained(state: ModelState) -> dict[str, np.ndarray]:
+    """The arrays that the stage's optimiser moves, by their field names."""
+    codebook = "E_fine" if state.is_fine else "E_coarse"
+    return {name: getattr(state, name) for name in (codebook, "bias", "bias_global")}
+
+
+def _share_above_threshold(state: ModelState, settings: Settings) -> float:
+    """Share of the fine codebook that soft thresholding leaves alive; NaN in the coarse stage."""
+    return float(np.mean(np.abs(state.E_fine) > settings.threshold)) if state.is_fine else float("nan")
+
+
+def _generator(seed: int, *purpose) -> np.random.Generator:
+    """A stream of its own for each purpose, whatever was drawn elsewhere."""
+    words = [b for part in purpose for b in str(part).encode()]
+    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
+
+
+def _cast(value, dtype: str):
+    if sparse.issparse(value):
+        return sparse.csr_array(value, dtype=dtype)
+    return value.astype(dtype)

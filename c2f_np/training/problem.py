@@ -1,0 +1,108 @@
+"""What is being trained: the data in the form that the stages want it, and the settings.
+
+Shapes
+------
+R : (U, I) csr     A : (N, N) csr
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..data import Dataset
+from ..errors import DataError
+from ..operations.graph import normalised_adjacency
+from ..settings import Settings
+from ..stages.coarse import CoarseGraph, coarse_forward, coarse_graph
+from ..stages.fine import FineGraph, fine_forward, fine_graph
+from ..stages.state import ModelState
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data and settings of a run.
+
+    Attributes
+    ----------
+    data : Dataset
+    settings : Settings
+    R : csr_array, shape (U, I)
+        Training interactions.
+    A : csr_array, shape (N, N)
+        Normalised adjacency, in the precision of training.
+    """
+
+    data: Dataset
+    settings: Settings
+    R: sparse.csr_array
+    A: sparse.csr_array
+
+    @property
+    def n_users(self) -> int:
+        return self.R.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        return self.R.shape[1]
+
+
+def pose(data: Dataset, settings: Settings) -> Problem:
+    """Prepare a data set for training.
+
+    Raises
+    ------
+    DataError
+        If there is not a single training interaction.
+    """
+    R = sparse.csr_array(data.train)
+    R.sort_indices()
+    if R.nnz == 0:
+        raise DataError(f"{data.name} has no training interactions")
+    return Problem(data, settings, R, normalised_adjacency(R).astype(settings.dtype))
+
+
+def graph_of(state: ModelState, problem: Problem) -> CoarseGraph | FineGraph:
+    """The expanded graph of a state: of the fine stage once there is a fine codebook."""
+    return build_graph(state, problem.A, problem.settings)
+
+
+def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> CoarseGraph | FineGraph:
+    """The expanded graph of a state over the normalised adjacency `A`."""
+    if not state.is_fine:
+        return coarse_graph(A, state.S_coarse, degree=settings.degree)
+    return fine_graph(
+        A,
+        state.S_coarse,
+        state.S_fine,
+        settings.gate,
+        composition=settings.composition,
+        layer_bridge=settings.layer_bridge,
+        degree=settings.degree,
+    )
+
+
+def forward(state: ModelState, graph: CoarseGraph | FineGraph, settings: Settings):
+    """The forward pass of whichever stage the state is in.
+
+    Returns
+    -------
+    CoarseForward or FineForward
+    """
+    if not state.is_fine:
+        return coarse_forward(state.E_coarse, graph, settings.n_layers, engine=settings.engine)
+    return fine_forward(
+        state.E_fine,
+        state.E_coarse,
+        graph,
+        threshold=settings.threshold,
+        n_layers=settings.n_layers,
+        engine=settings.engine,
+    )
+
+
+def entity_embeddings(state: ModelState, A: sparse.csr_array, settings: Settings) -> np.ndarray:
+    """Propagated embeddings of all entities, users first, shape (N, d)."""
+    return forward(state, build_graph(state, A, settings), settings).H_entities

@@ -1,0 +1,80 @@
+"""Where a training run stands: everything the next epoch depends on, so that a run can go on as if never interrupted.
+
+Shapes: see `c2f_np.stages.state`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..operations.adam import AdamMoments
+from ..stages.state import ModelState
+
+# The four phases in order; the second phase of a stage is the stage's result and carries its name.
+PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint of a phase.
+
+    Attributes
+    ----------
+    score : float
+        Validation NDCG@5, or NaN where nothing was there to validate on.
+    epoch : int
+        Epoch of the stage, from 1.
+    state : ModelState
+    """
+
+    score: float
+    epoch: int
+    state: ModelState
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A training run between two epochs.
+
+    Attributes
+    ----------
+    phase : str
+        One of :data:`PHASES`, or "done".
+    stage_epoch, phase_epoch : int
+        Epochs finished in this stage and in this phase.
+    state : ModelState
+        Where training stands (not the best checkpoint).
+    moments : AdamMoments
+    best : Best or None
+        Of this phase, so far.
+    bad_evaluations : int
+        Evaluations since it improved.
+    finished : dict of str to Best
+        The result of each finished phase.
+    history : tuple of dict
+        One row per epoch.
+    """
+
+    phase: str
+    stage_epoch: int
+    phase_epoch: int
+    state: ModelState
+    moments: AdamMoments
+    best: Best | None = None
+    bad_evaluations: int = 0
+    finished: dict[str, Best] = field(default_factory=dict)
+    history: tuple[dict, ...] = ()
+
+    @property
+    def stage(self) -> str:
+        """"coarse" or "fine"."""
+        return self.phase.removesuffix("_phase1")
+
+    @property
+    def updates_assignment(self) -> bool:
+        """Whether this is a second phase, in which the assignment is updated."""
+        return not self.phase.endswith("_phase1")
+
+    @property
+    def is_done(self) -> bool:
+        return self.phase == "done"
