@@ -62,7 +62,8 @@ def normalise(X, *, degree: str = "signed") -> sparse.csr_array:
     X = _canonical(sparse.csr_array(X))
     factor = degree_factors(X, degree=degree)
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
-    values = X.data * factor[rows] * factor[X.indices]
+    # The factors first: a symmetric matrix stays symmetric to the last bit.
+    values = X.data * (factor[rows] * factor[X.indices])
     return sparse.csr_array((values, X.indices.copy(), X.indptr.copy()), shape=X.shape)
 
 
@@ -80,7 +81,9 @@ def degree_factors(X: sparse.csr_array, *, degree: str = "signed") -> np.ndarray
     """
     if degree not in DEGREES:
         raise SettingsError(f"degree must be one of {', '.join(DEGREES)}, not {degree!r}")
-    absolute = np.asarray(abs(X).sum(axis=1)).ravel()
+    # The sign of the real part rather than abs(): the same numbers, and analytic, as the complex step needs it.
+    magnitudes = sparse.csr_array((X.data * np.sign(X.data.real), X.indices, X.indptr), shape=X.shape)
+    absolute = np.asarray(magnitudes.sum(axis=1)).ravel()
     sums = absolute if degree == "absolute" else np.asarray(X.sum(axis=1)).ravel()
     # A row sum below the rounding of its own terms is a cancellation, not a degree: its root would be noise, magnified.
     rounding = np.finfo(X.data.real.dtype).eps * 16 * absolute

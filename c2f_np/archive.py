@@ -1,0 +1,111 @@
+"""Archives: named arrays and one JSON header in an ``.npz`` file, written aside and renamed, read without pickle.
+
+The header stands in the archive as the bytes of a JSON text, under the name ``header``.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sparse
+
+from .errors import ModelFileError
+from .files import write_atomically
+
+_HEADER = "header"
+
+
+def write_archive(path, kind: str, version: int, header: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays and a header to one file.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : str
+        What the file is; checked on reading.
+    version : int
+    header : dict
+        Must be plain JSON.
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; what stood there before is untouched.
+    """
+    text = json.dumps({"kind": kind, "version": version} | header, allow_nan=True)
+    members = {_HEADER: np.frombuffer(text.encode("utf-8"), dtype=np.uint8)} | arrays
+    write_atomically(path, lambda file: np.savez(file, **members))
+
+
+def read_archive(path, kind: str, version: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """Read what :func:`write_archive` wrote.
+
+    Returns
+    -------
+    header : dict
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such file, or it is damaged, of another kind, or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop(_HEADER).tobytes().decode("utf-8"))
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelFileError(f"{path}: damaged, or not a c2f_np file ({error})") from error
+    if not isinstance(header, dict) or header.get("kind") != kind:
+        raise ModelFileError(f"{path}: not a c2f_np {kind}")
+    if header.get("version") != version:
+        raise ModelFileError(f"{path}: {kind} of version {header.get('version')}; this program reads version {version}")
+    return header, arrays
+
+
+def pack_csr(name: str, matrix: sparse.csr_array) -> dict[str, np.ndarray]:
+    """The arrays of a csr matrix, under names that begin with `name`."""
+    return {
+        f"{name}.data": matrix.data,
+        f"{name}.indices": matrix.indices.astype(np.int32),
+        f"{name}.indptr": matrix.indptr.astype(np.int64),
+        f"{name}.shape": np.array(matrix.shape, dtype=np.int64),
+    }
+
+
+def unpack_csr(name: str, arrays: dict[str, np.ndarray], path) -> sparse.csr_array:
+    """The csr matrix that :func:`pack_csr` took apart, checked.
+
+    Raises
+    ------
+    ModelFileError
+        If a part is missing, or the parts do not make a matrix.
+    """
+    data, indices, indptr, shape = (take(arrays, f"{name}.{part}", path) for part in ("data", "indices", "indptr", "shape"))
+    try:
+        matrix = sparse.csr_array((data, indices, indptr), shape=tuple(int(size) for size in shape))
+        matrix.check_format(full_check=True)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise ModelFileError(f"{path}: {name} is not a sparse matrix ({error})") from error
+    matrix.sort_indices()
+    return matrix
+
+
+def take(arrays: dict[str, np.ndarray], name: str, path) -> np.ndarray:
+    """A member of an archive, or an error that names it.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    if name not in arrays:
+        raise ModelFileError(f"{path}: damaged, {name} is missing")
+    return arrays[name]

@@ -1,0 +1,70 @@
+"""The command line: ``python -m c2f_np COMMAND``. One file a command; this one finds it and turns errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .._version import __version__
+from ..errors import C2FError
+from . import data, demo, evaluate, gradcheck, info, parity, recommend, train
+
+_COMMANDS = (demo, data, train, evaluate, recommend, info, gradcheck, parity)
+
+_EXAMPLES = """examples:
+  python -m c2f_np demo
+  python -m c2f_np data fetch ml-100k
+  python -m c2f_np train ml-100k --out runs/ml-100k --coarse-lr 3e-3
+  python -m c2f_np train clicks.csv --user-column visitor --item-column product --out runs/clicks
+  python -m c2f_np recommend runs/clicks --user alice -k 10
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
+    """
+    # A pipe that is closed early (| head) is the reader's decision, not an error.
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except C2FError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: out of memory; try a smaller dim, or float32", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m c2f_np",
+        description="C2F-MetaEmbed from scratch: a graph recommender with two small codebooks.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"c2f_np {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_to(commands)
+    return parser

@@ -1,0 +1,75 @@
+"""Figures, in one style: colours that colour-blind readers and grey printers can tell apart (Okabe and Ito's)."""
+
+from __future__ import annotations
+
+import math
+
+INK, GREY = "#222222", "#999999"
+COARSE, FINE, POPULARITY = "#0072B2", "#D55E00", "#999999"
+
+
+def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
+    """Validation NDCG@5 over the epochs of both stages with the phases marked, and test NDCG@20 of each model beside it.
+
+    Parameters
+    ----------
+    history : list of dict
+        Rows of a training history.
+    table : dict of str to dict
+        Test metrics of each model, by its name.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    curves, bars = figure.subplots(1, 2, width_ratios=(2, 1))
+    _draw_curves(curves, history)
+    _draw_bars(bars, table)
+    if title:
+        figure.suptitle(title, fontsize=11, color=INK)
+    return figure
+
+
+def _draw_curves(axes, history: list[dict]) -> None:
+    start = 0
+    phases = list(dict.fromkeys(row["phase"] for row in history))
+    for phase in phases:
+        rows = [row for row in history if row["phase"] == phase]
+        colour = COARSE if phase.startswith("coarse") else FINE
+        points = [
+            (start + k + 1, row["validation_ndcg@5"])
+            for k, row in enumerate(rows)
+            if not math.isnan(row["validation_ndcg@5"])
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.4)
+        if start:
+            axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=":")
+        label = phase.replace("_phase1", ", phase 1") if "_" in phase else f"{phase}, phase 2"
+        middle = start + 0.5 + len(rows) / 2
+        axes.text(middle, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
+        start += len(rows)
+    axes.set(xlabel="epoch", ylabel="validation NDCG@5", xlim=(0, start + 1))
+    _strip(axes)
+
+
+def _draw_bars(axes, table: dict[str, dict]) -> None:
+    names = list(table)
+    values = [table[name]["ndcg@20"] for name in names]
+    colours = [POPULARITY if name == "popularity" else COARSE if "coarse" in name else FINE for name in names]
+    axes.barh(range(len(names)), values, color=colours, height=0.6)
+    for position, value in enumerate(values):
+        axes.text(value, position, f" {value:.4f}", va="center", fontsize=8, color=INK)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="test NDCG@20", xlim=(0, max(values) * 1.25 or 1))
+    _strip(axes)
+
+
+def _strip(axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=8)

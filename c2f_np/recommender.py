@@ -1,0 +1,417 @@
+"""The recommender as a scikit-learn estimator.
+
+Shapes
+------
+R : (U, I) interactions     user and item embeddings : (U, d), (I, d)
+"""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import scipy
+import scipy.sparse as sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ._version import __version__
+from .data import Dataset
+from .errors import DataError, SettingsError
+from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, rank_embeddings
+from .model_file import StoredModel, load_model, save_model, size_in_bytes
+from .operations.graph import normalised_adjacency
+from .settings import Settings, settings_from_preset
+from .training.loop import train
+from .training.problem import entity_embeddings
+from .training.threads import working_threads
+
+
+class C2FRecommender(BaseEstimator):
+    """C2F-MetaEmbed: users and items share a dense coarse and a sparse fine codebook.
+
+    Parameters
+    ----------
+    preset : {"default", "authors", "paper"}
+        Where the settings come from that are not given here (None).
+    n_coarse, n_fine, dim, n_layers, ... : optional
+        Any field of :class:`c2f_np.settings.Settings`, whose help texts explain them.
+    validation_fraction : float
+        Share of each user's interactions that ``fit`` sets aside for early stopping when it is given a matrix without validation.
+        With 0, every phase trains for ``max_epochs``.
+
+    Attributes
+    ----------
+    settings_ : Settings
+    data_ : Dataset
+        What was trained on.
+    phases_ : dict of str to Best
+        The best checkpoint of each of the four phases.
+    history_ : list of dict
+        One row per epoch.
+    state_ : ModelState
+        The fine stage's result, which the methods use.
+    embeddings_ : ndarray, shape (U + I, d)
+        Propagated, users first.
+
+    Examples
+    --------
+    >>> from c2f_np import C2FRecommender, load_dataset
+    >>> data = load_dataset("planted")
+    >>> model = C2FRecommender(n_coarse=40, n_fine=16, dim=32).fit(data)   # doctest: +SKIP
+    >>> model.recommend(data.user_ids[:3], k=5)                           # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        preset="default",
+        *,
+        n_coarse=None,
+        n_fine=None,
+        dim=None,
+        n_layers=None,
+        t_coarse=None,
+        t_fine=None,
+        gate=None,
+        threshold=None,
+        composition=None,
+        layer_bridge=None,
+        degree=None,
+        renormalise_fine=None,
+        partition=None,
+        anchor_weight=None,
+        bias_start=None,
+        fine_start=None,
+        n_components=None,
+        l2=None,
+        decay=None,
+        coarse_lr=None,
+        fine_lr=None,
+        coarse_batch=None,
+        fine_batch=None,
+        neg_size=None,
+        max_grad_value=None,
+        eval_every=None,
+        patience=None,
+        max_epochs=None,
+        update_every=None,
+        seed=None,
+        dtype=None,
+        engine=None,
+        threads=None,
+        validation_fraction=0.1,
+    ):
+        self.preset = preset
+        self.n_coarse = n_coarse
+        self.n_fine = n_fine
+        self.dim = dim
+        self.n_layers = n_layers
+        self.t_coarse = t_coarse
+        self.t_fine = t_fine
+        self.gate = gate
+        self.threshold = threshold
+        self.composition = composition
+        self.layer_bridge = layer_bridge
+        self.degree = degree
+        self.renormalise_fine = renormalise_fine
+        self.partition = partition
+        self.anchor_weight = anchor_weight
+        self.bias_start = bias_start
+        self.fine_start = fine_start
+        self.n_components = n_components
+        self.l2 = l2
+        self.decay = decay
+        self.coarse_lr = coarse_lr
+        self.fine_lr = fine_lr
+        self.coarse_batch = coarse_batch
+        self.fine_batch = fine_batch
+        self.neg_size = neg_size
+        self.max_grad_value = max_grad_value
+        self.eval_every = eval_every
+        self.patience = patience
+        self.max_epochs = max_epochs
+        self.update_every = update_every
+        self.seed = seed
+        self.dtype = dtype
+        self.engine = engine
+        self.threads = threads
+        self.validation_fraction = validation_fraction
+
+    def settings(self) -> Settings:
+        """The preset's settings with this estimator's parameters in their place.
+
+        Raises
+        ------
+        SettingsError
+            If one does not fit.
+        """
+        own = {name: value for name, value in self.get_params().items() if name not in ("preset", "validation_fraction")}
+        return settings_from_preset(self.preset, **own)
+
+    def fit(self, interactions, validation=None, *, progress=None, after_epoch=None) -> C2FRecommender:
+        """Train both stages.
+
+        Parameters
+        ----------
+        interactions : Dataset or sparse matrix, shape (U, I)
+            Of a matrix every stored nonzero is an interaction.
+        validation : sparse matrix, shape (U, I), optional
+            Held-out interactions for early stopping; only with a matrix.
+        progress : Progress, optional
+            Where an earlier run stood.
+        after_epoch : callable, optional
+            Called with a :class:`c2f_np.training.Progress` after every epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the interactions cannot be used.
+        SettingsError
+            If a setting does not fit, or training diverges.
+        """
+        settings = self.settings()
+        data = self._as_dataset(interactions, validation, settings)
+        done = train(data, settings, progress=progress, after_epoch=after_epoch)
+        self.settings_, self.data_ = settings, data
+        self.phases_, self.history_ = done.finished, list(done.history)
+        self._set_model(done.finished["fine"].state, settings, data.train, data.user_ids, data.item_ids)
+        return self
+
+    def _as_dataset(self, interactions, validation, settings: Settings) -> Dataset:
+        if isinstance(interactions, Dataset):
+            if validation is not None:
+                raise DataError("validation belongs to the data set itself; give it only with a matrix")
+            return interactions
+        if validation is not None or not self.validation_fraction:
+            return Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
+        from .data import Split, apply_protocol
+
+        whole = Dataset.from_matrices(interactions, name="matrix")
+        split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
+        return apply_protocol(split, "clean", validation_fraction=self.validation_fraction, seed=settings.seed)
+
+    def _set_model(self, state, settings: Settings, R, user_ids, item_ids) -> None:
+        self.state_ = state
+        self.interactions_ = sparse.csr_array(R)
+        self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
+        A = normalised_adjacency(self.interactions_).astype(state.E_coarse.dtype)
+        with working_threads(settings.threads, settings.engine):
+            self.embeddings_ = entity_embeddings(state, A, settings)
+
+    def recommend(self, users, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items for each user.
+
+        Parameters
+        ----------
+        users : one id or a sequence of ids
+            As in the data; for a matrix the row numbers.
+        k : int
+            At most the number of items.
+        exclude_seen : bool
+            Leave out the items of the user's training interactions.
+
+        Returns
+        -------
+        items : ndarray of str, shape (n, k)
+            Ids, best first; "" where a user has fewer than k items left.
+        scores : ndarray, shape (n, k)
+            NaN there.
+
+        Raises
+        ------
+        DataError
+            If a user is unknown.
+        SettingsError
+            If k is not between 1 and the number of items.
+        """
+        check_is_fitted(self, "state_")
+        n_users, n_items = self.interactions_.shape
+        _require_k(k, n_items)
+        rows = _positions(users, self.user_ids_, "user")
+        H, bias = self.embeddings_, self.state_.bias
+        top = rank_embeddings(
+            H[:n_users],
+            H[n_users:],
+            bias[n_users:],
+            self.interactions_ if exclude_seen else None,
+            k,
+            users=rows,
+            engine=self._settings().engine,
+            n_threads=self._settings().threads or None,
+        )
+        scores = np.einsum("nd,nkd->nk", H[rows], H[n_users + top]) + bias[n_users + top]
+        scores += bias[rows][:, None] + self.state_.bias_global[0]
+        return self._named(top, scores)
+
+    def similar_items(self, items, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k items whose propagated embeddings point most nearly the same way (cosine), without the item itself.
+
+        Parameters
+        ----------
+        items : one id or a sequence of ids
+        k : int
+            At most the number of items less one.
+
+        Returns
+        -------
+        items : ndarray of str, shape (n, k)
+        cosines : ndarray, shape (n, k)
+
+        Raises
+        ------
+        DataError
+            If an item is unknown.
+        SettingsError
+            If k is out of range.
+        """
+        check_is_fitted(self, "state_")
+        n_users, n_items = self.interactions_.shape
+        _require_k(k, n_items - 1)
+        rows = _positions(items, self.item_ids_, "item")
+        H = self.embeddings_[n_users:]
+        norms = np.linalg.norm(H, axis=1, keepdims=True)
+        directions = H / np.where(norms > 0, norms, 1)
+        itself = sparse.csr_array((np.ones(len(rows), np.int8), (np.arange(len(rows)), rows)), shape=(len(rows), n_items))
+        top = rank_embeddings(
+            directions[rows], directions, None, itself, k, engine=self._settings().engine, n_threads=1
+        )
+        return self._named(top, np.einsum("nd,nkd->nk", directions[rows], directions[top]))
+
+    def _named(self, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        missing = top < 0
+        ids = np.where(missing, "", self.item_ids_[top])
+        return ids, np.where(missing, np.nan, scores)
+
+    def evaluate(self, data: Dataset | None = None, part: str = "test", *, ks=DEFAULT_KS) -> EvaluationResult:
+        """Recall and NDCG of the full ranking, under the data set's protocol.
+
+        Parameters
+        ----------
+        data : Dataset, optional
+            By default the one that was trained on. Its users and items must be the model's.
+        part : {"test", "validation"}
+        ks : sequence of int
+
+        Returns
+        -------
+        EvaluationResult
+
+        Raises
+        ------
+        DataError
+            If the part is empty or the data do not belong to the model.
+        """
+        check_is_fitted(self, "state_")
+        data = getattr(self, "data_", None) if data is None else data
+        if data is None:
+            raise DataError("a loaded model has no held-out data: give evaluate() the data set")
+        if part not in ("test", "validation"):
+            raise SettingsError(f"part must be test or validation, not {part!r}")
+        if not (np.array_equal(data.user_ids, self.user_ids_) and np.array_equal(data.item_ids, self.item_ids_)):
+            raise DataError(f"{data.name}: its users or items are not those of the model")
+        relevant = getattr(data, part)
+        if relevant is None or relevant.nnz == 0:
+            raise DataError(f"{data.name} has no {part} interactions")
+        n_users, settings = data.n_users, self._settings()
+        return evaluate_embeddings(
+            self.embeddings_[:n_users],
+            self.embeddings_[n_users:],
+            self.state_.bias[n_users:],
+            relevant,
+            data.masked_when_ranking(part),
+            ks,
+            engine=settings.engine,
+            n_threads=settings.threads or None,
+            protocol=data.protocol,
+        )
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """What inference must hold: see :func:`c2f_np.model_file.size_in_bytes`."""
+        check_is_fitted(self, "state_")
+        return size_in_bytes(self.state_)
+
+    def save(self, path) -> None:
+        """Write a model file (``.npz``, no pickle), aside and then renamed.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        check_is_fitted(self, "state_")
+        save_model(
+            path,
+            StoredModel(
+                self.state_, self._settings(), self.interactions_, self.user_ids_, self.item_ids_, self._about()
+            ),
+        )
+
+    def _about(self) -> dict:
+        data = getattr(self, "data_", None)
+        if data is None:
+            return self.about_
+        return {
+            "preset": self.preset,
+            "data": {"name": data.name, "fingerprint": data.fingerprint(), "split": data.split},
+            "protocol": data.protocol,
+            "versions": versions(),
+        }
+
+    @classmethod
+    def load(cls, path) -> C2FRecommender:
+        """Read a model file.
+
+        Returns
+        -------
+        C2FRecommender
+            Fitted; it recommends, and evaluates on data it is given.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, damaged or foreign.
+        """
+        stored = load_model(path)
+        model = cls(preset=stored.about.get("preset", "default"), **stored.settings.to_dict())
+        model.settings_, model.about_ = stored.settings, stored.about
+        model._set_model(stored.state, stored.settings, stored.R, stored.user_ids, stored.item_ids)
+        return model
+
+    def _settings(self) -> Settings:
+        return self.settings_
+
+
+def versions() -> dict[str, str]:
+    """Versions of the package and of what its numbers depend on."""
+    import numba
+    import sklearn
+
+    return {
+        "c2f_np": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def _require_k(k, most: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
+        raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more items), not {k!r}")
+
+
+def _positions(ids, known: np.ndarray, kind: str) -> np.ndarray:
+    """Positions of external ids; one id counts as a sequence of one."""
+    wanted = np.atleast_1d(np.asarray(ids)).astype(str)
+    order = np.argsort(known)
+    place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
+    found = order[place]
+    wrong = known[found] != wanted
+    if wrong.any():
+        raise DataError(f"unknown {kind}", value=wanted[wrong][0])
+    return found

@@ -1,0 +1,289 @@
+"""A run folder: train on a data set, keep checkpoints, write the model, the metrics, the log and the figure.
+
+    run.json        what was asked for: data, options, settings (written first)
+    checkpoint.npz  where training stands, after every epoch
+    history.csv     one row per epoch
+    metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
+    model.npz       the fine stage's result, with all that recommending needs
+    curves.png      learning curves and test NDCG@20
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .data import Dataset, load_dataset
+from .errors import ModelFileError, SettingsError
+from .evaluation import DEFAULT_KS, evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
+from .files import write_atomically, write_text_atomically
+from .model_file import StoredModel, save_model, size_in_bytes
+from .recommender import versions
+from .settings import Settings
+from .training.checkpoint import load_checkpoint, save_checkpoint
+from .training.loop import evaluate_state, train
+from .training.problem import pose
+from .training.progress import PHASES, Progress
+from .training.threads import working_threads
+
+RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
+METRICS, MODEL, FIGURE = "metrics.json", "model.npz", "curves.png"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run was asked to do.
+
+    Attributes
+    ----------
+    source : str
+        Name or path of the data.
+    load_options : dict
+        Keyword arguments of :func:`c2f_np.load_dataset`.
+    preset : str
+    settings : Settings
+    """
+
+    source: str
+    load_options: dict
+    preset: str
+    settings: Settings
+
+    def load_data(self) -> Dataset:
+        """Read, split and check the data."""
+        return load_dataset(self.source, **self.load_options)
+
+
+def read_request(folder) -> Request:
+    """The request that a run folder was made for.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder holds no run, or a damaged one.
+    """
+    path = Path(folder) / RUN
+    stored = read_json(path)
+    try:
+        return Request(stored["data"], stored["load_options"], stored["preset"], Settings(**stored["settings"]))
+    except (KeyError, TypeError, SettingsError) as error:
+        raise ModelFileError(f"{path}: not a description of a run ({error})") from error
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of a run folder.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path.parent}: not a run folder ({path.name} is missing)")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: damaged ({error})") from error
+    if not isinstance(stored, dict):
+        raise ModelFileError(f"{path}: damaged, not a JSON object")
+    return stored
+
+
+def run(
+    request: Request,
+    folder,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Callable[[Progress], None] | None = None,
+    data: Dataset | None = None,
+) -> dict:
+    """Carry out a request in a folder.
+
+    Parameters
+    ----------
+    request : Request
+    folder : path-like
+        Made if it is not there.
+    resume : bool
+        Go on from the folder's checkpoint, if it has one.
+    overwrite : bool
+        Begin anew in a folder that already holds a run.
+    watch : callable, optional
+        Called with the progress after every epoch.
+    data : Dataset, optional
+        The request's data, if they are loaded already.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+
+    Raises
+    ------
+    SettingsError
+        If the folder holds a run and neither `resume` nor `overwrite` is given, or settings do not fit.
+    DataError, ModelFileError, OSError
+    """
+    data = request.load_data() if data is None else data
+    folder = Path(folder)
+    holds_run = any((folder / name).exists() for name in (RUN, CHECKPOINT, METRICS))
+    if holds_run and not (resume or overwrite):
+        raise SettingsError(f"{folder} already holds a run: go on with --resume, or begin anew with --overwrite")
+    fingerprint, progress = data.fingerprint(), None
+    if resume and (folder / CHECKPOINT).exists():
+        progress = load_checkpoint(folder / CHECKPOINT, request.settings, fingerprint)
+    folder.mkdir(parents=True, exist_ok=True)
+    if progress is None:
+        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE):
+            (folder / name).unlink(missing_ok=True)
+    _write_json(
+        folder / RUN,
+        {
+            "data": request.source,
+            "load_options": request.load_options,
+            "preset": request.preset,
+            "settings": request.settings.to_dict(),
+        },
+    )
+
+    def after_epoch(progress: Progress) -> None:
+        save_checkpoint(folder / CHECKPOINT, progress, request.settings, fingerprint)
+        _write_history(folder / HISTORY, progress.history)
+        if watch is not None:
+            watch(progress)
+
+    progress = train(data, request.settings, progress=progress, after_epoch=after_epoch)
+    metrics = summarise(request, data, progress)
+    stored = StoredModel(
+        progress.finished["fine"].state,
+        request.settings,
+        data.train,
+        data.user_ids,
+        data.item_ids,
+        {key: metrics[key] for key in ("preset", "data", "protocol", "versions")},
+    )
+    save_model(folder / MODEL, stored)
+    _write_history(folder / HISTORY, progress.history)
+    _write_figure(folder / FIGURE, metrics, progress)
+    _write_json(folder / METRICS, metrics)
+    return metrics
+
+
+def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
+    """Everything worth knowing about a finished run, as plain JSON."""
+    problem = pose(data, request.settings)
+    with working_threads(request.settings.threads, request.settings.engine):
+        parts = {part: _evaluate_phases(progress, problem, part) for part in ("validation", "test")}
+    sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in PHASES}
+    sizes["popularity"] = {"model": popularity_size_bytes(fit_popularity(data.train))}
+    seconds = {phase: sum(r["seconds"] for r in progress.history if r["phase"] == phase) for phase in PHASES}
+    return {
+        "protocol": data.protocol,
+        "preset": request.preset,
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint(),
+            "split": data.split,
+            "users": data.n_users,
+            "items": data.n_items,
+            "interactions": {part: matrix.nnz for part, matrix in data.parts() if matrix is not None},
+            "report": data.report,
+        },
+        "settings": request.settings.to_dict(),
+        "seeds": {"model": request.settings.seed, "split": request.load_options.get("split_seed", 0)},
+        "versions": versions(),
+        **parts,
+        "size_in_bytes": sizes,
+        "epochs": {phase: sum(r["phase"] == phase for r in progress.history) for phase in PHASES},
+        "best_epoch": {phase: progress.finished[phase].epoch for phase in PHASES},
+        "seconds": seconds | {"training": sum(seconds.values())},
+    }
+
+
+def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] | None:
+    """Metrics of popularity and of each phase's best state on a part of the data; None if the part is empty."""
+    relevant = getattr(problem.data, part)
+    if relevant is None or relevant.nnz == 0:
+        return None
+    counts = fit_popularity(problem.data.train)
+    popular = evaluate_ranking(
+        lambda users: popularity_scores(counts, users),
+        relevant,
+        problem.data.masked_when_ranking(part),
+        DEFAULT_KS,
+        engine=problem.settings.engine,
+        n_threads=problem.settings.threads or None,
+        protocol=problem.data.protocol,
+    )
+    rows = {"popularity": popular.metrics}
+    for phase in PHASES:
+        rows[phase] = evaluate_state(progress.finished[phase].state, problem, part).metrics
+    return rows
+
+
+TITLES = {
+    "popularity": "popularity",
+    "coarse_phase1": "coarse, phase 1",
+    "coarse": "coarse, phase 2",
+    "fine_phase1": "fine, phase 1",
+    "fine": "fine",
+}
+
+
+def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coarse_phase1", "coarse", "fine")) -> str:
+    """The models side by side: Recall and NDCG at 5, 10, 20, 50, and what each weighs.
+
+    Parameters
+    ----------
+    metrics : dict
+        As :func:`run` returns it.
+    part : {"test", "validation"}
+    rows : sequence of str
+
+    Returns
+    -------
+    str
+    """
+    heads = [f"@{k}" for k in DEFAULT_KS]
+    lines = [
+        f"{part}, protocol {metrics['protocol']}",
+        f"{'':<16}|{'Recall':^27} |{'NDCG':^27} |{'bytes':>10}",
+        f"{'model':<16}|" + "".join(f"{head:>6} " for head in heads).rjust(28) + "|" + "".join(f"{h:>6} " for h in heads).rjust(28) + "|",
+        "-" * 16 + "+" + "-" * 28 + "+" + "-" * 28 + "+" + "-" * 10,
+    ]
+    for name in rows:
+        values = metrics[part][name]
+        recall = "".join(f"{values[f'recall@{k}']:>7.4f}" for k in DEFAULT_KS)
+        ndcg = "".join(f"{values[f'ndcg@{k}']:>7.4f}" for k in DEFAULT_KS)
+        size = metrics["size_in_bytes"][name]["model"]
+        lines.append(f"{TITLES[name]:<16}|{recall}|{ndcg}|{size:>10,}")
+    return "\n".join(lines)
+
+
+def _write_figure(path: Path, metrics: dict, progress: Progress) -> None:
+    from .plotting import learning_curves
+
+    test = metrics["test"] or metrics["validation"]
+    if test is None:
+        return
+    table = {TITLES[name]: test[name] for name in ("popularity", "coarse_phase1", "coarse", "fine")}
+    figure = learning_curves(list(progress.history), table, title=f"{metrics['data']['name']}, protocol {metrics['protocol']}")
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=130))
+
+
+def _write_history(path: Path, history) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in history:
+        writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+    write_text_atomically(path, text.getvalue())
+
+
+def _write_json(path: Path, value: dict) -> None:
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,97 @@
+"""Checkpoints: a training run between two epochs, on disk.
+
+Written after every epoch, aside and then renamed: whatever kills the process, the last finished epoch survives, and
+going on from it gives the same bits as never having stopped.
+"""
+
+from __future__ import annotations
+
+from ..archive import read_archive, take, write_archive
+from ..errors import ModelFileError
+from ..model_file import pack_state, unpack_state
+from ..operations.adam import AdamMoments
+from ..settings import Settings
+from .progress import PHASES, Best, Progress
+
+KIND, VERSION = "checkpoint", 1
+
+
+def save_checkpoint(path, progress: Progress, settings: Settings, fingerprint: str) -> None:
+    """Write a checkpoint.
+
+    Parameters
+    ----------
+    path : path-like
+    progress : Progress
+    settings : Settings
+    fingerprint : str
+        Of the data, so that a run cannot be continued on other data.
+
+    Raises
+    ------
+    OSError
+    """
+    bests = progress.finished | ({"best": progress.best} if progress.best else {})
+    header = {
+        "settings": settings.to_dict(),
+        "fingerprint": fingerprint,
+        "phase": progress.phase,
+        "stage_epoch": progress.stage_epoch,
+        "phase_epoch": progress.phase_epoch,
+        "bad_evaluations": progress.bad_evaluations,
+        "adam_step": progress.moments.step,
+        "bests": {name: {"score": best.score, "epoch": best.epoch} for name, best in bests.items()},
+        "history": list(progress.history),
+    }
+    arrays = pack_state("state", progress.state)
+    for name, best in bests.items():
+        arrays |= pack_state(f"best.{name}", best.state)
+    for name in progress.moments.mean:
+        arrays |= {f"adam.mean.{name}": progress.moments.mean[name], f"adam.square.{name}": progress.moments.square[name]}
+    write_archive(path, KIND, VERSION, header, arrays)
+
+
+def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
+    """Read a checkpoint of the same run.
+
+    Engine-independent settings must be equal; the number of threads and the most epochs may differ.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, or belongs to other data or settings.
+    """
+    header, arrays = read_archive(path, KIND, VERSION)
+    try:
+        if header["fingerprint"] != fingerprint:
+            raise ModelFileError(f"{path}: this run was trained on other data (or another split of it)")
+        for name, value in settings.to_dict().items():
+            if name not in ("threads", "max_epochs") and header["settings"].get(name) != value:
+                raise ModelFileError(f"{path}: this run has {name} = {header['settings'].get(name)}, not {value}")
+        bests = {
+            name: Best(about["score"], about["epoch"], unpack_state(f"best.{name}", arrays, path))
+            for name, about in header["bests"].items()
+        }
+        state = unpack_state("state", arrays, path)
+        codebook = "E_fine" if state.is_fine else "E_coarse"
+        trained = (codebook, "bias", "bias_global")
+        moments = AdamMoments(
+            {name: take(arrays, f"adam.mean.{name}", path) for name in trained},
+            {name: take(arrays, f"adam.square.{name}", path) for name in trained},
+            header["adam_step"],
+        )
+        if header["phase"] not in (*PHASES, "done"):
+            raise ModelFileError(f"{path}: unknown phase {header['phase']!r}")
+        return Progress(
+            header["phase"],
+            header["stage_epoch"],
+            header["phase_epoch"],
+            state,
+            moments,
+            bests.pop("best", None),
+            header["bad_evaluations"],
+            bests,
+            tuple(header["history"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path}: damaged, {error} is missing or of a wrong kind") from error

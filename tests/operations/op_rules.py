@@ -1,0 +1,94 @@
+"""What every operation with two engines has to keep."""
+
+import numba
+import numpy as np
+import scipy.sparse as sparse
+from numpy.testing import assert_allclose, assert_array_equal
+
+WIDTHS = (1, 7, 16, 64)
+
+
+def plain(value):
+    """Arrays of a result, dense."""
+    if sparse.issparse(value):
+        return [value.toarray()]
+    return [part for each in value for part in plain(each)] if isinstance(value, tuple) else [np.asarray(value)]
+
+
+def arrays_in(arguments):
+    for value in arguments:
+        if sparse.issparse(value):
+            yield from (value.data, value.indices, value.indptr)
+        elif isinstance(value, np.ndarray):
+            yield value
+
+
+def cast(value, dtype):
+    """A copy in another precision; integers and everything that is not an array stay."""
+    if sparse.issparse(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+        return value.astype(dtype)
+    return value
+
+
+def strided(value):
+    """The same numbers, not contiguous."""
+    if not isinstance(value, np.ndarray) or value.ndim != 2:
+        return value
+    wide = np.full((2 * value.shape[0], 2 * value.shape[1]), np.nan, value.dtype)
+    wide[::2, ::2] = value
+    return wide[::2, ::2]
+
+
+def check_engines(operation, *arguments, single=2e-4, **settings):
+    """numpy and numba agree, in both precisions and any layout; same bits on 1 and 2 threads; inputs untouched."""
+    before = [array.copy() for array in arrays_in(arguments)]
+    expected = plain(operation(*arguments, engine="numpy", **settings))
+    threads = numba.get_num_threads()
+    try:
+        results = []
+        for n in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+            numba.set_num_threads(n)
+            results.append(plain(operation(*arguments, engine="numba", **settings)))
+    finally:
+        numba.set_num_threads(threads)
+    for one, two in zip(*results, strict=True):
+        assert_array_equal(one, two)
+    for ours, theirs in zip(results[0], expected, strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        assert_close(ours, theirs, 1e-13)
+    for ours, theirs in zip(
+        plain(operation(*map(strided, arguments), engine="numba", **settings)), expected, strict=True
+    ):
+        assert_close(ours, theirs, 1e-13)
+    fortran = [np.asfortranarray(value) if isinstance(value, np.ndarray) else value for value in arguments]
+    for ours, theirs in zip(plain(operation(*fortran, engine="numpy", **settings)), expected, strict=True):
+        assert_close(ours, theirs, 1e-13)
+    for engine in ("numpy", "numba"):
+        low = plain(operation(*(cast(value, np.float32) for value in arguments), engine=engine, **settings))
+        for ours, theirs in zip(low, expected, strict=True):
+            assert ours.dtype == (np.float32 if theirs.dtype == np.float64 else theirs.dtype), engine
+            if single is not None:
+                assert_close(ours, theirs, single)
+    for array, old in zip(arrays_in(arguments), before, strict=True):
+        assert_array_equal(array, old)
+    return expected
+
+
+def assert_close(ours, theirs, tolerance):
+    scale = np.max(np.abs(theirs), initial=0)
+    assert_allclose(ours, theirs, rtol=0, atol=tolerance * (scale if scale > 0 else 1))
+
+
+def random_sparse(rng, n, m, density=0.3):
+    """Rectangular, signed, with an empty row and an empty column where there is room."""
+    dense = rng.normal(size=(n, m)) * (rng.random((n, m)) < density)
+    if n > 2 and m > 2:
+        dense[1] = 0
+        dense[:, 2] = 0
+    return sparse.csr_array(dense)
+
+
+def adjoint(forward, backward, x, y):
+    """<forward(x), y> = <x, backward(y)>."""
+    left, right = np.sum(forward(x) * y), np.sum(x * backward(y))
+    assert abs(left - right) <= 1e-12 * (np.abs(x).sum() + np.abs(y).sum() + 1)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+from numpy.testing import assert_allclose
+from op_rules import WIDTHS, check_engines, random_sparse
+
+from c2f_np.operations.composition import compose, compose_backward, compose_backward_assignment
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_by_hand(engine):
+    S, E = sparse.csr_array(np.array([[0.5, 0.5], [0, 1]])), np.array([[2.0], [4]])
+    Z = compose(S, E, engine=engine)
+    assert_allclose(Z, [[np.tanh(3)], [np.tanh(4)]], rtol=1e-15)
+    # With Z = 0.5 and 0 the slopes 1 - Z^2 are 0.75 and 1.
+    assert_allclose(
+        compose_backward(np.array([[4.0], [10]]), S, np.array([[0.5], [0]]), engine=engine), [[1.5], [11.5]]
+    )
+
+
+def test_gradient_of_the_weights_by_hand():
+    S, E = sparse.csr_array(np.array([[0.5, 0.5], [0, 1]])), np.array([[2.0], [4]])
+    grad = compose_backward_assignment(np.array([[4.0], [10]]), S, E, np.array([[0.5], [0]]))
+    assert_allclose(grad.toarray(), [[6, 12], [0, 40]])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_engines(width):
+    rng = np.random.default_rng(width)
+    S, E = random_sparse(rng, 12, 5), rng.normal(size=(5, width))
+    (Z,) = check_engines(compose, S, E)
+    assert (Z[1] == 0).all()  # an entity without an assignment
+    check_engines(lambda g, z, S, engine: compose_backward(g, S, z, engine=engine), rng.normal(size=Z.shape), Z, S)
+
+
+def test_complex_step_equals_backward():
+    rng = np.random.default_rng(0)
+    S, E, G = random_sparse(rng, 6, 4), rng.normal(size=(4, 2)), rng.normal(size=(6, 2))
+    step = np.zeros((4, 2), complex)
+    step[3, 1] = 1e-30j
+    slope = np.sum(G * compose(S, E + step)).imag / 1e-30
+    assert slope == pytest.approx(compose_backward(G, S, compose(S, E))[3, 1], rel=1e-13)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+from numpy.testing import assert_array_equal
+from op_rules import WIDTHS, adjoint, check_engines, random_sparse
+
+from c2f_np.errors import SettingsError
+from c2f_np.operations.sparse_operator import as_operator, even_row_groups
+from c2f_np.operations.sparse_product import (
+    sparse_product,
+    sparse_product_backward,
+    sparse_product_backward_weights,
+)
+
+M = sparse.csr_array(np.array([[1.0, 2, 0], [0, 0, 3]]))
+X = np.array([[1.0, 10], [2, 20], [3, 30]])
+G = np.array([[1.0, 0], [2, 1]])
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_by_hand(engine):
+    assert_array_equal(sparse_product(M, X, engine=engine), [[5, 50], [9, 90]])
+    assert_array_equal(sparse_product_backward(G, M, engine=engine), [[1, 0], [2, 0], [6, 3]])
+    weights = sparse_product_backward_weights(G, M, X, engine=engine)
+    assert_array_equal(weights.toarray(), [[1, 2, 0], [0, 0, 36]])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (1, 1), (200, 3)], ids=str)
+def test_engines(shape, width):
+    rng = np.random.default_rng(width)
+    M = random_sparse(rng, *shape)
+    X, G = rng.normal(size=(shape[1], width)), rng.normal(size=(shape[0], width))
+    check_engines(sparse_product, M, X)
+    check_engines(sparse_product_backward, G, M)
+    check_engines(sparse_product_backward_weights, G, M, X)
+    for engine in ("numpy", "numba"):
+        adjoint(
+            lambda x, e=engine: sparse_product(M, x, engine=e),
+            lambda y, e=engine: sparse_product_backward(y, M, engine=e),
+            X,
+            G,
+        )
+
+
+def test_matrix_without_entries():
+    empty = sparse.csr_array((3, 4))
+    for engine in ("numpy", "numba"):
+        assert_array_equal(sparse_product(empty, np.ones((4, 16)), engine=engine), np.zeros((3, 16)))
+        assert sparse_product_backward_weights(np.ones((3, 2)), empty, np.ones((4, 2)), engine=engine).nnz == 0
+
+
+def test_operator_knows_its_transpose_and_is_not_made_twice():
+    operator = as_operator(M)
+    assert as_operator(operator) is operator and operator.shape == (2, 3) and operator.dtype == np.float64
+    assert_array_equal(operator.transpose.toarray(), M.toarray().T)
+    assert operator.transpose.has_sorted_indices
+
+
+def test_operator_sums_duplicates_of_a_copy():
+    doubled = sparse.csr_array((np.array([1.0, 2, 4]), np.array([1, 1, 0]), np.array([0, 2, 3])), shape=(2, 2))
+    assert_array_equal(as_operator(doubled).matrix.toarray(), [[0, 3], [4, 0]])
+    assert doubled.nnz == 3
+    for engine in ("numpy", "numba"):
+        assert_array_equal(sparse_product(doubled, np.eye(2), engine=engine), [[0, 3], [4, 0]])
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 64, 1000])
+def test_row_groups_cover_every_row_once(n_rows):
+    indptr = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(0, 50, n_rows))])
+    bounds = even_row_groups(indptr)
+    assert bounds[0] == 0 and bounds[-1] == n_rows and (np.diff(bounds) >= 0).all()
+    load = np.diff(indptr[bounds] + bounds)
+    assert load.max() <= (indptr[-1] + n_rows) / 64 + 51
+
+
+def test_unknown_engine():
+    with pytest.raises(SettingsError, match="numpy, numba"):
+        sparse_product(M, X, engine="cupy")
