@@ -1,7 +1,7 @@
 """Models on disk, and what they weigh.
 
-A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for propagation, and
-to leave out what a user has already seen), the external ids, and the settings.
+A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
+propagation, and to leave out what a user has already seen), the external ids, and the settings.
 
 Shapes: see `c2f_np.stages.state`.
 """

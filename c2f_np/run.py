@@ -249,11 +249,11 @@ def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coa
     -------
     str
     """
-    heads = [f"@{k}" for k in DEFAULT_KS]
+    columns = "".join(f"{f'@{k}':>7}" for k in DEFAULT_KS)
     lines = [
         f"{part}, protocol {metrics['protocol']}",
-        f"{'':<16}|{'Recall':^27} |{'NDCG':^27} |{'bytes':>10}",
-        f"{'model':<16}|" + "".join(f"{head:>6} " for head in heads).rjust(28) + "|" + "".join(f"{h:>6} " for h in heads).rjust(28) + "|",
+        f"{'':<16}|{'Recall':^28}|{'NDCG':^28}|{'bytes':>10}",
+        f"{'model':<16}|{columns}|{columns}|",
         "-" * 16 + "+" + "-" * 28 + "+" + "-" * 28 + "+" + "-" * 10,
     ]
     for name in rows:

@@ -1,7 +1,7 @@
 """Every hyper-parameter of the method, in one place, and the named presets.
 
-``preset="authors"`` is the released code, oddities included; ``"paper"`` is the paper's own reading of the fine stage; ``"default"`` is
-what we recommend. docs/model.md has one table of all differences.
+``preset="authors"`` is the released code, oddities included; ``"paper"`` is the paper's own reading of the fine stage;
+``"default"`` is what we recommend. docs/model.md has one table of all differences.
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ PRESETS: dict[str, dict] = {
         "renormalise_fine": True,
     },
     "default": {
+        "layer_bridge": "exchange",
+        "fine_start": "components",
         "degree": "absolute",
         "bias_start": "zero",
-        "renormalise_fine": True,
+        "coarse_lr": 3e-3,
     },
 }
 

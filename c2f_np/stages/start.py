@@ -117,8 +117,9 @@ def start_fine_codebook(
     zero row. The sparsity is random padding, and the coordinates are scrambled.
 
     ``kind="components"`` (the paper): the sparse components themselves are the rows, each at the scale of its scores, so
-    that the codebook is on the scale of E_c. They are moved away from zero by tau, so that soft thresholding returns exactly them:
-    unit components would all lie inside the threshold and never be trained. With fewer components than rows they are used in turn.
+    that the codebook is on the scale of E_c. They are moved away from zero by tau, so that soft thresholding returns exactly
+    them: unit components would all lie inside the threshold and never be trained. With fewer components than rows they are
+    used in turn.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
 """Training triples: random users, one of their items each, and items they have not interacted with.
 
-One draw is a user (uniform over users, not over interactions), one of the user's items (uniform) as the positive, and `neg_size` distinct
-items from the complement (every subset equally likely) as negatives: that many triples.
+One draw is a user (uniform over users, not over interactions), one of the user's items (uniform) as the positive, and
+`neg_size` distinct items from the complement (every subset equally likely) as negatives: that many triples.
 
 Nothing is rejected, so nothing can hang. The r-th item that a user has *not* interacted with is found by bisection in the
-sorted list of those it has, and distinct r come from Floyd's algorithm. Random numbers are a function of (seed, draw, position), a
-splitmix64 hash, so that any thread can make any draw and all get the same.
+sorted list of those it has, and distinct r come from Floyd's algorithm. Random numbers are a function of (seed, draw,
+position), a splitmix64 hash, so that any thread can make any draw and all get the same.
 
 Shapes
 ------

@@ -1,0 +1,100 @@
+"""Every case of every operation and stage passes, with the promised figures, for both engines."""
+
+import json
+
+import pytest
+
+from c2f_np.errors import SettingsError
+from c2f_np.verification import command
+from c2f_np.verification.command import CHECKED, cases
+from c2f_np.verification.threads import one_kernel_thread
+
+pytestmark = pytest.mark.gradcheck
+
+FLOATS = ("central_difference", "complex_step", "taylor_rate", "adjoint")
+
+
+def hold(report):
+    """The figures, asserted here once more and independently of what the cases demand of themselves."""
+    assert report.passed, str(report)
+    for v in report.verdicts:
+        if v.check in FLOATS and "as declared" not in v.reason:
+            assert v.status == "passed", str(report)
+        if "as declared" in v.reason:
+            continue
+        if v.check == "central_difference":
+            assert v.figure < 1e-8, str(report)
+        if v.check == "complex_step":
+            assert v.figure < 1e-13, str(report)
+        if v.check == "taylor_rate":
+            assert v.figure > 1.9, str(report)
+        if v.check == "adjoint":
+            assert v.figure < 1e-14, str(report)
+        if v.check == "float32":
+            assert v.figure <= 1, str(report)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("op", CHECKED)
+def test_every_case_passes(op, engine):
+    with one_kernel_thread():
+        for case in cases(op, engine, seed=1):
+            hold(case.run(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_every_case_passes_at_other_points(seed):
+    with one_kernel_thread():
+        for case in cases("bpr", None, seed):
+            hold(case.run(seed))
+        for case in cases(None, "numpy", seed):
+            hold(case.run(seed))
+
+
+def test_every_point_that_was_asked_for_is_there():
+    names = [case.name for op in ("coarse_stage", "fine_stage", "propagate") for case in cases(op)]
+    for engine in ("numpy", "numba"):
+        mine = "\n".join(name for name in names if f"[{engine}]" in name)
+        for n_layers in range(5):
+            assert f"coarse_stage [{engine}] L = {n_layers}, start" in mine
+            assert f"propagate [{engine}] L = {n_layers}, not symmetric" in mine
+            for reading in ("coarse, raw", "coarse, exchange", "bridged, raw", "bridged, exchange"):
+                assert f"fine_stage [{engine}] {reading}, L = {n_layers}" in mine
+        for point in ("start", "middle", "updated assignment"):
+            assert point in mine
+
+
+def test_the_command_prints_one_table_and_says_0(capsys):
+    assert command.run(op="bridge", engine="numpy", seed=3) == 0
+    out = capsys.readouterr().out
+    assert "central diff." in out and "0 failed" in out and "seed 3" in out
+
+
+def test_the_command_speaks_json(capsys):
+    assert command.run(op="soft_threshold", json=True) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["passed"] and {case["engine"] for case in data["cases"]} == {"numpy", "numba"}
+
+
+def test_the_command_says_1_and_where_when_a_gradient_is_wrong(capsys, monkeypatch):
+    from c2f_np.operations import bridging
+
+    right = bridging.bridge_backward
+
+    def wrong(*args, **options):
+        grad_E_coarse, grad_F = right(*args, **options)
+        return grad_E_coarse, 1.03 * grad_F
+
+    monkeypatch.setattr(bridging, "bridge_backward", wrong)
+    assert command.run(op="bridge", engine="numpy") == 1
+    out = capsys.readouterr().out
+    assert "FAILED" in out and "factor" in out and "bridge [numpy]" in out
+
+
+@pytest.mark.parametrize("wrong", [{"op": "convolution"}, {"engine": "cuda"}, {"seed": -1}])
+def test_an_unknown_name_is_a_settings_error(wrong):
+    with pytest.raises(SettingsError) as error:
+        command.run(**wrong)
+    if "op" in wrong:
+        assert all(name in str(error.value) for name in CHECKED)
