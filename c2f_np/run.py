@@ -137,10 +137,9 @@ def run(
     fingerprint, progress = data.fingerprint(), None
     if resume and (folder / CHECKPOINT).exists():
         progress = load_checkpoint(folder / CHECKPOINT, request.settings, fingerprint)
+    # What cannot be trained must not leave a folder behind, nor empty one.
+    pose(data, request.settings)
     folder.mkdir(parents=True, exist_ok=True)
-    if progress is None:
-        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE):
-            (folder / name).unlink(missing_ok=True)
     _write_json(
         folder / RUN,
         {
@@ -150,6 +149,10 @@ def run(
             "settings": request.settings.to_dict(),
         },
     )
+    # Only now: on a full disk the request cannot be written, and an earlier run stays whole.
+    if progress is None:
+        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE):
+            (folder / name).unlink(missing_ok=True)
 
     def after_epoch(progress: Progress) -> None:
         save_checkpoint(folder / CHECKPOINT, progress, request.settings, fingerprint)

@@ -20,6 +20,13 @@ _EXAMPLES = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, as with any other error."""
+
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
@@ -33,7 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
     """
-    # A pipe that is closed early (| head) is the reader's decision, not an error.
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -42,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        # A pipe that is closed early (| head) is the reader's decision, not an error.
         sys.stderr.close()
         return 0
     except OSError as error:
@@ -57,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m c2f_np",
         description="C2F-MetaEmbed from scratch: a graph recommender with two small codebooks.",
         epilog=_EXAMPLES,

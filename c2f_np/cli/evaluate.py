@@ -9,6 +9,7 @@ from .train import dumps
 
 _EXAMPLES = """  python -m c2f_np evaluate runs/demo
   python -m c2f_np evaluate runs/demo --part validation --json
+  python -m c2f_np evaluate runs/films --protocol authors    (where validation is given: how much masking it moves the figures)
 """
 
 
@@ -17,6 +18,7 @@ def add_to(commands) -> None:
     parser.add_argument("folder", metavar="DIR", help="run folder")
     parser.add_argument("--part", choices=("test", "validation"), default="test", help="held-out part [test]")
     parser.add_argument("--data", metavar="DATA", help="where the data are now, if they were moved")
+    parser.add_argument("--protocol", choices=("authors", "clean"), help="mask by this protocol instead of the run's")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -30,6 +32,8 @@ def run(options) -> int:
     request = read_request(options.folder)
     if options.data:
         request = dataclasses.replace(request, source=options.data)
+    if options.protocol:
+        request = dataclasses.replace(request, load_options=request.load_options | {"protocol": options.protocol})
     model = C2FRecommender.load(Path(options.folder) / MODEL)
     data = request.load_data()
     trained_on = model.about_.get("data", {}).get("fingerprint")

@@ -38,14 +38,8 @@ def partition_entities(R, n_parts: int, *, method: str = "auto", seed: int = 0) 
     SettingsError
         If there are fewer entities than parts, the method is unknown, or METIS is asked for and not installed.
     """
+    require_partition(R.shape, n_parts, method)
     n_entities = sum(R.shape)
-    if n_parts > n_entities:
-        raise SettingsError(
-            f"a codebook of {n_parts} rows for {n_entities} entities ({R.shape[0]} users and {R.shape[1]} items): "
-            "choose fewer rows (n_coarse, n_fine) than entities"
-        )
-    if method not in METHODS:
-        raise SettingsError(f"partition must be one of {', '.join(METHODS)}, not {method!r}")
     if n_parts == 1:
         return np.zeros(n_entities, dtype=np.int64)
     if method == "random":
@@ -53,6 +47,20 @@ def partition_entities(R, n_parts: int, *, method: str = "auto", seed: int = 0) 
     if method == "metis" or (method == "auto" and metis_is_installed()):
         return _metis(R, n_parts, seed)
     return _coclustering(R, n_parts, seed)
+
+
+def require_partition(shape: tuple[int, int], n_parts: int, method: str) -> None:
+    """Raise SettingsError where :func:`partition_entities` would, without partitioning."""
+    n_entities = sum(shape)
+    if n_parts > n_entities:
+        raise SettingsError(
+            f"a codebook of {n_parts} rows for {n_entities} entities ({shape[0]} users and {shape[1]} items): "
+            "choose fewer rows (n_coarse, n_fine) than entities"
+        )
+    if method not in METHODS:
+        raise SettingsError(f"partition must be one of {', '.join(METHODS)}, not {method!r}")
+    if method == "metis" and not metis_is_installed():
+        raise SettingsError("partition='metis' needs the package pymetis; 'coclustering' works everywhere")
 
 
 def metis_is_installed() -> bool:
@@ -65,8 +73,6 @@ def metis_is_installed() -> bool:
 
 
 def _metis(R, n_parts: int, seed: int) -> np.ndarray:
-    if not metis_is_installed():
-        raise SettingsError("partition='metis' needs the package pymetis; 'coclustering' works everywhere")
     import pymetis
 
     B = bipartite_adjacency(R)

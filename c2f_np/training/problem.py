@@ -18,7 +18,9 @@ from ..operations.graph import normalised_adjacency
 from ..settings import Settings
 from ..stages.coarse import CoarseGraph, coarse_forward, coarse_graph
 from ..stages.fine import FineGraph, fine_forward, fine_graph
+from ..stages.partition import require_partition
 from ..stages.state import ModelState
+from .sampling import require_something_to_rank
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,22 @@ class Problem:
 
 
 def pose(data: Dataset, settings: Settings) -> Problem:
-    """Prepare a data set for training.
+    """Prepare a data set for training; what training could not use is found here, before anything is computed or written.
 
     Raises
     ------
     DataError
-        If there is not a single training interaction.
+        If there is not a single training interaction, or no user with an item left over.
+    SettingsError
+        If a codebook has more rows than there are entities, or the partition cannot be made.
     """
     R = sparse.csr_array(data.train)
     R.sort_indices()
     if R.nnz == 0:
         raise DataError(f"{data.name} has no training interactions")
+    require_something_to_rank(R)
+    for n_rows in (settings.n_coarse, settings.n_fine):
+        require_partition(R.shape, n_rows, settings.partition)
     return Problem(data, settings, R, normalised_adjacency(R).astype(settings.dtype))
 
 

@@ -67,9 +67,7 @@ def sample_triples(
     DataError
         If no user has both an item and a non-item.
     """
-    degree = np.diff(R.indptr)
-    if not ((degree > 0) & (degree < R.shape[1])).any():
-        raise DataError("no user has both an interaction and an item left over: there is nothing to rank")
+    require_something_to_rank(R)
     key = hash64(np.array([seed], dtype=np.uint64) + _GOLDEN)[0]
     if is_compiled(engine):
         from ..kernels.sampling import draw_triples
@@ -83,6 +81,13 @@ def sample_triples(
         np.repeat(positives, neg_size)[kept],
         negatives.ravel()[kept],
     )
+
+
+def require_something_to_rank(R: sparse.csr_array) -> None:
+    """Raise DataError if no user has both an item and a non-item."""
+    degree = np.diff(R.indptr)
+    if not ((degree > 0) & (degree < R.shape[1])).any():
+        raise DataError("no user has both an interaction and an item left over: there is nothing to rank")
 
 
 def _draw_triples(R, n_draws: int, neg_size: int, key: np.uint64):

@@ -1,0 +1,134 @@
+"""Checkpoints: a run that is interrupted anywhere and goes on ends in the very same bits."""
+
+import json
+
+import numpy as np
+import pytest
+
+from c2f_np.archive import read_archive, write_archive
+from c2f_np.data import load_dataset
+from c2f_np.errors import ModelFileError
+from c2f_np.settings import PRESETS, settings_from_preset
+from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
+from c2f_np.training.loop import train
+from c2f_np.training.progress import PHASES
+
+SMALL = {
+    "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
+    "patience": 2, "coarse_batch": 64, "fine_batch": 64, "coarse_lr": 1e-2, "fine_lr": 1e-2, "partition": "random",
+}  # fmt: skip
+
+
+def small(preset="default", **changes):
+    return settings_from_preset(preset, **(SMALL | changes))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset("southern-women", validation_fraction=0.3)
+
+
+def state_parts(state):
+    parts = [state.E_coarse, state.bias, state.bias_global, state.S_coarse.data, state.S_coarse.indices]
+    return parts + ([state.E_fine, state.S_fine.data, state.S_fine.indices] if state.is_fine else [])
+
+
+def parts(progress):
+    """Everything in a progress that must be the same, as a flat list."""
+    found = state_parts(progress.state)
+    for name in sorted(progress.moments.mean):
+        found += [progress.moments.mean[name], progress.moments.square[name]]
+    bests = [progress.finished[phase] for phase in PHASES if phase in progress.finished]
+    for best in bests + ([progress.best] if progress.best else []):
+        found += [np.array([best.score, best.epoch]), *state_parts(best.state)]
+    rows = [[value for name, value in row.items() if name not in ("stage", "phase", "seconds")] for row in progress.history]
+    counts = [progress.moments.step, progress.stage_epoch, progress.phase_epoch, progress.bad_evaluations]
+    return [*found, np.array(rows), np.array(counts)]
+
+
+def assert_same(first, second):
+    assert first.phase == second.phase
+    for left, right in zip(parts(first), parts(second), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("engine", "dtype"), [("numba", "float32"), ("numba", "float64"), ("numpy", "float32")])
+def test_going_on_after_any_epoch_gives_the_same_bits(data, tmp_path, preset, engine, dtype):
+    settings = small(preset, engine=engine, dtype=dtype)
+    steps = []
+    whole = train(data, settings, after_epoch=steps.append)
+    assert len(steps) == 12 and {step.phase for step in steps} == {*PHASES, "done"}
+    for number, step in enumerate(steps):
+        path = tmp_path / f"{number}.npz"
+        save_checkpoint(path, step, settings, data.fingerprint())
+        loaded = load_checkpoint(path, settings, data.fingerprint())
+        assert_same(step, loaded)
+        assert_same(whole, train(data, settings, progress=loaded))
+
+
+def test_interrupted_after_every_single_epoch(data, tmp_path):
+    settings, path, progress = small(), tmp_path / "checkpoint.npz", None
+
+    class Stop(Exception):
+        pass
+
+    def save_and_stop(after):
+        save_checkpoint(path, after, settings, data.fingerprint())
+        raise Stop
+
+    for _ in range(12):
+        with pytest.raises(Stop):
+            train(data, settings, progress=progress, after_epoch=save_and_stop)
+        progress = load_checkpoint(path, settings, data.fingerprint())
+    assert progress.is_done
+    assert_same(train(data, settings), progress)
+
+
+def test_another_number_of_threads_or_epochs_may_go_on(data, tmp_path):
+    settings, steps = small(max_epochs=3, threads=1), []
+    train(data, settings, after_epoch=steps.append)
+    save_checkpoint(tmp_path / "c.npz", steps[1], settings, data.fingerprint())
+    longer = small(max_epochs=5, threads=2)
+    resumed = train(data, longer, progress=load_checkpoint(tmp_path / "c.npz", longer, data.fingerprint()))
+    assert_same(train(data, longer), resumed)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"coarse_lr": 0.5}, {"dim": 16}, {"engine": "numpy"}, {"dtype": "float64"}, {"gate": 0.3}]
+)
+def test_other_settings_are_refused_by_name(data, tmp_path, change):
+    steps, settings = [], small(max_epochs=1)
+    train(data, settings, after_epoch=steps.append)
+    save_checkpoint(tmp_path / "c.npz", steps[0], settings, data.fingerprint())
+    with pytest.raises(ModelFileError, match=next(iter(change))):
+        load_checkpoint(tmp_path / "c.npz", small(max_epochs=1, **change), data.fingerprint())
+    with pytest.raises(ModelFileError, match="other data"):
+        load_checkpoint(tmp_path / "c.npz", settings, "0" * 64)
+
+
+def test_damaged_checkpoints(data, tmp_path):
+    steps, settings = [], small(max_epochs=1)
+    train(data, settings, after_epoch=steps.append)
+    path = tmp_path / "c.npz"
+    save_checkpoint(path, steps[0], settings, data.fingerprint())
+    header, arrays = read_archive(path, "checkpoint", 1)
+    header = {name: value for name, value in header.items() if name not in ("kind", "version")}
+
+    def refused(new_header, new_arrays):
+        write_archive(path, "checkpoint", 1, new_header, new_arrays)
+        with pytest.raises(ModelFileError, match=path.name):
+            load_checkpoint(path, settings, data.fingerprint())
+
+    for name in header:
+        refused({other: value for other, value in header.items() if other != name}, arrays)
+    for name in arrays:
+        refused(header, {other: value for other, value in arrays.items() if other != name})
+    refused(header | {"phase": "third"}, arrays)
+    refused(header | {"bests": 3}, arrays)
+    refused(header | {"settings": json.dumps(header["settings"])}, arrays)
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="damaged"):
+        load_checkpoint(path, settings, data.fingerprint())
+    with pytest.raises(ModelFileError, match="no such file"):
+        load_checkpoint(tmp_path / "none.npz", settings, data.fingerprint())

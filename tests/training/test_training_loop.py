@@ -1,0 +1,288 @@
+"""Training: four phases, early stopping, the order of update and step, engines, threads, seeds."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import c2f_np.training.loop as loop
+from c2f_np.data import Dataset, load_dataset
+from c2f_np.errors import DataError, SettingsError
+from c2f_np.settings import PRESETS, settings_from_preset
+from c2f_np.training.loop import evaluate_state, run_epoch, start_coarse, train, train_step, updated_assignment
+from c2f_np.training.problem import forward, graph_of, pose
+from c2f_np.training.progress import PHASES
+
+SMALL = {
+    "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
+    "coarse_batch": 64, "fine_batch": 64, "coarse_lr": 1e-2, "fine_lr": 1e-2, "partition": "random",
+}  # fmt: skip
+
+
+def small(preset="default", **changes):
+    return settings_from_preset(preset, **(SMALL | changes))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset("southern-women", validation_fraction=0.3)
+
+
+def arrays(state):
+    parts = {"E_coarse": state.E_coarse, "bias": state.bias, "bias_global": state.bias_global}
+    parts |= {"S_coarse": state.S_coarse.toarray()}
+    if state.is_fine:
+        parts |= {"E_fine": state.E_fine, "S_fine": state.S_fine.toarray()}
+    return parts
+
+
+def assert_same_bits(first, second):
+    first, second = arrays(first), arrays(second)
+    assert list(first) == list(second)
+    for name in first:
+        assert first[name].dtype == second[name].dtype
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def differ(first, second):
+    first, second = arrays(first), arrays(second)
+    return any(first[name].shape != second[name].shape or (first[name] != second[name]).any() for name in first)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_engines_end_in_the_same_state(data, preset):
+    results = [train(data, small(preset, engine=engine, dtype="float64")) for engine in ("numpy", "numba")]
+    for phase in PHASES:
+        ours, compiled = (arrays(done.finished[phase].state) for done in results)
+        for name in ours:
+            np.testing.assert_allclose(ours[name], compiled[name], rtol=1e-7, atol=1e-9, err_msg=f"{phase} {name}")
+    for left, right in zip(*(done.history for done in results), strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-9)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_do_not_change_a_bit(data, preset, dtype):
+    one, two = (train(data, small(preset, threads=threads, dtype=dtype)) for threads in (1, 2))
+    assert_same_bits(one.state, two.state)
+    for phase in PHASES:
+        assert_same_bits(one.finished[phase].state, two.finished[phase].state)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_a_seed_decides_every_bit(data, engine):
+    first, again, other = (train(data, small(engine=engine, seed=seed)) for seed in (5, 5, 6))
+    assert_same_bits(first.state, again.state)
+    for phase in PHASES:
+        assert differ(first.finished[phase].state, other.finished[phase].state)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_precision_is_kept(data, dtype):
+    done = train(data, small(dtype=dtype))
+    assert {part.dtype for part in arrays(done.state).values()} == {np.dtype(dtype)}
+    for moments in (done.moments.mean, done.moments.square):
+        assert {part.dtype for part in moments.values()} == {np.dtype(dtype)}
+
+
+def test_the_training_of_a_phase_moves_what_it_should(data):
+    steps = []
+    settings = small(max_epochs=2)
+    start = start_coarse(pose(data, settings))
+    train(data, settings, after_epoch=steps.append)
+    states = [start.state] + [step.state for step in steps]
+    moved = [
+        {name for name in arrays(before) if (arrays(before)[name] != arrays(after)[name]).any()}
+        for before, after in zip(states, states[1:], strict=False)
+    ]
+    # The step that ends the coarse stage goes back to its best state; it is left out.
+    for index in (0, 1):
+        assert moved[index] == {"E_coarse", "bias"}
+    assert moved[2] == {"E_coarse", "bias", "S_coarse"}
+    for index in (4, 5):
+        assert moved[index] == {"E_fine", "bias"}
+    for index in (6, 7):
+        assert moved[index] == {"E_fine", "bias", "S_fine"}
+
+
+def test_history_has_a_row_for_each_epoch(data):
+    done = train(data, small())
+    assert [row["phase"] for row in done.history] == [phase for phase in PHASES for _ in range(3)]
+    assert [row["epoch"] for row in done.history] == [1, 2, 3, 4, 5, 6] * 2
+    assert [row["stage"] for row in done.history] == ["coarse"] * 6 + ["fine"] * 6
+    # Every second epoch is evaluated, and the last.
+    evaluated = [not np.isnan(row["validation_ndcg@5"]) for row in done.history]
+    assert evaluated == [False, True, True] * 4
+    for row in done.history:
+        assert row["loss"] == pytest.approx(row["bpr"] + 1e-4 * row["regulariser"])
+        assert np.isnan(row["nonzero_fine"]) == (row["stage"] == "coarse")
+
+
+def scripted(monkeypatch, scores):
+    """Let evaluations return these numbers, one after another."""
+    left = iter(scores)
+    monkeypatch.setattr(
+        loop, "evaluate_state", lambda *_, **__: SimpleNamespace(metrics={loop.STOPPING_METRIC: next(left)})
+    )
+
+
+def test_early_stopping_waits_for_its_patience_and_keeps_the_best(data, monkeypatch):
+    settings = small(max_epochs=100, eval_every=2, patience=2)
+    # Phase by phase: an equal score is no improvement; an improvement starts the count anew.
+    scores = [[0.1, 0.3, 0.2, 0.3], [0.5, 0.4, 0.6, 0.1, 0.6], [0.1, 0.0, 0.1], [0.0, 0.1, 0.2, 0.1, 0.15]]
+    scripted(monkeypatch, sum(scores, []))
+    steps = []
+    done = train(data, settings, after_epoch=steps.append)
+    epochs = {phase: sum(row["phase"] == phase for row in done.history) for phase in PHASES}
+    assert epochs == {"coarse_phase1": 8, "coarse": 10, "fine_phase1": 6, "fine": 10}
+    assert {phase: done.finished[phase].epoch for phase in PHASES} == {
+        "coarse_phase1": 4, "coarse": 8 + 6, "fine_phase1": 2, "fine": 6 + 6,
+    }  # fmt: skip
+    assert {phase: done.finished[phase].score for phase in PHASES} == {
+        "coarse_phase1": 0.3, "coarse": 0.6, "fine_phase1": 0.1, "fine": 0.2,
+    }  # fmt: skip
+    # The best state of a phase is the state after that epoch.
+    assert_same_bits(done.finished["coarse_phase1"].state, steps[3].state)
+    assert_same_bits(done.finished["coarse"].state, steps[13].state)
+    assert_same_bits(done.finished["fine"].state, steps[18 + 11].state)
+
+
+def test_second_phases_go_on_from_where_the_first_stands(data, monkeypatch):
+    # The best states are early ones, so that best and latest cannot be confused.
+    scripted(monkeypatch, [0.9, 0.1, 0.1] + [0.9, 0.8, 0.1] + [0.9, 0.1, 0.1] + [0.9, 0.1, 0.1])
+    settings = small(eval_every=1, max_epochs=3)
+    problem = pose(data, settings)
+    steps = [start_coarse(problem)]
+    train(data, settings, after_epoch=steps.append)
+    end = steps[3]
+    assert end.phase == "coarse" and end.phase_epoch == 0 and end.stage_epoch == 3 and end.best is None
+    assert differ(end.state, end.finished["coarse_phase1"].state)
+    assert end.moments.step >= 3
+    # By hand: an epoch from the latest state is what training did.
+    scripted(monkeypatch, [0.0])
+    by_hand, _ = run_epoch(end, problem)
+    assert_same_bits(by_hand.state, steps[4].state)
+    assert steps[4].moments.step > end.moments.step
+
+    fine = steps[6]
+    best = fine.finished["coarse"].state
+    assert fine.phase == "fine_phase1" and fine.stage_epoch == 0 and fine.moments.step == 0
+    assert fine.finished["coarse"].epoch == 4
+    np.testing.assert_array_equal(fine.state.E_coarse, best.E_coarse)
+    np.testing.assert_array_equal(fine.state.S_coarse.toarray(), best.S_coarse.toarray())
+    np.testing.assert_array_equal(fine.state.bias, best.bias)
+    assert differ(dataclasses.replace(fine.state, E_fine=None, S_fine=None), steps[5].state)
+
+    assert steps[9].phase == "fine" and differ(steps[9].state, steps[9].finished["fine_phase1"].state)
+
+
+@pytest.mark.parametrize(("update_every", "updated"), [(0, [0]), (1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])
+def test_updates_come_as_often_as_asked(data, update_every, updated):
+    steps = []
+    settings = small(max_epochs=5, update_every=update_every, eval_every=9)
+    train(data, settings, after_epoch=steps.append)
+    for phase, name in (("coarse", "S_coarse"), ("fine", "S_fine")):
+        first = [row["phase"] for row in steps[-1].history].index(phase)
+        found = []
+        # The last epoch of the coarse stage already shows the start of the fine one: S_coarse is the best's, the same.
+        for epoch in range(5):
+            before, after = (getattr(steps[first + epoch + shift].state, name) for shift in (-1, 0))
+            if (before.toarray() != after.toarray()).any():
+                found.append(epoch)
+        assert found == updated
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_step_of_an_update_batch_belongs_to_the_old_graph(data, preset, stage):
+    settings = small(preset, dtype="float64")
+    problem = pose(data, settings)
+    progress = start_coarse(problem)
+    if stage == "fine":
+        state = loop.start_fine(progress.state, problem)
+        progress = dataclasses.replace(progress, state=state, moments=loop.fresh_moments(loop._trained(state)))
+    graph = graph_of(progress.state, problem)
+    rng = np.random.default_rng(0)
+    triples = loop.Triples(rng.integers(0, 18, 30), rng.integers(18, 32, 30), rng.integers(18, 32, 30), 32)
+    fixed, moments, same_graph, losses = train_step(progress.state, progress.moments, problem, graph, triples)
+    updated, moments_updated, new_graph, losses_updated = train_step(
+        progress.state, progress.moments, problem, graph, triples, update_assignment=True
+    )
+    assert same_graph is graph and new_graph is not graph
+    np.testing.assert_array_equal(losses, losses_updated)
+    name = f"S_{stage}"
+    for part in set(arrays(fixed)) - {name}:
+        np.testing.assert_array_equal(arrays(fixed)[part], arrays(updated)[part])
+    for part in moments.mean:
+        np.testing.assert_array_equal(moments.mean[part], moments_updated.mean[part])
+    # The assignment comes from the forward pass before the step ...
+    expected = updated_assignment(forward(progress.state, graph, settings), progress.state, settings)
+    assert list(expected) == [name]
+    np.testing.assert_array_equal(expected[name].toarray(), getattr(updated, name).toarray())
+    assert (getattr(updated, name).toarray() != getattr(fixed, name).toarray()).any()
+    # ... and the new graph is that of the new state.
+    rebuilt = graph_of(updated, problem)
+    np.testing.assert_array_equal(
+        forward(updated, new_graph, settings).H_entities, forward(updated, rebuilt, settings).H_entities
+    )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("rates", [{"coarse_lr": 1e30}, {"fine_lr": 1e30}, {"coarse_lr": float("inf")}])
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_a_learning_rate_that_diverges_is_named(data, rates, engine):
+    with pytest.raises(SettingsError, match="learning rate|diverged"):
+        train(data, small(engine=engine, max_epochs=8, **rates))
+
+
+@pytest.mark.parametrize("name", ["n_coarse", "n_fine"])
+def test_fewer_entities_than_rows_is_found_before_the_first_epoch(data, name):
+    def no_epoch(_):
+        raise AssertionError("an epoch was trained")
+
+    with pytest.raises(SettingsError, match="33 rows for 32 entities"):
+        train(data, small(**{name: 33}), after_epoch=no_epoch)
+
+
+def test_nothing_to_rank_is_an_error():
+    with pytest.raises(DataError, match="nothing to rank"):
+        train(Dataset.from_matrices(np.ones((8, 9))), small())
+
+
+def test_without_validation_every_phase_runs_to_its_end():
+    done = train(load_dataset("southern-women", validation_fraction=0), small(patience=1))
+    assert len(done.history) == 12
+    assert all(np.isnan(row["validation_ndcg@5"]) for row in done.history)
+    assert [done.finished[phase].epoch for phase in PHASES] == [3, 6, 3, 6]
+    assert all(np.isnan(done.finished[phase].score) for phase in PHASES)
+    assert_same_bits(done.finished["fine"].state, done.state)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("partition", ["auto", "coclustering", "random"])
+def test_entities_without_training_interactions_do_not_hurt(preset, partition):
+    rng = np.random.default_rng(0)
+    dense = rng.random((20, 15)) < 0.3
+    dense[[3, 19]] = False
+    dense[:, [0, 7]] = False
+    held_out = np.zeros_like(dense)
+    held_out[3, 0] = held_out[4, 7] = True
+    data = Dataset.from_matrices(dense, held_out, held_out * 0)
+    assert data.report["users_without_training"] == 2 and data.report["items_without_training"] == 2
+    done = train(data, small(preset, partition=partition))
+    for phase in PHASES:
+        for name, part in arrays(done.finished[phase].state).items():
+            assert np.isfinite(part).all(), f"{phase} {name}"
+    assert all(np.isfinite(row["loss"]) for row in done.history)
+    problem = pose(data, small(preset))
+    assert np.isfinite(forward(done.state, graph_of(done.state, problem), problem.settings).H_entities).all()
+    result = evaluate_state(done.state, problem, "validation")
+    assert np.isfinite(list(result.metrics.values())).all() and result.n_users == 2
+
+
+def test_training_learns():
+    data = load_dataset("southern-women", validation_fraction=0)
+    done = train(data, small(max_epochs=40, dtype="float64"))
+    losses = [row["bpr"] for row in done.history if row["stage"] == "coarse"]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
