@@ -18,6 +18,21 @@ from .files import write_atomically
 
 _HEADER = "header"
 
+# What the zip, npy and JSON readers raise over damaged or foreign bytes: a lone array is no context manager (TypeError), a damaged
+# zip header asks for a compression or version that nobody has (NotImplementedError) or for a password (RuntimeError).
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def write_archive(path, kind: str, version: int, header: dict, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays and a header to one file.
@@ -62,7 +77,7 @@ def read_archive(path, kind: str, version: int) -> tuple[dict, dict[str, np.ndar
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop(_HEADER).tobytes().decode("utf-8"))
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise ModelFileError(f"{path}: damaged, or not a c2f_np file ({error})") from error
     if not isinstance(header, dict) or header.get("kind") != kind:
         raise ModelFileError(f"{path}: not a c2f_np {kind}")

@@ -106,9 +106,10 @@ def unpack_state(name: str, arrays: dict[str, np.ndarray], path) -> ModelState:
         take(arrays, f"{name}.E_fine", path) if is_fine else None,
         unpack_csr(f"{name}.S_fine", arrays, path) if is_fine else None,
     )
-    dense = [state.E_coarse, state.bias, state.bias_global] + ([state.E_fine] if is_fine else [])
-    if any(part.dtype.kind != "f" or not np.isfinite(part).all() for part in dense):
-        raise ModelFileError(f"{path}: a codebook or a bias does not hold finite numbers")
+    numbers = [state.E_coarse, state.bias, state.bias_global, state.S_coarse.data]
+    numbers += [state.E_fine, state.S_fine.data] if is_fine else []
+    if any(part.dtype.kind != "f" or not np.isfinite(part).all() for part in numbers):
+        raise ModelFileError(f"{path}: a codebook, an assignment or a bias does not hold finite numbers")
     n, c = state.S_coarse.shape
     fits = state.E_coarse.ndim == 2 and len(state.E_coarse) == c and state.bias.shape == (n,)
     fits = fits and state.bias_global.shape == (1,)
@@ -126,6 +127,10 @@ def _check_fit(model: StoredModel, path) -> None:
         raise ModelFileError(f"{path}: {len(model.state.bias)} biases for {n_users} users and {n_items} items")
     if model.user_ids.shape != (n_users,) or model.item_ids.shape != (n_items,):
         raise ModelFileError(f"{path}: the lists of ids do not have one id for each user and item")
+    if model.user_ids.dtype.kind != "U" or model.item_ids.dtype.kind != "U":
+        raise ModelFileError(f"{path}: the ids are not text")
+    if not isinstance(model.about, dict):
+        raise ModelFileError(f"{path}: what it says about itself is not a JSON object")
 
 
 def size_in_bytes(state: ModelState) -> dict[str, int]:

@@ -392,14 +392,14 @@ class Outcome:
         return bool(self.killed_by)
 
 
-def kill(mutant: Mutant, engine: str | None = None, seed: int = 0) -> list[Outcome]:
-    """Put the mistake in and run the cases of every operation that must notice, until one does."""
+def kill(mutant: Mutant, engine: str | None = None, seed: int = 0, op: str | None = None) -> list[Outcome]:
+    """Put the mistake in and run the cases of every operation that must notice (or of `op` alone), until one does."""
     # The engine that the text belongs to comes first, so that a killing case is found early.
     compiled = mutant.place.startswith("kernels.") or "compiled" in mutant.mistake or "groups" in mutant.mistake
     engines = (engine,) if engine else ("numba", "numpy") if compiled else ("numpy", "numba")
     outcomes = []
     with one_kernel_thread(), applied(mutant):
-        for operation in mutant.expects:
+        for operation in mutant.expects if op is None else (op,):
             outcomes.append(_first_kill(mutant, operation, engines, seed))
     return outcomes
 
@@ -425,9 +425,7 @@ def run_mutants(op: str | None = None, engine: str | None = None, seed: int = 0,
     if not json:
         print(f"{len(chosen)} mutants; each line: the mistake, the operation whose cases ran, the checks that killed it")
     for mutant in chosen:
-        for outcome in kill(mutant, engine, seed):
-            if op is not None and outcome.operation != op:
-                continue
+        for outcome in kill(mutant, engine, seed, op):
             outcomes.append(outcome)
             if not json:
                 by = ", ".join(outcome.killed_by) if outcome.killed else "SURVIVED"

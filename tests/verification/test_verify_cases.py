@@ -42,16 +42,6 @@ def test_every_case_passes(op, engine):
             hold(case.run(1))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 8))
-def test_every_case_passes_at_other_points(seed):
-    with one_kernel_thread():
-        for case in cases("bpr", None, seed):
-            hold(case.run(seed))
-        for case in cases(None, "numpy", seed):
-            hold(case.run(seed))
-
-
 def test_every_point_that_was_asked_for_is_there():
     names = [case.name for op in ("coarse_stage", "fine_stage", "propagate") for case in cases(op)]
     for engine in ("numpy", "numba"):

@@ -19,7 +19,8 @@ HELD = ("sparse_product", "compose", "soft_threshold", "bridge", "propagate", "b
 def test_every_operation_is_held_to_a_derived_bound(op):
     with one_kernel_thread():
         for engine in ("numpy", "numba") if op != "graph" else ("numpy",):
-            found = [v for case in cases(op, engine, 5) for v in case.run(5).verdicts if v.check == "float32"]
+            # The first case of each here; test_verify_cases.py holds all of them.
+            found = [v for v in next(iter(cases(op, engine, 5))).run(5).verdicts if v.check == "float32"]
             assert {v.argument for v in found} > {"output"}  # forward and backward
             assert all(v.status == "passed" and v.figure <= 1 for v in found), found
 
