@@ -18,8 +18,8 @@ from .files import write_atomically
 
 _HEADER = "header"
 
-# What the zip, npy and JSON readers raise over damaged or foreign bytes: a lone array is no context manager (TypeError), a damaged
-# zip header asks for a compression or version that nobody has (NotImplementedError) or for a password (RuntimeError).
+# What the zip, npy and JSON readers raise over damaged or foreign bytes: a lone array is no context manager (TypeError), a
+# damaged zip header asks for a compression or version that nobody has (NotImplementedError) or for a password (RuntimeError).
 _DAMAGE = (
     OSError,
     EOFError,

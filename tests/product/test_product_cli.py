@@ -275,7 +275,7 @@ def test_stopped_by_hand_and_resumed(folder, tmp_path, monkeypatch, capsys, epoc
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
 def test_killed_and_resumed(tmp_path):
-    arguments = ["train", "southern-women", *SMALL, "--quiet", "--max-epochs", "150", "--engine", "numpy"]
+    arguments = ["train", "southern-women", *SMALL, "--quiet", "--max-epochs", "60", "--patience", "999", "--engine", "numpy"]
     process = subprocess.Popen([sys.executable, "-m", "c2f_np", *arguments, "--out", str(tmp_path / "killed")])
     deadline, history = time.monotonic() + 60, tmp_path / "killed" / "history.csv"
     while time.monotonic() < deadline and not (history.exists() and history.read_text().count("\n") > 100):
