@@ -2,7 +2,7 @@
 
     python benchmarks/over_seeds.py DATA --presets authors paper default --seeds 0 1 2 -- --n-coarse 100 --coarse-lr 3e-3
 
-What follows ``--`` goes to ``python -m c2f_np train`` as it is. Runs are kept in folders, and one that is complete is not repeated.
+What follows ``--`` goes to ``python -m c2f_np train`` as it is. Runs are kept in folders; one that is complete is not repeated.
 """
 
 from __future__ import annotations

@@ -149,6 +149,9 @@ def run(
             "settings": request.settings.to_dict(),
         },
     )
+    for leftover in folder.glob(".*.part"):
+        # A process that was killed while writing could not take its unfinished file away.
+        leftover.unlink(missing_ok=True)
     # Only now: on a full disk the request cannot be written, and an earlier run stays whole.
     if progress is None:
         for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE):

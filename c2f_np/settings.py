@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 
@@ -158,6 +159,8 @@ def _checked(name: str, value, kind: type, choices, low, high):
         exact = False
     if not exact:
         raise SettingsError(f"{name} must be {'a whole' if kind is int else 'a'} number, not {value!r}")
+    if not math.isfinite(number):
+        raise SettingsError(f"{name} must be finite, not {value!r}")
     if low is not None and number < low:
         raise SettingsError(f"{name} must be at least {low}, not {value!r}")
     if high is not None and number > high:

@@ -76,12 +76,8 @@ def _metis(R, n_parts: int, seed: int) -> np.ndarray:
     import pymetis
 
     B = bipartite_adjacency(R)
-    _, parts = pymetis.part_graph(
-        n_parts,
-        xadj=B.indptr.astype(np.int32),
-        adjncy=B.indices.astype(np.int32),
-        options=pymetis.Options(seed=seed),
-    )
+    neighbours = pymetis.CSRAdjacency(B.indptr.astype(np.int32), B.indices.astype(np.int32))
+    _, parts = pymetis.part_graph(n_parts, neighbours, options=pymetis.Options(seed=seed))
     return np.asarray(parts, dtype=np.int64)
 
 
