@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import SettingsError
 from ..gradcheck import Report
-from .command import CHECKED, cases
+from .catalogue import CHECKED, cases
 from .threads import one_kernel_thread
 
 

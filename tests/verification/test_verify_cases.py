@@ -6,7 +6,7 @@ import pytest
 
 from c2f_np.errors import SettingsError
 from c2f_np.verification import command
-from c2f_np.verification.command import CHECKED, cases
+from c2f_np.verification.catalogue import CHECKED, cases
 from c2f_np.verification.threads import one_kernel_thread
 
 pytestmark = pytest.mark.gradcheck

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from c2f_np.verification import rounding
-from c2f_np.verification.command import cases
+from c2f_np.verification.catalogue import cases
 from c2f_np.verification.rounding import Bounded, bounded, gamma
 from c2f_np.verification.threads import one_kernel_thread
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from c2f_np.verification.command import cases
+from c2f_np.verification.catalogue import cases
 from c2f_np.verification.mutants import MUTANTS, kill
 from c2f_np.verification.threads import one_kernel_thread
 
