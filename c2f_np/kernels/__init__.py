@@ -8,6 +8,6 @@ count; no fastmath; results equal the NumPy text in `c2f_np/operations` up to ro
 import os
 
 # Between parallel loops GNU OpenMP lets idle threads spin. On a machine that is also doing something else they then take the core
-# from the thread that has work: an epoch of 0.1 s was seen to take 3 s. Waiting passively costs nothing measurable here.
+# from the thread that has work: an epoch of 0.1 s was seen to take 3 s. Waiting passively lets it go.
 # It must be said before the first parallel loop runs; who has set the variable keeps that choice.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
