@@ -60,8 +60,9 @@ from .operations.bpr import bpr_backward
 from .operations.graph import normalised_adjacency
 from .operations.regulariser import squared_norm_penalty_backward
 from .operations.triples import Triples
-from .stages.coarse import coarse_forward, coarse_gradients, coarse_graph, coarse_loss
-from .stages.fine import fine_forward, fine_gradients, fine_graph, fine_loss
+from .stages.batch_loss import batch_loss
+from .stages.coarse import coarse_forward, coarse_gradients, coarse_graph
+from .stages.fine import fine_forward, fine_gradients, fine_graph
 
 TOLERANCE = 1e-12
 
@@ -533,7 +534,7 @@ class _Coarse(_Stage):
 
     def _loss(self, forward, parameters):
         biases = parameters["bias_user_item"], parameters["bias_global"]
-        return coarse_loss(forward, *biases, self.reference.triples, **self.weights, engine=self.engine)
+        return batch_loss(forward, *biases, self.reference.triples, **self.weights, engine=self.engine)
 
     def _gradients(self, forward, slope, parameters):
         gradients = coarse_gradients(
@@ -584,7 +585,7 @@ class _Fine(_Stage):
 
     def _loss(self, forward, parameters):
         biases = parameters["bias_user_item"], parameters["bias_global"]
-        return fine_loss(forward, *biases, self.reference.triples, **self.weights, engine=self.engine)
+        return batch_loss(forward, *biases, self.reference.triples, **self.weights, engine=self.engine)
 
     def _gradients(self, forward, slope, parameters):
         gradients = fine_gradients(

@@ -95,6 +95,7 @@ class C2FRecommender(BaseEstimator):
         patience=None,
         max_epochs=None,
         update_every=None,
+        propagation=None,
         seed=None,
         dtype=None,
         engine=None,
@@ -131,6 +132,7 @@ class C2FRecommender(BaseEstimator):
         self.patience = patience
         self.max_epochs = max_epochs
         self.update_every = update_every
+        self.propagation = propagation
         self.seed = seed
         self.dtype = dtype
         self.engine = engine

@@ -67,6 +67,9 @@ class Settings:
     max_epochs: int = _setting(1000, "most epochs in each of the four phases", low=1)
     update_every: int = _setting(1, "second phases: epochs between assignment updates; 0 updates only once", low=0)
     # the run
+    propagation: str = _setting(
+        "auto", "fine stage: through layers, or collapsed (the same up to rounding)", ("auto", "layers", "collapsed")
+    )
     seed: int = _setting(0, "seed of the model (the split has its own)", low=0)
     dtype: str = _setting("float32", "precision of training", ("float32", "float64"))
     engine: str = _setting("numba", "compiled loops, or the readable ones", ENGINES)
@@ -80,6 +83,8 @@ class Settings:
             raise SettingsError(f"t_coarse = {self.t_coarse} is more than n_coarse = {self.n_coarse}")
         if self.t_fine > self.n_fine:
             raise SettingsError(f"t_fine = {self.t_fine} is more than n_fine = {self.n_fine}")
+        if self.propagation == "collapsed" and self.composition != "coarse":
+            raise SettingsError('propagation = "collapsed" needs composition = "coarse"')
         if not self.max_grad_value > 0:
             raise SettingsError("max_grad_value must be positive")
 

@@ -17,7 +17,8 @@ from ..errors import DataError
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
 from .ranking import BLOCK_BYTES, rank_block, rank_embeddings
-from .threads import in_threads, thread_count
+from ..threads import in_threads
+from .threads import thread_count
 
 
 @dataclass(frozen=True)

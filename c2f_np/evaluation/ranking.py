@@ -16,7 +16,8 @@ import numpy as np
 from ..engine import is_compiled
 from ..errors import DataError
 from .inputs import Pattern, dense_scores, pattern_of, positive_integer
-from .threads import in_threads, one_blas_thread, thread_count
+from ..threads import in_threads, one_blas_thread
+from .threads import thread_count
 
 # The compiled buffer moves about k/2 entries for an item that enters. Beyond this k a full sort of the row is as fast
 # (41,000 items: 1.1 against 3.3 ms a row at k = 1000, both 3.2 ms at 2000).

@@ -1,21 +1,9 @@
-"""Spreading blocks of rows over Python threads, with BLAS held to one thread."""
+"""How many threads an evaluation may use."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-
-from threadpoolctl import ThreadpoolController
-
+from ..threads import available_cores
 from .inputs import positive_integer
-
-_lock = threading.Lock()
-_controller: ThreadpoolController | None = None
-_limiter = None
-_holders = 0
 
 
 def thread_count(n_threads: int | None) -> int:
@@ -28,53 +16,4 @@ def thread_count(n_threads: int | None) -> int:
     """
     if n_threads is not None:
         return positive_integer(n_threads, "n_threads")
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def in_threads(work: Callable[[int], None], starts: Iterable[int], n_threads: int) -> None:
-    """Call ``work(start)`` for every start, on up to `n_threads` threads.
-
-    If calls fail, the error of the earliest start among them is raised and what has not begun is dropped.
-    """
-    starts = list(starts)
-    n_threads = min(n_threads, len(starts))
-    if n_threads < 2:
-        for start in starts:
-            work(start)
-        return
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="c2f-evaluation") as pool:
-        try:
-            for _ in pool.map(work, starts):
-                pass
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def one_blas_thread():
-    """Hold BLAS to one thread, process-wide, until the last of the callers inside has left.
-
-    BLAS may sum a product differently at each thread count. With one thread a product, and several products at a time,
-    the bits are the same at any. Looking up the loaded libraries takes 4 ms and is done once; the limit takes 0.1 ms.
-    Inside an outer limit, that one is what is restored. Holders are counted for calls from several Python threads: if
-    each restored what it had found, the one that came second could leave the first one's limit in place for good.
-    """
-    global _controller, _limiter, _holders
-    with _lock:
-        if _holders == 0:
-            if _controller is None:
-                # np.matmul's library is all that is meant, and importing NumPy has loaded it.
-                _controller = ThreadpoolController().select(user_api="blas")
-            _limiter = _controller.limit(limits=1)
-        _holders += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _holders -= 1
-            if _holders == 0:
-                _limiter.restore_original_limits()
-                _limiter = None
+    return available_cores()

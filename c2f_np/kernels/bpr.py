@@ -3,76 +3,208 @@
 Shapes
 ------
 H, Z : (N, d)     bias : (N,)     user, positive, negative, slope : (B,)
-entities : (K,), start : (K + 1,), slots : (3B,) the occurrences of `c2f_np.operations.triples`
+entities : (K,), start : (K + 1,), slots : (3B,) the occurrences of `c2f_np.operations.triples`     bounds : groups of entities
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
-from numba import njit, prange
+from numba import carray, njit, prange
+
+from .accumulator import stack_pointer
+from .buffers import empty
+from .prefetch import prefetch_row
+from .sparse_product import _LANE, even_groups, has_own_kernel
+
+# Triples or slots between asking for their rows and using them.
+_AHEAD = 8
+
+
+def losses_and_slopes(H, bias, user, positive, negative):
+    """softplus(negative - positive) of each triple, and its derivative divided by the number of triples."""
+    H = np.ascontiguousarray(H)
+    differences = np.empty(len(user), H.dtype)
+    _differences(H.shape[1])(H, bias, user, positive, negative, differences)
+    return _softplus_and_slopes(differences)
+
+
+@cache
+def _differences(width: int):
+    return _differences_fixed_width(width) if has_own_kernel(width) else _differences_any_width
+
+
+def _differences_fixed_width(width: int):
+    in_lanes = width - width % _LANE
+
+    @njit(parallel=True, cache=True)
+    def score_differences(H, bias, user, positive, negative, differences):
+        n_triples = user.shape[0]
+        for b in prange(n_triples):
+            if b + _AHEAD < n_triples:
+                prefetch_row(H, user[b + _AHEAD], width)
+                prefetch_row(H, positive[b + _AHEAD], width)
+                prefetch_row(H, negative[b + _AHEAD], width)
+            u, i, j = user[b], positive[b], negative[b]
+            row = carray(stack_pointer(H, width), (width,))
+            for f in range(width):
+                row[f] = H[u, f] * (H[j, f] - H[i, f])
+            # A sum of one number after the other would wait for each addition; 16 sums side by side fill a register.
+            lanes = carray(stack_pointer(H, _LANE), (_LANE,))
+            for f in range(_LANE):
+                lanes[f] = 0
+            for first in range(0, in_lanes, _LANE):
+                for f in range(_LANE):
+                    lanes[f] += row[first + f]
+            difference = bias[j] - bias[i]
+            for f in range(_LANE):
+                difference += lanes[f]
+            for f in range(in_lanes, width):
+                difference += row[f]
+            differences[b] = difference
+
+    return score_differences
 
 
 @njit(parallel=True, cache=True)
-def losses_and_slopes(H, bias, user, positive, negative):
-    """softplus(negative - positive) of each triple, and its derivative divided by the number of triples."""
-    n_triples = user.shape[0]
-    losses = np.empty(n_triples, H.dtype)
-    slope = np.empty(n_triples, H.dtype)
-    one = H.dtype.type(1)
-    for b in prange(n_triples):
+def _differences_any_width(H, bias, user, positive, negative, differences):
+    for b in prange(user.shape[0]):
         u, i, j = user[b], positive[b], negative[b]
         difference = bias[j] - bias[i]
         for f in range(H.shape[1]):
             difference += H[u, f] * (H[j, f] - H[i, f])
-        small = np.exp(-abs(difference))
-        losses[b] = max(difference, H.dtype.type(0)) + np.log1p(small)
-        slope[b] = (one if difference >= 0 else small) / (one + small) / H.dtype.type(n_triples)
-    return losses, slope
+        differences[b] = difference
 
 
 @njit(parallel=True, cache=True)
+def _softplus_and_slopes(differences):
+    n_triples = differences.shape[0]
+    losses, slope = np.empty_like(differences), np.empty_like(differences)
+    zero, one, share = differences.dtype.type(0), differences.dtype.type(1), differences.dtype.type(n_triples)
+    for b in prange(n_triples):
+        difference = differences[b]
+        small = np.exp(-abs(difference))
+        losses[b] = max(difference, zero) + np.log1p(small)
+        slope[b] = (one if difference >= 0 else small) / (one + small) / share
+    return losses, slope
+
+
 def gather_gradients(H, slope, user, positive, negative, entities, start, slots):
     """Gradients of embeddings and biases: every entity collects from its own occurrences, in their fixed order."""
-    n_triples = user.shape[0]
-    grad_H = np.zeros_like(H)
+    H = np.ascontiguousarray(H)
+    everywhere = len(entities) == len(H)
+    grad_H = empty(H.shape, H.dtype) if everywhere else np.zeros_like(H)
     grad_bias = np.zeros(H.shape[0], H.dtype)
-    for k in prange(entities.shape[0]):
-        e = entities[k]
-        for p in range(start[k], start[k + 1]):
-            role, b = slots[p] // n_triples, slots[p] % n_triples
-            s = slope[b]
-            if role == 0:
-                i, j = positive[b], negative[b]
-                for f in range(H.shape[1]):
-                    grad_H[e, f] += s * (H[j, f] - H[i, f])
-            else:
-                if role == 1:
-                    s = -s
-                u = user[b]
-                for f in range(H.shape[1]):
-                    grad_H[e, f] += s * H[u, f]
-                grad_bias[e] += s
+    gather = _gather(H.shape[1])
+    gather(even_groups(np.diff(start)), H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias)
     return grad_H, grad_bias
+
+
+@njit(cache=True, inline="always")
+def _role(slot, n_triples):
+    """Role and triple of a slot, role * B + triple; comparing is much faster than dividing."""
+    if slot < n_triples:
+        return 0, slot
+    if slot < 2 * n_triples:
+        return 1, slot - n_triples
+    return 2, slot - 2 * n_triples
+
+
+@cache
+def _gather(width: int):
+    return _gather_fixed_width(width) if has_own_kernel(width) else _gather_any_width
+
+
+def _gather_fixed_width(width: int):
+    @njit(parallel=True, cache=True)
+    def gather(bounds, H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias):
+        n_triples = user.shape[0]
+        for g in prange(bounds.shape[0] - 1):
+            row = carray(stack_pointer(H, width), (width,))
+            for k in range(bounds[g], bounds[g + 1]):
+                for f in range(width):
+                    row[f] = 0
+                total = H.dtype.type(0)
+                for p in range(start[k], start[k + 1]):
+                    if p + _AHEAD < slots.shape[0]:
+                        role, b = _role(slots[p + _AHEAD], n_triples)
+                        if role == 0:
+                            prefetch_row(H, positive[b], width)
+                            prefetch_row(H, negative[b], width)
+                        else:
+                            prefetch_row(H, user[b], width)
+                    role, b = _role(slots[p], n_triples)
+                    s = slope[b]
+                    if role == 0:
+                        i, j = positive[b], negative[b]
+                        for f in range(width):
+                            row[f] += s * (H[j, f] - H[i, f])
+                    else:
+                        if role == 1:
+                            s = -s
+                        u = user[b]
+                        for f in range(width):
+                            row[f] += s * H[u, f]
+                        total += s
+                for f in range(width):
+                    grad_H[entities[k], f] = row[f]
+                grad_bias[entities[k]] = total
+
+    return gather
+
+
+@njit(parallel=True, cache=True)
+def _gather_any_width(bounds, H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias):
+    n_triples = user.shape[0]
+    for g in prange(bounds.shape[0] - 1):
+        for k in range(bounds[g], bounds[g + 1]):
+            e = entities[k]
+            for f in range(H.shape[1]):
+                grad_H[e, f] = 0
+            for p in range(start[k], start[k + 1]):
+                role, b = _role(slots[p], n_triples)
+                s = slope[b]
+                if role == 0:
+                    i, j = positive[b], negative[b]
+                    for f in range(H.shape[1]):
+                        grad_H[e, f] += s * (H[j, f] - H[i, f])
+                else:
+                    if role == 1:
+                        s = -s
+                    u = user[b]
+                    for f in range(H.shape[1]):
+                        grad_H[e, f] += s * H[u, f]
+                    grad_bias[e] += s
 
 
 @njit(parallel=True, cache=True)
 def squared_norms(Z, entities):
     """Squared norm of the row of each of `entities`."""
+    width = Z.shape[1]
+    in_lanes = width - width % _LANE
     norms = np.empty(entities.shape[0], Z.dtype)
     for k in prange(entities.shape[0]):
+        e = entities[k]
+        lanes = carray(stack_pointer(Z, _LANE), (_LANE,))
+        for f in range(_LANE):
+            lanes[f] = 0
+        for first in range(0, in_lanes, _LANE):
+            for f in range(_LANE):
+                lanes[f] += Z[e, first + f] * Z[e, first + f]
         total = Z.dtype.type(0)
-        for f in range(Z.shape[1]):
-            total += Z[entities[k], f] * Z[entities[k], f]
+        for f in range(_LANE):
+            total += lanes[f]
+        for f in range(in_lanes, width):
+            total += Z[e, f] * Z[e, f]
         norms[k] = total
     return norms
 
 
 @njit(parallel=True, cache=True)
-def scale_rows(Z, entities, factors):
-    """Zeros, but ``factors[k] * Z[entities[k]]`` in the rows of `entities`."""
-    scaled = np.zeros_like(Z)
+def add_scaled_rows(total, Z, entities, factors):
+    """Add ``factors[k] * Z[entities[k]]`` to the rows of `entities` of `total`, in place."""
     for k in prange(entities.shape[0]):
         factor = Z.dtype.type(factors[k])
         for f in range(Z.shape[1]):
-            scaled[entities[k], f] = factor * Z[entities[k], f]
-    return scaled
+            total[entities[k], f] += factor * Z[entities[k], f]

@@ -9,10 +9,18 @@ S_transpose : (C, N) csr     grad_Z, Z : (N, d)     grad_E : (C, d)
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from functools import cache
 
-from .sparse_product import multiply
+import numpy as np
+from numba import carray, njit, prange
+
+from .accumulator import stack_pointer
+from .buffers import empty
+from .prefetch import prefetch_row
+from .sparse_product import has_own_kernel, multiply
+
+# Entries between asking for their rows and using them.
+_AHEAD = 8
 
 
 def multiply_tanh(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
@@ -21,23 +29,55 @@ def multiply_tanh(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
     return np.tanh(weighted, out=weighted)
 
 
+def multiply_tanh_above(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
+    """``[tanh(S @ E); E]``, the first part computed where it belongs."""
+    n = S.shape[0]
+    both = empty((n + len(E), E.shape[1]), np.result_type(S.dtype, E.dtype))
+    weighted = multiply(S, bounds, E, out=both[:n])
+    np.tanh(weighted, out=weighted)
+    both[n:] = E
+    return both
+
+
 def multiply_tanh_backward(S_transpose, bounds: np.ndarray, grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
     """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets."""
     grad_E = np.zeros((S_transpose.shape[0], Z.shape[1]), dtype=np.result_type(S_transpose.dtype, grad_Z.dtype))
-    _gather(
-        bounds,
-        S_transpose.indptr,
-        S_transpose.indices,
-        S_transpose.data,
-        np.ascontiguousarray(grad_Z),
-        np.ascontiguousarray(Z),
-        grad_E,
-    )
+    gather = _gather(Z.shape[1])
+    grad_Z, Z = np.ascontiguousarray(grad_Z), np.ascontiguousarray(Z)
+    gather(bounds, S_transpose.indptr, S_transpose.indices, S_transpose.data, grad_Z, Z, grad_E)
     return grad_E
 
 
+@cache
+def _gather(width: int):
+    return _gather_fixed_width(width) if has_own_kernel(width) else _gather_any_width
+
+
+def _gather_fixed_width(width: int):
+    @njit(parallel=True, cache=True)
+    def gather(bounds, indptr, indices, data, grad_Z, Z, grad_E):
+        one = grad_E.dtype.type(1)
+        for g in prange(bounds.shape[0] - 1):
+            row = carray(stack_pointer(grad_E, width), (width,))
+            for c in range(bounds[g], bounds[g + 1]):
+                for f in range(width):
+                    row[f] = 0
+                for p in range(indptr[c], indptr[c + 1]):
+                    if p + _AHEAD < indices.shape[0]:
+                        prefetch_row(Z, indices[p + _AHEAD], width)
+                        prefetch_row(grad_Z, indices[p + _AHEAD], width)
+                    i = np.int64(indices[p])
+                    weight = data[p]
+                    for f in range(width):
+                        row[f] += weight * (grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))
+                for f in range(width):
+                    grad_E[c, f] = row[f]
+
+    return gather
+
+
 @njit(parallel=True, cache=True)
-def _gather(bounds, indptr, indices, data, grad_Z, Z, grad_E):
+def _gather_any_width(bounds, indptr, indices, data, grad_Z, Z, grad_E):
     one = grad_E.dtype.type(1)
     for g in prange(bounds.shape[0] - 1):
         for c in range(bounds[g], bounds[g + 1]):

@@ -3,6 +3,7 @@
 Shapes
 ------
 matrix : (n, m) csr with indptr, indices, data     X : (m, d)     base, out : (n, d)     bounds : groups of rows
+rows : (K,) distinct row numbers     place : (n,) with place[rows[k]] = k and -1 elsewhere
 """
 
 from __future__ import annotations
@@ -13,82 +14,161 @@ import numpy as np
 from numba import carray, njit, prange
 
 from .accumulator import stack_pointer
+from .buffers import empty
+from .prefetch import prefetch_row
 
-# Widths that are a multiple of this get a kernel of their own, with the width as a constant of the program.
+# A vector register holds this many float32.
 _LANE = 16
-_WIDEST = 512
+# A kernel of its own, with the width as a constant of the program, pays from whole registers up to what fits next to the stack.
+_NARROWEST, _WIDEST = 32, 512
+# Entries between asking for a row of X and using it. Measured: 4 help little, 12 to 24 are equally good.
+_AHEAD = 16
+
+_NOTHING = np.empty(0, np.int32)
 
 
-def multiply(matrix, bounds: np.ndarray, X: np.ndarray) -> np.ndarray:
+def multiply(matrix, bounds: np.ndarray, X: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """``matrix @ X``."""
     X = np.ascontiguousarray(X)
-    out = np.empty((matrix.shape[0], X.shape[1]), dtype=np.result_type(matrix.dtype, X.dtype))
-    _kernel(X.shape[1])(bounds, matrix.indptr, matrix.indices, matrix.data, X, X[:0], out.dtype.type(1), out)
+    if out is None:
+        out = empty((matrix.shape[0], X.shape[1]), np.result_type(matrix.dtype, X.dtype))
+    _run(matrix, bounds, X, X[:0], out.dtype.type(1), out)
     return out
 
 
-def mean_of_powers(matrix, bounds: np.ndarray, X: np.ndarray, n_layers: int) -> np.ndarray:
+def mean_of_powers(matrix, bounds: np.ndarray, X: np.ndarray, n_layers: int, rows: np.ndarray | None = None) -> np.ndarray:
     """``(I + M + ... + M^L) X / (L + 1)`` by Horner's rule: L times Y <- X + M Y, starting from Y = X.
 
-    The running sum over layers is part of the product, and no layer is stored.
+    The running sum over layers is part of the product, and no layer is stored. With `rows` the last product is made for
+    these rows only.
     """
     X = np.ascontiguousarray(X)
     dtype = np.result_type(matrix.dtype, X.dtype)
     if n_layers == 0:
-        return X.astype(dtype)
-    kernel = _kernel(X.shape[1])
+        return (X if rows is None else X[rows]).astype(dtype)
     one, share = dtype.type(1), dtype.type(1 / (n_layers + 1))
-    Y, other = X, None
+    Y = X
+    for _ in range(n_layers - 1):
+        out = empty(X.shape, dtype)
+        _run(matrix, bounds, Y, X, one, out)
+        Y = out
+    if rows is None:
+        out = empty(X.shape, dtype)
+        _run(matrix, bounds, Y, X, share, out)
+        return out
+    out = empty((len(rows), X.shape[1]), dtype)
+    _run(matrix, even_groups(np.diff(matrix.indptr)[rows]), Y, X, share, out, rows=rows)
+    return out
+
+
+def mean_of_powers_from_rows(
+    matrix, bounds: np.ndarray, X_rows: np.ndarray, n_layers: int, rows: np.ndarray
+) -> np.ndarray:
+    """:func:`mean_of_powers` of a matrix X that is zero but for `rows`, where it is `X_rows`; X itself is never formed."""
+    X_rows = np.ascontiguousarray(X_rows)
+    dtype = np.result_type(matrix.dtype, X_rows.dtype)
+    shape = (matrix.shape[0], X_rows.shape[1])
+    if n_layers == 0:
+        out = np.zeros(shape, dtype)
+        out[rows] = X_rows
+        return out
+    one, share = dtype.type(1), dtype.type(1 / (n_layers + 1))
+    place = np.full(matrix.shape[1], -1, np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    Y = X_rows
     for layer in range(n_layers):
-        out = np.empty(X.shape, dtype=dtype) if other is None else other
-        kernel(bounds, matrix.indptr, matrix.indices, matrix.data, Y, X, share if layer == n_layers - 1 else one, out)
-        other = None if Y is X else Y
+        out = empty(shape, dtype)
+        scale = share if layer == n_layers - 1 else one
+        _run(matrix, bounds, Y, X_rows, scale, out, X_place=place if layer == 0 else _NOTHING, base_place=place)
         Y = out
     return Y
 
 
+def even_groups(loads: np.ndarray, n_groups: int = 64) -> np.ndarray:
+    """Cut a list into groups of consecutive members with about the same total load; each member costs 1 besides its load."""
+    total = np.concatenate([[0], np.cumsum(loads + 1)])
+    bounds = np.searchsorted(total, np.linspace(0, total[-1], n_groups + 1)).astype(np.int64)
+    bounds[0], bounds[-1] = 0, len(loads)
+    return bounds
+
+
+def _run(matrix, bounds, X, base, scale, out, *, rows=_NOTHING, X_place=_NOTHING, base_place=_NOTHING) -> None:
+    """``out = scale * (base + matrix @ X)``.
+
+    `out` has the rows `rows` of the product, or all; `X` and `base` are whole, or hold only the rows that their `place` names.
+    """
+    kernel = _kernel(X.shape[1], len(rows) > 0, len(X_place) > 0, len(base_place) > 0)
+    kernel(
+        bounds, matrix.indptr, matrix.indices, matrix.data, X, base, scale, out,
+        rows.astype(np.int32, copy=False), X_place, base_place,
+    )  # fmt: skip
+
+
 @cache
-def _kernel(width: int):
+def _kernel(width: int, some_rows: bool = False, X_placed: bool = False, base_placed: bool = False):
     """The product for one width: a constant of the program where that pays, any width otherwise."""
-    return _fixed_width(width) if width % _LANE == 0 and 0 < width <= _WIDEST else _any_width
+    return _fixed_width(width, some_rows, X_placed, base_placed) if has_own_kernel(width) else _any_width
 
 
-def _fixed_width(width: int):
+def has_own_kernel(width: int) -> bool:
+    """Whether rows of this width are summed by a kernel with the width as a constant."""
+    return 0 < width <= _WIDEST and (width >= _NARROWEST or width % _LANE == 0)
+
+
+def _fixed_width(width: int, some_rows: bool, X_placed: bool, base_placed: bool):
     @njit(parallel=True, cache=True)
-    def product(bounds, indptr, indices, data, X, base, scale, out):
+    def product(bounds, indptr, indices, data, X, base, scale, out, rows, X_place, base_place):
+        n_entries = indices.shape[0]
         for g in prange(bounds.shape[0] - 1):
             row = carray(stack_pointer(out, width), (width,))
-            for i in range(bounds[g], bounds[g + 1]):
-                if base.shape[0] > 0:
+            for k in range(bounds[g], bounds[g + 1]):
+                i = np.int64(rows[k]) if some_rows else k
+                b = np.int64(base_place[i]) if base_placed else i
+                if base.shape[0] > 0 and b >= 0:
                     for f in range(width):
-                        row[f] = base[i, f]
+                        row[f] = base[b, f]
                 else:
                     for f in range(width):
                         row[f] = 0
                 for p in range(indptr[i], indptr[i + 1]):
-                    j = indices[p]
+                    if p + _AHEAD < n_entries:
+                        ahead = np.int64(indices[p + _AHEAD])
+                        if X_placed:
+                            ahead = max(np.int64(X_place[ahead]), 0)
+                        prefetch_row(X, ahead, width)
+                    j = np.int64(indices[p])
+                    if X_placed:
+                        j = np.int64(X_place[j])
+                        if j < 0:
+                            continue
                     weight = data[p]
                     for f in range(width):
                         row[f] += weight * X[j, f]
                 for f in range(width):
-                    out[i, f] = scale * row[f]
+                    out[k, f] = scale * row[f]
 
     return product
 
 
 @njit(parallel=True, cache=True)
-def _any_width(bounds, indptr, indices, data, X, base, scale, out):
+def _any_width(bounds, indptr, indices, data, X, base, scale, out, rows, X_place, base_place):
     for g in prange(bounds.shape[0] - 1):
-        for i in range(bounds[g], bounds[g + 1]):
+        for k in range(bounds[g], bounds[g + 1]):
+            i = np.int64(rows[k]) if rows.shape[0] > 0 else k
+            b = np.int64(base_place[i]) if base_place.shape[0] > 0 else i
             for f in range(out.shape[1]):
-                out[i, f] = base[i, f] if base.shape[0] > 0 else 0
+                out[k, f] = base[b, f] if base.shape[0] > 0 and b >= 0 else 0
             for p in range(indptr[i], indptr[i + 1]):
-                j = indices[p]
+                j = np.int64(indices[p])
+                if X_place.shape[0] > 0:
+                    j = np.int64(X_place[j])
+                    if j < 0:
+                        continue
                 weight = data[p]
                 for f in range(out.shape[1]):
-                    out[i, f] += weight * X[j, f]
+                    out[k, f] += weight * X[j, f]
             for f in range(out.shape[1]):
-                out[i, f] *= scale
+                out[k, f] *= scale
 
 
 def weights_gradient(indptr: np.ndarray, indices: np.ndarray, grad_Y: np.ndarray, X: np.ndarray) -> np.ndarray:

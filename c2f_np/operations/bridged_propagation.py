@@ -29,7 +29,7 @@ import scipy.sparse as sparse
 
 from ..engine import is_compiled
 from ..errors import SettingsError
-from .propagation import require_layers
+from .propagation import in_rows, require_layers
 from .sparse_operator import SparseOperator, as_operator
 from .sparse_product import sparse_product, sparse_product_backward
 
@@ -167,7 +167,9 @@ def bridged_layer_backward(grad_X_next: np.ndarray, graph: BridgedGraph, *, engi
     return sparse_product_backward(grad_Y, graph.X_hat, engine=engine)
 
 
-def propagate_bridged(X0: np.ndarray, graph: BridgedGraph, n_layers: int, *, engine: str = "numpy") -> np.ndarray:
+def propagate_bridged(
+    X0: np.ndarray, graph: BridgedGraph, n_layers: int, *, rows: np.ndarray | None = None, engine: str = "numpy"
+) -> np.ndarray:
     """L bridged layers and the mean over X_0, ..., X_L (model.md, fine stage, 4).
 
     Parameters
@@ -175,11 +177,13 @@ def propagate_bridged(X0: np.ndarray, graph: BridgedGraph, n_layers: int, *, eng
     X0 : ndarray, shape (N + C + M, d)
     graph : BridgedGraph
     n_layers : int
+    rows : ndarray of int, shape (K,), optional
+        Distinct rows of H that are wanted; by default all.
     engine : {"numpy", "numba"}
 
     Returns
     -------
-    H : ndarray, shape (N + C + M, d)
+    H : ndarray, shape (N + C + M, d) or (K, d)
     """
     require_layers(n_layers)
     layer = X0
@@ -187,19 +191,21 @@ def propagate_bridged(X0: np.ndarray, graph: BridgedGraph, n_layers: int, *, eng
     for _ in range(n_layers):
         layer = bridged_layer(layer, graph, engine=engine)
         total += layer
-    return total / (n_layers + 1)
+    return (total if rows is None else total[rows]) / (n_layers + 1)
 
 
 def propagate_bridged_backward(
-    grad_H: np.ndarray, graph: BridgedGraph, n_layers: int, *, engine: str = "numpy"
+    grad_H: np.ndarray, graph: BridgedGraph, n_layers: int, *, rows: np.ndarray | None = None, engine: str = "numpy"
 ) -> np.ndarray:
     """Gradient with respect to X0: G_L = grad_H / (L + 1), G_k = grad_H / (L + 1) + T^T G_{k+1}, grad_X0 = G_0.
 
     Parameters
     ----------
-    grad_H : ndarray, shape (N + C + M, d)
+    grad_H : ndarray, shape (N + C + M, d) or (K, d)
     graph : BridgedGraph
     n_layers : int
+    rows : ndarray of int, shape (K,), optional
+        Distinct rows of H that `grad_H` belongs to; by default all.
     engine : {"numpy", "numba"}
 
     Returns
@@ -207,7 +213,7 @@ def propagate_bridged_backward(
     grad_X0 : ndarray, shape (N + C + M, d)
     """
     require_layers(n_layers)
-    share = grad_H / (n_layers + 1)
+    share = (grad_H if rows is None else in_rows(grad_H, rows, graph.X_hat.shape[0])) / (n_layers + 1)
     grad_layer = share
     for _ in range(n_layers):
         grad_layer = share + bridged_layer_backward(grad_layer, graph, engine=engine)

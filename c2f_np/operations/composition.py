@@ -40,6 +40,27 @@ def compose(S, E: np.ndarray, *, engine: str = "numpy") -> np.ndarray:
     return np.tanh(sparse_product(S, E))
 
 
+def compose_above(S, E: np.ndarray, *, engine: str = "numpy") -> np.ndarray:
+    """Composed embeddings above the codebook itself, [tanh(S E); E]: the start X0 of the coarse stage's propagation.
+
+    Parameters
+    ----------
+    S : csr_array or SparseOperator, shape (N, C)
+    E : ndarray, shape (C, d)
+    engine : {"numpy", "numba"}
+
+    Returns
+    -------
+    X0 : ndarray, shape (N + C, d)
+    """
+    if is_compiled(engine):
+        from ..kernels.composition import multiply_tanh_above
+
+        S = as_operator(S)
+        return multiply_tanh_above(S.matrix, S.row_bounds, E)
+    return np.concatenate([compose(S, E), E])
+
+
 def compose_backward(grad_Z: np.ndarray, S, Z: np.ndarray, *, engine: str = "numpy") -> np.ndarray:
     """Gradient with respect to the codebook.
 

@@ -42,7 +42,13 @@ def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float, *, engine: 
 
 
 def squared_norm_penalty_backward(
-    grad_penalty: float, Z: np.ndarray, triples: Triples, l2: float, *, engine: str = "numpy"
+    grad_penalty: float,
+    Z: np.ndarray,
+    triples: Triples,
+    l2: float,
+    *,
+    onto: np.ndarray | None = None,
+    engine: str = "numpy",
 ) -> np.ndarray:
     """Gradient with respect to Z: ``grad_penalty * 2 l2 count_e Z_e / B``.
 
@@ -53,6 +59,8 @@ def squared_norm_penalty_backward(
     Z : ndarray, shape (N, d)
     triples : Triples
     l2 : float
+    onto : ndarray, shape (N, d), optional
+        Gradient that reaches Z on another way; the result is the sum. The array is given away: the compiled engine adds in place.
     engine : {"numpy", "numba"}
 
     Returns
@@ -61,11 +69,14 @@ def squared_norm_penalty_backward(
     """
     factor = 2 * l2 * grad_penalty / len(triples)
     if is_compiled(engine):
-        from ..kernels.bpr import scale_rows
+        from ..kernels.bpr import add_scaled_rows
 
         where = triples.occurrences
-        return scale_rows(Z, where.entities, factor * where.counts)
+        total = np.zeros_like(Z) if onto is None else onto
+        add_scaled_rows(total, Z, where.entities, factor * where.counts)
+        return total
     count = np.zeros(len(Z), dtype=Z.dtype)
     for entities in (triples.user, triples.positive, triples.negative):
         np.add.at(count, entities, 1)
-    return (factor * count[:, None]).astype(Z.dtype) * Z
+    grad_Z = (factor * count[:, None]).astype(Z.dtype) * Z
+    return grad_Z if onto is None else onto + grad_Z

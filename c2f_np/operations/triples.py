@@ -92,3 +92,14 @@ class Triples:
         from ..kernels.triples import sort_slots
 
         return Occurrences(*sort_slots(self.user, self.positive, self.negative, self.n_entities))
+
+    @cached_property
+    def local(self) -> Triples:
+        """The same triples over the distinct entities of the batch alone: entity ``occurrences.entities[k]`` is number k."""
+        where = self.occurrences
+        number = np.empty(self.n_entities, dtype=np.int64)
+        number[where.entities] = np.arange(len(where.entities))
+        local = Triples(number[self.user], number[self.positive], number[self.negative], len(where.entities))
+        # Only the names have changed: nothing need be sorted again.
+        local.__dict__["occurrences"] = Occurrences(np.arange(len(where.entities)), where.start, where.slots)
+        return local

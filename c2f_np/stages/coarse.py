@@ -18,14 +18,13 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import SettingsError
-from ..operations.bpr import bpr_backward, bpr_loss
-from ..operations.composition import compose, compose_backward
+from ..operations.composition import compose_above, compose_backward
 from ..operations.graph import expanded_graph
 from ..operations.propagation import propagate, propagate_backward
-from ..operations.regulariser import squared_norm_penalty, squared_norm_penalty_backward
+from ..operations.regulariser import squared_norm_penalty_backward
 from ..operations.sparse_operator import SparseOperator, as_operator
 from ..operations.triples import Triples
-from .state import Loss
+from .batch_loss import batch_loss_backward
 
 
 @dataclass(frozen=True)
@@ -71,96 +70,43 @@ class CoarseForward:
     ----------
     Z : ndarray, shape (N, d)
         Ego embeddings; also what the regulariser sees.
-    H_entities : ndarray, shape (N, d)
-    H_coarse : ndarray, shape (C, d)
+    H_entities : ndarray, shape (N, d), or (K, d) for a batch
+    H_coarse : ndarray, shape (C, d), or None for a batch
+    rows : ndarray of int, shape (K,), or None
+        The entities that `H_entities` belongs to, if not all.
     """
 
     Z: np.ndarray
     H_entities: np.ndarray
-    H_coarse: np.ndarray
+    H_coarse: np.ndarray | None
+    rows: np.ndarray | None = None
 
 
-def coarse_forward(E_coarse: np.ndarray, graph: CoarseGraph, n_layers: int, *, engine: str = "numpy") -> CoarseForward:
-    """Embeddings of all nodes (model.md, coarse stage, 1-3).
+def coarse_forward(
+    E_coarse: np.ndarray, graph: CoarseGraph, n_layers: int, *, batch: Triples | None = None, engine: str = "numpy"
+) -> CoarseForward:
+    """Embeddings of all nodes (model.md, coarse stage, 1-3), or of a batch's entities.
 
     Parameters
     ----------
     E_coarse : ndarray, shape (C, d)
     graph : CoarseGraph
     n_layers : int
+    batch : Triples, optional
+        Compute H only for the entities that occur here.
     engine : {"numpy", "numba"}
 
     Returns
     -------
     CoarseForward
     """
-    Z = compose(graph.S_coarse, E_coarse, engine=engine)
-    H = propagate(np.concatenate([Z, E_coarse]), graph.X_hat, n_layers, engine=engine)
-    return CoarseForward(Z, H[: len(Z)], H[len(Z) :])
-
-
-def coarse_backward(
-    grad_H_entities: np.ndarray,
-    grad_Z: np.ndarray,
-    forward: CoarseForward,
-    graph: CoarseGraph,
-    n_layers: int,
-    *,
-    engine: str = "numpy",
-) -> np.ndarray:
-    """Gradient with respect to E_coarse.
-
-    Parameters
-    ----------
-    grad_H_entities : ndarray, shape (N, d)
-        Cotangent of the propagated entity embeddings.
-    grad_Z : ndarray, shape (N, d)
-        Cotangent of the ego embeddings, from the regulariser.
-    forward : CoarseForward
-    graph : CoarseGraph
-        The graph that the forward pass used.
-    n_layers : int
-    engine : {"numpy", "numba"}
-
-    Returns
-    -------
-    grad_E_coarse : ndarray, shape (C, d)
-    """
-    n = len(forward.Z)
-    grad_H = np.concatenate([grad_H_entities, np.zeros_like(forward.H_coarse)])
-    grad_X0 = propagate_backward(grad_H, graph.X_hat, n_layers, engine=engine)
-    return grad_X0[n:] + compose_backward(grad_X0[:n] + grad_Z, graph.S_coarse, forward.Z, engine=engine)
-
-
-def coarse_loss(
-    forward: CoarseForward,
-    bias: np.ndarray,
-    bias_global: np.ndarray,
-    triples: Triples,
-    *,
-    l2: float,
-    decay: float,
-    engine: str = "numpy",
-) -> tuple[Loss, np.ndarray]:
-    """Loss of a batch (model.md, coarse stage, 4-5).
-
-    Parameters
-    ----------
-    forward : CoarseForward
-    bias : ndarray, shape (N,)
-    bias_global : ndarray, shape (1,)
-    triples : Triples
-    l2, decay : float
-    engine : {"numpy", "numba"}
-
-    Returns
-    -------
-    loss : Loss
-    slope : ndarray, shape (B,)
-        For :func:`coarse_gradients`.
-    """
-    bpr, slope = bpr_loss(forward.H_entities, bias, bias_global, triples, engine=engine)
-    return Loss(bpr, squared_norm_penalty(forward.Z, triples, l2, engine=engine), decay), slope
+    n = graph.S_coarse.shape[0]
+    X0 = compose_above(graph.S_coarse, E_coarse, engine=engine)
+    rows = None if batch is None else batch.occurrences.entities
+    H = propagate(X0, graph.X_hat, n_layers, rows=rows, engine=engine)
+    if batch is not None:
+        return CoarseForward(X0[:n], H, None, rows)
+    return CoarseForward(X0[:n], H[:n], H[n:])
 
 
 def coarse_gradients(
@@ -180,8 +126,9 @@ def coarse_gradients(
     ----------
     forward : CoarseForward
     slope : ndarray, shape (B,)
-        From :func:`coarse_loss`.
+        From :func:`c2f_np.stages.batch_loss.batch_loss`.
     graph : CoarseGraph
+        The graph that the forward pass used.
     triples : Triples
     n_layers : int
     l2, decay : float
@@ -192,7 +139,9 @@ def coarse_gradients(
     -------
     dict with "E_coarse" (C, d), "bias" (N,), "bias_global" (1,)
     """
-    grad_H, grad_bias, grad_bias_global = bpr_backward(forward.H_entities, triples, slope, engine=engine)
-    grad_Z = squared_norm_penalty_backward(decay, forward.Z, triples, l2, engine=engine)
-    grad_E_coarse = coarse_backward(grad_H, grad_Z, forward, graph, n_layers, engine=engine)
+    n, rows = len(forward.Z), triples.occurrences.entities
+    grad_H, grad_bias, grad_bias_global = batch_loss_backward(forward, slope, triples, engine=engine)
+    grad_X0 = propagate_backward(grad_H, graph.X_hat, n_layers, rows=rows, engine=engine)
+    grad_Z = squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)
+    grad_E_coarse = grad_X0[n:] + compose_backward(grad_Z, graph.S_coarse, forward.Z, engine=engine)
     return {"E_coarse": grad_E_coarse, "bias": grad_bias, "bias_global": grad_bias_global}

@@ -27,12 +27,13 @@ from ..operations.adam import adam_step, clip_by_value, fresh_moments
 from ..operations.assignment_update import update_coarse_assignment, update_fine_assignment
 from ..operations.triples import Triples
 from ..settings import Settings
-from ..stages.coarse import coarse_gradients, coarse_loss
-from ..stages.fine import fine_gradients, fine_loss
+from ..stages.batch_loss import batch_loss
+from ..stages.coarse import coarse_gradients
+from ..stages.fine import fine_gradients
 from ..stages.partition import partition_entities
 from ..stages.start import start_biases, start_coarse_assignment, start_fine_assignment, start_fine_codebook
 from ..stages.state import ModelState
-from .problem import Problem, forward, graph_of, pose
+from .problem import Problem, build_graph, forward, graph_of, pose
 from .progress import PHASES, Best, Progress
 from .sampling import sample_triples
 from .threads import working_threads
@@ -184,6 +185,8 @@ def _train_on_triples(progress: Progress, problem: Problem, graph):
     totals, n_seen = np.zeros(2), 0
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
+        # The order within a batch is free. By user, the rows that the loss reads lie next to each other.
+        chosen = chosen[np.argsort(columns[0][chosen], kind="stable")]
         users, positives, negatives = (column[chosen].astype(np.int64) for column in columns)
         triples = Triples(
             users, positives + problem.n_users, negatives + problem.n_users, problem.n_users + problem.n_items
@@ -226,9 +229,10 @@ def train_step(state: ModelState, moments, problem: Problem, graph, triples: Tri
     """
     settings = problem.settings
     common = {"l2": settings.l2, "decay": settings.decay, "engine": settings.engine}
-    result = forward(state, graph, settings)
+    # An assignment update looks at all nodes, a step only at those of its batch.
+    result = forward(state, graph, settings, batch=None if update_assignment else triples)
+    loss, slope = batch_loss(result, state.bias, state.bias_global, triples, **common)
     if state.is_fine:
-        loss, slope = fine_loss(result, state.bias, state.bias_global, triples, **common)
         gradients = fine_gradients(
             result,
             slope,
@@ -241,7 +245,6 @@ def train_step(state: ModelState, moments, problem: Problem, graph, triples: Tri
         )
         rate = settings.fine_lr
     else:
-        loss, slope = coarse_loss(result, state.bias, state.bias_global, triples, **common)
         gradients = coarse_gradients(result, slope, graph, triples, n_layers=settings.n_layers, **common)
         rate = settings.coarse_lr
     parameters = _trained(state)
@@ -291,7 +294,7 @@ def evaluate_state(state: ModelState, problem: Problem, part: str, *, graph=None
     if relevant is None or relevant.nnz == 0:
         return None
     settings, n_users = problem.settings, problem.n_users
-    graph = graph_of(state, problem) if graph is None else graph
+    graph = build_graph(state, problem.A, settings) if graph is None else graph
     H = forward(state, graph, settings).H_entities
     return evaluate_embeddings(
         H[:n_users],

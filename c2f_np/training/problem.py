@@ -14,10 +14,12 @@ import scipy.sparse as sparse
 
 from ..data import Dataset
 from ..errors import DataError
+from ..operations.collapsed_propagation import collapse_pays
 from ..operations.graph import normalised_adjacency
+from ..operations.triples import Triples
 from ..settings import Settings
 from ..stages.coarse import CoarseGraph, coarse_forward, coarse_graph
-from ..stages.fine import FineGraph, fine_forward, fine_graph
+from ..stages.fine import FineGraph, collapsed_graph, fine_forward, fine_graph
 from ..stages.partition import require_partition
 from ..stages.state import ModelState
 from .sampling import require_something_to_rank
@@ -72,8 +74,32 @@ def pose(data: Dataset, settings: Settings) -> Problem:
 
 
 def graph_of(state: ModelState, problem: Problem) -> CoarseGraph | FineGraph:
-    """The expanded graph of a state: of the fine stage once there is a fine codebook."""
-    return build_graph(state, problem.A, problem.settings)
+    """The expanded graph of a state, of the fine stage once there is a fine codebook; ready for training steps."""
+    settings = problem.settings
+    graph = build_graph(state, problem.A, settings)
+    if state.is_fine and _should_collapse(graph, problem):
+        return collapsed_graph(graph, state.E_coarse, settings.n_layers, engine=settings.engine)
+    return graph
+
+
+def _should_collapse(graph: FineGraph, problem: Problem) -> bool:
+    """Whether training steps over this graph are cheaper collapsed. A function of sizes, so that every run decides alike."""
+    settings = problem.settings
+    if graph.composition != "coarse" or settings.propagation == "layers":
+        return False
+    if settings.propagation == "collapsed":
+        return True
+    n = problem.n_users + problem.n_items
+    return collapse_pays(
+        n,
+        graph.bridged.X_hat.matrix.nnz,
+        settings.n_fine,
+        settings.dim,
+        settings.n_layers,
+        n_steps=-(-problem.R.nnz * settings.neg_size // settings.fine_batch),
+        n_rows=min(n, 3 * settings.fine_batch),
+        itemsize=np.dtype(settings.dtype).itemsize,
+    )
 
 
 def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> CoarseGraph | FineGraph:
@@ -91,21 +117,22 @@ def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> C
     )
 
 
-def forward(state: ModelState, graph: CoarseGraph | FineGraph, settings: Settings):
-    """The forward pass of whichever stage the state is in.
+def forward(state: ModelState, graph: CoarseGraph | FineGraph, settings: Settings, *, batch: Triples | None = None):
+    """The forward pass of whichever stage the state is in, for all nodes or for a batch's entities.
 
     Returns
     -------
     CoarseForward or FineForward
     """
     if not state.is_fine:
-        return coarse_forward(state.E_coarse, graph, settings.n_layers, engine=settings.engine)
+        return coarse_forward(state.E_coarse, graph, settings.n_layers, batch=batch, engine=settings.engine)
     return fine_forward(
         state.E_fine,
         state.E_coarse,
         graph,
         threshold=settings.threshold,
         n_layers=settings.n_layers,
+        batch=batch,
         engine=settings.engine,
     )
 

@@ -6,17 +6,16 @@ on one thread meanwhile.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..engine import is_compiled
-from ..evaluation.threads import one_blas_thread
+from ..threads import available_cores, one_blas_thread
 
 
 @contextmanager
 def working_threads(threads: int, engine: str) -> Iterator[int]:
-    """Run the compiled kernels on `threads` threads and BLAS on one; restore both afterwards.
+    """Run the compiled kernels on `threads` threads, with buffers that are used again, and BLAS on one; restore all afterwards.
 
     Parameters
     ----------
@@ -36,17 +35,12 @@ def working_threads(threads: int, engine: str) -> Iterator[int]:
             return
         import numba
 
+        from ..kernels.buffers import reused_buffers
+
         before = numba.get_num_threads()
         numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
         try:
-            yield count
+            with reused_buffers():
+                yield count
         finally:
             numba.set_num_threads(before)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

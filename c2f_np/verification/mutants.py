@@ -95,7 +95,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("row of the wrong matrix", "X[j, f]", "X[i % X.shape[0], f]"),
     ),
     *_in("kernels.sparse_product._any_width", "sparse_product", "propagate")(
-        ("overwrites instead of adding up", "out[i, f] += weight * X[j, f]", "out[i, f] = weight * X[j, f]"),
+        ("overwrites instead of adding up", "out[k, f] += weight * X[j, f]", "out[k, f] = weight * X[j, f]"),
         ("last entry of each row lost", "indptr[i + 1]):", "indptr[i + 1] - 1):"),
         ("last group of rows lost", "bounds.shape[0] - 1", "bounds.shape[0] - 2"),
     ),
@@ -105,13 +105,22 @@ MUTANTS: tuple[Mutant, ...] = (
         ("row of the wrong node", "row[f] += weight * X[j, f]", "row[f] += weight * X[i % X.shape[0], f]"),
     ),
     *_in("kernels.sparse_product._fixed_width", "propagate")(
-        ("base of the next row", "row[f] = base[i, f]", "row[f] = base[i - 1, f]"),
+        ("base of the next row", "row[f] = base[b, f]", "row[f] = base[b - 1, f]"),
     ),
     *_in("kernels.sparse_product.mean_of_powers", "propagate")(
         ("mean over layers forgotten", "dtype.type(1 / (n_layers + 1))", "dtype.type(1)"),
         ("mean over L layers", "1 / (n_layers + 1)", "1 / n_layers"),
-        ("one layer too few", "if layer == n_layers - 1 else", "if layer == n_layers - 2 else"),
-        ("last layer only", "Y, X, share", "Y, X[:0], share"),
+        ("one layer too few", "range(n_layers - 1)", "range(n_layers - 2)"),
+        ("last layer only", "_run(matrix, bounds, Y, X, share, out)", "_run(matrix, bounds, Y, X[:0], share, out)"),
+        ("rows: last layer only", "Y, X, share, out, rows=rows)", "Y, X[:0], share, out, rows=rows)"),
+        ("rows: those of the groups", "out, rows=rows)", "out)"),
+    ),
+    *_in("kernels.sparse_product.mean_of_powers_from_rows", "propagate", "coarse_stage")(
+        ("mean over layers forgotten", "dtype.type(1 / (n_layers + 1))", "dtype.type(1)"),
+        ("scaled one layer too early", "if layer == n_layers - 1 else", "if layer == n_layers - 2 else"),
+        ("rows at the wrong place", "place[rows] = np.arange(len(rows), dtype=np.int32)",
+         "place[rows] = np.arange(len(rows), dtype=np.int32)[::-1]"),
+        ("share of the mean forgotten after the first layer", "X_rows, scale, out", "X_rows[: None if layer == 0 else 0], scale, out"),
     ),
     # ---- propagation
     *_in("operations.propagation.propagate_backward", "propagate")(
@@ -121,7 +130,10 @@ MUTANTS: tuple[Mutant, ...] = (
         ("one layer too many", "range(n_layers)", "range(n_layers + 1)"),
         ("overwrites instead of accumulating", "grad_layer = share + sparse", "grad_layer = sparse"),
         ("wrong sign", "grad_layer = share + sparse", "grad_layer = share - sparse"),
-        ("transpose forgotten (compiled)", "X_hat.transpose, X_hat.transpose_row_bounds", "X_hat.matrix, X_hat.row_bounds"),
+        ("transpose forgotten (compiled)", "mean_of_powers(X_hat.transpose, X_hat.transpose_row_bounds",
+         "mean_of_powers(X_hat.matrix, X_hat.row_bounds"),
+        ("rows: transpose forgotten (compiled)", "from_rows(X_hat.transpose, X_hat.transpose_row_bounds",
+         "from_rows(X_hat.matrix, X_hat.row_bounds"),
     ),
     *_in("operations.propagation_structure.propagate_backward_weights", "propagate", "coarse_stage")(
         ("layers in the wrong order", "reversed(layers[:n_layers])", "layers[:n_layers]"),
@@ -142,7 +154,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tanh' forgotten", "grad_Z * (1 - Z**2)", "grad_Z"),
         ("factor 1.03", "(1 - Z**2)", "(1 - Z**2) * grad_Z.dtype.type(1.03)"),
     ),
-    *_in("kernels.composition._gather", "compose", "coarse_stage")(
+    *_in("kernels.composition._gather_fixed_width", "compose")(
+        ("tanh' forgotten", "(grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))", "grad_Z[i, f]"),
+        ("overwrites instead of accumulating", "row[f] += weight", "row[f] = weight"),
+        ("row of the next codebook entry", "grad_E[c, f] = row[f]", "grad_E[c - 1, f] = row[f]"),
+    ),
+    *_in("kernels.composition._gather_any_width", "compose", "coarse_stage")(
         ("tanh' forgotten", "(grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))", "grad_Z[i, f]"),
         ("overwrites instead of accumulating", "grad_E[c, f] +=", "grad_E[c, f] ="),
         ("weight of the assignment forgotten", "weight * (grad", "(grad"),
@@ -202,7 +219,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("cotangent modified", "grad_X_next.copy()", "grad_X_next"),
     ),
     *_in("operations.bridged_propagation.propagate_bridged_backward", "propagate_bridged", "fine_stage")(
-        ("mean over layers forgotten", "share = grad_H / (n_layers + 1)", "share = grad_H"),
+        ("mean over layers forgotten", "graph.X_hat.shape[0])) / (n_layers + 1)", "graph.X_hat.shape[0]))"),
         ("one layer too few", "range(n_layers)", "range(n_layers - 1)"),
         ("overwrites instead of accumulating", "grad_layer = share + bridged", "grad_layer = bridged"),
     ),
@@ -215,6 +232,21 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("operations.propagation_structure.propagate_bridged_backward_structure", "propagate_bridged", "fine_stage")(
         ("layers in the wrong order", "reversed(layers[:n_layers])", "layers[:n_layers]"),
         ("overwrites instead of accumulating", "total = total + bridged", "total = bridged"),
+    ),
+    # ---- collapsed
+    *_in("operations.collapsed_propagation.propagate_collapsed_backward", "propagate_collapsed", "fine_stage")(
+        ("halves exchanged", "return both[:m], both[m:]", "return both[m:], both[:m]"),
+        ("all rows from the start (NumPy)", "in_rows(grad_H, rows, len(W))", "in_rows(grad_H, np.sort(rows)[::-1], len(W))"),
+        ("wrong sign (compiled)", "transposed_product_of_rows(W, grad_H, rows)", "-transposed_product_of_rows(W, grad_H, rows)"),
+    ),
+    *_in("kernels.row_products.transposed_product_of_rows", "propagate_collapsed")(
+        ("last block only", "parts.sum(axis=0)", "parts[-1]"),
+        ("the first rows instead of the chosen", "W[rows[first : first + _BLOCK]]", "W[first : min(first + _BLOCK, len(rows))]"),
+    ),
+    *_in("operations.collapsed_propagation.collapse", "fine_stage")(
+        ("gate of W1 forgotten", "= g * sparse_product", "= sparse_product"),
+        ("the other gate of the constant", "(1 - g) * E_coarse", "g * E_coarse"),
+        ("fine nodes forgotten", "    units[n + c :, m:] = identity\n", ""),
     ),
     # ---- graph
     *_in("operations.graph_backward.normalise_backward", "graph", "coarse_stage")(
@@ -249,18 +281,27 @@ MUTANTS: tuple[Mutant, ...] = (
         ("branches exchanged", "np.where(x >= 0, 1, small)", "np.where(x >= 0, small, 1)"),
         ("one branch only", "np.where(x >= 0, 1, small)", "1"),
     ),
-    *_in("kernels.bpr.losses_and_slopes", "bpr", "coarse_stage")(
-        ("mean over the batch forgotten in the slope", " / H.dtype.type(n_triples)", ""),
+    *_in("kernels.bpr._softplus_and_slopes", "bpr", "coarse_stage")(
+        ("mean over the batch forgotten in the slope", " / share", ""),
         ("branches exchanged", "one if difference >= 0 else small", "small if difference >= 0 else one"),
     ),
-    *_in("kernels.bpr.gather_gradients", "bpr", "coarse_stage")(
+    *_in("kernels.bpr._gather_any_width", "bpr", "coarse_stage")(
         ("duplicates overwritten at the user", "grad_H[e, f] += s * (H[j, f] - H[i, f])",
          "grad_H[e, f] = s * (H[j, f] - H[i, f])"),
         ("sign of the positive forgotten", "s = -s", "s = s"),
         ("items' roles exchanged", "if role == 1", "if role == 2"),
         ("duplicate biases overwritten", "grad_bias[e] += s", "grad_bias[e] = s"),
         ("first occurrence only", "range(start[k], start[k + 1])", "range(start[k], start[k] + 1)"),
-        ("user's bias", "            if role == 0:\n", "            if role == 0:\n                grad_bias[e] += s\n"),
+        ("user's bias", "                if role == 0:\n", "                if role == 0:\n                    grad_bias[e] += s\n"),
+    ),
+    *_in("kernels.bpr._gather_fixed_width", "bpr")(
+        ("duplicates overwritten at the item", "row[f] += s * H[u, f]", "row[f] = s * H[u, f]"),
+        ("sign of the positive forgotten", "s = -s", "s = s"),
+        ("row of another entity", "grad_H[entities[k], f] = row[f]", "grad_H[entities[k - 1], f] = row[f]"),
+        ("biases of the group added up", "                total = H.dtype.type(0)\n", "                total = grad_bias[entities[k - 1]]\n"),
+    ),
+    *_in("kernels.bpr._role", "bpr")(
+        ("roles of the items exchanged", "return 1, slot - n_triples", "return 2, slot - n_triples"),
     ),
     # ---- regulariser
     *_in("operations.regulariser.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
@@ -270,41 +311,48 @@ MUTANTS: tuple[Mutant, ...] = (
         ("negatives forgotten", "(triples.user, triples.positive, triples.negative)", "(triples.user, triples.positive)"),
         ("count forgotten (compiled)", "factor * where.counts", "factor * where.counts**0"),
     ),
-    *_in("kernels.bpr.scale_rows", "regulariser", "coarse_stage")(
-        ("row of the position, not of the entity", "= factor * Z[entities[k], f]", "= factor * Z[k, f]"),
+    *_in("operations.regulariser.squared_norm_penalty_backward", "coarse_stage")(
+        ("what came on another way forgotten (NumPy)", "grad_Z if onto is None else onto + grad_Z", "grad_Z"),
+        ("what came on another way forgotten (compiled)", "np.zeros_like(Z) if onto is None else onto", "np.zeros_like(Z)"),
+    ),
+    *_in("kernels.bpr.add_scaled_rows", "regulariser", "coarse_stage")(
+        ("row of the position, not of the entity", "+= factor * Z[entities[k], f]", "+= factor * Z[k, f]"),
         ("last width lost", "range(Z.shape[1])", "range(Z.shape[1] - 1)"),
+    ),
+    *_in("kernels.bpr.add_scaled_rows", "coarse_stage")(
+        ("overwrites instead of accumulating", "total[entities[k], f] +=", "total[entities[k], f] ="),
     ),
     # ---- triples
     *_in("kernels.triples.sort_slots", "bpr")(
         ("slots of the negatives in the wrong role", "2 * n_triples + b", "n_triples + b"),
     ),
     # ---- stages
-    *_in("stages.coarse.coarse_backward", "coarse_stage")(
-        ("direct way of the codebook forgotten", "grad_X0[n:] + compose", "compose"),
-        ("regulariser forgotten", "grad_X0[:n] + grad_Z", "grad_X0[:n]"),
-        ("propagation forgotten", "propagate_backward(grad_H, graph.X_hat, n_layers, engine=engine)", "grad_H"),
-        ("one layer too few", "graph.X_hat, n_layers,", "graph.X_hat, max(n_layers - 1, 0),"),
-        ("wrong sign of the regulariser", "grad_X0[:n] + grad_Z", "grad_X0[:n] - grad_Z"),
-        ("stale assignment: the rows moved by one", "compose_backward(grad_X0[:n] + grad_Z, ",
-         "compose_backward(np.roll(grad_X0[:n] + grad_Z, 1, axis=0), "),
+    *_in("stages.batch_loss.batch_loss_backward", "coarse_stage", "fine_stage")(
+        ("biases at the wrong entities", "grad_bias[triples.occurrences.entities] = grad_bias_rows",
+         "grad_bias[: len(grad_bias_rows)] = grad_bias_rows"),
+        ("slope without a sign", "slope, engine=engine)", "-slope, engine=engine)"),
     ),
     *_in("stages.coarse.coarse_gradients", "coarse_stage")(
+        ("direct way of the codebook forgotten", "grad_X0[n:] + compose", "compose"),
+        ("regulariser forgotten", "triples, l2, onto", "triples, 0 * l2, onto"),
+        ("one layer too few", "graph.X_hat, n_layers,", "graph.X_hat, max(n_layers - 1, 0),"),
+        ("wrong sign of the regulariser", "triples, l2, onto", "triples, -l2, onto"),
+        ("stale assignment: the rows moved by one", "compose_backward(grad_Z, ", "compose_backward(np.roll(grad_Z, 1, axis=0), "),
+        ("rows of the batch moved by one", "n_layers, rows=rows", "n_layers, rows=np.roll(rows, 1)"),
         ("decay forgotten", "squared_norm_penalty_backward(decay,", "squared_norm_penalty_backward(decay * 0 + 1,"),
-        ("regulariser of the propagated embeddings", "decay, forward.Z, triples", "decay, forward.H_entities, triples"),
-        ("data loss at the ego embeddings", "bpr_backward(forward.H_entities,", "bpr_backward(forward.Z,"),
-    ),
-    *_in("stages.fine.fine_backward", "fine_stage")(
-        ("tanh' of the fine nodes forgotten", "grad_tanh_F * (1 - forward.tanh_F**2)", "grad_tanh_F"),
-        ("fine nodes overwrite the bridge", "grad_F = grad_F + grad_tanh_F", "grad_F = grad_tanh_F"),
-        ("regulariser forgotten", "grad_X0[:n] + grad_Z,", "grad_X0[:n],"),
-        ("composition's part to the wrong codebook", 'if graph.composition == "bridged"', 'if graph.composition == "coarse"'),
-        ("composition's part forgotten", "        grad_E_coarse = grad_E_coarse + grad_composed\n", "        pass\n"),
-        ("soft threshold forgotten", "soft_threshold_backward(grad_F, E_fine, threshold, engine=engine)", "grad_F"),
-        ("coarse rows from the wrong place", "grad_X0[n : n + c], grad_X0[n + c :]", "grad_X0[:c], grad_X0[n + c :]"),
     ),
     *_in("stages.fine.fine_gradients", "fine_stage")(
-        ("decay forgotten", "squared_norm_penalty_backward(decay,", "squared_norm_penalty_backward(decay * 0 + 1,"),
+        ("tanh' of the fine nodes forgotten", "grad_tanh_F * (1 - forward.tanh_F**2)", "grad_tanh_F"),
+        ("fine nodes overwrite the bridge", "grad_F = grad_F + grad_tanh_F", "grad_F = grad_tanh_F"),
+        ("soft threshold forgotten", "soft_threshold_backward(grad_F, E_fine, threshold, engine=engine)", "grad_F"),
         ("bias without a sign", '"bias": grad_bias,', '"bias": -grad_bias,'),
+    ),
+    *_in("stages.fine._start_backward", "fine_stage")(
+        ("decay forgotten", "squared_norm_penalty_backward(decay,", "squared_norm_penalty_backward(decay * 0 + 1,"),
+        ("regulariser forgotten", "triples, l2, onto", "triples, 0 * l2, onto"),
+        ("composition's part to the wrong codebook", 'if graph.composition == "bridged"', 'if graph.composition == "coarse"'),
+        ("composition's part forgotten", "        grad_E_coarse = grad_E_coarse + grad_composed\n", "        pass\n"),
+        ("coarse rows from the wrong place", "grad_X0[n : n + c], grad_X0[n + c :]", "grad_X0[:c], grad_X0[n + c :]"),
     ),
     *_in("stages.structure_gradients.coarse_structure_gradients", "coarse_stage")(
         ("way through the graph forgotten", "_sum(S_coarse, through_graph, through_composition)",
@@ -341,7 +389,7 @@ def applied(mutant: Mutant) -> Iterator[None]:
     module = sys.modules[f"c2f_np.{mutant.place.rsplit('.', 1)[0]}"]
     text = source.replace(mutant.old, mutant.new)
     # No threads, no file cache: a mutant is compiled once and thrown away.
-    text = text.replace("@njit(parallel=True, cache=True)", "@njit").replace("@njit(cache=True)", "@njit")
+    text = text.replace("@njit(parallel=True, cache=True)", "@njit").replace("@njit(cache=True", "@njit(cache=False")
     made: dict[str, object] = {}
     exec(compile(text, f"<mutant {mutant.name}>", "exec"), module.__dict__, made)  # noqa: S102
     replacement = made[mutant.place.rsplit(".", 1)[1]]
@@ -369,9 +417,10 @@ def _package_modules():
 
 def _forget_kernels() -> None:
     """Kernels made for one width are remembered by their maker."""
-    from ..kernels import sparse_product
+    from ..kernels import bpr, composition, sparse_product
 
-    sparse_product._kernel.cache_clear()
+    for made in (sparse_product._kernel, bpr._differences, bpr._gather, composition._gather):
+        made.cache_clear()
 
 
 # ---- killing them ----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ..operations import (
     bpr,
     bridged_propagation,
     bridging,
+    collapsed_propagation,
     composition,
     graph,
     graph_backward,
@@ -194,21 +195,29 @@ def propagate_cases(engine: str, seed: int) -> Cases:
     rng = generator(seed, "propagate", "other")
     yield _propagate_case(engine, "not symmetric", random_matrix(rng, 20, 20, size=0.4), normal(rng, 20, 7), 3)
     yield _propagate_case(engine, "symmetric", symmetric_graph(rng, 70), normal(rng, 70, 16), 3)
+    for n_layers in range(4):
+        width = WIDTHS[n_layers % 2]
+        rows = np.sort(rng.choice(75, 30, replace=False))
+        M = random_matrix(rng, 75, 75, size=0.4)
+        yield _propagate_case(engine, "30 of 75 rows", M, normal(rng, 75, width), n_layers, rows)
     for n_layers in (1, 2, 3):
         yield _propagate_weights_case(engine, random_matrix(rng, 12, 12, size=0.5), normal(rng, 12, 3), n_layers)
 
 
-def _propagate_case(engine, kind, M, X0, n_layers) -> Case:
+def _propagate_case(engine, kind, M, X0, n_layers, rows=None) -> Case:
     operator = operator_in_dtype(M)
 
     def forward(X0):
-        return propagation.propagate(X0, operator(X0), n_layers, engine=twin(engine, X0))
+        return propagation.propagate(X0, operator(X0), n_layers, rows=rows, engine=twin(engine, X0))
 
     def backward(grad_H):
-        return propagation.propagate_backward(grad_H, operator(grad_H), n_layers, engine=engine)
+        return propagation.propagate_backward(grad_H, operator(grad_H), n_layers, rows=rows, engine=engine)
 
     def bound(grad_H, X0):
-        return [rounding.propagation(X0, M, n_layers)], {"X0": rounding.propagation(grad_H, M.T, n_layers)}
+        H = rounding.propagation(X0, M, n_layers)
+        if rows is not None:
+            H, grad_H = H[rows], propagation.in_rows(grad_H, rows, len(X0))
+        return [H], {"X0": rounding.propagation(grad_H, M.T, n_layers)}
 
     variation = f"L = {n_layers}, {kind}, width {X0.shape[1]}"
     return gradient_case(
@@ -293,6 +302,35 @@ def _bridged_case(engine, operation, layer_bridge, matrices, X, n_layers) -> Cas
     layers = "" if n_layers is None else f", L = {n_layers}"
     variation = f"{layer_bridge}{layers}, {len(X)} nodes, width {X.shape[1]}"
     return gradient_case(operation, variation, engine, forward, backward, {"X": X}, linear_in="X", rounding=bound)
+
+
+def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
+    """All entities, some, and more than one block of rows; linear in F and tanh(F) as two arguments."""
+    for n, m, width, n_rows in ((40, 7, 5, None), (60, 6, 16, 25), (5000, 2, 3, 4500)):
+        rng = generator(seed, "propagate_collapsed", n)
+        K, W = normal(rng, n, width), normal(rng, n, 2 * m)
+        rows = None if n_rows is None else np.sort(rng.choice(n, n_rows, replace=False))
+
+        def make(dtype, K=K, W=W):
+            nothing = np.zeros(0, dtype)
+            return collapsed_propagation.CollapsedPropagation(K.astype(dtype), W.astype(dtype), nothing, nothing)
+
+        constants = InDtype(make)
+
+        def forward(F, tanh_F, constants=constants, rows=rows):
+            return collapsed_propagation.propagate_collapsed(
+                F, tanh_F, constants(F), rows=rows, engine=twin(engine, F, tanh_F)
+            )
+
+        def backward(grad_H, F, tanh_F, constants=constants, rows=rows):
+            both = collapsed_propagation.propagate_collapsed_backward(grad_H, constants(grad_H), rows=rows, engine=engine)
+            return dict(zip(("grad_F", "grad_tanh_F"), both, strict=True))
+
+        arguments = {"F": normal(rng, m, width), "tanh_F": normal(rng, m, width)}
+        kind = "all rows" if rows is None else f"{n_rows} of {n} rows"
+        yield gradient_case(
+            "propagate_collapsed", f"{kind}, width {width}", engine, forward, backward, arguments
+        )
 
 
 def _bridged_structure_case(engine, layer_bridge, matrices, X, n_layers) -> Case:
@@ -486,6 +524,7 @@ OPERATIONS = {
     "propagate": propagate_cases,
     "bridged_layer": bridged_layer_cases,
     "propagate_bridged": propagate_bridged_cases,
+    "propagate_collapsed": propagate_collapsed_cases,
     "graph": graph_cases,
     "bpr": bpr_cases,
     "regulariser": regulariser_cases,

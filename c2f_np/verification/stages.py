@@ -19,6 +19,7 @@ from ..operations.bridged_propagation import LAYER_BRIDGES, bridged_graph
 from ..operations.sparse_operator import as_operator
 from ..operations.triples import Triples
 from ..stages import coarse, fine, structure_gradients
+from ..stages.batch_loss import batch_loss
 from . import problems
 from .case import SETTINGS, Case, InDtype, gradient_case, promoted, twin
 from .problems import generator, normal
@@ -113,7 +114,7 @@ def _train_coarse(point: Point, n_layers: int, steps: int = 6) -> Point:
     moments = adam.fresh_moments(parameters)
     for _ in range(steps):
         forward = coarse.coarse_forward(parameters["E_coarse"], layers, n_layers)
-        loss, slope = coarse.coarse_loss(
+        loss, slope = batch_loss(
             forward, parameters["bias"], parameters["bias_global"], point.triples, l2=L2, decay=DECAY
         )
         gradients = coarse.coarse_gradients(forward, slope, layers, point.triples, n_layers=n_layers, l2=L2, decay=DECAY)
@@ -132,7 +133,7 @@ def _train_fine(point: Point, n_layers: int, composition: str, layer_bridge: str
         forward = fine.fine_forward(
             parameters["E_fine"], point.E_coarse, layers, threshold=THRESHOLD, n_layers=n_layers
         )
-        loss, slope = fine.fine_loss(
+        loss, slope = batch_loss(
             forward, parameters["bias"], parameters["bias_global"], point.triples, l2=L2, decay=DECAY
         )
         gradients = fine.fine_gradients(
@@ -162,7 +163,9 @@ def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
             def make(dtype, point=point):
                 return coarse.coarse_graph(point.A.astype(dtype), point.S_coarse.astype(dtype))
 
-            yield _coarse_case(engine, f"L = {n_layers}, {where}", point, InDtype(make), n_layers)
+            batched = k % 2 == 0
+            variation = f"L = {n_layers}, {where}{', batch only' if batched else ''}"
+            yield _coarse_case(engine, variation, point, InDtype(make), n_layers, batched)
     point = coarse_point(seed, "middle", 5, 2, 2)
     size = N_USERS + N_ITEMS + N_COARSE
     X_hat = problems.random_matrix(generator(seed, "not symmetric"), size, size, size=0.5)
@@ -170,7 +173,9 @@ def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
     def make_askew(dtype):
         return coarse.CoarseGraph(as_operator(X_hat.astype(dtype)), as_operator(point.S_coarse.astype(dtype)))
 
-    yield _coarse_case(engine, "L = 2, a graph that is not symmetric", point, InDtype(make_askew), 2)
+    for batched in (False, True):
+        variation = f"L = 2, a graph that is not symmetric{', batch only' if batched else ''}"
+        yield _coarse_case(engine, variation, point, InDtype(make_askew), 2, batched)
     for n_layers, where, degree in (
         (0, "start", "signed"), (1, "start", "signed"), (3, "middle", "signed"), (2, "updated assignment", "absolute"),
     ):  # fmt: skip
@@ -180,18 +185,20 @@ def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
         yield _coarse_structure_case(engine, f"L = {n_layers}, {where}, {degree} degrees", point, n_layers, degree)
 
 
-def _coarse_case(engine, variation, point: Point, graphs, n_layers) -> Case:
+def _coarse_case(engine, variation, point: Point, graphs, n_layers, batched) -> Case:
+    batch = point.triples if batched else None
+
     def forward(E_coarse, bias_user, bias_item, bias_global):
         which = twin(engine, E_coarse, bias_user, bias_item, bias_global)
-        found = coarse.coarse_forward(E_coarse, graphs(E_coarse), n_layers, engine=which)
+        found = coarse.coarse_forward(E_coarse, graphs(E_coarse), n_layers, batch=batch, engine=which)
         bias = np.concatenate([bias_user, bias_item])
-        loss, _ = coarse.coarse_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
+        loss, _ = batch_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
         return loss.bpr, loss.regulariser, loss.total
 
     def backward(cotangents, E_coarse, bias_user, bias_item, bias_global):
         layers, bias = graphs(E_coarse), np.concatenate([bias_user, bias_item])
-        found = coarse.coarse_forward(E_coarse, layers, n_layers, engine=engine)
-        _, slope = coarse.coarse_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=engine)
+        found = coarse.coarse_forward(E_coarse, layers, n_layers, batch=batch, engine=engine)
+        _, slope = batch_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=engine)
         data, regulariser = _split(cotangents)
         gradients = coarse.coarse_gradients(
             found, slope * data, layers, point.triples, n_layers=n_layers, l2=L2, decay=regulariser, engine=engine
@@ -226,7 +233,7 @@ def _coarse_structure_case(engine, variation, point: Point, n_layers, degree) ->
         layers = coarse.coarse_graph(point.A.astype(S_coarse.dtype), S_coarse, degree=degree)
         found = coarse.coarse_forward(E_coarse, layers, n_layers, engine=which)
         bias, bias_global = point.bias.astype(E_coarse.dtype), point.bias_global.astype(E_coarse.dtype)
-        loss, slope = coarse.coarse_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
+        loss, slope = batch_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
         return layers, found, loss, slope
 
     def forward(S_coarse, E_coarse):
@@ -261,13 +268,19 @@ def fine_cases(engine: str, seed: int) -> Iterator[Case]:
                 width, t = (16 if count % 4 == 3 else 5), 1 + count % 2
                 point = fine_point(seed, where, width, t, n_layers, composition, layer_bridge)
                 graphs = _fine_graphs(point, composition, layer_bridge)
-                variation = f"{composition}, {layer_bridge}, L = {n_layers}, {where}"
-                yield _fine_case(engine, variation, point, graphs, n_layers, composition)
+                batched = n_layers % 2 == 0
+                variation = f"{composition}, {layer_bridge}, L = {n_layers}, {where}{', batch only' if batched else ''}"
+                yield _fine_case(engine, variation, point, graphs, n_layers, composition, batched)
+                if composition == "coarse" and n_layers in (0, 3):
+                    variation = f"collapsed, {layer_bridge}, L = {n_layers}, {where}"
+                    yield _collapsed_case(engine, variation, point, graphs, n_layers)
             point = fine_point(seed, "start", 5, 2, 2, composition, layer_bridge)
             graphs = _askew_graphs(generator(seed, "askew"), point, composition, layer_bridge)
             yield _fine_case(
-                engine, f"{composition}, {layer_bridge}, L = 2, not symmetric", point, graphs, 2, composition
+                engine, f"{composition}, {layer_bridge}, L = 2, not symmetric", point, graphs, 2, composition, True
             )
+            if composition == "coarse":
+                yield _collapsed_case(engine, f"collapsed, {layer_bridge}, L = 2, not symmetric", point, graphs, 2)
             where, degree, n_layers = (("start", "signed", 2), ("updated assignment", "absolute", 3))[count // 5 % 2]
             point = fine_point(seed, where, 5, 2, n_layers, composition, layer_bridge)
             if degree == "absolute":
@@ -295,24 +308,19 @@ def _askew_graphs(rng, point: Point, composition: str, layer_bridge: str) -> InD
     return InDtype(make)
 
 
-def _fine_case(engine, variation, point: Point, graphs, n_layers, composition) -> Case:
+def _fine_case(engine, variation, point: Point, graphs, n_layers, composition, batched) -> Case:
+    batch = point.triples if batched else None
+
     def forward(E_fine, E_coarse, bias_user, bias_item, bias_global):
         E_fine, E_coarse = promoted(E_fine, E_coarse)
         which = twin(engine, E_fine, bias_user, bias_item, bias_global)
-        layers, bias = graphs(E_fine), np.concatenate([bias_user, bias_item])
-        found = fine.fine_forward(E_fine, E_coarse, layers, threshold=THRESHOLD, n_layers=n_layers, engine=which)
-        loss, _ = fine.fine_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
-        return loss.bpr, loss.regulariser, loss.total
+        found = _fine_forward(E_fine, E_coarse, graphs(E_fine), n_layers, batch, which)
+        return _fine_losses(found, bias_user, bias_item, bias_global, point, which)
 
     def backward(cotangents, E_fine, E_coarse, bias_user, bias_item, bias_global):
         layers, bias = graphs(E_fine), np.concatenate([bias_user, bias_item])
-        found = fine.fine_forward(E_fine, E_coarse, layers, threshold=THRESHOLD, n_layers=n_layers, engine=engine)
-        _, slope = fine.fine_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=engine)
-        data, regulariser = _split(cotangents)
-        gradients = fine.fine_gradients(
-            found, slope * data, E_fine, layers, point.triples,
-            threshold=THRESHOLD, n_layers=n_layers, l2=L2, decay=regulariser, engine=engine,
-        )  # fmt: skip
+        found = _fine_forward(E_fine, E_coarse, layers, n_layers, batch, engine)
+        gradients = _fine_gradients(cotangents, found, E_fine, layers, bias, bias_global, point, n_layers, engine)
         return _named(gradients, "E_fine", "E_coarse")
 
     arguments = _arguments(point) | {"E_fine": point.E_fine, "E_coarse": point.E_coarse}
@@ -321,6 +329,50 @@ def _fine_case(engine, variation, point: Point, graphs, n_layers, composition) -
     return gradient_case(
         "fine_stage", variation, engine, forward, backward, arguments,
         exactly_zero=("bias_user", "bias_global"), zero_gradient=zero, settings=STAGE_SETTINGS,
+    )  # fmt: skip
+
+
+def _collapsed_case(engine, variation, point: Point, graphs, n_layers) -> Case:
+    """The gradient of the collapsed stage against differences of the layered one: value and backward pass at once."""
+
+    def forward(E_fine, bias_user, bias_item, bias_global):
+        (E_fine,) = promoted(E_fine)
+        which = twin(engine, E_fine, bias_user, bias_item, bias_global)
+        found = _fine_forward(E_fine, point.E_coarse.astype(E_fine.dtype), graphs(E_fine), n_layers, None, which)
+        return _fine_losses(found, bias_user, bias_item, bias_global, point, which)
+
+    def backward(cotangents, E_fine, bias_user, bias_item, bias_global):
+        E_coarse, bias = point.E_coarse.astype(E_fine.dtype), np.concatenate([bias_user, bias_item])
+        layers = fine.collapsed_graph(graphs(E_fine), E_coarse, n_layers, engine=engine)
+        found = _fine_forward(E_fine, E_coarse, layers, n_layers, point.triples, engine)
+        gradients = _fine_gradients(cotangents, found, E_fine, layers, bias, bias_global, point, n_layers, engine)
+        return _named(gradients, "E_fine")
+
+    return gradient_case(
+        "fine_stage", variation, engine, forward, backward, _arguments(point) | {"E_fine": point.E_fine},
+        exactly_zero=("bias_user", "bias_global"), zero_gradient=("E_fine",) if n_layers == 0 else (),
+        settings=STAGE_SETTINGS,
+    )  # fmt: skip
+
+
+def _fine_forward(E_fine, E_coarse, layers, n_layers, batch, engine):
+    return fine.fine_forward(
+        E_fine, E_coarse, layers, threshold=THRESHOLD, n_layers=n_layers, batch=batch, engine=engine
+    )
+
+
+def _fine_losses(found, bias_user, bias_item, bias_global, point: Point, engine):
+    bias = np.concatenate([bias_user, bias_item])
+    loss, _ = batch_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=engine)
+    return loss.bpr, loss.regulariser, loss.total
+
+
+def _fine_gradients(cotangents, found, E_fine, layers, bias, bias_global, point: Point, n_layers, engine) -> dict:
+    _, slope = batch_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=engine)
+    data, regulariser = _split(cotangents)
+    return fine.fine_gradients(
+        found, slope * data, E_fine, layers, point.triples,
+        threshold=THRESHOLD, n_layers=n_layers, l2=L2, decay=regulariser, engine=engine,
     )  # fmt: skip
 
 
@@ -334,7 +386,7 @@ def _fine_structure_case(engine, where, point: Point, n_layers, composition, lay
         E_fine, E_coarse = point.E_fine.astype(like), point.E_coarse.astype(like)
         found = fine.fine_forward(E_fine, E_coarse, layers, threshold=threshold, n_layers=n_layers, engine=which)
         bias, bias_global = point.bias.astype(like), point.bias_global.astype(like)
-        loss, slope = fine.fine_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
+        loss, slope = batch_loss(found, bias, bias_global, point.triples, l2=L2, decay=DECAY, engine=which)
         return (E_fine, E_coarse), layers, found, loss, slope
 
     def forward(S_coarse, S_fine, threshold, gate):

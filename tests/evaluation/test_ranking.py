@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from c2f_np.errors import C2FError, DataError, SettingsError
 from c2f_np.evaluation import count_ties_at_cut, rank_embeddings, rank_items, ranking
-from c2f_np.evaluation.threads import one_blas_thread
+from c2f_np.threads import one_blas_thread
 
 ENGINES = ["numpy", "numba"]
 INF = np.inf

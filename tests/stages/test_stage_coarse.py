@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from c2f_np.errors import SettingsError
 from c2f_np.operations.graph import normalised_adjacency
 from c2f_np.operations.triples import Triples
-from c2f_np.stages.coarse import coarse_forward, coarse_gradients, coarse_graph, coarse_loss
+from c2f_np.stages.batch_loss import batch_loss
+from c2f_np.stages.coarse import coarse_forward, coarse_gradients, coarse_graph
 
 WEIGHTS = dict(l2=5, decay=1e-2)
 
@@ -28,7 +29,7 @@ def problem(seed=0, n_users=5, n_items=7, c=4, d=3, dtype=np.float64, batch=20):
 def loss_and_gradients(A, S, E, bias, bias_global, triples, n_layers, engine):
     graph = coarse_graph(A, S)
     forward = coarse_forward(E, graph, n_layers, engine=engine)
-    loss, slope = coarse_loss(forward, bias, bias_global, triples, **WEIGHTS, engine=engine)
+    loss, slope = batch_loss(forward, bias, bias_global, triples, **WEIGHTS, engine=engine)
     return forward, loss, coarse_gradients(forward, slope, graph, triples, n_layers=n_layers, **WEIGHTS, engine=engine)
 
 
@@ -44,7 +45,7 @@ def test_by_hand(engine):
     assert_allclose(forward.H_entities, [[(z + (z + 2) / 2) / 2]] * 2)
     assert_allclose(forward.H_coarse, [[(2 + z) / 2]])
     triples = Triples.from_items([0], [0], [0], 1, 1)
-    loss, slope = coarse_loss(forward, np.zeros(2), np.zeros(1), triples, **WEIGHTS, engine=engine)
+    loss, slope = batch_loss(forward, np.zeros(2), np.zeros(1), triples, **WEIGHTS, engine=engine)
     assert loss.bpr == pytest.approx(np.log(2)) and loss.regulariser == pytest.approx(15 * z**2)
     assert loss.total == pytest.approx(np.log(2) + 0.15 * z**2)
     gradients = coarse_gradients(forward, slope, graph, triples, n_layers=1, **WEIGHTS, engine=engine)
@@ -98,7 +99,7 @@ def test_every_gradient_is_the_complex_step(n_layers):
             moved[name] = value.astype(complex)
             moved[name][index] += 1e-30j
             forward = coarse_forward(moved["E_coarse"], graph, n_layers)
-            loss, _ = coarse_loss(forward, moved["bias"], moved["bias_global"], triples, **WEIGHTS)
+            loss, _ = batch_loss(forward, moved["bias"], moved["bias_global"], triples, **WEIGHTS)
             assert abs(loss.total.imag / 1e-30 - gradients[name][index]) < 1e-14
 
 

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from c2f_np.errors import SettingsError
 from c2f_np.operations.graph import normalised_adjacency
 from c2f_np.operations.triples import Triples
-from c2f_np.stages.fine import fine_forward, fine_gradients, fine_graph, fine_loss
+from c2f_np.stages.batch_loss import batch_loss
+from c2f_np.stages.fine import fine_forward, fine_gradients, fine_graph
 from c2f_np.stages.state import Loss, ModelState
 
 WEIGHTS = dict(l2=5, decay=1e-2)
@@ -32,7 +33,7 @@ def loss_and_gradients(matrices, p, triples, n_layers, engine, reading=READINGS[
     graph = fine_graph(*matrices, gate, composition=reading[0], layer_bridge=reading[1])
     settings = dict(threshold=0.4, n_layers=n_layers, engine=engine)
     forward = fine_forward(p["E_fine"], p["E_coarse"], graph, **settings)
-    loss, slope = fine_loss(forward, p["bias"], p["bias_global"], triples, **WEIGHTS, engine=engine)
+    loss, slope = batch_loss(forward, p["bias"], p["bias_global"], triples, **WEIGHTS, engine=engine)
     return forward, loss, fine_gradients(forward, slope, p["E_fine"], graph, triples, **settings, **WEIGHTS)
 
 
@@ -101,7 +102,7 @@ def test_every_gradient_is_the_complex_step(n_layers, reading):
             q = {**p, name: value.astype(complex)}
             q[name][index] += 1e-30j
             forward = fine_forward(q["E_fine"], q["E_coarse"], graph, threshold=0.4, n_layers=n_layers)
-            loss, _ = fine_loss(forward, q["bias"], q["bias_global"], triples, **WEIGHTS)
+            loss, _ = batch_loss(forward, q["bias"], q["bias_global"], triples, **WEIGHTS)
             assert abs(loss.total.imag / 1e-30 - gradients[name][index]) < 1e-14
 
 

@@ -196,7 +196,7 @@ def test_updates_come_as_often_as_asked(data, update_every, updated):
 @pytest.mark.parametrize("stage", ["coarse", "fine"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_step_of_an_update_batch_belongs_to_the_old_graph(data, preset, stage):
-    settings = small(preset, dtype="float64")
+    settings = small(preset, dtype="float64", propagation="layers")  # the update goes through layers: the same bits
     problem = pose(data, settings)
     progress = start_coarse(problem)
     if stage == "fine":
@@ -286,3 +286,17 @@ def test_training_learns():
     done = train(data, small(max_epochs=40, dtype="float64"))
     losses = [row["bpr"] for row in done.history if row["stage"] == "coarse"]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
+
+
+def test_collapsed_and_layered_training_agree(data):
+    """The whole training, to rounding; and "auto" collapses here."""
+    histories = {}
+    for propagation in ("layers", "collapsed", "auto"):
+        settings = small("authors", dtype="float64", propagation=propagation)
+        histories[propagation] = train(data, settings).history
+    fine = [row["stage"] == "fine" for row in histories["layers"]]
+    for name in ("bpr", "regulariser", "validation_ndcg@5"):
+        layers, collapsed, auto = (np.array([row[name] for row in rows]) for rows in histories.values())
+        np.testing.assert_allclose(collapsed, layers, rtol=1e-10)
+        np.testing.assert_array_equal(auto, collapsed)
+    assert any(fine)

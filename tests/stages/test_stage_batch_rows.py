@@ -1,0 +1,147 @@
+"""A step computes only the rows of its batch: the same numbers as the whole forward and backward pass."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+from numpy.testing import assert_allclose, assert_array_equal
+
+from c2f_np.errors import SettingsError
+from c2f_np.operations.collapsed_propagation import MOST_BYTES, collapse_pays
+from c2f_np.operations.graph import normalised_adjacency
+from c2f_np.operations.triples import Triples
+from c2f_np.stages.batch_loss import batch_loss
+from c2f_np.stages.coarse import coarse_forward, coarse_gradients, coarse_graph
+from c2f_np.stages.fine import collapsed_graph, fine_forward, fine_gradients, fine_graph
+
+N_USERS, N_ITEMS, C, M = 40, 60, 8, 5
+WEIGHTS = dict(l2=5.0, decay=1e-2)
+ENGINES = ["numpy", "numba"]
+
+
+def problem(width, seed=0):
+    rng = np.random.default_rng(seed)
+    R = sparse.csr_array((rng.random((N_USERS, N_ITEMS)) < 0.1).astype(float))
+    n = N_USERS + N_ITEMS
+    S_coarse = sparse.csr_array(rng.random((n, C)) * (rng.random((n, C)) < 0.3))
+    S_fine = sparse.csr_array(rng.random((C, M)) * (rng.random((C, M)) < 0.6))
+    triples = Triples.from_items(*(rng.integers(0, k, 25) for k in (N_USERS, N_ITEMS, N_ITEMS)), N_USERS, N_ITEMS)
+    assert len(triples.occurrences.entities) < n
+    arrays = {"E_coarse": (C, width), "E_fine": (M, width), "bias": (n,), "bias_global": (1,)}
+    return normalised_adjacency(R), S_coarse, S_fine, triples, {k: rng.normal(size=v) for k, v in arrays.items()}
+
+
+def test_local_numbers_of_a_batch():
+    triples = Triples.from_items([3, 0, 3], [1, 1, 4], [5, 4, 1], 4, 6)
+    assert_array_equal(triples.occurrences.entities, [0, 3, 5, 8, 9])
+    local = triples.local
+    assert_array_equal([local.user, local.positive, local.negative], [[1, 0, 1], [2, 2, 3], [4, 3, 2]])
+    assert local.n_entities == 5
+    fresh = Triples(local.user, local.positive, local.negative, 5).occurrences
+    for name in ("entities", "start", "slots"):
+        assert_array_equal(getattr(local.occurrences, name), getattr(fresh, name))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("width", [7, 32])
+@pytest.mark.parametrize("n_layers", [0, 1, 3])
+def test_coarse_stage(n_layers, width, engine):
+    A, S_coarse, _, triples, p = problem(width)
+    graph = coarse_graph(A, S_coarse)
+    found = {}
+    for batch in (None, triples):
+        forward = coarse_forward(p["E_coarse"], graph, n_layers, batch=batch, engine=engine)
+        loss, slope = batch_loss(forward, p["bias"], p["bias_global"], triples, **WEIGHTS, engine=engine)
+        gradients = coarse_gradients(forward, slope, graph, triples, n_layers=n_layers, **WEIGHTS, engine=engine)
+        found[batch is None] = forward, loss, gradients
+    whole, rows = found[True], found[False]
+    assert rows[0].H_entities.shape == (len(triples.occurrences.entities), width) and rows[0].H_coarse is None
+    assert_allclose(rows[0].H_entities, whole[0].H_entities[triples.occurrences.entities], rtol=0, atol=1e-14)
+    assert_allclose(rows[1].total, whole[1].total, rtol=1e-13)
+    for name, gradient in whole[2].items():
+        assert_allclose(rows[2][name], gradient, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("layer_bridge", ["raw", "exchange"])
+@pytest.mark.parametrize("width", [7, 32])
+@pytest.mark.parametrize("n_layers", [0, 1, 3])
+def test_fine_stage_collapsed_and_layered(n_layers, width, layer_bridge, engine):
+    """To 1e-12 of the largest entry: values and gradients."""
+    A, S_coarse, S_fine, triples, p = problem(width)
+    graph = fine_graph(A, S_coarse, S_fine, 0.3, layer_bridge=layer_bridge)
+    collapsed = collapsed_graph(graph, p["E_coarse"], n_layers, engine=engine)
+    settings = dict(threshold=0.4, n_layers=n_layers, engine=engine)
+    found = []
+    for layers, batch in ((graph, None), (graph, triples), (collapsed, triples)):
+        forward = fine_forward(p["E_fine"], p["E_coarse"], layers, batch=batch, **settings)
+        loss, slope = batch_loss(forward, p["bias"], p["bias_global"], triples, **WEIGHTS, engine=engine)
+        found.append((forward, loss, fine_gradients(forward, slope, p["E_fine"], layers, triples, **settings, **WEIGHTS)))
+    whole = found[0]
+    entities = triples.occurrences.entities
+    for forward, loss, gradients in found[1:]:
+        assert_allclose(forward.H_entities, whole[0].H_entities[entities], rtol=0, atol=1e-12)
+        assert_allclose([loss.bpr, loss.regulariser], [whole[1].bpr, whole[1].regulariser], rtol=1e-12)
+        for name in ("E_fine", "bias", "bias_global"):
+            scale = max(np.abs(whole[2][name]).max(), 1e-300)
+            assert_allclose(gradients[name] / scale, whole[2][name] / scale, rtol=0, atol=1e-12)
+    if n_layers:
+        assert np.abs(whole[2]["E_fine"]).max() > 1e-6
+    assert "E_coarse" in found[1][2] and "E_coarse" not in found[2][2]  # a constant of the collapse
+
+
+def test_collapse_is_refused_where_it_is_not_exact():
+    A, S_coarse, S_fine, triples, p = problem(7)
+    bridged = fine_graph(A, S_coarse, S_fine, 0.3, composition="bridged")
+    with pytest.raises(SettingsError, match='only composition="coarse"'):
+        collapsed_graph(bridged, p["E_coarse"], 2)
+    collapsed = collapsed_graph(fine_graph(A, S_coarse, S_fine, 0.3), p["E_coarse"], 2)
+    with pytest.raises(SettingsError, match="another coarse codebook"):
+        fine_forward(p["E_fine"], p["E_coarse"] + 1, collapsed, threshold=0.4, n_layers=2, batch=triples)
+
+
+def test_rows_of_another_batch_are_refused():
+    A, S_coarse, _, triples, p = problem(7)
+    forward = coarse_forward(p["E_coarse"], coarse_graph(A, S_coarse), 2, batch=triples)
+    other = dataclasses.replace(triples, user=triples.user[::-1].copy())
+    with pytest.raises(ValueError, match="another batch"):
+        batch_loss(forward, p["bias"], p["bias_global"], other, **WEIGHTS)
+
+
+def test_cost_rule():
+    gowalla = dict(n_entities=70_839, n_entries=1_903_612, n_fine=100, dim=128, n_layers=3, n_rows=50_000)
+    assert collapse_pays(**gowalla, n_steps=124)
+    assert not collapse_pays(**gowalla, n_steps=0)
+    assert not collapse_pays(**gowalla | {"n_entries": 100_000, "n_fine": 2000}, n_steps=10_000)  # a dense W against a sparse graph
+    n = MOST_BYTES // (4 * 456) + 1
+    assert not collapse_pays(**gowalla | {"n_entities": n}, n_steps=124)  # would not fit
+
+
+def test_rows_at_width_of_every_kernel_and_thread_count():
+    import numba
+
+    from c2f_np.kernels.sparse_product import mean_of_powers, mean_of_powers_from_rows
+    from c2f_np.operations.sparse_operator import as_operator
+
+    rng = np.random.default_rng(1)
+    M = as_operator(sparse.random_array((300, 300), density=0.05, rng=rng, dtype=np.float32).tocsr())
+    rows = np.sort(rng.choice(300, 90, replace=False))
+    before = numba.get_num_threads()
+    try:
+        for width in (1, 16, 33, 600):
+            X, G = (rng.standard_normal((k, width)).astype(np.float32) for k in (300, 90))
+            found = []
+            for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+                numba.set_num_threads(threads)
+                forward = mean_of_powers(M.matrix, M.row_bounds, X, 3, rows)
+                assert_array_equal(forward, mean_of_powers(M.matrix, M.row_bounds, X, 3)[rows])
+                whole = np.zeros_like(X)
+                whole[rows] = G
+                backward = mean_of_powers_from_rows(M.matrix, M.row_bounds, G, 3, rows)
+                assert_allclose(backward, mean_of_powers(M.matrix, M.row_bounds, whole, 3), rtol=0, atol=1e-5)
+                found.append((forward, backward))
+            for one, two in zip(*found, strict=True):
+                assert_array_equal(one, two)
+    finally:
+        numba.set_num_threads(before)
