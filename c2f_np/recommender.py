@@ -94,6 +94,8 @@ class C2FRecommender(BaseEstimator):
         eval_every=None,
         patience=None,
         max_epochs=None,
+        phase1_epochs=None,
+        lr_schedule=None,
         update_every=None,
         propagation=None,
         seed=None,
@@ -131,6 +133,8 @@ class C2FRecommender(BaseEstimator):
         self.eval_every = eval_every
         self.patience = patience
         self.max_epochs = max_epochs
+        self.phase1_epochs = phase1_epochs
+        self.lr_schedule = lr_schedule
         self.update_every = update_every
         self.propagation = propagation
         self.seed = seed

@@ -65,6 +65,10 @@ class Settings:
     eval_every: int = _setting(5, "epochs between evaluations", low=1)
     patience: int = _setting(5, "evaluations without improvement that end a phase", low=1)
     max_epochs: int = _setting(1000, "most epochs in each of the four phases", low=1)
+    phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
+    lr_schedule: str = _setting(
+        "constant", "learning rate of second phases: constant, or falling to 0 over max_epochs", ("constant", "cosine")
+    )
     update_every: int = _setting(1, "second phases: epochs between assignment updates; 0 updates only once", low=0)
     # the run
     propagation: str = _setting(
@@ -87,6 +91,11 @@ class Settings:
             raise SettingsError('propagation = "collapsed" needs composition = "coarse"')
         if not self.max_grad_value > 0:
             raise SettingsError("max_grad_value must be positive")
+
+    def most_epochs(self, *, updates_assignment: bool) -> int:
+        """How many epochs a phase may have: one that updates its stage's assignment, or a first phase, which does not."""
+        first = not updates_assignment and self.phase1_epochs > 0
+        return min(self.phase1_epochs, self.max_epochs) if first else self.max_epochs
 
     def to_dict(self) -> dict:
         """Plain values by name, for JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
+from ..settings import Settings
 from ..training.progress import Progress
 
 
@@ -13,13 +14,13 @@ class PhaseBars:
 
     Parameters
     ----------
-    max_epochs : int
+    settings : Settings
     already : int
         Epochs that an earlier run finished.
     """
 
-    def __init__(self, max_epochs: int, already: int = 0):
-        self._max_epochs, self._already = max_epochs, already
+    def __init__(self, settings: Settings, already: int = 0):
+        self._settings, self._already = settings, already
         self._bar, self._phase = None, None
 
     def __call__(self, progress: Progress) -> None:
@@ -49,7 +50,7 @@ class PhaseBars:
         # In a log file a bar that is redrawn ten times a second is noise.
         pause = 0.1 if sys.stderr.isatty() else 10
         self._bar = tqdm(
-            total=self._max_epochs,
+            total=self._settings.most_epochs(updates_assignment=not phase.endswith("_phase1")),
             initial=done,
             desc=f"{phase:<13}",
             unit="epoch",

@@ -50,7 +50,7 @@ def carry_out(request, options) -> int:
 
     data = request.load_data()
     quiet = options.quiet
-    bars = None if quiet else PhaseBars(request.settings.max_epochs)
+    bars = None if quiet else PhaseBars(request.settings)
     if not quiet:
         print(data.describe(), flush=True)
         if request.settings.engine == "numba":

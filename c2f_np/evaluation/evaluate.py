@@ -14,10 +14,10 @@ from scipy import sparse
 
 from ..engine import is_compiled
 from ..errors import DataError
+from ..threads import in_threads
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
 from .ranking import BLOCK_BYTES, rank_block, rank_embeddings
-from ..threads import in_threads
 from .threads import thread_count
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..engine import is_compiled
 from ..errors import DataError
-from .inputs import Pattern, dense_scores, pattern_of, positive_integer
 from ..threads import in_threads, one_blas_thread
+from .inputs import Pattern, dense_scores, pattern_of, positive_integer
 from .threads import thread_count
 
 # The compiled buffer moves about k/2 entries for an item that enters. Beyond this k a full sort of the row is as fast

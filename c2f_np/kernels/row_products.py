@@ -1,6 +1,7 @@
-"""Dense products with some rows of a tall matrix, by BLAS, on several threads and with the same bits on any number of them.
+"""Dense products with some rows of a tall matrix, by BLAS, with the same bits on any number of threads.
 
-The rows are cut into blocks of a fixed size. Each block is one product on one BLAS thread, and sums over blocks are made in their order.
+The rows are cut into blocks of a fixed size. Each block is one product on one BLAS thread; sums over blocks are made in their
+order.
 
 Shapes
 ------

@@ -7,12 +7,12 @@ E_hat = g S_f F + (1 - g) E_c. Until the assignments change, everything but F is
 
     K  = P[entities, .] [Z; (1 - g) E_c; 0]     W1 = P[entities, coarse] g S_f     W2 = P[entities, fine]
 
-One propagation of a block of 2 M + d columns takes the place of 2 L sparse products in every step. It is exact: the same numbers up to
-rounding. Backwards, with G the gradient at H:  grad_F = W1^T G,  grad_tanh_F = W2^T G.
+One propagation of a block of 2 M + d columns takes the place of 2 L sparse products in every step. It is exact: the same numbers
+up to rounding. Backwards, with G the gradient at H:  grad_F = W1^T G,  grad_tanh_F = W2^T G.
 
 Shapes
 ------
-F, tanh_F : (M, d)     E_c : (C, d)     Z, K : (N, d)     W1, W2 : (N, M)     rows : (R,) distinct entities     H : (N, d) or (R, d)
+F, tanh_F : (M, d)     E_c : (C, d)     Z, K : (N, d)     W1, W2 : (N, M)     rows : (R,) entities     H : (N, d) or (R, d)
 """
 
 from __future__ import annotations

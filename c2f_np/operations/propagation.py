@@ -6,8 +6,8 @@ This is a linear map of X_0, H = P X_0 with P = (I + X_hat + ... + X_hat^L) / (L
 same recurrence with the transposed graph, and no layer has to be remembered. (On the symmetric graph of the model P^T = P; the
 functions here do not assume it.)
 
-A batch sees few rows of H. With `rows` only these are computed, and the cotangent is given for these alone: H[rows] = P[rows] X_0,
-grad_X0 = P[rows]^T grad_H[rows]. The other rows of the cotangent are zero.
+A batch sees few rows of H. With `rows` only these are computed, and the cotangent is given for these alone:
+H[rows] = P[rows] X_0, grad_X0 = P[rows]^T grad_H[rows]. The other rows of the cotangent are zero.
 
 Shapes
 ------

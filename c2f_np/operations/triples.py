@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..engine import is_compiled
 from ..errors import DataError
 
 
@@ -82,6 +83,33 @@ class Triples:
             if wrong.any():
                 raise DataError(f"{name} out of range 0..{size - 1}", value=column[wrong][0])
         return cls(columns[0], columns[1] + n_users, columns[2] + n_users, n_users + n_items)
+
+    @classmethod
+    def by_user(cls, columns, chosen: np.ndarray, n_users: int, n_items: int, *, engine: str = "numpy") -> Triples:
+        """Some of many sampled triples, sorted by user.
+
+        The order within a batch is free; sorted, the rows that the loss reads lie next to each other.
+
+        Parameters
+        ----------
+        columns : three ndarrays of int, shape (T,)
+            Users, positive and negative items, numbers within range.
+        chosen : ndarray of int, shape (B,)
+            Which of them; within one user they keep this order.
+        n_users, n_items : int
+        engine : {"numpy", "numba"}
+
+        Returns
+        -------
+        Triples
+        """
+        if is_compiled(engine):
+            from ..kernels.triples import take_by_user
+
+            return cls(*take_by_user(*columns, chosen, n_users), n_users + n_items)
+        chosen = chosen[np.argsort(columns[0][chosen], kind="stable")]
+        users, positives, negatives = (column[chosen].astype(np.int64) for column in columns)
+        return cls(users, positives + n_users, negatives + n_users, n_users + n_items)
 
     def __len__(self) -> int:
         return len(self.user)

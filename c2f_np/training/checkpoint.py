@@ -54,7 +54,8 @@ def save_checkpoint(path, progress: Progress, settings: Settings, fingerprint: s
 def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
     """Read a checkpoint of the same run.
 
-    Engine-independent settings must be equal; the number of threads and the most epochs may differ.
+    Engine-independent settings must be equal; the number of threads may differ, and the most epochs too unless they
+    shape the learning rate.
 
     Raises
     ------
@@ -65,9 +66,12 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
     try:
         if header["fingerprint"] != fingerprint:
             raise ModelFileError(f"{path}: this run was trained on other data (or another split of it)")
+        run = Settings().to_dict() | header["settings"]  # a setting that is younger than the run was at its default
         for name, value in settings.to_dict().items():
-            if name not in ("threads", "max_epochs") and header["settings"].get(name) != value:
-                raise ModelFileError(f"{path}: this run has {name} = {header['settings'].get(name)}, not {value}")
+            # With a schedule the number of epochs shapes the learning rate from the first epoch on.
+            free = name == "threads" or (name == "max_epochs" and settings.lr_schedule == "constant")
+            if not free and run.get(name) != value:
+                raise ModelFileError(f"{path}: this run has {name} = {run.get(name)}, not {value}")
         bests = {
             name: Best(about["score"], about["epoch"], unpack_state(f"best.{name}", arrays, path))
             for name, about in header["bests"].items()

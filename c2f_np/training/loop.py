@@ -14,6 +14,7 @@ Shapes: see `c2f_np.stages`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 
@@ -150,7 +151,7 @@ def run_epoch(progress: Progress, problem: Problem, graph=None) -> tuple[Progres
         stage_epoch=progress.stage_epoch + 1,
         phase_epoch=progress.phase_epoch + 1,
     )
-    is_last = progress.phase_epoch >= settings.max_epochs
+    is_last = progress.phase_epoch >= settings.most_epochs(updates_assignment=progress.updates_assignment)
     score = float("nan")
     if is_last or progress.phase_epoch % settings.eval_every == 0:
         result = evaluate_state(progress.state, problem, "validation", graph=graph)
@@ -181,18 +182,15 @@ def _train_on_triples(progress: Progress, problem: Problem, graph):
     columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, sample_seed, engine=settings.engine)
     order = rng.permutation(len(columns[0]))
     batch_size = settings.fine_batch if progress.state.is_fine else settings.coarse_batch
-    state, moments = progress.state, progress.moments
+    state, moments, rate = progress.state, progress.moments, learning_rate_of(progress, settings)
     totals, n_seen = np.zeros(2), 0
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        # The order within a batch is free. By user, the rows that the loss reads lie next to each other.
-        chosen = chosen[np.argsort(columns[0][chosen], kind="stable")]
-        users, positives, negatives = (column[chosen].astype(np.int64) for column in columns)
-        triples = Triples(
-            users, positives + problem.n_users, negatives + problem.n_users, problem.n_users + problem.n_items
-        )
+        triples = Triples.by_user(columns, chosen, problem.n_users, problem.n_items, engine=settings.engine)
         update = start == 0 and _update_is_due(progress, settings)
-        state, moments, graph, losses = train_step(state, moments, problem, graph, triples, update_assignment=update)
+        state, moments, graph, losses = train_step(
+            state, moments, problem, graph, triples, update_assignment=update, learning_rate=rate
+        )
         totals += losses * len(triples)
         n_seen += len(triples)
     if not np.isfinite(totals).all():
@@ -203,7 +201,28 @@ def _train_on_triples(progress: Progress, problem: Problem, graph):
     return state, moments, graph, (totals / n_seen).tolist()
 
 
-def train_step(state: ModelState, moments, problem: Problem, graph, triples: Triples, *, update_assignment: bool = False):
+def learning_rate_of(progress: Progress, settings: Settings) -> float:
+    """The learning rate of the next epoch: that of the stage, in second phases times ``(1 + cos(pi e / E)) / 2`` if so set.
+
+    e counts the phase's epochs from 0, E is ``max_epochs``. First phases keep the rate: they only lead to where the assignments
+    begin to move.
+    """
+    rate = settings.fine_lr if progress.state.is_fine else settings.coarse_lr
+    if settings.lr_schedule == "constant" or not progress.updates_assignment:
+        return rate
+    return rate * (1 + math.cos(math.pi * progress.phase_epoch / settings.max_epochs)) / 2
+
+
+def train_step(
+    state: ModelState,
+    moments,
+    problem: Problem,
+    graph,
+    triples: Triples,
+    *,
+    update_assignment: bool = False,
+    learning_rate: float | None = None,
+):
     """One optimisation step.
 
     With `update_assignment` the assignment is replaced between the forward pass and the step; the gradient still belongs
@@ -217,6 +236,8 @@ def train_step(state: ModelState, moments, problem: Problem, graph, triples: Tri
     graph : CoarseGraph or FineGraph
     triples : Triples
     update_assignment : bool
+    learning_rate : float, optional
+        By default the stage's own.
 
     Returns
     -------
@@ -243,10 +264,11 @@ def train_step(state: ModelState, moments, problem: Problem, graph, triples: Tri
             n_layers=settings.n_layers,
             **common,
         )
-        rate = settings.fine_lr
     else:
         gradients = coarse_gradients(result, slope, graph, triples, n_layers=settings.n_layers, **common)
-        rate = settings.coarse_lr
+    rate = learning_rate
+    if rate is None:
+        rate = settings.fine_lr if state.is_fine else settings.coarse_lr
     parameters = _trained(state)
     clipped = {name: clip_by_value(gradients[name], settings.max_grad_value) for name in parameters}
     parameters, moments = adam_step(parameters, clipped, moments, rate)

@@ -120,7 +120,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ("scaled one layer too early", "if layer == n_layers - 1 else", "if layer == n_layers - 2 else"),
         ("rows at the wrong place", "place[rows] = np.arange(len(rows), dtype=np.int32)",
          "place[rows] = np.arange(len(rows), dtype=np.int32)[::-1]"),
-        ("share of the mean forgotten after the first layer", "X_rows, scale, out", "X_rows[: None if layer == 0 else 0], scale, out"),
+        ("share of the mean forgotten after the first layer", "X_rows, scale, out",
+         "X_rows[: None if layer == 0 else 0], scale, out"),
     ),
     # ---- propagation
     *_in("operations.propagation.propagate_backward", "propagate")(
@@ -292,13 +293,15 @@ MUTANTS: tuple[Mutant, ...] = (
         ("items' roles exchanged", "if role == 1", "if role == 2"),
         ("duplicate biases overwritten", "grad_bias[e] += s", "grad_bias[e] = s"),
         ("first occurrence only", "range(start[k], start[k + 1])", "range(start[k], start[k] + 1)"),
-        ("user's bias", "                if role == 0:\n", "                if role == 0:\n                    grad_bias[e] += s\n"),
+        ("user's bias", "                if role == 0:\n",
+         "                if role == 0:\n                    grad_bias[e] += s\n"),
     ),
     *_in("kernels.bpr._gather_fixed_width", "bpr")(
         ("duplicates overwritten at the item", "row[f] += s * H[u, f]", "row[f] = s * H[u, f]"),
         ("sign of the positive forgotten", "s = -s", "s = s"),
         ("row of another entity", "grad_H[entities[k], f] = row[f]", "grad_H[entities[k - 1], f] = row[f]"),
-        ("biases of the group added up", "                total = H.dtype.type(0)\n", "                total = grad_bias[entities[k - 1]]\n"),
+        ("biases of the group added up", "                total = H.dtype.type(0)\n",
+         "                total = grad_bias[entities[k - 1]]\n"),
     ),
     *_in("kernels.bpr._role", "bpr")(
         ("roles of the items exchanged", "return 1, slot - n_triples", "return 2, slot - n_triples"),

@@ -113,7 +113,8 @@ def test_cost_rule():
     gowalla = dict(n_entities=70_839, n_entries=1_903_612, n_fine=100, dim=128, n_layers=3, n_rows=50_000)
     assert collapse_pays(**gowalla, n_steps=124)
     assert not collapse_pays(**gowalla, n_steps=0)
-    assert not collapse_pays(**gowalla | {"n_entries": 100_000, "n_fine": 2000}, n_steps=10_000)  # a dense W against a sparse graph
+    # A dense W against a sparse graph.
+    assert not collapse_pays(**gowalla | {"n_entries": 100_000, "n_fine": 2000}, n_steps=10_000)
     n = MOST_BYTES // (4 * 456) + 1
     assert not collapse_pays(**gowalla | {"n_entities": n}, n_steps=124)  # would not fit
 
@@ -145,3 +146,13 @@ def test_rows_at_width_of_every_kernel_and_thread_count():
                 assert_array_equal(one, two)
     finally:
         numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_by_user(engine):
+    columns = tuple(np.array(column, np.int32) for column in ([2, 0, 2, 1, 0], [5, 1, 3, 0, 2], [0, 4, 1, 5, 3]))
+    triples = Triples.by_user(columns, np.array([4, 0, 3, 2]), 3, 6, engine=engine)
+    assert_array_equal(triples.user, [0, 1, 2, 2])
+    assert_array_equal(triples.positive, [5, 3, 8, 6])
+    assert_array_equal(triples.negative, [6, 8, 3, 4])
+    assert triples.n_entities == 9 and triples.user.dtype == np.int64

@@ -132,3 +132,25 @@ def test_damaged_checkpoints(data, tmp_path):
         load_checkpoint(path, settings, data.fingerprint())
     with pytest.raises(ModelFileError, match="no such file"):
         load_checkpoint(tmp_path / "none.npz", settings, data.fingerprint())
+
+
+def test_number_of_epochs_is_fixed_once_it_shapes_the_learning_rate(data, tmp_path):
+    settings, steps = small(max_epochs=3, lr_schedule="cosine"), []
+    whole = train(data, settings, after_epoch=steps.append)
+    save_checkpoint(tmp_path / "c.npz", steps[4], settings, data.fingerprint())
+    assert_same(train(data, settings, progress=load_checkpoint(tmp_path / "c.npz", settings, data.fingerprint())), whole)
+    with pytest.raises(ModelFileError, match="max_epochs = 3, not 5"):
+        load_checkpoint(tmp_path / "c.npz", small(max_epochs=5, lr_schedule="cosine"), data.fingerprint())
+
+
+def test_a_run_older_than_a_setting_goes_on_with_its_default(data, tmp_path):
+    steps, settings = [], small(max_epochs=1)
+    train(data, settings, after_epoch=steps.append)
+    save_checkpoint(tmp_path / "c.npz", steps[0], settings, data.fingerprint())
+    header, arrays = read_archive(tmp_path / "c.npz", "checkpoint", 1)
+    del header["settings"]["lr_schedule"]
+    header = {name: value for name, value in header.items() if name not in ("kind", "version")}
+    write_archive(tmp_path / "c.npz", "checkpoint", 1, header, arrays)
+    load_checkpoint(tmp_path / "c.npz", settings, data.fingerprint())
+    with pytest.raises(ModelFileError, match="lr_schedule = constant, not cosine"):
+        load_checkpoint(tmp_path / "c.npz", small(max_epochs=1, lr_schedule="cosine"), data.fingerprint())

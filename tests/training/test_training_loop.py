@@ -300,3 +300,28 @@ def test_collapsed_and_layered_training_agree(data):
         np.testing.assert_allclose(collapsed, layers, rtol=1e-10)
         np.testing.assert_array_equal(auto, collapsed)
     assert any(fine)
+
+
+def test_first_phases_may_be_shorter(data):
+    history = train(data, small(phase1_epochs=1, max_epochs=3)).history
+    assert [row["phase"] for row in history] == (
+        ["coarse_phase1"] + 3 * ["coarse"] + ["fine_phase1"] + 3 * ["fine"]
+    )
+    assert small(phase1_epochs=9, max_epochs=3).most_epochs(updates_assignment=False) == 3
+    assert small(phase1_epochs=0, max_epochs=3).most_epochs(updates_assignment=False) == 3
+
+
+def test_learning_rate_falls_along_a_cosine_in_second_phases(data):
+    settings = small(lr_schedule="cosine", max_epochs=4, phase1_epochs=2, coarse_lr=0.1, fine_lr=0.01)
+    steps = []
+    train(data, settings, after_epoch=steps.append)
+    start = start_coarse(pose(data, settings))
+    rates = [loop.learning_rate_of(progress, settings) for progress in [start, *steps[:-1]]]
+    falling = np.array([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+    np.testing.assert_allclose(rates, [0.1, 0.1, *0.1 * falling, 0.01, 0.01, *0.01 * falling])
+    # The rate is what the step uses: with a rate of 0 nothing trained moves.
+    problem = pose(data, settings)
+    triples = loop.Triples(np.array([0]), np.array([18]), np.array([19]), 32)
+    graph = graph_of(start.state, problem)
+    still, *_ = train_step(start.state, start.moments, problem, graph, triples, learning_rate=0.0)
+    np.testing.assert_array_equal(still.E_coarse, start.state.E_coarse)

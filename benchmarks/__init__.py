@@ -1,0 +1,1 @@
+"""Benchmarks of c2f_np against SciPy and, where it is installed, PyTorch: ``python -m benchmarks`` (docs/performance.md)."""

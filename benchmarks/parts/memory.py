@@ -1,0 +1,118 @@
+"""Peak memory of training steps, each competitor in a fresh process.
+
+Two traps. The peak that ``getrusage`` gives survives ``exec``: a child of a large process starts with its parent's. Where
+Linux tells it, the high-water mark of the process's own memory is read instead. And preparing a problem may take more
+than working on it: the mark is reset before the steps, where the system lets us.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from pathlib import Path
+
+from .. import child
+from ..records import TORCH_KINDS
+from ..workload import STAGES
+
+N_STEPS = 3
+
+
+def run(plan, workloads):
+    """A record for every size and stage."""
+    names = ["ours", "ours_numpy", *(TORCH_KINDS if plan.torch else ())]
+    if plan.quick:
+        names = [name for name in names if name in ("ours", "torch_csr")]
+    for workload in workloads:
+        for stage in STAGES:
+            extra = [plan.data] if plan.data else []
+            size = plan.like if plan.data else workload.size.name
+            found = {name: child.run("memory", name, stage, size, str(plan.threads), *extra) for name in names}
+            yield {
+                "kind": "memory",
+                "part": "memory",
+                "case": f"{stage} step, batch {_batch_size(workload, stage):,}",
+                "size": workload.size.name,
+                "bytes": found | ({} if plan.torch else dict.fromkeys(TORCH_KINDS, {"error": "not installed"})),
+            }
+
+
+def measure(competitor: str, stage: str, size: str, threads: int, data: str | None) -> dict:
+    """Called in the child: make some steps and read the marks.
+
+    Returns
+    -------
+    dict of str to int or None
+        "loaded": resident once the data is there and what it was made with. "before": resident after a first step, before
+        those that count. "peak_steps": most during these, None where the mark cannot be reset. "peak": most since the
+        process began.
+    """
+    from ..plan import Plan, import_torch
+    from ..workload import workload_of
+    from .steps import our_step, torch_step
+
+    torch = import_torch(threads) if competitor in TORCH_KINDS else None
+    plan = Plan(threads=threads, rounds=1, seconds=1, torch=torch, data=data)
+    workload = workload_of(size, plan)
+    gc.collect()
+    loaded = _status("VmRSS")
+    batch_size = _batch_size(workload, stage)
+    if torch is not None:
+        step = torch_step(torch, workload, stage, batch_size, TORCH_KINDS[competitor])
+        # Torch needs neither our graph nor our problem any more.
+        del workload
+        context = plan.plain
+    else:
+        engine = "numpy" if competitor == "ours_numpy" else "numba"
+        step = our_step(workload, stage, batch_size, engine)
+
+        def context():
+            return plan.ours(engine)
+
+    with context():
+        step()
+        gc.collect()
+        before, earlier_peak = _status("VmRSS"), _reset_mark()
+        for _ in range(N_STEPS):
+            step()
+    if earlier_peak is None:
+        return {"loaded": loaded, "before": before, "peak_steps": None, "peak": _most_ever()}
+    peak_steps = _status("VmHWM")
+    return {"loaded": loaded, "before": before, "peak_steps": peak_steps, "peak": max(earlier_peak, peak_steps)}
+
+
+def _batch_size(workload, stage: str) -> int:
+    return workload.size.fine_batch if stage == "fine" else workload.size.coarse_batch
+
+
+def _status(name: str) -> int | None:
+    """A mark of this process in bytes, from Linux's /proc."""
+    try:
+        text = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
+
+
+def _reset_mark() -> int | None:
+    """Set the high-water mark to what is resident now; returns the mark before, or None if that is not possible."""
+    mark = _status("VmHWM")
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        return None
+    return mark
+
+
+def _most_ever() -> int | None:
+    """Peak since the process began: Linux's mark, otherwise getrusage's."""
+    if (mark := _status("VmHWM")) is not None:
+        return mark
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

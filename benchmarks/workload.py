@@ -1,0 +1,120 @@
+"""A problem of some size, with the states, graphs and batches that the parts of the benchmark work on.
+
+Shapes: see `c2f_np.stages` and `c2f_np.training`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+
+from c2f_np.data import Dataset, load_dataset
+from c2f_np.operations.adam import AdamMoments, fresh_moments
+from c2f_np.operations.triples import Triples
+from c2f_np.settings import Settings, settings_from_preset
+from c2f_np.stages.state import ModelState
+from c2f_np.training.loop import start_coarse, start_fine
+from c2f_np.training.problem import Problem, graph_of, pose
+from c2f_np.training.sampling import sample_triples
+
+from .plan import Plan
+from .sizes import SIZES, Size, like, synthetic
+
+STAGES = ("coarse", "fine")
+# Steps are measured on several batches in turn: none of them must be what a cache remembers.
+N_BATCHES = 4
+
+
+class Workload:
+    """Data and settings of one size; everything else is made when it is first asked for, and kept.
+
+    Parameters
+    ----------
+    size : Size
+    data : Dataset
+    is_synthetic : bool
+    threads : int
+    """
+
+    def __init__(self, size: Size, data: Dataset, is_synthetic: bool, threads: int):
+        self.size, self.data, self.is_synthetic, self.threads = size, data, is_synthetic, threads
+        self._problems, self._states = cache(self._pose), cache(self._start)
+        self._graphs, self.batches = cache(self._build), cache(self._draw)
+
+    def settings(self, engine: str = "numba", dtype: str = "float32") -> Settings:
+        """The preset of the released code at this size."""
+        sizes = dataclasses.asdict(self.size)
+        fields = {name: sizes[name] for name in sizes if name not in ("name", "n_users", "n_items", "n_train")}
+        # Parts drawn at random: the time of a step does not depend on who belongs together, and METIS need not be installed.
+        return settings_from_preset(
+            "authors", **fields, partition="random", engine=engine, dtype=dtype, threads=self.threads, eval_every=1
+        )
+
+    def problem(self, engine: str = "numba", dtype: str = "float32") -> Problem:
+        """Data and settings as training wants them."""
+        return self._problems(engine, dtype)
+
+    def state(self, stage: str, dtype: str = "float32") -> ModelState:
+        """The first state of a stage."""
+        return self._states(stage, dtype)
+
+    def graph(self, stage: str, engine: str = "numba", dtype: str = "float32"):
+        """The graph of :meth:`state`."""
+        return self._graphs(stage, engine, dtype)
+
+    def _pose(self, engine: str, dtype: str) -> Problem:
+        return pose(self.data, self.settings(engine, dtype))
+
+    def _start(self, stage: str, dtype: str) -> ModelState:
+        problem = self.problem(dtype=dtype)
+        if stage == "coarse":
+            return start_coarse(problem).state
+        return start_fine(self.state("coarse", dtype), problem)
+
+    def _build(self, stage: str, engine: str, dtype: str):
+        return graph_of(self.state(stage, dtype), self.problem(engine, dtype))
+
+    def _draw(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Batches of triples as entity numbers."""
+        R = self.problem().R
+        n_draws = -(-N_BATCHES * size // self.settings().neg_size) + 64
+        columns = sample_triples(R, n_draws, self.settings().neg_size, 1)
+        order = np.random.default_rng(1).permutation(len(columns[0]))[: N_BATCHES * size].reshape(N_BATCHES, size)
+        shifts = (0, self.data.n_users, self.data.n_users)
+        return [
+            tuple(column[chosen].astype(np.int64) + shift for column, shift in zip(columns, shifts, strict=True))
+            for chosen in order
+        ]
+
+    def triples(self, batch) -> Triples:
+        """A batch as a training step wants it; new every time, as in training."""
+        return Triples(*batch, self.data.n_users + self.data.n_items)
+
+    def moments(self, stage: str, dtype: str = "float32") -> AdamMoments:
+        """Adam's moments before the first step of a stage."""
+        state = self.state(stage, dtype)
+        codebook = "E_fine" if stage == "fine" else "E_coarse"
+        return fresh_moments({name: getattr(state, name) for name in (codebook, "bias", "bias_global")})
+
+    def describe(self) -> dict:
+        """Sizes, for the result."""
+        return {
+            "synthetic": self.is_synthetic,
+            "fingerprint": self.data.fingerprint()[:16],
+            **dataclasses.asdict(self.size),
+            "nodes_coarse_graph": self.data.n_users + self.data.n_items + self.size.n_coarse,
+            "entries_coarse_graph": 2 * int(self.data.train.nnz) + 2 * self.size.t_coarse * sum(self.data.train.shape),
+            "largest_user_degree": int(np.diff(self.data.train.indptr).max()),
+            "largest_item_degree": int(np.bincount(self.data.train.indices).max()),
+        }
+
+
+def workload_of(name: str, plan: Plan) -> Workload:
+    """The workload of a named size, or of the plan's data set with the hyper-parameters of that size."""
+    size = SIZES[name]
+    if plan.data is None:
+        return Workload(size, synthetic(size), True, plan.threads)
+    data = load_dataset(plan.data)
+    return Workload(like(size, data), data, False, plan.threads)
