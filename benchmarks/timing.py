@@ -103,6 +103,8 @@ def _take_sample(competitor: Competitor) -> None:
     gc.disable()
     try:
         with competitor.context():
+            # One call before the clock starts: threads wake up, and buffers are there, as in the middle of a training.
+            competitor.call()
             started = time.perf_counter()
             for _ in range(competitor.calls_per_sample):
                 competitor.call()

@@ -6,6 +6,7 @@
     metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
     model.npz       the fine stage's result, with all that recommending needs
     curves.png      learning curves and test NDCG@20
+    control.json    the control's metrics and log, if it was run (`c2f_np.training.control`)
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from .model_file import StoredModel, save_model, size_in_bytes
 from .recommender import versions
 from .settings import Settings
 from .training.checkpoint import load_checkpoint, save_checkpoint
+from .training.control import train_control
 from .training.loop import evaluate_state, train
 from .training.problem import pose
 from .training.progress import PHASES, Progress
 from .training.threads import working_threads
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
-METRICS, MODEL, FIGURE = "metrics.json", "model.npz", "curves.png"
+METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def run(
         leftover.unlink(missing_ok=True)
     # Only now: on a full disk the request cannot be written, and an earlier run stays whole.
     if progress is None:
-        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE):
+        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE, CONTROL):
             (folder / name).unlink(missing_ok=True)
 
     def after_epoch(progress: Progress) -> None:
@@ -177,6 +179,49 @@ def run(
     _write_history(folder / HISTORY, progress.history)
     _write_figure(folder / FIGURE, metrics, progress)
     _write_json(folder / METRICS, metrics)
+    return metrics
+
+
+def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> dict:
+    """Train the control of a finished run and write ``control.json`` beside its metrics.
+
+    Parameters
+    ----------
+    folder : path-like
+    watch : callable, optional
+        Called with the progress after every epoch.
+
+    Returns
+    -------
+    dict
+        The run's metrics (as :func:`run` returns them) with the control's phases among them.
+
+    Raises
+    ------
+    SettingsError
+        If the run has not come to its end.
+    ModelFileError, DataError, OSError
+    """
+    folder = Path(folder)
+    request, metrics = read_request(folder), read_json(folder / METRICS)
+    data = request.load_data()
+    done = load_checkpoint(folder / CHECKPOINT, request.settings, data.fingerprint())
+    problem = pose(data, request.settings)
+    control = train_control(done, problem, after_epoch=watch)
+    found = {"validation": {}, "test": {}, "size_in_bytes": {}, "best_epoch": {}, "history": list(control.history)}
+    with working_threads(request.settings.threads, request.settings.engine):
+        for phase, best in control.finished.items():
+            found["best_epoch"][phase] = best.epoch
+            found["size_in_bytes"][phase] = size_in_bytes(best.state)
+            for part in ("validation", "test"):
+                result = evaluate_state(best.state, problem, part)
+                found[part][phase] = None if result is None else result.metrics
+    _write_json(folder / CONTROL, json.loads(json.dumps(found), parse_constant=lambda name: None))
+    for name in ("size_in_bytes", "best_epoch"):
+        metrics[name] |= found[name]
+    for part in ("validation", "test"):
+        if metrics[part] is not None:
+            metrics[part] |= found[part]
     return metrics
 
 
@@ -208,7 +253,17 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
         "epochs": {phase: sum(r["phase"] == phase for r in progress.history) for phase in PHASES},
         "best_epoch": {phase: progress.finished[phase].epoch for phase in PHASES},
         "seconds": seconds | {"training": sum(seconds.values())},
+        "peak_memory_bytes": peak_memory(),
     }
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held, in bytes; None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] | None:
@@ -238,6 +293,8 @@ TITLES = {
     "coarse": "coarse, phase 2",
     "fine_phase1": "fine, phase 1",
     "fine": "fine",
+    "control_phase1": "control, ph. 1",
+    "control": "control",
 }
 
 

@@ -7,9 +7,9 @@ import sys
 
 from .._version import __version__
 from ..errors import C2FError
-from . import data, demo, evaluate, gradcheck, info, parity, recommend, train
+from . import control, data, demo, evaluate, gradcheck, info, parity, recommend, train
 
-_COMMANDS = (demo, data, train, evaluate, recommend, info, gradcheck, parity)
+_COMMANDS = (demo, data, train, control, evaluate, recommend, info, gradcheck, parity)
 
 _EXAMPLES = """examples:
   python -m c2f_np demo

@@ -45,8 +45,8 @@ class BridgedGraph:
     X_hat : SparseOperator, shape (N + C + M, N + C + M)
         Normalised expanded graph.
     S_coarse, S_fine : SparseOperator, shapes (N, C) and (C, M)
-    coarse_message : SparseOperator, shape (N, C)
-        The block X_hat[entities, coarse], used by ``layer_bridge="exchange"``.
+    coarse_message : SparseOperator, shape (N, C), or None
+        The block X_hat[entities, coarse], which only ``layer_bridge="exchange"`` uses.
     gate : float
     layer_bridge : {"raw", "exchange"}
     """
@@ -54,7 +54,7 @@ class BridgedGraph:
     X_hat: SparseOperator
     S_coarse: SparseOperator
     S_fine: SparseOperator
-    coarse_message: SparseOperator
+    coarse_message: SparseOperator | None
     gate: float
     layer_bridge: str
 
@@ -69,7 +69,7 @@ def bridged_graph(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "
 
     Parameters
     ----------
-    X_hat : csr_array, shape (N + C + M, N + C + M)
+    X_hat : csr_array or SparseOperator, shape (N + C + M, N + C + M)
     S_coarse : csr_array, shape (N, C)
     S_fine : csr_array, shape (C, M)
     gate : float
@@ -91,7 +91,7 @@ def bridged_graph(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "
     if S_fine.shape[0] != c or X_hat.shape != (size, size):
         raise SettingsError(f"expanded graph {X_hat.shape}, S_coarse {S_coarse.shape} and S_fine {S_fine.shape} do not fit")
     X_hat, S_coarse, S_fine = as_operator(X_hat), as_operator(S_coarse), as_operator(S_fine)
-    message = as_operator(sparse.csr_array(X_hat.matrix[:n, n : n + c]))
+    message = None if layer_bridge == "raw" else as_operator(sparse.csr_array(X_hat.matrix[:n, n : n + c]))
     return BridgedGraph(X_hat, S_coarse, S_fine, message, gate, layer_bridge)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
+from ..engine import is_compiled
 from ..errors import SettingsError
 
 DEGREES = ("signed", "absolute")
@@ -79,16 +80,21 @@ def degree_factors(X: sparse.csr_array, *, degree: str = "signed") -> np.ndarray
     -------
     ndarray, shape (n,)
     """
-    if degree not in DEGREES:
-        raise SettingsError(f"degree must be one of {', '.join(DEGREES)}, not {degree!r}")
     # The sign of the real part rather than abs(): the same numbers, and analytic, as the complex step needs it.
     magnitudes = sparse.csr_array((X.data * np.sign(X.data.real), X.indices, X.indptr), shape=X.shape)
     absolute = np.asarray(magnitudes.sum(axis=1)).ravel()
-    sums = absolute if degree == "absolute" else np.asarray(X.sum(axis=1)).ravel()
+    return _factors(np.asarray(X.sum(axis=1)).ravel(), absolute, degree).astype(X.dtype)
+
+
+def _factors(sums: np.ndarray, absolute: np.ndarray, degree: str) -> np.ndarray:
+    """D^-1/2 from the row sums and those of the absolute values."""
+    if degree not in DEGREES:
+        raise SettingsError(f"degree must be one of {', '.join(DEGREES)}, not {degree!r}")
+    sums = absolute if degree == "absolute" else sums
     # A row sum below the rounding of its own terms is a cancellation, not a degree: its root would be noise, magnified.
-    rounding = np.finfo(X.data.real.dtype).eps * 16 * absolute
+    rounding = np.finfo(absolute.real.dtype).eps * 16 * absolute
     positive = sums.real > rounding.real
-    return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0).astype(X.dtype)
+    return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
 
 
 def normalised_adjacency(R, dtype=np.float64) -> sparse.csr_array:
@@ -116,7 +122,9 @@ def expand(A, S_coarse, S_fine=None) -> sparse.csr_array:
     return _canonical(sparse.block_array(blocks, format="csr"))
 
 
-def expanded_graph(A, S_coarse, S_fine=None, *, degree: str = "signed") -> sparse.csr_array:
+def expanded_graph(
+    A, S_coarse, S_fine=None, *, degree: str = "signed", engine: str = "numpy"
+) -> sparse.csr_array:
     """The normalised expanded graph X_hat: of the coarse stage without `S_fine`, of the fine stage with it.
 
     Parameters
@@ -127,11 +135,23 @@ def expanded_graph(A, S_coarse, S_fine=None, *, degree: str = "signed") -> spars
     S_fine : sparse, shape (C, M), optional
     degree : {"signed", "absolute"}
         See :func:`normalise`.
+    engine : {"numpy", "numba"}
+        The compiled engine writes the arrays of the result directly; this is done anew after every assignment update.
 
     Returns
     -------
-    X_hat : csr_array, shape (N + C, N + C) or (N + C + M, N + C + M), symmetric
+    X_hat : csr_array, shape (N + C, N + C) or (N + C + M, N + C + M), symmetric to the last bit
     """
+    if is_compiled(engine):
+        from ..kernels import graph as kernels
+
+        blocks = [_canonical(sparse.csr_array(block)) for block in (A, S_coarse, S_fine) if block is not None]
+        dtype = np.result_type(*blocks)
+        indptr, indices, data = kernels.expand(*(block.astype(dtype, copy=False) for block in blocks))
+        factor = _factors(*kernels.row_sums(indptr, data), degree).astype(dtype)
+        size = len(indptr) - 1
+        data = kernels.scale_both_sides(indptr, indices, data, factor)
+        return sparse.csr_array((data, indices, indptr), shape=(size, size))
     return normalise(expand(A, S_coarse, S_fine), degree=degree)
 
 

@@ -69,6 +69,22 @@ def as_operator(matrix) -> SparseOperator:
     return SparseOperator(rows, columns, even_row_groups(rows.indptr), even_row_groups(columns.indptr))
 
 
+def symmetric_operator(matrix: sparse.csr_array) -> SparseOperator:
+    """An operator that is its own transpose, such as the normalised graph: nothing is transposed.
+
+    Parameters
+    ----------
+    matrix : csr_array, shape (n, n)
+        Symmetric to the last bit, with sorted indices; that is the caller's promise.
+
+    Returns
+    -------
+    SparseOperator
+    """
+    bounds = even_row_groups(matrix.indptr)
+    return SparseOperator(matrix, matrix, bounds, bounds)
+
+
 def even_row_groups(indptr: np.ndarray, n_groups: int = _N_GROUPS) -> np.ndarray:
     """Cut the rows of a csr matrix into groups with about the same number of entries.
 

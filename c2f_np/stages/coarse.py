@@ -22,7 +22,7 @@ from ..operations.composition import compose_above, compose_backward
 from ..operations.graph import expanded_graph
 from ..operations.propagation import propagate, propagate_backward
 from ..operations.regulariser import squared_norm_penalty_backward
-from ..operations.sparse_operator import SparseOperator, as_operator
+from ..operations.sparse_operator import SparseOperator, as_operator, symmetric_operator
 from ..operations.triples import Triples
 from .batch_loss import batch_loss_backward
 
@@ -41,7 +41,7 @@ class CoarseGraph:
     S_coarse: SparseOperator
 
 
-def coarse_graph(A, S_coarse, *, degree: str = "signed") -> CoarseGraph:
+def coarse_graph(A, S_coarse, *, degree: str = "signed", engine: str = "numpy") -> CoarseGraph:
     """Build the expanded graph of the coarse stage.
 
     Parameters
@@ -51,6 +51,7 @@ def coarse_graph(A, S_coarse, *, degree: str = "signed") -> CoarseGraph:
     S_coarse : csr_array, shape (N, C)
     degree : {"signed", "absolute"}
         See :func:`c2f_np.operations.graph.normalise`.
+    engine : {"numpy", "numba"}
 
     Returns
     -------
@@ -58,8 +59,8 @@ def coarse_graph(A, S_coarse, *, degree: str = "signed") -> CoarseGraph:
     """
     if S_coarse.shape[0] != A.shape[0]:
         raise SettingsError(f"the assignment has {S_coarse.shape[0]} rows, the graph {A.shape[0]} entities")
-    X_hat = expanded_graph(A, S_coarse, degree=degree)
-    return CoarseGraph(as_operator(sparse.csr_array(X_hat, dtype=S_coarse.dtype)), as_operator(S_coarse))
+    X_hat = sparse.csr_array(expanded_graph(A, S_coarse, degree=degree, engine=engine), dtype=S_coarse.dtype)
+    return CoarseGraph(symmetric_operator(X_hat), as_operator(S_coarse))
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from ..operations.composition import compose, compose_backward
 from ..operations.graph import expanded_graph
 from ..operations.regulariser import squared_norm_penalty_backward
 from ..operations.soft_threshold import soft_threshold, soft_threshold_backward
+from ..operations.sparse_operator import symmetric_operator
 from ..operations.triples import Triples
 from .batch_loss import batch_loss_backward
 
@@ -77,6 +78,7 @@ def fine_graph(
     composition: str = "coarse",
     layer_bridge: str = "raw",
     degree: str = "signed",
+    engine: str = "numpy",
 ) -> FineGraph:
     """Build the expanded graph of the fine stage.
 
@@ -92,6 +94,7 @@ def fine_graph(
     layer_bridge : {"raw", "exchange"}
         See :mod:`c2f_np.operations.bridged_propagation`.
     degree : {"signed", "absolute"}
+    engine : {"numpy", "numba"}
 
     Returns
     -------
@@ -104,7 +107,8 @@ def fine_graph(
     """
     if composition not in COMPOSITIONS:
         raise SettingsError(f"composition must be one of {', '.join(COMPOSITIONS)}, not {composition!r}")
-    X_hat = sparse.csr_array(expanded_graph(A, S_coarse, S_fine, degree=degree), dtype=S_coarse.dtype)
+    X_hat = expanded_graph(A, S_coarse, S_fine, degree=degree, engine=engine)
+    X_hat = symmetric_operator(sparse.csr_array(X_hat, dtype=S_coarse.dtype))
     return FineGraph(bridged_graph(X_hat, S_coarse, S_fine, gate, layer_bridge=layer_bridge), composition)
 
 

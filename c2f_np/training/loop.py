@@ -94,7 +94,7 @@ def start_coarse(problem: Problem) -> Progress:
     state = ModelState(
         *(_cast(part, settings.dtype) for part in (E_coarse, S_coarse, bias, bias_global)),
     )
-    return Progress(PHASES[0], 0, 0, state, fresh_moments(_trained(state)))
+    return Progress(PHASES[0], 0, 0, state, fresh_optimiser(state))
 
 
 def start_fine(coarse: ModelState, problem: Problem) -> ModelState:
@@ -140,6 +140,32 @@ def run_epoch(progress: Progress, problem: Problem, graph=None) -> tuple[Progres
     graph : CoarseGraph, FineGraph or None
         That of the new state, if it is known.
     """
+    settings = problem.settings
+    most = settings.most_epochs(updates_assignment=progress.updates_assignment)
+    progress, graph = train_epoch(progress, problem, graph, most)
+    if progress.phase_epoch >= most or progress.bad_evaluations >= settings.patience:
+        return _next_phase(progress, problem, graph)
+    return progress, graph
+
+
+def train_epoch(progress: Progress, problem: Problem, graph, most_epochs: int) -> tuple[Progress, object]:
+    """Train one epoch and evaluate if it is time; the phase stays what it is.
+
+    Parameters
+    ----------
+    progress : Progress
+    problem : Problem
+    graph : CoarseGraph or FineGraph, or None
+        That of ``progress.state``; built if it is not given.
+    most_epochs : int
+        After so many epochs of the phase there is an evaluation in any case.
+
+    Returns
+    -------
+    progress : Progress
+        With one more row of history.
+    graph : CoarseGraph or FineGraph
+    """
     started = time.perf_counter()
     settings = problem.settings
     graph = graph_of(progress.state, problem) if graph is None else graph
@@ -151,9 +177,8 @@ def run_epoch(progress: Progress, problem: Problem, graph=None) -> tuple[Progres
         stage_epoch=progress.stage_epoch + 1,
         phase_epoch=progress.phase_epoch + 1,
     )
-    is_last = progress.phase_epoch >= settings.most_epochs(updates_assignment=progress.updates_assignment)
     score = float("nan")
-    if is_last or progress.phase_epoch % settings.eval_every == 0:
+    if progress.phase_epoch >= most_epochs or progress.phase_epoch % settings.eval_every == 0:
         result = evaluate_state(progress.state, problem, "validation", graph=graph)
         score = float("nan") if result is None else result.metrics[STOPPING_METRIC]
         progress = _note_evaluation(progress, score)
@@ -168,10 +193,7 @@ def run_epoch(progress: Progress, problem: Problem, graph=None) -> tuple[Progres
         "nonzero_fine": _share_above_threshold(progress.state, settings),
         "seconds": time.perf_counter() - started,
     }
-    progress = dataclasses.replace(progress, history=(*progress.history, row))
-    if is_last or progress.bad_evaluations >= settings.patience:
-        return _next_phase(progress, problem, graph)
-    return progress, graph
+    return dataclasses.replace(progress, history=(*progress.history, row)), graph
 
 
 def _train_on_triples(progress: Progress, problem: Problem, graph):
@@ -350,7 +372,7 @@ def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, 
     if phase != "fine_phase1":
         return progress, graph
     state = start_fine(finished["coarse"].state, problem)
-    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=fresh_moments(_trained(state))), None
+    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=fresh_optimiser(state)), None
 
 
 def _update_is_due(progress: Progress, settings: Settings) -> bool:
@@ -359,6 +381,11 @@ def _update_is_due(progress: Progress, settings: Settings) -> bool:
     if settings.update_every == 0:
         return progress.phase_epoch == 0
     return progress.phase_epoch % settings.update_every == 0
+
+
+def fresh_optimiser(state: ModelState):
+    """Adam's moments before the first step on what the state's stage trains."""
+    return fresh_moments(_trained(state))
 
 
 def _trained(state: ModelState) -> dict[str, np.ndarray]:

@@ -105,7 +105,7 @@ def _should_collapse(graph: FineGraph, problem: Problem) -> bool:
 def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> CoarseGraph | FineGraph:
     """The expanded graph of a state over the normalised adjacency `A`."""
     if not state.is_fine:
-        return coarse_graph(A, state.S_coarse, degree=settings.degree)
+        return coarse_graph(A, state.S_coarse, degree=settings.degree, engine=settings.engine)
     return fine_graph(
         A,
         state.S_coarse,
@@ -114,6 +114,7 @@ def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> C
         composition=settings.composition,
         layer_bridge=settings.layer_bridge,
         degree=settings.degree,
+        engine=settings.engine,
     )
 
 

@@ -132,3 +132,27 @@ def test_duplicates_and_unsorted_indices():
 def test_unknown_degree():
     with pytest.raises(SettingsError, match="signed, absolute"):
         normalise(R, degree="squared")
+
+
+@pytest.mark.parametrize("degree", ["signed", "absolute"])
+@pytest.mark.parametrize("with_fine", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_engines_expand_alike(dtype, with_fine, degree):
+    """Isolated entities, unused rows of both codebooks, negative weights, a node whose sum cancels."""
+    rng = np.random.default_rng(3)
+    R = sparse.csr_array((rng.random((9, 14)) < 0.2).astype(dtype))
+    dense_coarse = rng.normal(size=(23, 6)) * (rng.random((23, 6)) < 0.4)
+    dense_coarse[[0, 5]], dense_coarse[:, 2] = 0, 0
+    dense_coarse[3] = [1, -1, 0, 0, 0, 0]
+    dense_fine = rng.normal(size=(6, 4)) * (rng.random((6, 4)) < 0.5)
+    dense_fine[:, 1] = 0
+    S_coarse, S_fine = (sparse.csr_array(S.astype(dtype)) for S in (dense_coarse, dense_fine))
+    parts = (normalised_adjacency(R, dtype), S_coarse, S_fine if with_fine else None)
+    expected = expanded_graph(*parts, degree=degree)
+    found = expanded_graph(*parts, degree=degree, engine="numba")
+    assert found.dtype == dtype and found.has_canonical_format
+    assert_array_equal(found.indptr, expected.indptr)
+    assert_array_equal(found.indices, expected.indices)
+    assert_allclose(found.data, expected.data, rtol=0, atol=1e-5 if dtype == "float32" else 1e-14)
+    for X_hat in (expected, found):
+        assert_array_equal(X_hat.toarray(), X_hat.toarray().T)

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,7 +62,10 @@ def csv_file(tmp_path):
 COLUMNS = ["--user-column", "visitor", "--item-column", "product"]
 
 
-@pytest.mark.parametrize("command", ["demo", "data", "train", "evaluate", "recommend", "info", "gradcheck", "parity", None])
+COMMANDS = ["demo", "data", "train", "control", "evaluate", "recommend", "info", "gradcheck", "parity"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, None])
 def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"] if command else ["--help"])
@@ -112,6 +116,34 @@ def test_metrics_and_history(folder):
     assert {phase: metrics["size_in_bytes"][phase]["model"] for phase in PHASES} == {
         "coarse_phase1": coarse, "coarse": coarse, "fine_phase1": fine, "fine": fine,
     }  # fmt: skip
+
+
+def test_control_of_a_run(folder, tmp_path, capsys):
+    """As many epochs as the fine stage made; the run's own files stay as they are."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    before = contents(copy)
+    assert main(["control", str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert [line.split("|")[0].strip() for line in said.splitlines()[-3:]] == ["coarse, phase 2", "control", "fine"]
+    after = contents(copy)
+    control = json.loads(after.pop("control.json"))
+    assert after == before
+    run = json.loads(before["metrics.json"])
+    assert len(control["history"]) == run["epochs"]["fine_phase1"] + run["epochs"]["fine"]
+    assert set(control["test"]) == {"control_phase1", "control"} and 0 <= control["test"]["control"]["ndcg@20"] <= 1
+    assert main(["control", str(copy), "--quiet"]) == 0
+    assert capsys.readouterr().out == "" and json.loads((copy / "control.json").read_text())["test"] == control["test"]
+
+
+def test_control_needs_a_finished_run(folder, tmp_path, capsys):
+    assert main(["control", str(tmp_path / "nowhere")]) == 2
+    assert_one_line_error(capsys, "nowhere", "not a run folder")
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "checkpoint.npz").unlink()
+    assert main(["control", str(copy), "--quiet"]) == 2
+    assert_one_line_error(capsys, "checkpoint.npz")
 
 
 def test_evaluating_again_gives_the_number_in_the_metrics(folder, capsys):

@@ -201,7 +201,7 @@ def test_the_step_of_an_update_batch_belongs_to_the_old_graph(data, preset, stag
     progress = start_coarse(problem)
     if stage == "fine":
         state = loop.start_fine(progress.state, problem)
-        progress = dataclasses.replace(progress, state=state, moments=loop.fresh_moments(loop._trained(state)))
+        progress = dataclasses.replace(progress, state=state, moments=loop.fresh_optimiser(state))
     graph = graph_of(progress.state, problem)
     rng = np.random.default_rng(0)
     triples = loop.Triples(rng.integers(0, 18, 30), rng.integers(18, 32, 30), rng.integers(18, 32, 30), 32)
