@@ -3,6 +3,7 @@
     python -m benchmarks                          everything, at ml-100k and Gowalla size
     python -m benchmarks --only steps product     some parts
     python -m benchmarks --quick --sizes tiny     does it run at all?
+    python -m benchmarks --summary README.md      the summary of the last result into the README
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .parts import PARTS
 from .plan import Plan, import_torch
 from .report import markdown
 from .sizes import SIZES
+from .summary import with_summary
 from .workload import workload_of
 
 FORMAT = 1
@@ -31,6 +33,10 @@ HERE = Path(__file__).resolve().parent
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for; 0 if every part came to its end."""
     options = _parse(arguments)
+    if options.summary:
+        result = json.loads((options.out or HERE / "results.json").read_text(encoding="utf-8"))
+        write_text_atomically(options.summary, with_summary(options.summary.read_text(encoding="utf-8"), result))
+        return 0
     machine = environment.describe(options.threads)
     plan = Plan(
         threads=options.threads,
@@ -85,11 +91,14 @@ def _parse(arguments: list[str] | None):
     parser.add_argument("--quick", action="store_true", help="few rounds and short curves: a test, not a measurement")
     parser.add_argument("--long", action="store_true", help="whole epochs, however many steps")
     parser.add_argument("--repeats", type=int, help="most rounds of a comparison (11; quick 2)")
-    parser.add_argument("--seconds", type=float, help="time for the rounds of a comparison, at least 3 rounds (60; quick 2)")
+    parser.add_argument("--seconds", type=float, help="time for the rounds of a comparison, at least 3 rounds (30; quick 2)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of every competitor (all cores)")
     parser.add_argument("--without-torch", action="store_true", help="as if it were not installed")
     parser.add_argument("--out", type=Path, help="the result (benchmarks/results.json; quick: not written)")
     parser.add_argument("--table", type=Path, help="the tables (benchmarks/results.md; quick: not written)")
+    parser.add_argument(
+        "--summary", type=Path, metavar="README", help="run nothing; write the summary of the result into this file's block"
+    )
     options = parser.parse_args(arguments)
     for name in ("threads", "repeats", "seconds"):
         if getattr(options, name) is not None and not getattr(options, name) > 0:

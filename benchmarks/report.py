@@ -91,17 +91,17 @@ def _cell(found: dict | None, ratio: float | None) -> str:
     if "error" in found:
         return found["error"]
     star = "\\*" if found.get("note") else ""
-    text = f"{_span(found)}{star}"
+    text = f"{span(found)}{star}"
     return text if ratio is None else f"{text} ×{ratio:.2f}"
 
 
-def _span(found: dict) -> str:
+def span(found: dict) -> str:
     factor, unit = (1e3, "ms") if found["median"] < 1 else (1, "s")
-    low, middle, high = (_digits(found[key] * factor) for key in ("q25", "median", "q75"))
+    low, middle, high = (digits(found[key] * factor) for key in ("q25", "median", "q75"))
     return f"{middle} {unit} ({low}–{high})"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three significant digits, without an exponent."""
     if value >= 100:
         return f"{value:.0f}"
@@ -175,7 +175,7 @@ def _curves(records: list[dict]) -> str:
                 exponent += f" ± {fitted['standard_error']:.2f}"
             r_squared = "" if fitted["r_squared"] is None else f"{fitted['r_squared']:.3f}"
             slopes = ", ".join(f"{slope:.2f}" for slope in fitted["slopes"])
-            points = ", ".join(f"{int(x):,}: {_digits(p['median'] * 1e3)} ms" for x, p in curve["points"].items())
+            points = ", ".join(f"{int(x):,}: {digits(p['median'] * 1e3)} ms" for x, p in curve["points"].items())
             lines.append(f"| {record['variable']} | {COMPETITORS[name]} | {exponent} | {r_squared} | {slopes} | {points} |")
     return "\n".join(lines)
 
@@ -213,5 +213,5 @@ def _start(records: list[dict]) -> str:
         case = record["case"] + (f" ({record['size']})" if record["size"] else "")
         lines += ["", f"| {case} | {titles} |", "|---|" + "---:|" * len(parts)]
         for label, found in record["seconds"].items():
-            lines.append(f"| {label} | " + " | ".join(_span(found[part]) for part in parts) + " |")
+            lines.append(f"| {label} | " + " | ".join(span(found[part]) for part in parts) + " |")
     return "\n".join(lines)

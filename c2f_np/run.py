@@ -29,7 +29,7 @@ from .settings import Settings
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.control import train_control
 from .training.loop import evaluate_state, train
-from .training.problem import pose
+from .training.problem import pose, threads_of
 from .training.progress import PHASES, Progress
 from .training.threads import working_threads
 
@@ -209,7 +209,7 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
     problem = pose(data, request.settings)
     control = train_control(done, problem, after_epoch=watch)
     found = {"validation": {}, "test": {}, "size_in_bytes": {}, "best_epoch": {}, "history": list(control.history)}
-    with working_threads(request.settings.threads, request.settings.engine):
+    with working_threads(threads_of(problem), request.settings.engine):
         for phase, best in control.finished.items():
             found["best_epoch"][phase] = best.epoch
             found["size_in_bytes"][phase] = size_in_bytes(best.state)
@@ -228,7 +228,7 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
 def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
     """Everything worth knowing about a finished run, as plain JSON."""
     problem = pose(data, request.settings)
-    with working_threads(request.settings.threads, request.settings.engine):
+    with working_threads(threads_of(problem), request.settings.engine):
         parts = {part: _evaluate_phases(progress, problem, part) for part in ("validation", "test")}
     sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in PHASES}
     sizes["popularity"] = {"model": popularity_size_bytes(fit_popularity(data.train))}

@@ -77,7 +77,7 @@ class Settings:
     seed: int = _setting(0, "seed of the model (the split has its own)", low=0)
     dtype: str = _setting("float32", "precision of training", ("float32", "float64"))
     engine: str = _setting("numba", "compiled loops, or the readable ones", ENGINES)
-    threads: int = _setting(0, "threads; 0 means all cores (results are the same bits)", low=0)
+    threads: int = _setting(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
 
     def __post_init__(self):
         for name, (kind, choices, low, high) in _specifications().items():

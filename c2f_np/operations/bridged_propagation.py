@@ -114,14 +114,14 @@ def bridged_layer(X: np.ndarray, graph: BridgedGraph, *, engine: str = "numpy") 
     if graph.layer_bridge == "exchange":
         coarse, fine = X[n : n + c], X[n + c :]
         bridged = g * sparse_product(graph.S_fine, fine, engine=engine) + (1 - g) * coarse
-        Y[:n] += sparse_product(graph.coarse_message, bridged - coarse, engine=engine)
+        sparse_product(graph.coarse_message, bridged - coarse, onto=Y[:n], engine=engine)
         return Y
     h, p, q = Y[:n], Y[n : n + c], Y[n + c :]
     fine = sparse_product(graph.S_fine, q, engine=engine)
     if is_compiled(engine):
         # The four lines below change p by (2g - 1) S_f q - g p and h by S_c times that: one sparse product instead of two.
         change = (2 * g - 1) * fine - g * p
-        h += sparse_product(graph.S_coarse, change, engine=engine)
+        sparse_product(graph.S_coarse, change, onto=h, engine=engine)
         p += change
         return Y
     h -= sparse_product(graph.S_coarse, p)

@@ -14,25 +14,32 @@ from ..engine import is_compiled
 from .sparse_operator import SparseOperator, as_operator
 
 
-def sparse_product(M, X: np.ndarray, *, engine: str = "numpy") -> np.ndarray:
+def sparse_product(M, X: np.ndarray, *, onto: np.ndarray | None = None, engine: str = "numpy") -> np.ndarray:
     """Multiply a sparse matrix with a dense one.
 
     Parameters
     ----------
     M : csr_array or SparseOperator, shape (n, m)
     X : ndarray, shape (m, d)
+    onto : C-contiguous ndarray, shape (n, d), optional
+        What the product is added to. The array is given away: it holds the result afterwards.
     engine : {"numpy", "numba"}
 
     Returns
     -------
     Y : ndarray, shape (n, d)
-        ``M @ X``.
+        ``M @ X``, or ``onto + M @ X``.
     """
     M = as_operator(M)
     if is_compiled(engine):
-        from ..kernels.sparse_product import multiply
+        from ..kernels.sparse_product import add_product, multiply
 
+        if onto is not None:
+            return add_product(M.matrix, M.row_bounds, X, onto)
         return multiply(M.matrix, M.row_bounds, X)
+    if onto is not None:
+        onto += M.matrix @ X
+        return onto
     return M.matrix @ X
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from ..errors import SettingsError
 from .loop import fresh_optimiser, train_epoch
-from .problem import Problem
+from .problem import Problem, threads_of
 from .progress import PHASES, Progress
 from .threads import working_threads
 
@@ -55,7 +55,7 @@ def train_control(
     state = done.finished["coarse"].state
     progress = Progress(CONTROL_PHASES[0], 0, 0, state, fresh_optimiser(state))
     graph = None
-    with working_threads(settings.threads, settings.engine):
+    with working_threads(threads_of(problem), settings.engine):
         for phase, n_epochs in zip(CONTROL_PHASES, epochs, strict=True):
             progress = dataclasses.replace(progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0)
             for _ in range(n_epochs):

@@ -34,7 +34,7 @@ from ..stages.fine import fine_gradients
 from ..stages.partition import partition_entities
 from ..stages.start import start_biases, start_coarse_assignment, start_fine_assignment, start_fine_codebook
 from ..stages.state import ModelState
-from .problem import Problem, build_graph, forward, graph_of, pose
+from .problem import Problem, build_graph, forward, graph_of, pose, threads_of
 from .progress import PHASES, Best, Progress
 from .sampling import sample_triples
 from .threads import working_threads
@@ -73,7 +73,7 @@ def train(
         If there is nothing to train on.
     """
     problem = pose(data, settings)
-    with working_threads(settings.threads, settings.engine):
+    with working_threads(threads_of(problem), settings.engine):
         progress = start_coarse(problem) if progress is None else progress
         graph = None
         while not progress.is_done:

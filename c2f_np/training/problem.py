@@ -23,6 +23,7 @@ from ..stages.fine import FineGraph, collapsed_graph, fine_forward, fine_graph
 from ..stages.partition import require_partition
 from ..stages.state import ModelState
 from .sampling import require_something_to_rank
+from .threads import training_threads
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ def pose(data: Dataset, settings: Settings) -> Problem:
     for n_rows in (settings.n_coarse, settings.n_fine):
         require_partition(R.shape, n_rows, settings.partition)
     return Problem(data, settings, R, normalised_adjacency(R).astype(settings.dtype))
+
+
+def threads_of(problem: Problem) -> int:
+    """How many threads the compiled kernels use for this problem."""
+    settings = problem.settings
+    n_entries = problem.A.nnz + 2 * settings.t_coarse * (problem.n_users + problem.n_items)
+    return training_threads(settings.threads, n_entries, settings.dim)
 
 
 def graph_of(state: ModelState, problem: Problem) -> CoarseGraph | FineGraph:

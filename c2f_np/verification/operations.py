@@ -38,7 +38,7 @@ GATE = 0.3
 # ---- sparse product --------------------------------------------------------------------------------------------------
 def sparse_product_cases(engine: str, seed: int) -> Cases:
     """Tall, wide, more rows than row groups, one row; the operator and its stored weights."""
-    for n, m, width in ((90, 37, 5), (37, 90, 16), (70, 4, 1), (1, 6, 3)):
+    for n, m, width in ((90, 37, 5), (37, 90, 48), (70, 4, 1), (1, 6, 3)):
         rng = generator(seed, "sparse_product", n, m)
         M, X = random_matrix(rng, n, m), normal(rng, m, width)
 
@@ -64,7 +64,7 @@ def sparse_product_cases(engine: str, seed: int) -> Cases:
 # ---- composition -----------------------------------------------------------------------------------------------------
 def compose_cases(engine: str, seed: int) -> Cases:
     """t = 1, 2 and 3 entries a row, an entity without any, a codebook row that nobody uses."""
-    for n, c, t, width in ((90, 20, 2, 5), (75, 9, 1, 16), (12, 80, 3, 3)):
+    for n, c, t, width in ((90, 20, 2, 5), (75, 9, 1, 48), (12, 80, 3, 3)):
         rng = generator(seed, "compose", n, c)
         S, E = problems.assignment(rng, n, c, t, empty=True), normal(rng, c, width)
 
@@ -148,7 +148,7 @@ def soft_threshold_cases(engine: str, seed: int) -> Cases:
 # ---- bridge ----------------------------------------------------------------------------------------------------------
 def bridge_cases(engine: str, seed: int) -> Cases:
     """Both codebooks, the gate and the stored weights; t = 1 and more."""
-    for c, m, t, width in ((80, 9, 4, 5), (20, 30, 1, 16)):
+    for c, m, t, width in ((80, 9, 4, 5), (20, 30, 1, 48)):
         rng = generator(seed, "bridge", c, m)
         arguments = {
             "E_coarse": normal(rng, c, width),
@@ -194,7 +194,7 @@ def propagate_cases(engine: str, seed: int) -> Cases:
         yield _propagate_case(engine, "not symmetric", random_matrix(rng, n, n, size=0.4), normal(rng, n, width), n_layers)
     rng = generator(seed, "propagate", "other")
     yield _propagate_case(engine, "not symmetric", random_matrix(rng, 20, 20, size=0.4), normal(rng, 20, 7), 3)
-    yield _propagate_case(engine, "symmetric", symmetric_graph(rng, 70), normal(rng, 70, 16), 3)
+    yield _propagate_case(engine, "symmetric", symmetric_graph(rng, 70), normal(rng, 70, 48), 3)
     for n_layers in range(4):
         width = WIDTHS[n_layers % 2]
         rows = np.sort(rng.choice(75, 30, replace=False))
@@ -251,7 +251,7 @@ def bridged_layer_cases(engine: str, seed: int) -> Cases:
     """One layer, either bridge; its matrices and its gate."""
     for layer_bridge in bridged_propagation.LAYER_BRIDGES:
         rng = generator(seed, "bridged_layer", layer_bridge)
-        for (n, c, m), width in (((60, 11, 6), 5), ((50, 6, 11), 16)):
+        for (n, c, m), width in (((60, 11, 6), 5), ((50, 6, 11), 48)):
             matrices = fine_matrices(rng, n, c, m, 2)
             X = normal(rng, n + c + m, width)
             yield _bridged_case(engine, "bridged_layer", layer_bridge, matrices, X, None)
@@ -306,7 +306,7 @@ def _bridged_case(engine, operation, layer_bridge, matrices, X, n_layers) -> Cas
 
 def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
     """All entities, some, and more than one block of rows; linear in F and tanh(F) as two arguments."""
-    for n, m, width, n_rows in ((40, 7, 5, None), (60, 6, 16, 25), (5000, 2, 3, 4500)):
+    for n, m, width, n_rows in ((40, 7, 5, None), (60, 6, 48, 25), (5000, 2, 3, 4500)):
         rng = generator(seed, "propagate_collapsed", n)
         K, W = normal(rng, n, width), normal(rng, n, 2 * m)
         rows = None if n_rows is None else np.sort(rng.choice(n, n_rows, replace=False))
@@ -420,7 +420,7 @@ def _expand_case(engine, A, S_coarse, S_fine) -> Case:
 # ---- loss ------------------------------------------------------------------------------------------------------------
 def bpr_cases(engine: str, seed: int) -> Cases:
     """Duplicate users, items on both sides, a batch of one, scores far apart; user and global biases have no gradient."""
-    sizes = ((12, 18, 40, 5, 1.0), (40, 50, 70, 16, 0.5), (3, 4, 1, 4, 1.0), (6, 7, 15, 3, 2.5))
+    sizes = ((12, 18, 40, 5, 1.0), (40, 50, 70, 48, 0.5), (3, 4, 1, 4, 1.0), (6, 7, 15, 3, 2.5))
     for n_users, n_items, size, width, scale in sizes:
         rng = generator(seed, "bpr", size)
         triples = problems.batch(rng, n_users, n_items, size)
@@ -464,7 +464,7 @@ def _bpr_case(engine, variation, arguments, triples) -> Case:
 
 def regulariser_cases(engine: str, seed: int) -> Cases:
     """Every occurrence counts; entities that no triple holds have no gradient."""
-    for n_users, n_items, size, width in ((12, 18, 40, 5), (40, 50, 70, 16), (3, 4, 1, 2)):
+    for n_users, n_items, size, width in ((12, 18, 40, 5), (40, 50, 70, 48), (3, 4, 1, 2)):
         rng = generator(seed, "regulariser", size)
         triples, Z = problems.batch(rng, n_users, n_items, size), np.tanh(normal(rng, n_users + n_items, width))
         yield _regulariser_case(engine, f"{size} triples, width {width}", problems.on_float32_grid(Z), triples)

@@ -44,7 +44,7 @@ def test_local_numbers_of_a_batch():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("width", [7, 32])
+@pytest.mark.parametrize("width", [7, 48])
 @pytest.mark.parametrize("n_layers", [0, 1, 3])
 def test_coarse_stage(n_layers, width, engine):
     A, S_coarse, _, triples, p = problem(width)
@@ -65,7 +65,7 @@ def test_coarse_stage(n_layers, width, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("layer_bridge", ["raw", "exchange"])
-@pytest.mark.parametrize("width", [7, 32])
+@pytest.mark.parametrize("width", [7, 48])
 @pytest.mark.parametrize("n_layers", [0, 1, 3])
 def test_fine_stage_collapsed_and_layered(n_layers, width, layer_bridge, engine):
     """To 1e-12 of the largest entry: values and gradients."""
@@ -130,7 +130,7 @@ def test_rows_at_width_of_every_kernel_and_thread_count():
     rows = np.sort(rng.choice(300, 90, replace=False))
     before = numba.get_num_threads()
     try:
-        for width in (1, 16, 33, 600):
+        for width in (1, 16, 50, 600):
             X, G = (rng.standard_normal((k, width)).astype(np.float32) for k in (300, 90))
             found = []
             for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):

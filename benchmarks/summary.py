@@ -1,0 +1,58 @@
+"""The few rows of a result that the README shows, and the block of the README that holds them.
+
+The block stands between two marks. ``python -m benchmarks --summary README.md`` writes it from the result file; a test compares
+the two, so that no number in it can be older than the file or typed by hand.
+"""
+
+from __future__ import annotations
+
+from .records import COMPETITORS
+from .report import digits, span
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+PARTS = ("product", "steps", "graph", "assignment", "sampling", "evaluation")
+COLUMNS = ("ours_numpy", "scipy", "torch_coo", "torch_csr_transpose", "torch_dense")
+
+
+def summary(result: dict) -> str:
+    """A table of the main cases: our median, and how many times longer each competitor took.
+
+    Parameters
+    ----------
+    result : dict
+        As ``python -m benchmarks`` writes it.
+
+    Returns
+    -------
+    str
+    """
+    machine = result["environment"]
+    lines = [
+        f"{machine['cpu']}, {machine['threads']} threads, float32, {machine['date']}; medians, × is the median divided by ours:",
+        "",
+        "| size | what | ours | " + " | ".join(COMPETITORS[name] for name in COLUMNS) + " |",
+        "|---|---|---:|" + "---:|" * len(COLUMNS),
+    ]
+    for record in result["results"]:
+        if record["kind"] != "timing" or record["part"] not in PARTS:
+            continue
+        ratios = record["ratio_to_ours"]
+        cells = [f"×{digits(ratios[name])}" if name in ratios else "" for name in COLUMNS]
+        lines.append(f"| {record['size']} | {record['case']} | {span(record['seconds']['ours'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def with_summary(text: str, result: dict) -> str:
+    """The text of a README with its block replaced by the summary.
+
+    Raises
+    ------
+    ValueError
+        If the marks do not stand in the text, once and in order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the text needs one line {BEGIN} and after it one line {END}")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{summary(result)}\n{END}{after}"

@@ -1,0 +1,40 @@
+"""The benchmark command runs, and the README shows what its result file holds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_summary_in_the_readme_is_that_of_the_result_file():
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.report import markdown
+        from benchmarks.summary import with_summary
+    finally:
+        sys.path.remove(str(ROOT))
+    result = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
+    assert not result["options"]["quick"] and not result["failed"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_summary(readme, result) == readme
+    assert (ROOT / "benchmarks/results.md").read_text(encoding="utf-8") == markdown(result)
+    with pytest.raises(ValueError, match="needs one line"):
+        with_summary("no marks here", result)
+
+
+@pytest.mark.slow
+def test_the_command_runs(tmp_path):
+    out, table = tmp_path / "results.json", tmp_path / "results.md"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--sizes", "tiny", "--threads", "1", "--without-torch"]
+    command += ["--only", "product", "steps", "graph", "assignment", "sampling", "evaluation", "epoch"]
+    subprocess.run([*command, "--out", str(out), "--table", str(table)], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["failed"] == []
+    assert {record["part"] for record in result["results"]} == set(command[-7:])
+    assert "A quick run" in table.read_text(encoding="utf-8")
+    coarse = next(record for record in result["results"] if record["part"] == "steps")
+    assert coarse["seconds"]["torch_csr"] == {"error": "not installed"}
