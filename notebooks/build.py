@@ -5,9 +5,9 @@
     python notebooks/build.py 03              those whose names begin so
     python notebooks/build.py --check         make nothing; say which are out of date, and end with 1 if any is
 
-A notebook's text is ``notebooks/NN_name.py`` in jupytext's percent format: that is what people edit and what a diff shows. The
-``.ipynb`` beside it is the same text, executed from the top in a fresh process, with its outputs, so that it can be read without running
-anything. It remembers a fingerprint of the text it was made from; a test compares the two.
+A notebook's text is ``notebooks/NN_name.py`` in jupytext's percent format: that is what people edit and what a diff shows.
+The ``.ipynb`` beside it is the same text, executed from the top in a fresh process, with its outputs, so that it can be read
+without running anything. It remembers a fingerprint of the text it was made from; a test compares the two.
 """
 
 from __future__ import annotations

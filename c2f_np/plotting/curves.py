@@ -1,11 +1,10 @@
-"""Figures, in one style: colours that colour-blind readers and grey printers can tell apart (Okabe and Ito's)."""
+"""Learning curves."""
 
 from __future__ import annotations
 
 import math
 
-INK, GREY = "#222222", "#999999"
-COARSE, FINE, POPULARITY = "#0072B2", "#D55E00", "#999999"
+from .style import COARSE, FINE, GREY, INK, POPULARITY, new_picture, plain
 
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
@@ -21,12 +20,9 @@ def learning_curves(history: list[dict], table: dict[str, dict], *, title: str =
 
     Returns
     -------
-    matplotlib.figure.Figure
+    Picture
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    curves, bars = figure.subplots(1, 2, width_ratios=(2, 1))
+    figure, (curves, bars) = new_picture(9, 3.6, 1, 2, width_ratios=(2, 1))
     _draw_curves(curves, history)
     _draw_bars(bars, table)
     if title:
@@ -54,7 +50,7 @@ def _draw_curves(axes, history: list[dict]) -> None:
         axes.text(middle, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
         start += len(rows)
     axes.set(xlabel="epoch", ylabel="validation NDCG@5", xlim=(0, start + 1))
-    _strip(axes)
+    plain(axes)
 
 
 def _draw_bars(axes, table: dict[str, dict]) -> None:
@@ -67,9 +63,4 @@ def _draw_bars(axes, table: dict[str, dict]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="test NDCG@20", xlim=(0, max(values) * 1.25 or 1))
-    _strip(axes)
-
-
-def _strip(axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=8)
+    plain(axes)

@@ -1,0 +1,44 @@
+"""Exercises of the course in `notebooks/`, and what marks them.
+
+    from c2f_np.course import exercise
+    task = exercise("soft_threshold_backward")     # shows what is to be written
+    task.check(my_function)                        # says what is wrong, or that it is right
+    task.hint()                                    # one more hint each time
+    task.answer()                                  # the source of an answer
+
+One module a subject: each holds a tuple ``EXERCISES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from .exercise import Exercise, Marked
+
+__all__ = ["Exercise", "Marked", "all_exercises", "exercise"]
+
+
+def all_exercises() -> dict[str, Exercise]:
+    """Every exercise by its name."""
+    found: dict[str, Exercise] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for task in getattr(importlib.import_module(f"{__name__}.{module.name}"), "EXERCISES", ()):
+            if task.name in found:
+                raise ValueError(f"two exercises are called {task.name}")
+            found[task.name] = task
+    return found
+
+
+def exercise(name: str) -> Exercise:
+    """The exercise of that name, with no hint given yet.
+
+    Raises
+    ------
+    KeyError
+        If there is none; the message lists all.
+    """
+    found = all_exercises()
+    if name not in found:
+        raise KeyError(f"there is no exercise {name!r}; there are {', '.join(sorted(found))}")
+    return found[name]
