@@ -1,8 +1,8 @@
 """An exercise: what is to be written, points to try it at, hints that come one by one, and what marks an attempt.
 
 A backward pass is marked by `c2f_np.gradcheck`, that is by differences of the forward pass and not by comparing texts: every
-right way of writing it is right. What students get wrong most is known, though. Each exercise lists such mistakes with what to tell
-the reader; an attempt that computes the same numbers as a listed mistake is told so before anything else.
+right way of writing it is right. What students get wrong most is known, though. Each exercise lists such mistakes with what to
+tell the reader; an attempt that computes the same numbers as a listed mistake is told so before anything else.
 """
 
 from __future__ import annotations
