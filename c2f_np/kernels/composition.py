@@ -11,32 +11,47 @@ from __future__ import annotations
 
 from functools import cache
 
+import numba
 import numpy as np
 from numba import carray, njit, prange
 
+from ..threads import in_threads
 from .accumulator import stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
 from .sparse_product import has_own_kernel, multiply
 
+# Entries of a matrix below which handing rows to threads takes longer than their tanh.
+_WORTH_A_THREAD = 1 << 20
 # Entries between asking for their rows and using them.
 _AHEAD = 8
 
 
 def multiply_tanh(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
     """``tanh(S @ E)``."""
-    weighted = multiply(S, bounds, E)
-    return np.tanh(weighted, out=weighted)
+    return _tanh_in_place(multiply(S, bounds, E))
 
 
 def multiply_tanh_above(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
     """``[tanh(S @ E); E]``, the first part computed where it belongs."""
     n = S.shape[0]
     both = empty((n + len(E), E.shape[1]), np.result_type(S.dtype, E.dtype))
-    weighted = multiply(S, bounds, E, out=both[:n])
-    np.tanh(weighted, out=weighted)
+    _tanh_in_place(multiply(S, bounds, E, out=both[:n]))
     both[n:] = E
     return both
+
+
+def _tanh_in_place(X: np.ndarray) -> np.ndarray:
+    """NumPy's tanh, on as many threads as the kernels use."""
+    if X.size < _WORTH_A_THREAD:
+        return np.tanh(X, out=X)
+    rows = -(-len(X) // 16)
+
+    def work(first: int) -> None:
+        np.tanh(X[first : first + rows], out=X[first : first + rows])
+
+    in_threads(work, range(0, len(X), rows), numba.get_num_threads())
+    return X
 
 
 def multiply_tanh_backward(S_transpose, bounds: np.ndarray, grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:

@@ -40,3 +40,20 @@ def test_complex_step_equals_backward():
     step[3, 1] = 1e-30j
     slope = np.sum(G * compose(S, E + step)).imag / 1e-30
     assert slope == pytest.approx(compose_backward(G, S, compose(S, E))[3, 1], rel=1e-13)
+
+
+def test_tanh_in_blocks_gives_the_same_bits():
+    import numba
+
+    from c2f_np.kernels.composition import _WORTH_A_THREAD, _tanh_in_place
+
+    rng = np.random.default_rng(0)
+    before = numba.get_num_threads()
+    try:
+        for dtype, width in ((np.float32, 128), (np.float64, 37)):
+            X = rng.standard_normal((_WORTH_A_THREAD // width + 77, width)).astype(dtype)
+            for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+                numba.set_num_threads(threads)
+                np.testing.assert_array_equal(_tanh_in_place(X.copy()), np.tanh(X))
+    finally:
+        numba.set_num_threads(before)
