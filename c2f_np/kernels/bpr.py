@@ -16,7 +16,8 @@ from numba import carray, njit, prange
 from .accumulator import stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
-from .sparse_product import _LANE, even_groups, has_own_kernel
+from .row_groups import even_groups_of
+from .widths import LANE, has_own_kernel
 
 # Triples or slots between asking for their rows and using them.
 _AHEAD = 8
@@ -36,7 +37,7 @@ def _differences(width: int):
 
 
 def _differences_fixed_width(width: int):
-    in_lanes = width - width % _LANE
+    in_lanes = width - width % LANE
 
     @njit(parallel=True, cache=True)
     def score_differences(H, bias, user, positive, negative, differences):
@@ -51,14 +52,14 @@ def _differences_fixed_width(width: int):
             for f in range(width):
                 row[f] = H[u, f] * (H[j, f] - H[i, f])
             # A sum of one number after the other would wait for each addition; 16 sums side by side fill a register.
-            lanes = carray(stack_pointer(H, _LANE), (_LANE,))
-            for f in range(_LANE):
+            lanes = carray(stack_pointer(H, LANE), (LANE,))
+            for f in range(LANE):
                 lanes[f] = 0
-            for first in range(0, in_lanes, _LANE):
-                for f in range(_LANE):
+            for first in range(0, in_lanes, LANE):
+                for f in range(LANE):
                     lanes[f] += row[first + f]
             difference = bias[j] - bias[i]
-            for f in range(_LANE):
+            for f in range(LANE):
                 difference += lanes[f]
             for f in range(in_lanes, width):
                 difference += row[f]
@@ -97,7 +98,7 @@ def gather_gradients(H, slope, user, positive, negative, entities, start, slots)
     grad_H = empty(H.shape, H.dtype) if everywhere else np.zeros_like(H)
     grad_bias = np.zeros(H.shape[0], H.dtype)
     gather = _gather(H.shape[1])
-    gather(even_groups(np.diff(start)), H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias)
+    gather(even_groups_of(np.diff(start)), H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias)
     return grad_H, grad_bias
 
 
@@ -182,18 +183,18 @@ def _gather_any_width(bounds, H, slope, user, positive, negative, entities, star
 def squared_norms(Z, entities):
     """Squared norm of the row of each of `entities`."""
     width = Z.shape[1]
-    in_lanes = width - width % _LANE
+    in_lanes = width - width % LANE
     norms = np.empty(entities.shape[0], Z.dtype)
     for k in prange(entities.shape[0]):
         e = entities[k]
-        lanes = carray(stack_pointer(Z, _LANE), (_LANE,))
-        for f in range(_LANE):
+        lanes = carray(stack_pointer(Z, LANE), (LANE,))
+        for f in range(LANE):
             lanes[f] = 0
-        for first in range(0, in_lanes, _LANE):
-            for f in range(_LANE):
+        for first in range(0, in_lanes, LANE):
+            for f in range(LANE):
                 lanes[f] += Z[e, first + f] * Z[e, first + f]
         total = Z.dtype.type(0)
-        for f in range(_LANE):
+        for f in range(LANE):
             total += lanes[f]
         for f in range(in_lanes, width):
             total += Z[e, f] * Z[e, f]

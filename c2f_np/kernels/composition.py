@@ -19,7 +19,8 @@ from ..threads import in_threads
 from .accumulator import stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
-from .sparse_product import has_own_kernel, multiply
+from .sparse_product import multiply
+from .widths import has_own_kernel
 
 # Entries of a matrix below which handing rows to threads takes longer than their tanh.
 _WORTH_A_THREAD = 1 << 20

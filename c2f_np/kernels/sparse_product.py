@@ -16,12 +16,9 @@ from numba import carray, njit, prange
 from .accumulator import stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
+from .row_groups import even_groups_of
+from .widths import has_own_kernel
 
-# A vector register holds this many float32.
-_LANE = 16
-# From here to there a width gets a kernel of its own, with the width as a constant of the program. Loops over narrower rows would
-# be unrolled before they are turned into vector instructions, and then never are: at d = 32 that took twice the time.
-_NARROWEST, _WIDEST = 48, 512
 # Entries between asking for a row of X and using it. Measured: 4 help little, 12 to 24 are equally good.
 _AHEAD = 16
 
@@ -64,7 +61,7 @@ def mean_of_powers(matrix, bounds: np.ndarray, X: np.ndarray, n_layers: int, row
         _run(matrix, bounds, Y, X, share, out)
         return out
     out = empty((len(rows), X.shape[1]), dtype)
-    _run(matrix, even_groups(np.diff(matrix.indptr)[rows]), Y, X, share, out, rows=rows)
+    _run(matrix, even_groups_of(np.diff(matrix.indptr)[rows]), Y, X, share, out, rows=rows)
     return out
 
 
@@ -91,14 +88,6 @@ def mean_of_powers_from_rows(
     return Y
 
 
-def even_groups(loads: np.ndarray, n_groups: int = 64) -> np.ndarray:
-    """Cut a list into groups of consecutive members with about the same total load; each member costs 1 besides its load."""
-    total = np.concatenate([[0], np.cumsum(loads + 1)])
-    bounds = np.searchsorted(total, np.linspace(0, total[-1], n_groups + 1)).astype(np.int64)
-    bounds[0], bounds[-1] = 0, len(loads)
-    return bounds
-
-
 def _run(matrix, bounds, X, base, scale, out, *, rows=_NOTHING, X_place=_NOTHING, base_place=_NOTHING) -> None:
     """``out = scale * (base + matrix @ X)``.
 
@@ -115,11 +104,6 @@ def _run(matrix, bounds, X, base, scale, out, *, rows=_NOTHING, X_place=_NOTHING
 def _kernel(width: int, some_rows: bool = False, X_placed: bool = False, base_placed: bool = False):
     """The product for one width: a constant of the program where that pays, any width otherwise."""
     return _fixed_width(width, some_rows, X_placed, base_placed) if has_own_kernel(width) else _any_width
-
-
-def has_own_kernel(width: int) -> bool:
-    """Whether rows of this width are summed by a kernel with the width as a constant."""
-    return _NARROWEST <= width <= _WIDEST
 
 
 def _fixed_width(width: int, some_rows: bool, X_placed: bool, base_placed: bool):

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sparse
 
-# Enough groups that two or eight threads finish together, few enough that handing them out costs nothing.
-_N_GROUPS = 64
+from ..kernels.row_groups import even_row_groups
 
 
 @dataclass(frozen=True)
@@ -83,23 +82,3 @@ def symmetric_operator(matrix: sparse.csr_array) -> SparseOperator:
     """
     bounds = even_row_groups(matrix.indptr)
     return SparseOperator(matrix, matrix, bounds, bounds)
-
-
-def even_row_groups(indptr: np.ndarray, n_groups: int = _N_GROUPS) -> np.ndarray:
-    """Cut the rows of a csr matrix into groups with about the same number of entries.
-
-    Parameters
-    ----------
-    indptr : (n + 1,) ndarray of int
-    n_groups : int
-
-    Returns
-    -------
-    (n_groups + 1,) ndarray of int64, non-decreasing, from 0 to n.
-    """
-    n_rows = len(indptr) - 1
-    # A row costs its entries plus one write of its own, hence the row number in the load.
-    load = indptr.astype(np.int64) + np.arange(n_rows + 1)
-    bounds = np.searchsorted(load, np.linspace(0, load[-1], n_groups + 1)).astype(np.int64)
-    bounds[0], bounds[-1] = 0, n_rows
-    return bounds
