@@ -7,6 +7,8 @@ tell the reader; an attempt that computes the same numbers as a listed mistake i
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -39,12 +41,18 @@ class Marked:
 
     passed: bool
     message: str
+    is_printed: bool = field(default=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.passed
 
     def __repr__(self) -> str:
         return self.message
+
+    def _ipython_display_(self) -> None:
+        """As the last value of a notebook's cell: shown once, although ``check`` has printed it already."""
+        if not self.is_printed:
+            print(self.message)
 
 
 @dataclass
@@ -70,6 +78,9 @@ class Exercise:
         Further options of :func:`c2f_np.gradcheck.check_gradients` (linear_in, active_set, wrt, ...).
     tolerance : float
         Of comparisons with the solution, relative to the largest entry.
+
+    An attempt is called by position, so that its parameters may have any names. float32 is not asked of it, unless `options` say
+    ``dtypes``.
     """
 
     name: str
@@ -99,7 +110,7 @@ class Exercise:
         """
         marked = self.mark(attempt, seeds)
         print(marked.message)
-        return marked
+        return dataclasses.replace(marked, is_printed=True)
 
     def mark(self, attempt: Callable, seeds=(0, 1, 2)) -> Marked:
         """As :meth:`check`, without printing."""
@@ -120,14 +131,21 @@ class Exercise:
         """The source of a right answer (there are others)."""
         return textwrap.dedent(inspect.getsource(self.solution))
 
+    def __repr__(self) -> str:
+        return f"exercise {self.name}"
+
     def _repr_markdown_(self) -> str:
         return f"**Exercise** `{self.name}`. {self.task}"
 
     def _wrong(self, attempt: Callable, seed: int) -> str | None:
         """What is wrong at one point, or None."""
+        if not callable(attempt):
+            return f"a function is asked for, not {_a(type(attempt).__name__)}. Give the function itself, without parentheses."
         arguments = self.points(seed)
+        inputs = self._inputs(arguments, seed)
+        before = _snapshot(inputs)
         try:
-            found = _call(attempt, self._inputs(arguments, seed))
+            found = _call(attempt, inputs)
         except NotImplementedError:
             return "not written yet. Write the function, then run the check again."
         except Exception as error:  # whatever a reader's function raises is an answer to the reader
@@ -138,43 +156,57 @@ class Exercise:
         message = _other_form(found, right)
         if message is not None:
             return message
+        changed = _changed(before, inputs)
         if self._same(found, right):
-            return self._breaks_the_rules(attempt, arguments, seed)
+            if changed:
+                return f"the numbers are right, but your function changes its input {changed}. Work on a copy."
+            return self._found_by_check(attempt, arguments, seed)
         for mistake in self.mistakes:
             if self._same(found, _call(mistake.function, self._inputs(arguments, seed))):
                 return mistake.message
+        if changed:
+            return f"your function changes its input {changed}, and its numbers are wrong. Work on a copy first."
         if self.forward is None:
             return _difference(found, right)
-        report = check_gradients(self.forward, attempt, arguments, name=self.name, seed=seed, **self.options)
-        return "the numerical check does not agree.\n\n" + str(report)
+        return "the numerical check does not agree.\n\n" + str(self._report(attempt, arguments, seed))
 
     def _inputs(self, arguments: dict, seed: int) -> dict:
         """Copies of the arguments; for a backward pass with a random cotangent in front."""
-        copies = {name: value.copy() if hasattr(value, "copy") else value for name, value in arguments.items()}
         if self.forward is None:
-            return copies
-        out = self.forward(**{name: value.copy() if hasattr(value, "copy") else value for name, value in arguments.items()})
+            return copy.deepcopy(arguments)
+        out = self.forward(**copy.deepcopy(arguments))
         rng = np.random.default_rng([seed, 77])
-        cotangent = rng.standard_normal(np.shape(out)) if np.shape(out) else float(rng.standard_normal())
-        return {"": cotangent} | copies
+        cotangents = [
+            rng.standard_normal(np.shape(part)) if np.shape(part) else float(rng.standard_normal())
+            for part in (out if isinstance(out, tuple) else (out,))
+        ]
+        cotangent = tuple(cotangents) if isinstance(out, tuple) else cotangents[0]
+        return {"": cotangent} | copy.deepcopy(arguments)
 
-    def _breaks_the_rules(self, attempt: Callable, arguments: dict, seed: int) -> str | None:
-        """Right numbers; but inputs may have been changed, or the check may find more."""
-        inputs = self._inputs(arguments, seed)
-        before = [np.array(_dense(value), copy=True) for value in inputs.values()]
-        _call(attempt, inputs)
-        for (name, value), old in zip(inputs.items(), before, strict=True):
-            if not np.array_equal(_dense(value), old):
-                return f"the numbers are right, but your function changes its input {name or 'cotangent'}. Work on a copy."
+    def _found_by_check(self, attempt: Callable, arguments: dict, seed: int) -> str | None:
+        """Right numbers; but the check may find more, e.g. a second call that gives others."""
         if self.forward is None:
-            return None
-        report = check_gradients(self.forward, attempt, arguments, name=self.name, seed=seed, **self.options)
+            again = None
+            try:
+                again = _call(attempt, self._inputs(arguments, seed))
+            except Exception as error:
+                return f"right at the first call, but at the second your function ends in {type(error).__name__}: {error}"
+            right = _call(self.solution, self._inputs(arguments, seed))
+            return None if again is not None and self._same(again, right) else "right at the first call, but not at the second."
+        report = self._report(attempt, arguments, seed)
         return None if report.passed else "the numbers are right, but the check finds more.\n\n" + str(report)
+
+    def _report(self, attempt: Callable, arguments: dict, seed: int):
+        def by_position(*given):
+            return attempt(*given)
+
+        options = {"dtypes": ("float64",)} | self.options
+        return check_gradients(self.forward, by_position, arguments, name=self.name, seed=seed, **options)
 
     def _same(self, found, right) -> bool:
         return _other_form(found, right) is None and all(
             np.allclose(_dense(a), _dense(b), rtol=0, atol=self.tolerance * max(np.max(np.abs(_dense(b)), initial=0.0), 1e-300))
-            for a, b in zip(_parts(found), _parts(right), strict=True)
+            for a, b in zip(_parts(found, right), _parts(right, right), strict=True)
         )
 
 
@@ -183,9 +215,36 @@ def _call(function: Callable, inputs: dict):
     return function(*inputs.values())
 
 
-def _parts(result) -> list:
-    if isinstance(result, dict):
-        return [result[name] for name in sorted(result)]
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
+
+
+def _snapshot(value):
+    """What can be changed in place, to be compared later: the bytes of arrays, also inside of other things."""
+    if hasattr(value, "toarray"):
+        value = value.toarray()
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return {name: _snapshot(part) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_snapshot(part) for part in value]
+    if dataclasses.is_dataclass(value):
+        return [_snapshot(getattr(value, each.name)) for each in dataclasses.fields(value)]
+    return None
+
+
+def _changed(before: dict, inputs: dict) -> str | None:
+    """The name of an input that was changed, or None."""
+    return next((name or "cotangent" for name, value in inputs.items() if _snapshot(value) != before[name]), None)
+
+
+def _parts(result, right) -> list:
+    """The results one by one, in the order of the right answer's. A list of numbers is an array, where one is asked for."""
+    if isinstance(right, dict):
+        return [result[name] for name in right] if isinstance(result, dict) else list(result)
+    if not isinstance(right, (tuple, list)) and not isinstance(result, tuple):
+        return [result]
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
@@ -196,41 +255,58 @@ def _dense(value) -> np.ndarray:
 def _other_form(found, right) -> str | None:
     """A result of another number or shape of parts than asked for, in words."""
     if isinstance(right, dict) and isinstance(found, dict) and set(right) != set(found):
-        return f"asked for are {', '.join(sorted(right))}; your function returns {', '.join(sorted(map(str, found)))}."
-    ours, wanted = _parts(found), _parts(right)
+        return f"asked for are {', '.join(right)}; your function returns {', '.join(map(str, found)) or 'an empty dict'}."
+    if isinstance(found, dict) and not isinstance(right, dict):
+        return f"a dict is returned; asked for {'is one result' if not isinstance(right, tuple) else 'are several, in order'}."
+    if isinstance(right, dict) and not isinstance(found, (dict, tuple, list)):
+        found = (found,)
+    ours, wanted = _parts(found, right), _parts(right, right)
     if len(ours) != len(wanted):
-        return f"asked for are {len(wanted)} results, your function returns {len(ours)}."
+        return f"asked for {_count(len(wanted))}, your function returns {len(ours)}."
     for number, (a, b) in enumerate(zip(ours, wanted, strict=True), 1):
         which = f"result {number}" if len(wanted) > 1 else "the result"
+        if a is None:
+            return f"{which} is None."
         try:
-            shape = np.shape(_dense(a))
-            np.asarray(_dense(a), dtype=float)
-        except (TypeError, ValueError):
-            return f"{which} is a {type(a).__name__}, not an array of numbers."
-        if shape != np.shape(_dense(b)):
-            more = " Is a transpose missing, or one too many?" if shape == np.shape(_dense(b))[::-1] else ""
-            return f"{which} has the shape {shape}, but should have {np.shape(_dense(b))}.{more}"
-        if not np.isfinite(_dense(a)).all():
+            array = _dense(a)
+        except ValueError:  # rows of unequal lengths
+            return f"{which} is {_a(type(a).__name__)}, not an array of numbers."
+        if array.dtype.kind not in "biufc":
+            return f"{which} is {_a(type(a).__name__)}, not an array of numbers."
+        shape = np.shape(_dense(b))
+        if array.shape != shape:
+            more = " Is a transpose missing, or one too many?" if array.shape == shape[::-1] else ""
+            return f"{which} has the shape {array.shape}, but should have {shape}.{more}"
+        if not np.isfinite(array).all():
             return f"{which} holds NaN or infinity. Is something divided by 0, or the logarithm of 0 taken?"
     return None
 
 
+def _count(number: int) -> str:
+    return "is 1 result" if number == 1 else f"are {number} results"
+
+
 def _difference(found, right) -> str:
     """Where a result differs, in words, with the simplest relation that explains it."""
-    for number, (a, b) in enumerate(zip(_parts(found), _parts(right), strict=True), 1):
-        a, b = _dense(a).astype(float), _dense(b).astype(float)
-        if np.allclose(a, b, rtol=1e-9, atol=1e-12):
+    parts = list(zip(_parts(found, right), _parts(right, right), strict=True))
+    for number, (a, b) in enumerate(parts, 1):
+        a, b = (_dense(part).astype(complex if np.iscomplexobj(_dense(part)) else float) for part in (a, b))
+        scale = max(np.max(np.abs(b), initial=0.0), 1e-300)
+        if np.allclose(a, b, rtol=0, atol=1e-9 * scale):
             continue
-        which = f"result {number}" if len(_parts(right)) > 1 else "the result"
-        if np.allclose(a, -b):
+        which = f"result {number}" if len(parts) > 1 else "the result"
+        if not a.any():
+            return f"{which} is zero everywhere." if a.ndim else f"{which} is 0, but should be {b:.6g}."
+        if np.allclose(a, -b, rtol=0, atol=1e-9 * scale):
             return f"{which} has the wrong sign, and is right otherwise."
-        size = float(np.sum(b * b))
-        factor = float(np.sum(a * b)) / size if size else float("nan")
-        if np.isfinite(factor) and abs(factor) > 1e-12 and np.allclose(a, factor * b):
+        if np.allclose(a, b, rtol=0, atol=1e-5 * scale):
+            return f"{which} is right to some five digits only. Is part of it computed in single precision?"
+        factor = complex(np.sum(a * b)).real / max(complex(np.sum(b * b)).real, 1e-300)
+        if a.size > 1 and np.allclose(a, factor * b, rtol=0, atol=1e-9 * abs(factor) * scale):
             return f"{which} is {factor:.6g} times what it should be."
         place = np.unravel_index(np.argmax(np.abs(a - b)), a.shape) if a.ndim else ()
         where = f" at {tuple(int(i) for i in place)}" if a.ndim else ""
-        wrong = float(np.mean(~np.isclose(a, b, rtol=1e-9, atol=1e-12)))
+        wrong = float(np.mean(np.abs(a - b) > 1e-9 * scale))
         share = f"; {wrong:.0%} of its entries are wrong" if a.ndim else ""
-        return f"{which} is {float(a[place]):.6g}{where}, but should be {float(b[place]):.6g}{share}."
+        return f"{which} is {a[place]:.6g}{where}, but should be {b[place]:.6g}{share}."
     return "the result is not what was asked for."

@@ -1,0 +1,487 @@
+"""Exercises on composing entities from a codebook, on the bridge between the codebooks, and on the bridged layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sparse
+
+from .exercise import Exercise, Mistake
+
+_FLOAT64 = {"dtypes": ("float64",)}
+
+
+def _assignment(rng: np.random.Generator, n: int, m: int, t: int) -> sparse.csr_array:
+    """t entries of both signs in every row; rows do not sum to 1, so that nobody can rely on it."""
+    columns = np.sort(np.argsort(rng.random((n, m)), axis=1)[:, :t], axis=1)
+    values = rng.choice([-1.0, 1.0, 1.0], (n, t)) * rng.uniform(0.3, 1.0, (n, t))
+    return sparse.csr_array((values.ravel(), columns.ravel(), np.arange(0, n * t + 1, t)), shape=(n, m))
+
+
+def _rows_of(S):
+    return np.repeat(np.arange(S.shape[0]), np.diff(S.indptr))
+
+
+def _like(S, values):
+    return sparse.csr_array((values, S.indices, S.indptr), shape=S.shape)
+
+
+def _at_entries(G, S, E):
+    return np.sum(G[_rows_of(S)] * E[S.indices], axis=1)
+
+
+# ---- composition -----------------------------------------------------------------------------------------------------
+def _compose_points(seed: int) -> dict:
+    rng = np.random.default_rng([seed, 401])
+    return {"S": _assignment(rng, 9, 4, 2), "E": rng.standard_normal((4, 3))}
+
+
+def _compose(S, E):
+    return np.tanh(S @ E)
+
+
+def compose_backward(grad_Z, S, E):
+    Z = np.tanh(S @ E)
+    return S.T @ (grad_Z * (1 - Z**2))
+
+
+def compose_backward_assignment(grad_Z, S, E):
+    Z = np.tanh(S @ E)
+    grad_Y = grad_Z * (1 - Z**2)
+    rows = np.repeat(np.arange(S.shape[0]), np.diff(S.indptr))  # the row number of every stored entry
+    values = np.sum(grad_Y[rows] * E[S.indices], axis=1)
+    return sparse.csr_array((values, S.indices, S.indptr), shape=S.shape)
+
+
+def _compose_above(S, E):
+    return np.concatenate([np.tanh(S @ E), E])
+
+
+def compose_above_backward(grad_X0, S, E):
+    n = S.shape[0]
+    Z = np.tanh(S @ E)
+    return S.T @ (grad_X0[:n] * (1 - Z**2)) + grad_X0[n:]  # two ways out, one sum back
+
+
+# ---- bridge ----------------------------------------------------------------------------------------------------------
+def _bridge_points(seed: int) -> dict:
+    rng = np.random.default_rng([seed, 402])
+    return {
+        "E_coarse": rng.standard_normal((7, 3)),
+        "S_fine": _assignment(rng, 7, 5, 2),
+        "F": rng.standard_normal((5, 3)),
+        "gate": float(rng.uniform(0.15, 0.4)),
+    }
+
+
+def _bridge(E_coarse, S_fine, F, gate):
+    return gate * (S_fine @ F) + (1 - gate) * E_coarse
+
+
+def bridge_backward(grad_E_hat, E_coarse, S_fine, F, gate):
+    grad_E_coarse = (1 - gate) * grad_E_hat
+    grad_F = gate * (S_fine.T @ grad_E_hat)
+    return grad_E_coarse, grad_F
+
+
+def bridge_backward_gate(grad_E_hat, E_coarse, S_fine, F, gate):
+    return np.sum(grad_E_hat * (S_fine @ F - E_coarse))
+
+
+def bridge_backward_assignment(grad_E_hat, E_coarse, S_fine, F, gate):
+    rows = np.repeat(np.arange(S_fine.shape[0]), np.diff(S_fine.indptr))
+    values = gate * np.sum(grad_E_hat[rows] * F[S_fine.indices], axis=1)
+    return sparse.csr_array((values, S_fine.indices, S_fine.indptr), shape=S_fine.shape)
+
+
+# ---- the bridged layer -----------------------------------------------------------------------------------------------
+def _layer_points(seed: int) -> dict:
+    rng = np.random.default_rng([seed, 403])
+    n, c, m = 6, 4, 3
+    stored = rng.random((n + c + m, n + c + m)) < 0.4
+    X_hat = sparse.csr_array(np.where(stored, rng.normal(0, 0.6, stored.shape), 0.0))
+    return {
+        "X": rng.standard_normal((n + c + m, 2)),
+        "X_hat": X_hat,
+        "S_coarse": _assignment(rng, n, c, 2),
+        "S_fine": _assignment(rng, c, m, 2),
+        "gate": float(rng.uniform(0.15, 0.4)),
+    }
+
+
+def _parts(X, S_coarse):
+    n, c = S_coarse.shape
+    return X[:n], X[n : n + c], X[n + c :]
+
+
+def _layer(X, X_hat, S_coarse, S_fine, gate):
+    h, p, q = _parts(X_hat @ X, S_coarse)
+    h = h - S_coarse @ p
+    p = p - S_fine @ q
+    p = gate * (S_fine @ q) + (1 - gate) * p
+    h = h + S_coarse @ p
+    return np.concatenate([h, p, q])
+
+
+def bridged_layer_backward(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    n, c = S_coarse.shape
+    h, p, q = grad_next[:n], grad_next[n : n + c], grad_next[n + c :]
+    p = p + S_coarse.T @ h  # h <- h + S_c p
+    q = q + gate * (S_fine.T @ p)  # p <- g S_f q + (1 - g) p, with the p from before the next line
+    p = (1 - gate) * p
+    q = q - S_fine.T @ p  # p <- p - S_f q
+    p = p - S_coarse.T @ h  # h <- h - S_c p
+    return X_hat.T @ np.concatenate([h, p, q])  # Y = X_hat X
+
+
+def _lines_in_forward_order(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    h, p, q = _parts(grad_next, S_coarse)
+    p = p - S_coarse.T @ h
+    q = q - S_fine.T @ p
+    q, p = q + gate * (S_fine.T @ p), (1 - gate) * p
+    p = p + S_coarse.T @ h
+    return X_hat.T @ np.concatenate([h, p, q])
+
+
+def _scaled_too_early(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    h, p, q = _parts(grad_next, S_coarse)
+    p = (1 - gate) * (p + S_coarse.T @ h)
+    q = q + gate * (S_fine.T @ p) - S_fine.T @ p
+    p = p - S_coarse.T @ h
+    return X_hat.T @ np.concatenate([h, p, q])
+
+
+def _q_subtraction_forgotten(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    h, p, q = _parts(grad_next, S_coarse)
+    p = p + S_coarse.T @ h
+    q, p = q + gate * (S_fine.T @ p), (1 - gate) * p
+    p = p - S_coarse.T @ h
+    return X_hat.T @ np.concatenate([h, p, q])
+
+
+def _first_line_forgotten(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    h, p, q = _parts(grad_next, S_coarse)
+    p = p + S_coarse.T @ h
+    q, p = q + gate * (S_fine.T @ p), (1 - gate) * p
+    q = q - S_fine.T @ p
+    return X_hat.T @ np.concatenate([h, p, q])
+
+
+def _last_line_forgotten(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    h, p, q = _parts(grad_next, S_coarse)
+    q, p = q + gate * (S_fine.T @ p), (1 - gate) * p
+    q = q - S_fine.T @ p
+    p = p - S_coarse.T @ h
+    return X_hat.T @ np.concatenate([h, p, q])
+
+
+def _graph_not_transposed(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    return bridged_layer_backward(grad_next, X, sparse.csr_array(X_hat.T), S_coarse, S_fine, gate)
+
+
+def _graph_first(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    eye = sparse.eye_array(X_hat.shape[0], format="csr")
+    return bridged_layer_backward(X_hat.T @ grad_next, X, eye, S_coarse, S_fine, gate)
+
+
+def _exchange(X, X_hat, S_coarse, S_fine, gate):
+    n, c = S_coarse.shape
+    Y = X_hat @ X
+    message = X_hat[:n, n : n + c]
+    p, q = X[n : n + c], X[n + c :]
+    return np.concatenate([Y[:n] + gate * (message @ (S_fine @ q - p)), Y[n:]])
+
+
+def bridged_layer_exchange_backward(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    n, c = S_coarse.shape
+    message = X_hat[:n, n : n + c]
+    grad_X = X_hat.T @ grad_next  # Y = X_hat X
+    grad_difference = gate * (message.T @ grad_next[:n])  # h <- Y_h + g K (S_f q - p)
+    grad_X[n : n + c] -= grad_difference
+    grad_X[n + c :] += S_fine.T @ grad_difference
+    return grad_X
+
+
+def _exchange_variant(sign_p: float, sign_q: float, *, gated: bool = True, assignment_for_message: bool = False):
+    """The right answer with other factors before what comes back to p and q."""
+
+    def backward(grad_next, X, X_hat, S_coarse, S_fine, gate):
+        n, c = S_coarse.shape
+        message = S_coarse if assignment_for_message else X_hat[:n, n : n + c]
+        grad_X = X_hat.T @ grad_next
+        difference = (gate if gated else 1.0) * (message.T @ grad_next[:n])
+        grad_X[n : n + c] += sign_p * difference
+        grad_X[n + c :] += sign_q * (S_fine.T @ difference)
+        return grad_X
+
+    return backward
+
+
+_LAYER_SIGNATURE = "    def my_backward(grad_next, X, X_hat, S_coarse, S_fine, gate): ...\n\n"
+_LAYER_SHAPES = (
+    "X and grad_next have the shape (N + C + M, d), X_hat (N + C + M, N + C + M) and is **not** symmetric, S_coarse (N, C), "
+    "S_fine (C, M), gate is a number. X is given, but a linear map's backward need not read it."
+)
+
+EXERCISES = (
+    Exercise(
+        name="compose_backward",
+        task=(
+            "`Z = tanh(S @ E)` with a sparse assignment S of shape (N, C) and a codebook E of shape (C, d). Write\n\n"
+            "    def my_backward(grad_Z, S, E): ...\n\n"
+            "which returns the gradient with respect to E, shape (C, d). (The package hands over Z as well; here compute it anew.)"
+        ),
+        solution=compose_backward,
+        points=_compose_points,
+        forward=_compose,
+        hints=(
+            "Two steps forwards, Y = S E and Z = tanh(Y), so two steps backwards, in the other order.",
+            "At tanh: grad_Y = grad_Z times the derivative of tanh, which you get from Z itself.",
+            "At the product: S.T @ grad_Y.",
+        ),
+        mistakes=(
+            Mistake(lambda grad_Z, S, E: S.T @ grad_Z, "the derivative of tanh is missing."),
+            Mistake(
+                lambda grad_Z, S, E: (1 - np.tanh(E) ** 2) * (S.T @ grad_Z),
+                "tanh was differentiated at E. It is taken of S E: its derivative belongs to the entities, before S.T.",
+            ),
+            Mistake(
+                lambda grad_Z, S, E: S.T @ (grad_Z * (1 - (S @ E) ** 2)),
+                "1 - Y^2 instead of 1 - Z^2: the derivative of tanh is one minus the square of its *output*.",
+            ),
+            Mistake(
+                lambda grad_Z, S, E: S.T @ (grad_Z * (1 - np.tanh(S @ E))),
+                "the square is missing: the derivative of tanh is 1 - tanh^2.",
+            ),
+            Mistake(
+                lambda grad_Z, S, E: S.T @ (grad_Z * np.tanh(S @ E)),
+                "the cotangent is multiplied by the value of tanh instead of its derivative.",
+            ),
+            Mistake(
+                lambda grad_Z, S, E: abs(S).T @ (grad_Z * (1 - np.tanh(S @ E) ** 2)),
+                "the weights' signs have gone. A weight may be negative.",
+            ),
+        ),
+        options={"wrt": "E"} | _FLOAT64,
+    ),
+    Exercise(
+        name="compose_backward_assignment",
+        task=(
+            "The same composition. Write\n\n"
+            "    def my_backward(grad_Z, S, E): ...\n\n"
+            "which returns the gradient with respect to the *stored* weights of S: a `scipy.sparse.csr_array` with S's pattern."
+        ),
+        solution=compose_backward_assignment,
+        points=_compose_points,
+        forward=_compose,
+        hints=(
+            "After the step through tanh it is the gradient of a sparse product with respect to its matrix.",
+            "Entry (i, j) meets row i of grad_Y and row j of E.",
+            "Rows of the stored entries: `np.repeat(np.arange(N), np.diff(S.indptr))`; columns: `S.indices`.",
+        ),
+        mistakes=(
+            Mistake(lambda grad_Z, S, E: _like(S, _at_entries(grad_Z, S, E)), "the derivative of tanh is missing."),
+            Mistake(
+                lambda grad_Z, S, E: (grad_Z * (1 - np.tanh(S @ E) ** 2)) @ E.T,
+                "these are the numbers of all pairs (i, j). Entries that are not stored are no parameters: keep S's pattern.",
+            ),
+            Mistake(
+                lambda grad_Z, S, E: _like(S, S.data * _at_entries(grad_Z * (1 - np.tanh(S @ E) ** 2), S, E)),
+                "every number is multiplied by the weight itself. S E is linear in S.",
+            ),
+        ),
+        options={"wrt": "S"} | _FLOAT64,
+    ),
+    Exercise(
+        name="compose_above_backward",
+        task=(
+            "The start of the coarse stage's propagation holds the codebook twice: `X0 = [tanh(S @ E); E]`, shape (N + C, d). Write\n\n"
+            "    def my_backward(grad_X0, S, E): ...\n\n"
+            "which returns the gradient with respect to E, shape (C, d)."
+        ),
+        solution=compose_above_backward,
+        points=_compose_points,
+        forward=_compose_above,
+        hints=(
+            "Cut the cotangent where X0 was put together: N rows and C rows.",
+            "E goes two ways. What comes back on each?",
+            "compose_backward of the first N rows, plus the last C rows as they are.",
+        ),
+        mistakes=(
+            Mistake(
+                lambda grad_X0, S, E: compose_backward(grad_X0[: S.shape[0]], S, E),
+                "the second way is missing: E stands in X0 itself, too.",
+            ),
+            Mistake(lambda grad_X0, S, E: grad_X0[S.shape[0] :].copy(), "the way through the composition is missing."),
+            Mistake(
+                lambda grad_X0, S, E: (compose_backward(grad_X0[: S.shape[0]], S, E) + grad_X0[S.shape[0] :]) / 2,
+                "you took the mean of the two ways. What is sent on two ways comes back as a sum.",
+            ),
+            Mistake(
+                lambda grad_X0, S, E: compose_backward(grad_X0[: S.shape[0]], S, E) + grad_X0[S.shape[0] :] * (1 - np.tanh(E) ** 2),
+                "the codebook enters its own rows of X0 without tanh.",
+            ),
+        ),
+        options={"wrt": "E"} | _FLOAT64,
+    ),
+    Exercise(
+        name="bridge_backward",
+        task=(
+            "`E_hat = gate * S_fine @ F + (1 - gate) * E_coarse`. Write\n\n"
+            "    def my_backward(grad_E_hat, E_coarse, S_fine, F, gate): ...\n\n"
+            "which returns the pair (grad_E_coarse, grad_F), of shapes (C, d) and (M, d)."
+        ),
+        solution=bridge_backward,
+        points=_bridge_points,
+        forward=_bridge,
+        hints=(
+            "The map is linear in E_coarse and linear in F. What is each multiplied by?",
+            "E_coarse is multiplied by a number, F by the matrix gate * S_fine.",
+        ),
+        mistakes=(
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: (gate * grad_E_hat, (1 - gate) * (S_fine.T @ grad_E_hat)),
+                "the two shares are exchanged: the gate is the share of the fine codebook.",
+            ),
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: ((1 - gate) * grad_E_hat, S_fine.T @ grad_E_hat),
+                "grad_E_coarse is right; in grad_F the gate is missing.",
+            ),
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: (1.0 * grad_E_hat, gate * (S_fine.T @ grad_E_hat)),
+                "grad_F is right; in grad_E_coarse the factor 1 - gate is missing.",
+            ),
+        ),
+        options={"wrt": ("E_coarse", "F"), "linear_in": ("E_coarse", "F")} | _FLOAT64,
+    ),
+    Exercise(
+        name="bridge_backward_gate",
+        task=(
+            "The same bridge. Write\n\n"
+            "    def my_backward(grad_E_hat, E_coarse, S_fine, F, gate): ...\n\n"
+            "which returns the gradient with respect to the gate: one number."
+        ),
+        solution=bridge_backward_gate,
+        points=_bridge_points,
+        forward=_bridge,
+        hints=(
+            "The gate stands in the formula twice.",
+            "Sort by powers of the gate: E_hat = E_coarse + gate * (...).",
+            "One gate serves all entries of E_hat, so the contributions are summed.",
+        ),
+        mistakes=(
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: np.sum(grad_E_hat * (S_fine @ F)),
+                "the gate also stands in 1 - gate: what it takes from E_coarse is missing.",
+            ),
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: np.sum(grad_E_hat * (S_fine @ F + E_coarse)),
+                "the part of E_coarse has the wrong sign: a larger gate leaves less of it.",
+            ),
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: np.mean(grad_E_hat * (S_fine @ F - E_coarse)),
+                "you took a mean. What one number sends to many entries comes back as a sum.",
+            ),
+        ),
+        options={"wrt": "gate", "linear_in": "gate"} | _FLOAT64,
+    ),
+    Exercise(
+        name="bridge_backward_assignment",
+        task=(
+            "The same bridge. Write\n\n"
+            "    def my_backward(grad_E_hat, E_coarse, S_fine, F, gate): ...\n\n"
+            "which returns the gradient with respect to the *stored* weights of S_fine: a csr_array with S_fine's pattern, (C, M)."
+        ),
+        solution=bridge_backward_assignment,
+        points=_bridge_points,
+        forward=_bridge,
+        hints=(
+            "The gradient of a sparse product with respect to its matrix, once more. What is the cotangent at S_fine @ F?",
+            "The cotangent at S_fine @ F is gate * grad_E_hat.",
+        ),
+        mistakes=(
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: _like(S_fine, _at_entries(grad_E_hat, S_fine, F)),
+                "the gate is missing.",
+            ),
+            Mistake(
+                lambda grad_E_hat, E_coarse, S_fine, F, gate: gate * (grad_E_hat @ F.T),
+                "these are the numbers of all pairs. Entries that are not stored are no parameters: keep S_fine's pattern.",
+            ),
+        ),
+        options={"wrt": "S_fine", "linear_in": "S_fine"} | _FLOAT64,
+    ),
+    Exercise(
+        name="bridged_layer_backward",
+        task=(
+            "One layer of the fine stage. With Y = X_hat @ X cut into h (N rows), p (C rows) and q (M rows):\n\n"
+            "    h = h - S_coarse @ p\n"
+            "    p = p - S_fine @ q\n"
+            "    p = gate * S_fine @ q + (1 - gate) * p\n"
+            "    h = h + S_coarse @ p\n\n"
+            "The output is [h; p; q]. Write\n\n" + _LAYER_SIGNATURE + "which returns the gradient with respect to X. " + _LAYER_SHAPES
+        ),
+        solution=bridged_layer_backward,
+        points=_layer_points,
+        forward=_layer,
+        hints=(
+            "Transpose each line by itself, and go through them from the last to the first. The product with X_hat comes last.",
+            "A line `h = h + S p` gives back `grad_p = grad_p + S.T @ grad_h`, and leaves grad_h as it is.",
+            "The line `p = gate * S_fine @ q + (1 - gate) * p` uses the old p: grad_q receives gate * S_fine.T @ grad_p *before* "
+            "grad_p is multiplied by 1 - gate.",
+        ),
+        mistakes=(
+            Mistake(_lines_in_forward_order, "each line is transposed rightly, but they are done from the first to the last."),
+            Mistake(
+                _scaled_too_early,
+                "in the third line grad_p was multiplied by 1 - gate before grad_q had received its part of it.",
+            ),
+            Mistake(_q_subtraction_forgotten, "the line p = p - S_fine @ q has not sent anything back to q."),
+            Mistake(_first_line_forgotten, "the first line, h = h - S_coarse @ p, has not sent anything back to p."),
+            Mistake(_last_line_forgotten, "the last line, h = h + S_coarse @ p, has not sent anything back to p."),
+            Mistake(_graph_not_transposed, "the four lines are right; X_hat should be transposed. It is not symmetric here."),
+            Mistake(_graph_first, "the product with the graph came first in the forward, so it comes last in the backward."),
+            Mistake(
+                lambda grad_next, X, X_hat, S_coarse, S_fine, gate: X_hat.T @ grad_next,
+                "only the graph is there. The four lines of the bridge send something back, too.",
+            ),
+            Mistake(
+                lambda grad_next, X, X_hat, S_coarse, S_fine, gate: _layer(grad_next, X_hat, S_coarse, S_fine, gate),
+                "this is the layer itself, applied to the cotangent. Wanted is its transpose.",
+            ),
+        ),
+        options={"wrt": "X", "linear_in": "X"} | _FLOAT64,
+    ),
+    Exercise(
+        name="bridged_layer_exchange_backward",
+        task=(
+            "The other reading of the layer. With Y = X_hat @ X, the block K = X_hat[:N, N:N+C], and p and q the coarse and fine rows "
+            "of **X** (not of Y):\n\n"
+            "    h = Y_h + gate * K @ (S_fine @ q - p)\n\n"
+            "The output is [h; Y_p; Y_q]. Write\n\n" + _LAYER_SIGNATURE + "which returns the gradient with respect to X. " + _LAYER_SHAPES
+        ),
+        solution=bridged_layer_exchange_backward,
+        points=_layer_points,
+        forward=_exchange,
+        hints=(
+            "The output is a sum of two linear maps of X, so the gradient is the sum of two transposes.",
+            "The first is X_hat.T @ grad_next. For the second, let a = gate * K.T @ grad_h: where does a go?",
+            "p receives -a, q receives S_fine.T @ a.",
+        ),
+        mistakes=(
+            Mistake(_exchange_variant(1, 1), "the sign of what p receives is wrong: its message is taken away."),
+            Mistake(_exchange_variant(-1, -1), "the sign of what q receives is wrong: its message is put in."),
+            Mistake(_exchange_variant(0, 1), "p receives nothing on the second way, though its message is taken away there."),
+            Mistake(_exchange_variant(-1, 0), "q receives nothing on the second way, though its message is put in there."),
+            Mistake(_exchange_variant(-1, 1, gated=False), "the gate is missing on the second way."),
+            Mistake(
+                _exchange_variant(-1, 1, assignment_for_message=True),
+                "you used S_coarse. The message travels by the weights of the graph, K = X_hat[:N, N:N+C].",
+            ),
+            Mistake(
+                lambda grad_next, X, X_hat, S_coarse, S_fine, gate: X_hat.T @ grad_next,
+                "only the graph is there. The exchange sends something back, too.",
+            ),
+        ),
+        options={"wrt": "X", "linear_in": "X"} | _FLOAT64,
+    ),
+)

@@ -1,0 +1,145 @@
+"""Pictures of gradient checks: secants, the error against the step, the Taylor remainder, what a set of tests catches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .style import CYCLE, GREY, INK, LINES, MARKERS, PALE, new_picture
+
+#: Errors that are exactly 0 have no place on a logarithmic axis and are drawn here.
+FLOOR = 1e-17
+
+
+def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, labels=("x", "f(x)"), title: str = "", width: float = 5.0):
+    """A function and straight lines through two of its points: what a difference quotient measures.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n,)
+        The function's curve.
+    pairs : dict of str to (x1, y1, x2, y2)
+        By name, the two points that each secant goes through.
+    tangent : (x, y, slope), optional
+    labels : tuple of str
+        Of the axes.
+    title : str
+    width : float
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(width, 3.0)
+    axes.plot(x, y, color=INK, linewidth=1.8)
+    limits = axes.get_xlim(), axes.get_ylim()
+    ends = np.asarray(limits[0])
+    if tangent is not None:
+        x0, y0, slope = tangent
+        axes.plot(ends, y0 + slope * (ends - x0), color=GREY, linewidth=1.2, linestyle=":", label=f"tangent, slope {slope:.3g}")
+    for (name, (x1, y1, x2, y2)), colour, line, marker in zip(pairs.items(), CYCLE[1:], LINES[1:], MARKERS[1:], strict=False):
+        slope = (y2 - y1) / (x2 - x1)
+        label = f"{name}, slope {slope:.3g}"
+        axes.plot(ends, y1 + slope * (ends - x1), color=colour, linewidth=1.2, linestyle=line, label=label)
+        axes.plot([x1, x2], [y1, y2], color=colour, marker=marker, linestyle="", markersize=6)
+    axes.set(xlim=limits[0], ylim=limits[1], xlabel=labels[0], ylabel=labels[1])
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.legend(fontsize=8, frameon=False)
+    return picture
+
+
+def v_curve_picture(steps, errors: dict[str, np.ndarray], *, title: str = "", width: float = 6.5, height: float = 3.8):
+    """Error of numerical derivatives against the step, both axes logarithmic.
+
+    Parameters
+    ----------
+    steps : ndarray, shape (n,)
+    errors : dict of str to ndarray, shape (n,)
+        Relative errors of each method. Zeros are drawn at the lower edge.
+    title : str
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(width, height)
+    for (name, values), colour, line, marker in zip(errors.items(), CYCLE, LINES, MARKERS, strict=False):
+        values = np.maximum(values, FLOOR)
+        axes.loglog(steps, values, color=colour, linestyle=line, marker=marker, markersize=3.5, linewidth=1.4, label=name)
+    eps = float(np.finfo(float).eps)
+    axes.axhline(eps, color=GREY, linewidth=0.8, linestyle=":")
+    axes.annotate("machine precision", (max(steps), eps), ha="right", va="bottom", fontsize=8, color=GREY)
+    axes.set(xlabel="step h (log)", ylabel="relative error (log)", ylim=(FLOOR / 2, 10))
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", ncols=len(errors), bbox_to_anchor=(0.5, 1.0))
+    return picture
+
+
+def taylor_picture(steps, remainders: dict[str, np.ndarray], *, title: str = "", width: float = 6.0, height: float = 3.6):
+    """Taylor remainders against the step, with thin lines that fall like h and like h squared.
+
+    Parameters
+    ----------
+    steps : ndarray, shape (n,)
+    remainders : dict of str to ndarray, shape (n,)
+        |f(x + h v) - f(x) - h <g, v>| for each gradient g.
+    title : str
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(width, height)
+    steps = np.asarray(steps, dtype=float)
+    for (name, values), colour, line, marker in zip(remainders.items(), CYCLE, LINES, MARKERS, strict=False):
+        values = np.maximum(values, FLOOR)
+        axes.loglog(steps, values, color=colour, linestyle=line, marker=marker, markersize=3.5, linewidth=1.4, label=name)
+    lowest, highest = axes.get_ylim()
+    start = max(np.max(values) for values in remainders.values())
+    for power in (1, 2):
+        guide = 3 * start * (steps / steps.max()) ** power
+        axes.loglog(steps, guide, color=PALE, linewidth=4, zorder=0)
+        k = np.argsort(steps)[len(steps) // 4]
+        look = {"xytext": (-6, 6), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 8, "color": GREY}
+        axes.annotate(f"like h{'²' if power == 2 else ''}", (steps[k], guide[k]), **look)
+    axes.set(xlabel="step h (log)", ylabel="remainder (log)", ylim=(lowest, 10 * highest))
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return picture
+
+
+def caught_picture(caught, mistakes, tests, *, title: str = "", width: float = 7.0, height=None):
+    """Which test rejects which mistake: a filled square where it does, an empty one where it lets the mistake pass.
+
+    Parameters
+    ----------
+    caught : ndarray of bool, shape (number of mistakes, number of tests)
+    mistakes, tests : sequence of str
+    title : str
+    width, height : float, optional
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    caught = np.asarray(caught, dtype=bool)
+    picture, axes = new_picture(width, height or 1.1 + 0.3 * len(mistakes))
+    rows, columns = np.nonzero(caught)
+    axes.scatter(columns, rows, marker="s", s=110, color=CYCLE[0], edgecolors=INK, linewidths=0.6)
+    rows, columns = np.nonzero(~caught)
+    axes.scatter(columns, rows, marker="s", s=110, color="white", edgecolors=CYCLE[1], linewidths=1.4)
+    axes.set_xticks(range(len(tests)), tests, fontsize=8)
+    axes.set_yticks(range(len(mistakes)), mistakes, fontsize=8)
+    axes.set(xlim=(-0.6, len(tests) - 0.4), ylim=(len(mistakes) - 0.5, -0.5))
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    picture.supxlabel("filled: rejected     empty: passes unnoticed", fontsize=8, color=INK)
+    if title:
+        picture.suptitle(title, fontsize=10, color=INK)
+    return picture

@@ -1,0 +1,160 @@
+"""Functions of one number: with their slopes and kinks, as minima of something, and what they do to a codebook."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .style import COARSE, CYCLE, FINE, GREY, INK, LINES, MARKERS, PALE, SIGNED, name_curve, new_picture
+
+
+def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: dict[float, tuple[float, float, float]]):
+    """Left a function, right its slope; at each kink both one-sided slopes as rings and the agreed one as a dot.
+
+    Parameters
+    ----------
+    x, y, slope : ndarray, shape (n,)
+        No x may lie at a kink.
+    kinks : dict of float to (float, float, float)
+        Place of a kink: the function's value there, the slope that is *not* taken there, the slope that is.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, (left, right) = new_picture(8.6, 3.2, 1, 2)
+    for axes in (left, right):
+        axes.axhline(0, color=PALE, linewidth=0.8, zorder=0)
+        axes.axvline(0, color=PALE, linewidth=0.8, zorder=0)
+    left.plot(x, x, color=GREY, linewidth=0.9, linestyle="--")
+    name_curve(left, x[-1], x[-1], "identity", GREY)
+    left.plot(x, y, color=FINE, linewidth=1.8)
+    edges = [-np.inf, *sorted(kinks), np.inf]
+    for low, high in zip(edges, edges[1:], strict=False):
+        piece = (x > low) & (x < high)
+        right.plot(x[piece], slope[piece], color=FINE, linewidth=1.8)
+    for place, (value, other, taken) in kinks.items():
+        left.plot(place, value, "o", color=FINE, markersize=5)
+        right.plot([place, place], [other, taken], color=GREY, linewidth=0.8, linestyle=":")
+        right.plot(place, other, "o", color=FINE, markerfacecolor="white", markersize=6)
+        right.plot(place, taken, "o", color=FINE, markersize=6)
+    left.set(xlabel="e", ylabel="f", title="the function (dots: its kinks)")
+    right.set(xlabel="e", ylabel="slope", ylim=(-0.15, 1.15), title="its slope (dot: taken, ring: not taken)")
+    return picture
+
+
+def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]]):
+    """Curves of an objective and its parts, with the place of the minimum of the first.
+
+    Parameters
+    ----------
+    panels : dict of str to (ndarray, dict of str to ndarray, float)
+        Title of a panel: x, named curves over x, and the minimiser of the first curve.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(9.2, 3.1, 1, len(panels), sharey=True)
+    for panel, (title, (x, curves, best)) in zip(np.ravel(axes), panels.items(), strict=True):
+        panel.axvline(0, color=PALE, linewidth=0.8, zorder=0)
+        for k, (name, y) in enumerate(curves.items()):
+            colour = (FINE, COARSE, GREY)[k % 3]
+            panel.plot(x, y, color=colour, linestyle=LINES[k], linewidth=1.9 if k == 0 else 1.1, label=name)
+            if k == 0:
+                panel.plot(best, np.interp(best, x, y), "o", color=INK, markersize=6, zorder=4)
+                panel.annotate(
+                    f"minimum at {best:g}", (best, np.interp(best, x, y)), (0, 28), textcoords="offset points",
+                    ha="center", fontsize=8, color=INK, arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.7},
+                )  # fmt: skip
+        panel.set(title=title, xlabel="x")
+    picture.legend(
+        *np.ravel(axes)[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=3
+    )
+    return picture
+
+
+def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, ylabel: str, mark: float | None = None):
+    """Shares over the threshold, from 0 to 1; lines for what is expected, markers for what was counted.
+
+    Parameters
+    ----------
+    thresholds : ndarray, shape (K,)
+    curves : dict of str to ndarray, shape (K,)
+        The first is drawn as a line, all others as markers.
+    ylabel : str
+    mark : float, optional
+        A threshold to point at.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(6.4, 3.2)
+    for k, (name, values) in enumerate(curves.items()):
+        style = {"linestyle": "-"} if k == 0 else {"linestyle": "none", "marker": MARKERS[k], "markersize": 5}
+        axes.plot(thresholds, values, color=CYCLE[k], label=name, **style)
+    if mark is not None:
+        axes.axvline(mark, color=GREY, linewidth=0.9, linestyle=":")
+        axes.text(mark, 0.02, f" threshold {mark:g}", fontsize=8, color=INK, va="bottom")
+    axes.set(xlabel="threshold", ylabel=ylabel, ylim=(0, 1.02))
+    axes.margins(x=0.02)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return picture
+
+
+def shrinking(E: np.ndarray, F: np.ndarray, tau: float):
+    """A codebook before and after thresholding, as heat maps of one scale (zero is white), and entry against entry.
+
+    Parameters
+    ----------
+    E, F : ndarray, shape (M, d)
+    tau : float
+
+    Returns
+    -------
+    Picture
+    """
+    reach = float(np.abs(E).max())
+    picture, (before, after, points) = new_picture(9.2, 3.1, 1, 3, width_ratios=(1, 1, 1.2))
+    for axes, values, title in ((before, E, "before, E"), (after, F, f"after, F: {np.mean(F == 0):.0%} are 0")):
+        drawn = axes.imshow(values, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
+        axes.set(title=title, xlabel="column", ylabel="row")
+        axes.spines[["top", "right"]].set_visible(True)
+    bar = picture.colorbar(drawn, ax=[before, after], shrink=0.85)
+    bar.ax.tick_params(labelsize=8)
+    points.axvspan(-tau, tau, facecolor="none", edgecolor=GREY, hatch="///", linewidth=0, alpha=0.6)
+    points.axhline(0, color=PALE, linewidth=0.8, zorder=0)
+    points.plot([-reach, reach], [-reach, reach], color=GREY, linewidth=0.8, linestyle="--")
+    points.plot(E.ravel(), F.ravel(), "o", color=FINE, markersize=3.5)
+    points.set(xlabel="entry of E", ylabel="entry of F", title=f"threshold {tau:.2f} (dead zone hatched)")
+    return picture
+
+
+def trajectories(panels: dict[str, tuple[np.ndarray, float]], targets: np.ndarray, *, ylabel: str = "value"):
+    """Numbers over the steps of a training, with their targets as markers at the right edge.
+
+    Parameters
+    ----------
+    panels : dict of str to (ndarray of shape (steps + 1, K), float)
+        Title; the numbers; half the width of a band around 0 that is hatched, 0 for none.
+    targets : ndarray, shape (K,)
+    ylabel : str
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(9.2, 3.3, 1, len(panels), sharey=True)
+    for panel, (title, (values, band)) in zip(np.ravel(axes), panels.items(), strict=True):
+        steps = np.arange(len(values))
+        if band:
+            panel.axhspan(-band, band, facecolor="none", edgecolor=PALE, hatch="///", linewidth=0, zorder=0)
+        panel.axhline(0, color=GREY, linewidth=0.8, zorder=1)
+        for k in range(values.shape[1]):
+            panel.plot(steps, values[:, k], color=CYCLE[k], linestyle=LINES[k], linewidth=1.7)
+            panel.plot(0, values[0, k], MARKERS[k], color=CYCLE[k], markersize=5)
+            panel.plot(steps[-1] * 1.08, targets[k], MARKERS[k], color=CYCLE[k], markersize=6)
+        panel.text(steps[-1] * 1.08, 0.99, "targets", transform=panel.get_xaxis_transform(), ha="center", va="top", fontsize=8)
+        panel.set(title=title, xlabel="step", xlim=(-steps[-1] * 0.03, steps[-1] * 1.17))
+    np.ravel(axes)[0].set_ylabel(ylabel)
+    return picture

@@ -1,0 +1,143 @@
+"""Propagation: numbers that spread over a graph, embeddings that grow alike, and what the layers do to the spectrum."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+
+from .style import CYCLE, GREY, INK, ITEM, LINES, MARKERS, PALE, SIZES, USER, name_curve, new_picture
+
+
+def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=None, *, label: str = "value"):
+    """The bipartite graph once for every column of numbers, each node filled by its number: users left, items right.
+
+    A node whose number is 0 stays white. Colours follow the root of the number, so that small ones are seen.
+
+    Parameters
+    ----------
+    columns : dict of str to ndarray, shape (U + I,)
+        Title of a panel and the numbers of its nodes, users first, none negative.
+    R : sparse, shape (U, I)
+        The edges.
+    user_names, item_names : sequence of str, optional
+        Written beside the nodes of the first panel (users) and of the last (items).
+    label : str
+        Of the colour bar, which all panels share.
+
+    Returns
+    -------
+    Picture
+    """
+    n_users, n_items = R.shape
+    x = np.repeat([0.0, 1.0], [n_users, n_items])
+    y = np.concatenate([np.linspace(1, 0, n_users), np.linspace(1, 0, n_items)])
+    rows, items = R.nonzero()
+    scale = PowerNorm(0.5, vmin=0, vmax=max(float(np.max(values)) for values in columns.values()))
+    picture, axes = new_picture(9.2, 4.6, 1, len(columns), sharey=True)
+    for panel, (title, values) in zip(np.ravel(axes), columns.items(), strict=True):
+        for u, i in zip(rows, items + n_users, strict=True):
+            panel.plot(x[[u, i]], y[[u, i]], color=GREY, linewidth=0.4, zorder=1)
+        panel.scatter(x, y, color="white", s=52, edgecolors=GREY, linewidths=0.6, zorder=2)
+        some = np.flatnonzero(values)
+        drawn = panel.scatter(
+            x[some], y[some], c=values[some], cmap=SIZES, norm=scale, s=52, edgecolors=INK, linewidths=0.6, zorder=3
+        )
+        panel.set(title=title, xlim=(-0.25, 1.25), ylim=(-0.06, 1.04))
+        panel.axis("off")
+    first, last = np.ravel(axes)[0], np.ravel(axes)[-1]
+    for k, name in enumerate(user_names if user_names is not None else ()):
+        first.annotate(name, (x[k], y[k]), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=7, color=INK)
+    for k, name in enumerate(item_names if item_names is not None else (), n_users):
+        last.annotate(name, (x[k], y[k]), (6, 0), textcoords="offset points", ha="left", va="center", fontsize=7, color=INK)
+    bar = picture.colorbar(drawn, ax=list(np.ravel(axes)), shrink=0.7, aspect=30, pad=0.06)
+    bar.set_ticks([0, *(scale.vmax * np.array([0.05, 0.2, 0.5, 1]))])
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.yaxis.set_major_formatter("{x:.2g}")
+    bar.set_label(f"{label} (root scale)", fontsize=8)
+    return picture
+
+
+def clouds(embeddings: dict[str, np.ndarray], n_users: int):
+    """Embeddings of two columns as points, one panel for each depth; users and items apart by colour and marker.
+
+    Parameters
+    ----------
+    embeddings : dict of str to ndarray, shape (U + I, 2)
+        Title of a panel and its points. Each panel has a scale of its own, the same on both axes, with the origin in the middle.
+    n_users : int
+        U.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(9.2, 2.7, 1, len(embeddings))
+    for panel, (title, points) in zip(np.ravel(axes), embeddings.items(), strict=True):
+        reach = 1.12 * float(np.abs(points).max())
+        panel.axhline(0, color=PALE, linewidth=0.8, zorder=0)
+        panel.axvline(0, color=PALE, linewidth=0.8, zorder=0)
+        panel.scatter(*points[:n_users].T, color=USER, s=22, edgecolors=INK, linewidths=0.4, label="users")
+        panel.scatter(*points[n_users:].T, color=ITEM, s=24, marker="s", edgecolors=INK, linewidths=0.4, label="items")
+        panel.set(title=title, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        panel.locator_params(nbins=5)
+    picture.legend(*np.ravel(axes)[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
+    return picture
+
+
+def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.ndarray, np.ndarray]]):
+    """Left the eigenvalues of a graph in order; right by what each is multiplied, for several filters.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray, shape (n,)
+    filters : dict of str to (ndarray, ndarray)
+        Name, the points at which it was evaluated, and its values.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, (left, right) = new_picture(9, 3.4, 1, 2)
+    order = np.sort(eigenvalues)
+    left.axhline(0, color=GREY, linewidth=0.8)
+    left.vlines(np.arange(1, len(order) + 1), 0, order, color=CYCLE[0], linewidth=1)
+    left.plot(np.arange(1, len(order) + 1), order, "o", color=CYCLE[0], markersize=3.5)
+    left.set(xlabel="eigenvalue number, in ascending order", ylabel="eigenvalue", ylim=(-1.1, 1.1))
+    right.axhline(0, color=GREY, linewidth=0.8)
+    for k, (name, (at, values)) in enumerate(filters.items()):
+        right.plot(at, values, color=CYCLE[k], linestyle=LINES[k], linewidth=1.6, label=name)
+    right.plot(eigenvalues, np.full(len(eigenvalues), -0.16), "|", color=INK, markersize=7)
+    right.annotate("the graph's eigenvalues", (-1, -0.16), (0, -6), textcoords="offset points", va="top", fontsize=7, color=INK)
+    right.set(xlabel="eigenvalue", ylabel="multiplied by", xlim=(-1.05, 1.05), ylim=(-0.32, 1.08))
+    right.legend(fontsize=8, frameon=False, loc="upper left")
+    return picture
+
+
+def against_layers(n_layers: np.ndarray, curves: dict[str, np.ndarray], *, ylabel: str, log: bool = False):
+    """Curves over the number of layers, named at their ends.
+
+    Parameters
+    ----------
+    n_layers : ndarray, shape (K,)
+    curves : dict of str to ndarray, shape (K,)
+    ylabel : str
+    log : bool
+        A logarithmic vertical axis, which its label then says.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(7, 3.2)
+    for k, (name, values) in enumerate(curves.items()):
+        every = max(len(values) // 8, 1)
+        axes.plot(
+            n_layers, values, color=CYCLE[k], linestyle=LINES[k], marker=MARKERS[k], markersize=4, markevery=every
+        )
+        name_curve(axes, n_layers[-1], values[-1], name, CYCLE[k])
+    if log:
+        axes.set_yscale("log")
+        ylabel += "\n(logarithmic)"
+    axes.set(xlabel="number of layers", ylabel=ylabel)
+    axes.margins(x=0.02)
+    return picture

@@ -1,0 +1,296 @@
+"""Pictures of whole stages: the computation graph with a gradient on each edge, the expanded graph as blocks, assignments before
+and after training, gradients by the way they came, and the sparsity of the fine codebook while it is trained.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sparse
+from matplotlib.patches import FancyArrowPatch
+
+from .style import COARSE, CYCLE, FINE, GREY, INK, ITEM, PALE, SIGNED, SIZES, USER, new_picture
+
+#: Fill and frame of a node: what is trained, what is fixed, what is computed, and the loss.
+_KINDS = {
+    "trained": {"facecolor": "#FBE3D6", "edgecolor": FINE, "linewidth": 2.0},
+    "fixed": {"facecolor": PALE, "edgecolor": GREY, "linewidth": 1.0},
+    "computed": {"facecolor": "white", "edgecolor": INK, "linewidth": 1.0},
+    "loss": {"facecolor": "white", "edgecolor": INK, "linewidth": 2.0},
+}
+
+
+def computation_graph(nodes: dict[str, tuple], edges, *, width: float = 9.0, height: float = 4.4):
+    """What is computed from what, and on each edge what the backward pass sends the other way.
+
+    Parameters
+    ----------
+    nodes : dict of str to (float, float, str, str)
+        By key: place (x, y), label, and kind (trained, fixed, computed or loss).
+    edges : sequence of tuples (from, to, gradient) or (from, to, gradient, options)
+        `gradient` is written on the edge; empty for an edge without one. `options` is a dict with ``bend`` (curvature, positive
+        bends to the left of its direction), ``at`` (where on the edge the text stands, 0 to 1), ``shift`` (of the text, in
+        points) and ``way`` (number of a way through the graph; edges of one way have one colour).
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(width, height)
+    boxes = {}
+    for key, (x, y, label, kind) in nodes.items():
+        boxes[key] = axes.text(
+            x, y, label, ha="center", va="center", fontsize=9.5, color=INK, zorder=3,
+            bbox={"boxstyle": "round,pad=0.45", **_KINDS[kind]},
+        )  # fmt: skip
+    xs, ys = [node[0] for node in nodes.values()], [node[1] for node in nodes.values()]
+    axes.set(xlim=(min(xs) - 0.7, max(xs) + 0.7), ylim=(min(ys) - 0.6, max(ys) + 0.6))
+    for start, end, gradient, *more in edges:
+        options = more[0] if more else {}
+        _edge(axes, nodes[start][:2], nodes[end][:2], boxes[start], boxes[end], gradient, **options)
+    axes.set_axis_off()
+    return picture
+
+
+def _edge(axes, start, end, box_start, box_end, gradient: str, *, bend=0.0, at=0.5, shift=(0, 0), way: int | None = None):
+    """An arrow from box to box with its gradient beside it."""
+    colour = INK if way is None else CYCLE[way % len(CYCLE)]
+    arrow = FancyArrowPatch(
+        start, end, connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=11, color=colour, zorder=2,
+        linewidth=1.2 if way is None else 1.8, linestyle="--" if not gradient else "-",
+        patchA=box_start.get_bbox_patch(), patchB=box_end.get_bbox_patch(), shrinkA=1, shrinkB=1,
+    )  # fmt: skip
+    axes.add_patch(arrow)
+    if gradient:
+        (x0, y0), (x1, y1) = start, end
+        # The control point of matplotlib's arc3, and the point of the quadratic curve at `at`.
+        control = ((x0 + x1) / 2 - bend * (y1 - y0), (y0 + y1) / 2 + bend * (x1 - x0))
+        place = [(1 - at) ** 2 * a + 2 * at * (1 - at) * c + at**2 * b for a, c, b in zip(start, control, end, strict=True)]
+        axes.annotate(
+            gradient, place, xytext=shift, textcoords="offset points",
+            ha="center", va="center", fontsize=8, color=colour, zorder=4,
+            bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.92},
+        )  # fmt: skip
+
+
+def expanded_adjacency(X, sizes, names, *, title: str = "", width: float = 5.0):
+    """The expanded graph's matrix as a picture, with lines between its blocks.
+
+    Parameters
+    ----------
+    X : sparse or dense matrix, shape (n, n)
+    sizes : sequence of int
+        Rows of each block.
+    names : sequence of str
+    title : str
+    width : float
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    X = X.toarray() if sparse.issparse(X) else np.asarray(X)
+    picture, axes = new_picture(width, width * 0.86)
+    has_sign = bool((X < 0).any())
+    largest = np.abs(X).max() or 1.0
+    shown = axes.imshow(
+        np.ma.masked_equal(X, 0), cmap=SIGNED if has_sign else SIZES, vmin=-largest if has_sign else 0, vmax=largest,
+        interpolation="nearest",
+    )  # fmt: skip
+    ends = np.cumsum(sizes)
+    for end in ends[:-1]:
+        axes.axhline(end - 0.5, color=INK, linewidth=1)
+        axes.axvline(end - 0.5, color=INK, linewidth=1)
+    middles = ends - np.asarray(sizes) / 2 - 0.5
+    axes.set_xticks(middles, names, fontsize=8)
+    axes.set_yticks(middles, names, fontsize=8)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[["top", "right"]].set_visible(True)
+    bar = picture.colorbar(shown, ax=axes, shrink=0.7)
+    bar.ax.tick_params(labelsize=8)
+    if title:
+        axes.set_title(title, fontsize=10)
+    return picture
+
+
+def assignments_side_by_side(matrices: dict[str, object], row_groups, group_names, *, ylabel: str = "entities", order=True):
+    """Assignments as heat maps on one scale, rows in order of their groups.
+
+    Parameters
+    ----------
+    matrices : dict of str to matrix, shape (N, C)
+    row_groups : ndarray of int, shape (N,)
+        Group of each row; rows are sorted by it.
+    group_names : sequence of str
+    ylabel : str
+    order : bool
+        Sort the columns of each matrix by the group that weighs most in them (columns have no order of their own).
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(4.3 * len(matrices), 4.4, 1, len(matrices), sharey=True, squeeze=False)
+    axes = axes.ravel()
+    rows = np.argsort(row_groups, kind="stable")
+    sizes = np.bincount(row_groups, minlength=len(group_names))
+    dense = {name: np.asarray(S.toarray() if sparse.issparse(S) else S)[rows] for name, S in matrices.items()}
+    lowest, highest = min(S.min() for S in dense.values()), max(S.max() for S in dense.values())
+    scale = {"cmap": SIZES, "vmin": 0, "vmax": highest}
+    if lowest < 0:
+        scale = {"cmap": SIGNED, "vmin": -max(-lowest, highest), "vmax": max(-lowest, highest)}
+    ends = np.cumsum(sizes)
+    for each, (name, S) in zip(axes, dense.items(), strict=True):
+        if order:
+            weight = np.stack([np.abs(part).sum(axis=0) for part in np.split(S, ends[:-1])])
+            S = S[:, np.argsort(weight.argmax(axis=0), kind="stable")]
+        shown = each.imshow(S, aspect="auto", interpolation="nearest", **scale)
+        for end in ends[:-1]:
+            each.axhline(end - 0.5, color=INK, linewidth=0.6)
+        each.set(title=name, xlabel="coarse row")
+    axes[0].set_yticks(ends - sizes / 2 - 0.5, group_names, fontsize=8)
+    axes[0].set_ylabel(ylabel)
+    bar = picture.colorbar(shown, ax=list(axes), shrink=0.7)
+    bar.ax.tick_params(labelsize=8)
+    return picture
+
+
+def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the codebook", height: float = 2.6):
+    """Gradients of one array, each by the way on which it came, on one scale.
+
+    Parameters
+    ----------
+    parts : dict of str to ndarray, all of one shape (rows, width)
+    ylabel : str
+    height : float
+        Inches.
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(2.2 * len(parts) + 0.6, height, 1, len(parts), sharey=True, squeeze=False)
+    largest = max(np.abs(part).max() for part in parts.values()) or 1.0
+    for each, (name, part) in zip(axes.ravel(), parts.items(), strict=True):
+        shown = each.imshow(part, aspect="auto", cmap=SIGNED, vmin=-largest, vmax=largest, interpolation="nearest")
+        each.set_title(f"{name}\nnorm {np.sqrt(np.sum(part * part)):.2g}", fontsize=8.5)
+        each.set(xlabel="coordinate", xticks=[], yticks=[])
+    axes.ravel()[0].set_ylabel(ylabel)
+    bar = picture.colorbar(shown, ax=list(axes.ravel()), shrink=0.9)
+    bar.ax.tick_params(labelsize=8)
+    return picture
+
+
+def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
+    """The least-squares weights of one entity, those that are kept filled.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (C,)
+    kept : ndarray of bool, shape (C,)
+    names : sequence of str, optional
+    xlabel : str
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(6.6, 2.6)
+    weights, kept = np.asarray(weights), np.asarray(kept)
+    places = np.arange(len(weights))
+    axes.bar(places[kept], weights[kept], color=COARSE, label="kept", width=0.75)
+    axes.bar(places[~kept], weights[~kept], facecolor="white", edgecolor=GREY, label="set to 0", width=0.75)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel=xlabel, ylabel="weight")
+    if names is not None:
+        axes.set_xticks(places, names, fontsize=8)
+    return picture
+
+
+def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
+    """Fine codebooks as heat maps on one scale; what soft thresholding sets to zero is grey.
+
+    Parameters
+    ----------
+    codebooks : dict of str to ndarray, shape (M, d)
+        Before thresholding.
+    threshold : float
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(4.2 * len(codebooks), 2.9, 1, len(codebooks), squeeze=False)
+    largest = max(np.abs(E).max() for E in codebooks.values()) or 1.0
+    for each, (name, E) in zip(axes.ravel(), codebooks.items(), strict=True):
+        dead = np.abs(E) <= threshold
+        each.set_facecolor("#BBBBBB")
+        shown = each.imshow(
+            np.ma.masked_array(E, dead), aspect="auto", cmap=SIGNED, vmin=-largest, vmax=largest, interpolation="nearest"
+        )
+        each.set(title=f"{name}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
+    bar = picture.colorbar(shown, ax=list(axes.ravel()), shrink=0.9)
+    bar.ax.tick_params(labelsize=8)
+    return picture
+
+
+def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=None):
+    """Share of the fine codebook beyond the threshold over the epochs, and beside it what died and what came back.
+
+    Parameters
+    ----------
+    epochs, alive : ndarray, shape (n,)
+        `alive` between 0 and 1.
+    died, revived : ndarray, shape (n,), optional
+        Entries that fell inside the threshold, and that came out of it, up to each epoch.
+    phase_starts : dict of str to float, optional
+        First epoch of each phase, by name.
+
+    Returns
+    -------
+    Picture
+    """
+    both = died is not None
+    picture, axes = new_picture(8.4 if both else 5, 2.9, 1, 2 if both else 1, squeeze=False)
+    axes = axes.ravel()
+    axes[0].plot(epochs, alive, color=FINE, marker="o", markersize=3, linewidth=1.4)
+    axes[0].set(xlabel="epoch of the fine stage", ylabel="share beyond the threshold", ylim=(0, None))
+    if both:
+        axes[1].plot(epochs, died, color=INK, linewidth=1.4, label="fell inside")
+        axes[1].plot(epochs, revived, color=ITEM, linewidth=1.8, linestyle="--", label="came back out")
+        axes[1].set(xlabel="epoch of the fine stage", ylabel="entries, added up", ylim=(0, None))
+        axes[1].legend(frameon=False, fontsize=8)
+    for each in axes:
+        for name, start in (phase_starts or {}).items():
+            each.axvline(start, color=GREY, linewidth=0.8, linestyle=":")
+            each.annotate(
+                name, (start, 1), xycoords=("data", "axes fraction"), xytext=(3, -2), textcoords="offset points",
+                ha="left", va="top", fontsize=7, color=GREY,
+            )  # fmt: skip
+    return picture
+
+
+def layer_factors(names, powers: dict[str, np.ndarray], *, ylabel: str = "size after k layers"):
+    """How sizes develop over layers, on a logarithmic axis.
+
+    Parameters
+    ----------
+    names : sequence of int
+        Numbers of the layers.
+    powers : dict of str to ndarray, shape (n,)
+
+    Returns
+    -------
+    Picture
+    """
+    picture, axes = new_picture(5.6, 2.8)
+    for k, (name, sizes) in enumerate(powers.items()):
+        colour, line, marker = (FINE, COARSE, USER)[k], ("--", "-", ":")[k], "so^"[k]
+        axes.plot(names, sizes, color=colour, linestyle=line, marker=marker, markersize=4, label=name)
+    axes.set_yscale("log")
+    axes.set(xlabel="layers k", ylabel=f"{ylabel} (logarithmic)")
+    axes.legend(frameon=False, fontsize=8)
+    return picture

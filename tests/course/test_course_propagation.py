@@ -1,0 +1,105 @@
+"""The exercises on propagation accept what is right, however it is written, and say what is wrong with the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+
+from c2f_np.course.propagation import EXERCISES
+
+TASKS = {task.name: task for task in EXERCISES}
+
+
+def _dense_product(grad_Y, M, X):
+    return np.einsum("if,ij->jf", grad_Y, M.toarray())
+
+
+def _weights_entry_by_entry(grad_Y, M, X):
+    coo = M.tocoo()
+    values = [grad_Y[i] @ X[j] for i, j in zip(coo.row, coo.col, strict=True)]
+    return sparse.csr_array((values, (coo.row, coo.col)), shape=M.shape)
+
+
+def _polynomial(M, coefficients):
+    M = M.toarray()
+    return sum(c * np.linalg.matrix_power(M, k) for k, c in enumerate(coefficients))
+
+
+def _transposed_polynomial(grad_H, X0, X_hat, n_layers):
+    return _polynomial(X_hat, [1 / (n_layers + 1)] * (n_layers + 1)).T @ grad_H
+
+
+def _selection_matrix(grad_H_rows, X0, X_hat, n_layers, rows):
+    selection = np.eye(len(X0))[rows]
+    return _transposed_polynomial(selection.T @ grad_H_rows, X0, X_hat, n_layers)
+
+
+def _powers(grad_H, X0, X_hat, alpha):
+    powers = [_polynomial(X_hat, [0] * k + [1]) for k in range(len(alpha))]
+    return _polynomial(X_hat, alpha).T @ grad_H, np.array([np.sum(grad_H * (power @ X0)) for power in powers])
+
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "02_sparse_propagation.py"
+WRITTEN_DIFFERENTLY = {
+    "sparse_product_backward": _dense_product,
+    "sparse_product_backward_weights": _weights_entry_by_entry,
+    "propagate_backward": _transposed_polynomial,
+    "propagate_rows_backward": _selection_matrix,
+    "weighted_layers_backward": _powers,
+}
+MISTAKES = [(task, mistake) for task in EXERCISES for mistake in task.mistakes]
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=lambda task: task.name)
+def test_the_solution_is_accepted(task):
+    assert task.mark(task.solution), task.mark(task.solution).message
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_right_answer_written_differently_is_accepted(name):
+    marked = TASKS[name].mark(WRITTEN_DIFFERENTLY[name])
+    assert marked, marked.message
+
+
+@pytest.mark.parametrize(("task", "mistake"), MISTAKES, ids=lambda part: getattr(part, "name", ""))
+def test_every_listed_mistake_is_told(task, mistake):
+    marked = task.mark(mistake.function)
+    assert not marked
+    # A form that is not the one asked for is told before.
+    assert mistake.message in marked.message
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=lambda task: task.name)
+def test_what_is_not_written_is_told_so(task):
+    def unwritten(*arguments):
+        raise NotImplementedError
+
+    assert "not written yet" in task.mark(unwritten).message
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=lambda task: task.name)
+@pytest.mark.parametrize("factor", [0.0, -1.0, 1.01])
+def test_multiples_of_the_answer_are_rejected(task, factor):
+    def multiple(*arguments):
+        found = task.solution(*arguments)
+        return tuple(factor * part for part in found) if isinstance(found, tuple) else factor * found
+
+    assert not task.mark(multiple)
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=lambda task: task.name)
+def test_every_exercise_has_a_task_and_hints(task):
+    assert "def my_" in task.task
+    assert 2 <= len(task.hints) <= 4
+    assert task.answer().startswith("def ")
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=lambda task: task.name)
+def test_the_notebook_asks_for_it_and_its_folded_answer_is_the_solution(task):
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert f'exercise("{task.name}")' in text
+    commented = "\n".join(f"# {line}".rstrip() for line in task.answer().splitlines())
+    assert commented in text
