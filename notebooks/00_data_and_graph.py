@@ -192,7 +192,7 @@ print({name: round(value, 4) for name, value in mean.items()}, "over", n_users, 
 #
 # ### Real sizes and long tails
 #
-# The next cell takes **MovieLens 100K** if you have fetched it (`python -m c2f_np data fetch ml-100k`; 5 MB), and otherwise the *planted* data that come with the package: 1,000 made-up users and 800 items with a known structure. Everything below works on either.
+# The next cell takes **MovieLens 100K** if you have fetched it (`python -m c2f_np data fetch ml-100k`), and otherwise the *planted* data that come with the package: 1,000 made-up users and 800 items with a known structure. Everything below works on either.
 
 # %%
 name = "ml-100k" if cached("ml-100k") else "planted"
@@ -207,7 +207,7 @@ assert top_tenth > 0.25
 degree_tail_picture({name: degree_of_items}, title=f"Items of {name}")
 
 # %% [markdown]
-# Some items have a hundred times the interactions of others; that is called a **long tail**, and nearly all real data have one. Two things follow. Recommending the popular items to everybody is a baseline that a model must beat before anybody should listen to it. And without the normalisation, walks would mostly lead to the popular items, because most walks do: dividing by $\sqrt{d_v}$ on both sides is also a correction for fame.
+# A few items have very many interactions, and most have few; that is called a **long tail**, and nearly all real data have one. (Left: degrees in descending order, both axes logarithmic. Right: the share of all interactions that the most popular items hold; if all items were equal it would be the dotted line.) Two things follow. Recommending the popular items to everybody is a baseline that a model must beat before anybody should listen to it. And without the normalisation, walks would mostly lead to the popular items, because most walks do: dividing by $\sqrt{d_v}$ on both sides is also a correction for fame.
 #
 # ### What is held out, and how
 #

@@ -541,7 +541,7 @@ assert abs((4 * b - a) / 3 - np.e) < 1e-4 * abs(b - np.e), "four orders of magni
 # %% [markdown]
 # ## Read next
 #
-# - The next notebooks derive the operations of the model one by one, and each ends with a table like the ones above.
+# - `02_sparse_propagation` and the notebooks after it derive the operations of the model one by one, and each ends with a table like the ones above.
 # - `10_blind_spots` returns to this subject from the other side: wrong code that passes.
 # - [docs/checking_gradients.md](../docs/checking_gradients.md): the same lessons in short; `python -m c2f_np.gradcheck.lessons` prints them.
 # - Squire and Trapp, *Using complex variables to estimate derivatives of real functions* (SIAM Review 1998); Higham, *Accuracy and Stability of Numerical Algorithms*.

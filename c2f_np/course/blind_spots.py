@@ -27,7 +27,7 @@ class Candidate:
     message: str
 
 
-@dataclass
+@dataclass(repr=False)
 class TestExercise(Exercise):
     """A test is asked for: a function of a forward and a backward that returns True for right code and False for wrong code.
 

@@ -117,7 +117,8 @@ def caught_picture(caught, mistakes, tests, *, title: str = "", width: float = 7
 
     Parameters
     ----------
-    caught : ndarray of bool, shape (number of mistakes, number of tests)
+    caught : ndarray of bool or float, shape (number of mistakes, number of tests)
+        NaN where a test does not apply; drawn as a dash.
     mistakes, tests : sequence of str
     title : str
     width, height : float, optional
@@ -127,19 +128,24 @@ def caught_picture(caught, mistakes, tests, *, title: str = "", width: float = 7
     -------
     Picture
     """
-    caught = np.asarray(caught, dtype=bool)
-    picture, axes = new_picture(width, height or 1.1 + 0.3 * len(mistakes))
-    rows, columns = np.nonzero(caught)
-    axes.scatter(columns, rows, marker="s", s=110, color=CYCLE[0], edgecolors=INK, linewidths=0.6)
-    rows, columns = np.nonzero(~caught)
-    axes.scatter(columns, rows, marker="s", s=110, color="white", edgecolors=CYCLE[1], linewidths=1.4)
+    caught = np.asarray(caught, dtype=float)
+    picture, axes = new_picture(width, height or 1.1 + 0.28 * len(mistakes))
+    looks = (
+        (caught == 1, {"marker": "s", "s": 100, "color": CYCLE[0], "edgecolors": INK, "linewidths": 0.6}),
+        (caught == 0, {"marker": "s", "s": 100, "color": "white", "edgecolors": CYCLE[1], "linewidths": 1.4}),
+        (np.isnan(caught), {"marker": "_", "s": 60, "color": GREY, "linewidths": 1.2}),
+    )
+    for where, look in looks:
+        rows, columns = np.nonzero(where)
+        axes.scatter(columns, rows, **look)
     axes.set_xticks(range(len(tests)), tests, fontsize=8)
     axes.set_yticks(range(len(mistakes)), mistakes, fontsize=8)
     axes.set(xlim=(-0.6, len(tests) - 0.4), ylim=(len(mistakes) - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_visible(False)
-    picture.supxlabel("filled: rejected     empty: passes unnoticed", fontsize=8, color=INK)
+    words = "filled: rejected     empty: not rejected" + ("     dash: does not apply" if np.isnan(caught).any() else "")
+    picture.supxlabel(words, fontsize=8, color=INK)
     if title:
         picture.suptitle(title, fontsize=10, color=INK)
     return picture

@@ -1,0 +1,518 @@
+# %% [markdown]
+# # 10 · Blind spots
+#
+# ## What you will do
+#
+# Until now you have written right code and watched it pass. Here you look at wrong code that passes. For each of seven blind spots of a gradient check you see a real mistake slip through a test that looks reasonable, and repair the test. Then you break the package on purpose, mistake by mistake, and see which check notices. In the exercises the roles are reversed: **you write the test**, and it is marked with right and wrong code.
+#
+# **You will learn** why a test that has never failed has shown nothing; what all blind spots have in common; and a way to find your own.
+#
+# **You need** notebook `01_checking_a_gradient`, and the operations of the model as they are met in the notebooks between (each is recalled in a line where it is used). About 30 minutes.
+
+# %%
+import math
+import time
+
+import numpy as np
+import scipy.sparse as sparse
+
+import c2f_np
+from c2f_np.course import exercise
+from c2f_np.data import southern_women_split
+from c2f_np.gradcheck import check_gradients, lessons, numerical_gradient
+from c2f_np.operations import assignment_update, bpr, bridging, composition, graph, propagation, regulariser, soft_threshold
+from c2f_np.operations.triples import Triples
+from c2f_np.plotting.checks import caught_picture
+from c2f_np.verification.mutants import MUTANTS, Mutant, applied, kill
+
+# %% [markdown]
+# ## The idea
+#
+# A test is a net, and a net consists mostly of holes. The numbers $\begin{pmatrix}0&2\\2&0\end{pmatrix}$ are a fine matrix $M$ to test a product $y=Mx$ with, except that $M^\top=M$: whoever forgets the transpose in the backward gets the right answer. With $\begin{pmatrix}0&1\\2&0\end{pmatrix}$ the cotangent $G=(1,1)$ should give $M^\top G=(2,1)$, and without the transpose it gives $(1,2)$. Nothing about the test changed but its *point*.
+
+# %%
+G = np.array([1.0, 1.0])
+symmetric, not_symmetric = np.array([[0.0, 2], [2, 0]]), np.array([[0.0, 1], [2, 0]])
+assert np.array_equal(symmetric.T @ G, symmetric @ G)
+assert (not_symmetric.T @ G).tolist() == [2, 1] and (not_symmetric @ G).tolist() == [1, 2]
+
+# %% [markdown]
+# The only way to know the holes is to throw something at the net: put a mistake into the code, deliberately, and see whether the test fails. Code with one deliberate mistake is called a **mutant**; a test that fails on it **kills** it; a mutant that passes everything **survives**, and it shows you the hole.
+#
+# ## The mathematics
+#
+# All blind spots are one formula. At a point $x$ (all inputs together), the function $y=f(x)$ has the **Jacobian** $J(x)$, the matrix of all partial derivatives, $J_{kj}=\partial y_k/\partial x_j$. The right backward takes a cotangent $G$ to $J(x)^\top G$. A wrong backward that is still linear in $G$, as nearly all are, takes it to $K(x)^\top G$ with another matrix $K$. A test at $x$ with the cotangent $G$ and the tolerance $\delta$ lets the mistake pass exactly if
+#
+# $$\big\|\,(K(x)-J(x))^\top G\,\big\|\;\le\;\delta .$$
+#
+# Three things can make the left side small, and one the right side large.
+#
+# - **The point.** $K(x)=J(x)$ at this $x$, though not elsewhere: a symmetric operator, a gate of one half, a batch without repetitions, a codebook near zero, a branch that no entry takes.
+# - **The cotangent.** $K\ne J$, but $G$ lies in the null space of $(K-J)^\top$: a vector of ones, an equal value in each row.
+# - **The size.** $K$ and $J$ are both small, and $\delta$ is absolute.
+#
+# The cotangent is the easiest to repair. If $K\ne J$, the null space of $(K-J)^\top$ is a subspace of lower dimension, and a random $G$ (with a density, such as a normal one) lies in it with probability zero. *One* random cotangent is enough.
+#
+# The point is harder. If $J$ and $K$ are analytic expressions without branches, the same argument helps: a random $x$ reveals them. With branches it does not, because $K=J$ may hold on a whole *region*, and random points may stay inside of it. Branches have to be visited on purpose.
+#
+# ## Forward
+#
+# A test as it stands in many repositories: central differences of the forward, a cotangent, `np.allclose`. We keep it fixed and vary only where it looks.
+
+# %%
+def textbook_check(forward, backward, x, cotangent, **tolerance):
+    """Whether backward(cotangent, x) is close to central differences of sum(cotangent * forward(x))."""
+    numerical = numerical_gradient(lambda x: forward(x), {"x": x}, wrt="x", cotangent=cotangent)
+    return bool(np.allclose(backward(cotangent, x), numerical, **tolerance))
+
+RELATIVE = {"rtol": 1e-6, "atol": 1e-9}
+
+def mutant(place, mistake):
+    """One of the package's catalogue."""
+    return next(m for m in MUTANTS if m.place.endswith(place) and m.mistake == mistake)
+
+# %% [markdown]
+# A mutant is a place in the package, a piece of its source and what takes its place. `applied` compiles the changed function and puts it wherever the package uses it, until the `with` block ends.
+
+# %%
+forgotten = mutant("compose_backward", "tanh' forgotten")
+print(forgotten.place, "|", forgotten.old, " becomes ", forgotten.new)
+before = composition.compose_backward
+with applied(forgotten):
+    assert composition.compose_backward is not before
+assert composition.compose_backward is before, "and it is gone again"
+
+# %% [markdown]
+# ## Backward
+#
+# Seven mistakes, one after the other: the mistake, the test that does not see it, the repair. `results` collects what happened.
+
+# %%
+results = {}
+
+def record(name, weak, repaired):
+    """`weak` and `repaired`: whether each test accepts the wrong code."""
+    results[name] = (not weak, not repaired)
+    print(f"{name}: the weak test {'accepts' if weak else 'rejects'} it, the repaired one {'accepts' if repaired else 'rejects'} it")
+
+# %% [markdown]
+# ### 1. Symmetric operators
+#
+# Propagation over a graph is $H=PX_0$ with $P=\frac1{L+1}(I+\hat X+\dots+\hat X^L)$: $L$ products with the sparse graph $\hat X$, and the mean over all layers. Its backward is $P^\top$. The graph of users and items is symmetric, so $P^\top=P$, and a backward that forgets the transpose is right on *every graph that the model will ever see*. That is fine until somebody makes the graph directed, or uses the same product for something else. The repair is an operator that the model never has: not symmetric.
+
+# %%
+rng = np.random.default_rng(0)
+A = graph.normalised_adjacency(southern_women_split().train)            # symmetric
+directed = A.copy()
+directed.data = A.data * rng.uniform(0.5, 1.5, A.nnz)                   # the same edges, a weight for each direction
+X0, G = rng.standard_normal((32, 2)), rng.standard_normal((32, 2))
+
+def propagation_passes(X_hat):
+    return textbook_check(lambda x: propagation.propagate(x, X_hat, 2), lambda g, x: propagation.propagate_backward(g, X_hat, 2),
+                          X0, G, **RELATIVE)
+
+assert propagation_passes(A) and propagation_passes(directed), "right code passes both"
+with applied(mutant("sparse_product_backward", "transpose forgotten, seen from propagation")):
+    record("transpose forgotten", weak=propagation_passes(A), repaired=propagation_passes(directed))
+
+# %% [markdown]
+# ### 2. Special values
+#
+# The bridge mixes two codebooks with a gate $g$: $\hat E=g\,S_fF+(1-g)E_c$. The gradient at $E_c$ is $(1-g)G$. With $g=\frac12$, the most natural number for a test, $g=1-g$, and the two halves may be exchanged unseen. The same goes for one layer, square matrices, equal sizes, $\tau=1$, a batch of one. **Choose numbers that are equal to nothing**: a gate of 0.3, sizes 7, 5 and 3.
+
+# %%
+S_fine = sparse.csr_array(rng.random((7, 5)) * (rng.random((7, 5)) < 0.5))
+F, E_coarse, G = rng.standard_normal((5, 3)), rng.standard_normal((7, 3)), rng.standard_normal((7, 3))
+
+def bridge_passes(gate):
+    return textbook_check(lambda x: bridging.bridge(x, S_fine, F, gate), lambda g, x: bridging.bridge_backward(g, S_fine, gate)[0],
+                          E_coarse, G, **RELATIVE)
+
+assert bridge_passes(0.5) and bridge_passes(0.3)
+with applied(mutant("bridge_backward", "the halves of the bridge exchanged")):
+    record("gate exchanged", weak=bridge_passes(0.5), repaired=bridge_passes(0.3))
+
+# %% [markdown]
+# ### 3. Cotangents of ones
+#
+# The softmax of a row, $y_k=e^{x_k}/\sum_m e^{x_m}$, has the derivative $\partial y_k/\partial x_j=y_k(\delta_{kj}-y_j)$ ($\delta_{kj}$ is 1 if $k=j$, else 0), so its backward is $y_j\,(G_j-\sum_k G_ky_k)$: subtract the weighted mean of the cotangent. A plausible mistake is to subtract the plain mean. With $G=\mathbf 1$ the weighted mean is $\sum_k y_k=1$ and the plain mean is 1: both give $1-1=0$, and so does everything.
+
+# %%
+softmax = assignment_update.softmax_rows
+
+def softmax_backward(g, x):
+    y = softmax(x)
+    return y * (g - np.sum(g * y, axis=1, keepdims=True))
+
+def plain_mean(g, x):
+    return softmax(x) * (g - np.mean(g, axis=1, keepdims=True))
+
+x, ones, G = rng.standard_normal((6, 4)), np.ones((6, 4)), rng.standard_normal((6, 4))
+assert textbook_check(softmax, softmax_backward, x, ones, **RELATIVE) and textbook_check(softmax, softmax_backward, x, G, **RELATIVE)
+record("softmax, plain mean", weak=textbook_check(softmax, plain_mean, x, ones, **RELATIVE),
+       repaired=textbook_check(softmax, plain_mean, x, G, **RELATIVE))
+
+# %% [markdown]
+# ### 4. Absolute tolerances
+#
+# The regulariser of the model is a sum of squared embeddings over a batch of $B$ triples, divided by $B$ and multiplied with a decay of $10^{-4}$. With embeddings as they are at the start, each entry of its gradient is smaller than $10^{-5}$. A tolerance of `atol=1e-5` was perhaps chosen for another function. It accepts a forgotten factor of 2; it accepts zero, too. The repair is to compare relative to the norm.
+
+# %%
+users, positives = rng.integers(0, 20, 2048), rng.integers(0, 30, 2048)
+triples = Triples.from_items(users, positives, (positives + 7) % 30, 20, 30)
+Z = np.tanh(0.03 * rng.standard_normal((50, 4)))
+
+def penalty(x):
+    return 1e-4 * regulariser.squared_norm_penalty(x, triples, 5.0)
+
+def penalty_backward(g, x):
+    return regulariser.squared_norm_penalty_backward(1e-4 * float(g), x, triples, 5.0)
+
+def relative_check():
+    numerical = numerical_gradient(penalty, {"x": Z}, wrt="x")
+    return bool(np.linalg.norm(penalty_backward(1.0, Z) - numerical) < 1e-7 * np.linalg.norm(numerical))
+
+assert np.max(np.abs(penalty_backward(1.0, Z))) < 1e-5
+assert textbook_check(penalty, lambda g, x: np.zeros_like(x), Z, 1.0, atol=1e-5), "zero is accepted"
+assert textbook_check(penalty, penalty_backward, Z, 1.0, atol=1e-5) and relative_check()
+
+# %%
+with applied(mutant("squared_norm_penalty_backward", "factor 2 forgotten")):
+    record("factor 2 forgotten", weak=textbook_check(penalty, penalty_backward, Z, 1.0, atol=1e-5), repaired=relative_check())
+
+# %% [markdown]
+# ### 5. The start of training
+#
+# The embeddings are $Z=\tanh(SE)$, with the backward $S^\top(G\odot(1-Z^2))$. Forget the factor $1-Z^2$, and test where training starts, with a small random codebook: there $Z\approx0$ and the factor is 1. A wrong gradient that is right at the start also trains well for a while, which is worse than one that fails at once. So check at the start *and* where a trained model would be.
+
+# %%
+S = sparse.csr_array([[0.7, 0.3, 0.0], [0.0, 0.4, 0.6], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+E, G = rng.standard_normal((3, 2)), rng.standard_normal((4, 2))
+
+def compose_passes(E):
+    return textbook_check(lambda x: composition.compose(S, x),
+                          lambda g, x: composition.compose_backward(g, S, composition.compose(S, x)), E, G, **RELATIVE)
+
+assert compose_passes(1e-4 * E) and compose_passes(E)
+with applied(mutant("compose_backward", "tanh' forgotten")):
+    record("tanh' forgotten", weak=compose_passes(1e-4 * E), repaired=compose_passes(E))
+
+# %% [markdown]
+# There is a harder case of the same thing: gradients that **vanish** at the start. Where all entries of a codebook lie inside the soft threshold, the output is zero and so is the gradient, and any multiple of zero is zero. A test that compares zero with zero has compared nothing. The checker of the package therefore fails on a zero gradient, unless one declares that it is meant:
+
+# %%
+inside = rng.uniform(-0.9, 0.9, (5, 4))        # threshold 1
+asleep = check_gradients(lambda E: soft_threshold.soft_threshold(E, 1.0), lambda g, E: 17 * soft_threshold.soft_threshold_backward(g, E, 1.0),
+                         {"E": inside}, name="seventeen times zero")
+print(asleep.failures[0].reason)
+assert not asleep.passed
+
+# %% [markdown]
+# ### 6. Batches without repetitions
+#
+# In the BPR loss an entity collects a contribution from every triple in which it occurs. `grad[index] += ...` keeps only the *last* of several, because NumPy reads all the old values first and then writes; `np.add.at` adds them all. In a small test batch drawn at random from many users nobody occurs twice, and the two are the same. In training, with thousands of triples, everybody does.
+
+# %%
+H = rng.standard_normal((50, 3))
+bias = rng.standard_normal(50)
+nobody_twice = Triples.from_items([0, 1, 2], [0, 1, 2], [3, 4, 5], 20, 30)
+repeated = Triples.from_items([0, 0, 2], [0, 1, 2], [3, 4, 5], 20, 30)
+
+def bpr_passes(batch):
+    def loss(x):
+        return bpr.bpr_loss(x, bias, np.zeros(1), batch)[0]
+
+    def backward(g, x):
+        return bpr.bpr_backward(x, batch, g * bpr.bpr_loss(x, bias, np.zeros(1), batch)[1])[0]
+
+    return textbook_check(loss, backward, H, 1.0, **RELATIVE)
+
+assert bpr_passes(nobody_twice) and bpr_passes(repeated)
+with applied(mutant("bpr_backward", "duplicate users overwritten")):
+    record("duplicates overwritten", weak=bpr_passes(nobody_twice), repaired=bpr_passes(repeated))
+
+# %% [markdown]
+# ### 7. Branches that nobody takes
+#
+# The mask of the soft threshold is $|E|>\tau$. Leave out the bars, and test with positive numbers.
+
+# %%
+def threshold_passes(E):
+    return textbook_check(lambda x: soft_threshold.soft_threshold(x, 0.5), lambda g, x: soft_threshold.soft_threshold_backward(g, x, 0.5),
+                          E, np.array([1.3, -0.7, 0.9, -1.1]), **RELATIVE)
+
+positive, both_signs = np.array([0.2, 0.9, 1.4, 0.1]), np.array([-0.2, 0.9, -1.4, 0.1])
+assert threshold_passes(positive) and threshold_passes(both_signs)
+with applied(mutant("soft_threshold_backward", "mask of one side only")):
+    record("mask of one side", weak=threshold_passes(positive), repaired=threshold_passes(both_signs))
+
+# %% [markdown]
+# More random points are a poor repair for a rare branch. Suppose a backward is wrong above 2.5, and the test draws 50 normal numbers. One number stays below 2.5 with the probability $\Phi(2.5)\approx0.9938$, all fifty with $0.9938^{50}\approx0.73$. So the mistake passes about three times in four, and it passed in this experiment:
+
+# %%
+below = 0.5 * (1 + math.erf(2.5 / math.sqrt(2)))
+assert round(below, 4) == 0.9938 and round(below**50, 2) == 0.73
+print(lessons.unvisited()[0])
+assert "passes at 77 of 100" in lessons.unvisited()[0]
+
+# %% [markdown]
+# The picture of all seven. The left column is the reason for this notebook.
+
+# %%
+assert all(not weak and repaired for weak, repaired in results.values()) and len(results) == 7
+caught_picture(np.array(list(results.values())), list(results), ["weak test", "repaired test"], title="Seven mistakes", width=4.5)
+
+# %% [markdown]
+# ## Predict
+#
+# The package has a catalogue of mutants, several for every backward. Its checks are those of notebook 01: the **contract** (inputs untouched, ...), **central differences**, the **complex step**, the **Taylor rate**, the **adjoint** for linear arguments, and asserted **conventions** at kinks. For each of these mutants, which checks kill it?
+#
+# - (a) propagation: the mean over layers is forgotten;
+# - (b) soft threshold: the mask is $|E|\ge\tau$ instead of $|E|>\tau$;
+# - (c) a bridged layer: it works in place and overwrites its cotangent;
+# - (d) composition: tanh' forgotten;
+# - (e) sparse product: transpose forgotten;
+# - (f) composition: `1 - Z**2` is written as `1 - Z * Z`.
+#
+# <details><summary>What happens</summary>
+#
+# (a) all four numerical checks; propagation is linear, so the adjoint is among them. (b) only the convention: no entry of a random codebook *is* the threshold. (c) only the contract: the numbers are right. (d) central, complex and Taylor; the composition is not linear, there is no adjoint. (e) The first operator of the cases is rectangular, and the product cannot even be formed: an error, which the contract reports as "raises". (f) nothing: it is no mistake. Such *equivalent mutants* must survive.
+#
+# </details>
+#
+# ## Check
+
+# %%
+no_mistake = Mutant("operations.composition.compose_backward", "no mistake", "1 - Z**2", "1 - Z * Z", ("compose",))
+predicted = {
+    "a": mutant("propagation.propagate_backward", "mean over layers forgotten"),
+    "b": mutant("soft_threshold.soft_threshold_backward", "other convention at the threshold"),
+    "c": mutant("bridged_layer_backward", "cotangent modified"),
+    "d": mutant("compose_backward", "tanh' forgotten"),
+    "e": mutant("sparse_product_backward", "transpose forgotten (NumPy)"),
+    "f": no_mistake,
+}
+killers = {}
+for letter, broken in predicted.items():
+    outcome = kill(broken, engine="numpy", op=broken.expects[0])[0]
+    killers[letter] = {check.partition(".")[0] for check in outcome.killed_by}
+    print(f"({letter}) {broken.mistake}: {', '.join(outcome.killed_by) or 'survives'}")
+
+# %%
+numerical = {"central_difference", "complex_step", "taylor_rate"}
+assert killers == {"a": numerical | {"adjoint"}, "b": {"convention"}, "c": {"contract"}, "d": numerical, "e": {"contract"}, "f": set()}
+
+# %% [markdown]
+# Now a larger batch of them, everything in the catalogue for a few NumPy backwards, and who kills whom.
+
+# %%
+places = ("sparse_product.sparse_product_backward", "composition.compose_backward", "soft_threshold.soft_threshold_backward",
+          "bridging.bridge_backward", "bpr.bpr_backward")
+chosen = [m for m in MUTANTS if m.place.endswith(places) and "compiled" not in m.mistake and "groups" not in m.mistake]
+chosen.append(predicted["c"])
+checks = ["contract", "central_difference", "complex_step", "taylor_rate", "adjoint", "convention"]
+table = np.zeros((len(chosen), len(checks)))
+for row, broken in enumerate(chosen):
+    by = kill(broken, engine="numpy", op=broken.expects[0])[0].killed_by
+    table[row] = [any(name.startswith(check) for name in by) for check in checks]
+survivors = [m.name for m, row in zip(chosen, table) if not row.any()]
+assert not survivors, survivors
+
+# %%
+linear = [m.expects[0] in ("sparse_product", "propagate", "bridge", "bridged_layer") for m in chosen]
+has_kink = [m.expects[0] == "soft_threshold" for m in chosen]
+assert not table[~np.array(linear), 4].any() and not table[~np.array(has_kink), 5].any()
+table[~np.array(linear), 4] = np.nan          # the adjoint is for linear operations only
+table[~np.array(has_kink), 5] = np.nan        # a convention is needed at kinks only
+labels = [f"{m.place.split('.')[1]}: {m.mistake}" for m in chosen]
+caught_picture(table, labels, [check.replace("_", "\n") for check in checks], title="Which check kills which mutant", width=8)
+
+# %% [markdown]
+# Most mistakes are killed several times over. Look at the rows with a single filled square: these are why there is more than one kind of check. (A dash: the check does not apply to this operation. An empty square beside a filled one may mean that the check was not reached: where a backward raises an error there are no numbers to compare, and the first case that notices ends the run, before the convention is looked at.)
+#
+# **And is the package's own net without holes?** No. Here is a mutant that is not in the catalogue: the soft threshold's backward gives zero for entries beyond 100. No case of the package has such an entry.
+
+# %%
+beyond = Mutant("operations.soft_threshold.soft_threshold_backward", "nothing beyond 100", "np.abs(E) > tau",
+                "(np.abs(E) > tau) & (np.abs(E) < 100)", ("soft_threshold",))
+survives = not kill(beyond, engine="numpy")[0].killed
+print("survives" if survives else "is killed")
+assert survives, "if this fails, somebody has mended the hole: change the text"
+
+# %% [markdown]
+# It survives. Is that a defect? Nobody would write this mistake, and no finite number of points visits everything. What the cases should contain is every branch that the *code* has, and this code has none at 100. That is the practical rule: **read the code under test, list its branches, repetitions and special sizes, and put each of them into a case.** The check compares a backward with its forward at the points it is given; where to look remains your business.
+#
+# ## Faster
+#
+# Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is compiled anew, without threads, and must be killed by the cases of the compiled engine.
+
+# %%
+one_side = mutant("kernels.soft_threshold.mask_shrunk", "mask of one side only")
+outcome = kill(one_side, engine="numba", op="soft_threshold")[0]
+print(outcome.case, "|", ", ".join(outcome.killed_by))
+assert outcome.killed
+
+# %%
+large = rng.standard_normal((4000, 128))
+cotangent = rng.standard_normal(large.shape)
+compiled = soft_threshold.soft_threshold_backward(cotangent, large, 0.5, engine="numba")
+assert np.array_equal(compiled, soft_threshold.soft_threshold_backward(cotangent, large, 0.5))
+
+def seconds(engine):
+    started = time.perf_counter()
+    soft_threshold.soft_threshold_backward(cotangent, large, 0.5, engine=engine)
+    return time.perf_counter() - started
+
+ratio = min(seconds("numpy") for _ in range(5)) / min(seconds("numba") for _ in range(5))
+print(f"the compiled backward takes 1/{ratio:.1f} of NumPy's time on this machine")
+assert ratio > 0
+
+# %% [markdown]
+# ## Exercises
+#
+# **You write the test.** Your function is given a forward and a backward and returns `True` if the backward is right, `False` if not. It is tried on right code, written in several ways, all of which it must accept, and on wrong code, all of which it must reject. An exception on wrong code counts as a rejection.
+#
+# ### 1. A test for a product
+
+# %%
+product_task = exercise("check_of_a_product")
+product_task
+
+# %%
+def check_of_a_product(product, backward):
+    raise NotImplementedError
+
+# %%
+product_task.check(check_of_a_product)
+
+# %%
+print(product_task.hint())
+
+# %% [markdown]
+# <details><summary>An answer</summary>
+#
+# ```python
+# def check_of_a_product(product, backward):
+#     rng = np.random.default_rng(0)
+#     for n, m in ((4, 3), (4, 4)):                    # rectangular, and square but not symmetric
+#         M = rng.standard_normal((n, m))
+#         X, G = rng.standard_normal((m, 2)), rng.standard_normal((n, 2))
+#         left, right = np.sum(product(M, X) * G), np.sum(X * backward(G, M))
+#         if abs(left - right) > 1e-12 * np.linalg.norm(X) * np.linalg.norm(G) * np.linalg.norm(M):
+#             return False
+#     return True
+# ```
+#
+# Why is the square case needed? There is code that tries `M @ G` and takes the transpose only when the shapes complain.
+#
+# </details>
+#
+# And what does the grader say to a test as it is often written: a symmetric operator, a cotangent of ones?
+
+# %%
+def first_attempt(product, backward):
+    M = np.array([[2.0, 1.0], [1.0, 3.0]])
+    G = np.ones((2, 2))
+    return bool(np.allclose(backward(G, M), M @ G))
+
+marked = product_task.check(first_attempt)
+assert not marked
+
+# %% [markdown]
+# ### 2. A test for a loss over a batch
+
+# %%
+loss_task = exercise("check_of_a_pairwise_loss")
+loss_task
+
+# %%
+def check_of_a_pairwise_loss(loss, backward):
+    raise NotImplementedError
+
+# %%
+loss_task.check(check_of_a_pairwise_loss)
+
+# %%
+print(loss_task.hint())
+
+# %% [markdown]
+# <details><summary>An answer</summary>
+#
+# ```python
+# def check_of_a_pairwise_loss(loss, backward):
+#     H = np.random.default_rng(0).standard_normal((7, 3))      # users are rows 0 to 2, items rows 3 to 6
+#     user = np.array([0, 0, 1, 0, 2])                          # repeated
+#     positive = np.array([3, 3, 4, 5, 3])                      # repeated
+#     negative = np.array([4, 6, 5, 4, 6])                      # repeated, and 4 and 5 are positives too
+#     numerical = np.zeros_like(H)
+#     for k in np.ndindex(*H.shape):
+#         up, down = H.copy(), H.copy()
+#         up[k] += 1e-5
+#         down[k] -= 1e-5
+#         numerical[k] = (loss(up, user, positive, negative) - loss(down, user, positive, negative)) / 2e-5
+#     found = backward(H, user, positive, negative)
+#     return bool(np.linalg.norm(found - numerical) <= 1e-7 * np.linalg.norm(numerical))
+# ```
+#
+# </details>
+#
+# ### 3. A test for a threshold
+
+# %%
+threshold_task = exercise("check_of_a_threshold")
+threshold_task
+
+# %%
+def check_of_a_threshold(shrink, backward):
+    raise NotImplementedError
+
+# %%
+threshold_task.check(check_of_a_threshold)
+
+# %%
+print(threshold_task.hint())
+
+# %% [markdown]
+# <details><summary>An answer</summary>
+#
+# ```python
+# def check_of_a_threshold(shrink, backward):
+#     rng = np.random.default_rng(0)
+#     for tau in (0.5, 2.0):
+#         E = tau * np.array([-20.0, -2.5, -1.1, -0.3, 0.1, 0.4, 1.2, 20.0])   # both sides, inside, far out; no corner
+#         G = rng.uniform(0.5, 1.5, E.size) * rng.choice([-1, 1], E.size)
+#         numerical = G * (shrink(E + 1e-5, tau) - shrink(E - 1e-5, tau)) / 2e-5
+#         if not np.allclose(backward(G, E, tau), numerical, rtol=1e-7, atol=1e-7):
+#             return False
+#         if np.any(backward(np.ones(2), np.array([tau, -tau]), tau) != 0):     # the convention, at the corners
+#             return False
+#     return True
+# ```
+#
+# All entries can be moved at once here, because each output depends on its own entry alone. (The absolute tolerance is harmless: the slopes are 0 and 1, so the scale is known.)
+#
+# </details>
+#
+# ### 4. A mutant of your own
+#
+# Open `c2f_np/operations/bpr.py`, choose a line of `bpr_backward`, and think of a mistake that you could have made there and that the catalogue does not have. Write it as a `Mutant` (the old text must stand in the function exactly once) and try to get it past the package: `kill(your_mutant, engine="numpy")`. If it survives and is a real mistake, you have found a hole; please report it.
+#
+# <details><summary>An example</summary>
+#
+# The bias of the negative item is forgotten: that is in the cell below. It is killed by the numerical checks, since the gradient of the item biases is one of the arguments.
+#
+# </details>
+
+# %%
+mine = Mutant("operations.bpr.bpr_backward", "bias of the negative forgotten", "np.add.at(grad_bias, negative, slope)", "pass", ("bpr",))
+outcome = kill(mine, engine="numpy")[0]
+print(outcome.killed_by)
+assert outcome.killed
+
+# %% [markdown]
+# ## Read next
+#
+# - [docs/checking_gradients.md](../docs/checking_gradients.md), and at its end the checklist.
+# - [docs/adding_an_operation.md](../docs/adding_an_operation.md): which cases an operation needs, and how its mutants are written down.
+# - `python -m c2f_np gradcheck --mutants` kills the whole catalogue on your machine.
+# - DeMillo, Lipton and Sayward, *Hints on test data selection* (IEEE Computer 1978), where mutation testing begins.
