@@ -22,7 +22,7 @@
 # - how to compute and differentiate only the rows that a batch looks at;
 # - what layers do to the spectrum of a graph, and why too many of them make all embeddings alike.
 #
-# You need: matrix products, the chain rule, NumPy. From the notebook on the graph you need one thing, which is repeated here: users and items are the $N$ nodes of a graph, users first; $B$ ($N \times N$) holds a 1 for every user and item that met; and $A = D^{-1/2} B D^{-1/2}$, with the degrees (row sums of $B$) on the diagonal of $D$, is the normalised adjacency.
+# You need: matrix products, the chain rule, NumPy. From `00_data_and_graph` you need one thing, which is repeated here: users and items are the $N$ nodes of a graph, users first; $B$ ($N \times N$) holds a 1 for every user and item that met; and $A = D^{-1/2} B D^{-1/2}$, with the degrees (row sums of $B$) on the diagonal of $D$, is the normalised adjacency. What a gradient check does is in `01_checking_a_gradient`.
 
 # %%
 import c2f_np  # noqa: F401  (first, so that a missing installation says so at once)
@@ -257,7 +257,7 @@ assert 0.01 < gaps["not symmetric"] < 1, "unrelated"
 # %% [markdown]
 # ## Check
 #
-# Now everything by all means there are: central differences, the complex step, the Taylor rate and the adjoint. First the sparse product, rectangular, with respect to both of its arguments.
+# Now everything by all the means of `01_checking_a_gradient`: central differences, the complex step, the Taylor rate and the adjoint. First the sparse product, rectangular, with respect to both of its arguments.
 
 # %%
 M = sparse.csr_array(np.where(rng.random((9, 6)) < 0.4, rng.standard_normal((9, 6)), 0))
@@ -348,7 +348,7 @@ lam = np.linspace(-1, 1, 201)
 spectrum_and_filters(eigenvalues, {f"$p_{{{n}}}$, $L = {n}$": (lam, p(lam, n)) for n in (1, 2, 3, 8)})
 
 # %% [markdown]
-# Left, the 32 eigenvalues: mirrored about 0, with one at each end. Right, what each is multiplied by. All filters leave $\lambda = 1$ as it is ($p_L(1) = 1$) and press the rest down, the more the further from 1: a **low-pass filter**. Embeddings become smooth along edges, which is what we want from "people in the same rooms are alike".
+# Left, the 32 eigenvalues: mirrored about 0, with one at each end. Right, what each is multiplied by. All filters leave $\lambda = 1$ as it is ($p_L(1) = 1$) and press the rest down: a **low-pass filter**. (With an even number of layers the far left end rises again a little, since $\lambda^2 = 1$ at $\lambda = -1$.) Embeddings become smooth along edges, which is what we want from "people in the same rooms are alike".
 #
 # Where the curve is at 0 tells why a *mean* is taken instead of the last layer alone. $p_L(0) = 1/(L+1)$: of what the graph cannot see (eigenvalue 0), a quarter remains after three layers. The last layer alone would multiply it by $0^3 = 0$: a node would forget who it was.
 
@@ -442,6 +442,10 @@ def best_of(work, n=15):
     return min(times)
 
 
+# %% [markdown]
+# Each call is timed several times and the fastest counts. What is compared: a single product, the layers, and the two passes of a batch.
+
+# %%
 cotangent = values[batch]
 jobs = {
     "one product": lambda engine: sparse_product(graph, values, engine=engine),

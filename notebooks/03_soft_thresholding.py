@@ -22,7 +22,7 @@
 # - the dead zone: why an entry that has become 0 gets no gradient any more, and how other methods find a way back;
 # - how to check a gradient of a function with kinks without fooling yourself.
 #
-# You need: derivatives, NumPy. Nothing from the notebook on propagation is used here, except the word *cotangent*: the gradient of the loss at the output, which a backward pass is given.
+# You need: derivatives, NumPy, and from `01_checking_a_gradient` what a central difference is. Nothing from the notebook on propagation is used here, except the word *cotangent*: the gradient of the loss at the output, which a backward pass is given.
 
 # %%
 import c2f_np  # noqa: F401
@@ -97,7 +97,7 @@ lowest = grid[np.argmin((grid - some[:, None]) ** 2 / 2 + tau * np.abs(grid), ax
 assert np.max(np.abs(lowest - soft_threshold(some[None], tau)[0])) < 0.0026, "within half a spacing of the grid"
 
 # %% [markdown]
-# **How sparse?** If the entries are spread like a normal distribution with variance 1 (the model's codebooks begin about so), the share of zeros is the probability of $|e| \le \tau$, which is $\operatorname{erf}(\tau/\sqrt2)$. At $\tau = 1$ that is 68 %: two of three entries.
+# **How sparse?** If the entries are spread like a normal distribution with variance 1, the share of zeros is the probability of $|e| \le \tau$, which is $\operatorname{erf}(\tau/\sqrt2)$. At $\tau = 1$ that is 68 %: two of three entries.
 
 # %%
 E = rng.standard_normal((40, 64))
@@ -325,7 +325,7 @@ assert np.array_equal(
     soft_threshold_backward(cotangent, large, 1.0), soft_threshold_backward(cotangent, large, 1.0, engine="numba")
 )
 
-
+# %%
 def best_of(work, n=15):
     """Seconds of the fastest of n calls."""
     times = []

@@ -218,8 +218,9 @@ def _exchange_variant(sign_p: float, sign_q: float, *, gated: bool = True, assig
 
 _LAYER_SIGNATURE = "    def my_backward(grad_next, X, X_hat, S_coarse, S_fine, gate): ...\n\n"
 _LAYER_SHAPES = (
-    "X and grad_next have the shape (N + C + M, d), X_hat (N + C + M, N + C + M) and is **not** symmetric, S_coarse (N, C), "
-    "S_fine (C, M), gate is a number. X is given, but a linear map's backward need not read it."
+    "which returns the gradient with respect to X. X and grad_next have the shape (N + C + M, d). X_hat is square and "
+    "**not** symmetric; S_coarse is (N, C), S_fine (C, M), gate a number. X is given, but a linear map's backward need not "
+    "read it."
 )
 
 EXERCISES = (
@@ -228,7 +229,7 @@ EXERCISES = (
         task=(
             "`Z = tanh(S @ E)` with a sparse assignment S of shape (N, C) and a codebook E of shape (C, d). Write\n\n"
             "    def my_backward(grad_Z, S, E): ...\n\n"
-            "which returns the gradient with respect to E, shape (C, d). (The package hands over Z as well; here compute it anew.)"
+            "which returns the gradient with respect to E, shape (C, d). (The package is given Z as well; compute it anew here.)"
         ),
         solution=compose_backward,
         points=_compose_points,
@@ -294,7 +295,7 @@ EXERCISES = (
     Exercise(
         name="compose_above_backward",
         task=(
-            "The start of the coarse stage's propagation holds the codebook twice: `X0 = [tanh(S @ E); E]`, shape (N + C, d). Write\n\n"
+            "The start of the coarse stage's propagation holds the codebook twice: `X0 = [tanh(S @ E); E]`, (N + C, d). Write\n\n"
             "    def my_backward(grad_X0, S, E): ...\n\n"
             "which returns the gradient with respect to E, shape (C, d)."
         ),
@@ -317,7 +318,7 @@ EXERCISES = (
                 "you took the mean of the two ways. What is sent on two ways comes back as a sum.",
             ),
             Mistake(
-                lambda grad_X0, S, E: compose_backward(grad_X0[: S.shape[0]], S, E) + grad_X0[S.shape[0] :] * (1 - np.tanh(E) ** 2),
+                lambda grad_X0, S, E: compose_above_backward(grad_X0, S, E) - grad_X0[S.shape[0] :] * np.tanh(E) ** 2,
                 "the codebook enters its own rows of X0 without tanh.",
             ),
         ),
@@ -389,7 +390,7 @@ EXERCISES = (
         task=(
             "The same bridge. Write\n\n"
             "    def my_backward(grad_E_hat, E_coarse, S_fine, F, gate): ...\n\n"
-            "which returns the gradient with respect to the *stored* weights of S_fine: a csr_array with S_fine's pattern, (C, M)."
+            "which returns the gradient with respect to the *stored* weights of S_fine: a csr_array with S_fine's pattern."
         ),
         solution=bridge_backward_assignment,
         points=_bridge_points,
@@ -418,7 +419,7 @@ EXERCISES = (
             "    p = p - S_fine @ q\n"
             "    p = gate * S_fine @ q + (1 - gate) * p\n"
             "    h = h + S_coarse @ p\n\n"
-            "The output is [h; p; q]. Write\n\n" + _LAYER_SIGNATURE + "which returns the gradient with respect to X. " + _LAYER_SHAPES
+            "The output is [h; p; q]. Write\n\n" + _LAYER_SIGNATURE + _LAYER_SHAPES
         ),
         solution=bridged_layer_backward,
         points=_layer_points,
@@ -454,10 +455,10 @@ EXERCISES = (
     Exercise(
         name="bridged_layer_exchange_backward",
         task=(
-            "The other reading of the layer. With Y = X_hat @ X, the block K = X_hat[:N, N:N+C], and p and q the coarse and fine rows "
-            "of **X** (not of Y):\n\n"
+            "The other reading of the layer. With Y = X_hat @ X, the block K = X_hat[:N, N:N+C], and p and q the coarse and fine "
+            "rows of **X** (not of Y):\n\n"
             "    h = Y_h + gate * K @ (S_fine @ q - p)\n\n"
-            "The output is [h; Y_p; Y_q]. Write\n\n" + _LAYER_SIGNATURE + "which returns the gradient with respect to X. " + _LAYER_SHAPES
+            "The output is [h; Y_p; Y_q]. Write\n\n" + _LAYER_SIGNATURE + _LAYER_SHAPES
         ),
         solution=bridged_layer_exchange_backward,
         points=_layer_points,

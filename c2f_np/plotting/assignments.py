@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from .style import GREY, INK, SIGNED, new_picture
 
 
-def heat_maps(
-    panels: dict[str, np.ndarray], *, row_names: dict[str, list[str]] | None = None, height: float = 4.6, label: str = "value"
-):
-    """Matrices beside each other on one scale; zero is white.
+def heat_maps(panels: dict[str, np.ndarray], *, row_names: dict[str, list[str]] | None = None, height: float = 4.6):
+    """Matrices beside each other, each on a scale of its own, below it; zero is white.
 
     Parameters
     ----------
@@ -20,8 +19,6 @@ def heat_maps(
         For the panels of these titles.
     height : float
         Inches.
-    label : str
-        Of the colour bar.
 
     Returns
     -------
@@ -29,14 +26,15 @@ def heat_maps(
     """
     widths = [np.clip(matrix.shape[1], 5, 16) for matrix in panels.values()]
     picture, axes = new_picture(9.2, height, 1, len(panels), width_ratios=widths)
-    reach = max(float(np.abs(matrix).max()) for matrix in panels.values())
     for panel, (title, matrix) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        drawn = _heat_map(panel, matrix, reach)
-        panel.set_title(title)
+        drawn = _heat_map(panel, matrix, float(np.abs(matrix).max()))
+        panel.set(title=title, xlabel="column")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True))
         names = (row_names or {}).get(title)
         if names is not None:
             panel.set_yticks(range(len(names)), names, fontsize=6.5)
-    _colour_bar(picture, drawn, axes, label)
+        _own_colour_bar(picture, drawn, panel)
     return picture
 
 
@@ -54,7 +52,7 @@ def before_and_after(before: np.ndarray, after: np.ndarray, *, row_names: list[s
     -------
     Picture
     """
-    picture, axes = new_picture(8.6, 4.8, 1, 3, sharey=True)
+    picture, axes = new_picture(8.6, 1.4 + 0.2 * len(before), 1, 3, sharey=True)
     change = after - before
     reach = float(np.nanmax(np.abs([before, after])))
     for panel, matrix, title in zip(axes, (before, after, change), (*titles, "change"), strict=True):
@@ -96,7 +94,7 @@ def codebooks(E_coarse: np.ndarray, refined: np.ndarray, E_hat: np.ndarray, gate
 
 
 def block_matrices(matrices: dict[str, np.ndarray], sizes: dict[str, int]):
-    """Square matrices over the same nodes, with lines between the kinds of nodes.
+    """Square matrices over the same nodes, with lines between the kinds of nodes; each has a scale and a colour bar of its own.
 
     Parameters
     ----------
@@ -108,21 +106,20 @@ def block_matrices(matrices: dict[str, np.ndarray], sizes: dict[str, int]):
     -------
     Picture
     """
-    picture, axes = new_picture(9.2, 3.6, 1, len(matrices))
+    picture, axes = new_picture(9.2, 4.0, 1, len(matrices))
     ends = np.cumsum(list(sizes.values()))
     middles = ends - np.array(list(sizes.values())) / 2 - 0.5
-    reach = max(float(np.abs(matrix).max()) for matrix in matrices.values())
     for panel, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
-        drawn = _heat_map(panel, matrix, reach)
+        drawn = _heat_map(panel, matrix, float(np.abs(matrix).max()))
         panel.set_aspect("equal")
+        _own_colour_bar(picture, drawn, panel)
         for end in ends[:-1]:
             panel.axhline(end - 0.5, color=INK, linewidth=0.7)
             panel.axvline(end - 0.5, color=INK, linewidth=0.7)
-        panel.set_xticks(middles, sizes, fontsize=7)
-        panel.set_yticks(middles, sizes, fontsize=7, rotation=90, va="center")
+        panel.set_xticks(middles, sizes, fontsize=7, rotation=90)
+        panel.set_yticks(middles, sizes, fontsize=7)
         panel.tick_params(length=0)
         panel.set_title(title)
-    _colour_bar(picture, drawn, axes, "entry")
     return picture
 
 
@@ -135,3 +132,9 @@ def _colour_bar(picture, drawn, axes, label: str) -> None:
     bar = picture.colorbar(drawn, ax=list(np.atleast_1d(axes)), shrink=0.8, aspect=25)
     bar.ax.tick_params(labelsize=8)
     bar.set_label(label, fontsize=8)
+
+
+def _own_colour_bar(picture, drawn, panel) -> None:
+    bar = picture.colorbar(drawn, ax=panel, location="bottom", shrink=0.9, aspect=25, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    bar.ax.locator_params(nbins=4)
