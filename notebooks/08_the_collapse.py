@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # The collapse: why the fine stage needs no propagation
+# # 08 · The collapse: why the fine stage needs no propagation
 #
 # A graph recommender spends its time multiplying a sparse matrix with a dense one, layer after layer, forward and backward, in every training step. In the fine stage of this model none of that is needed. Between two updates of the assignments the whole of the propagation, however many layers it has, can be replaced by **one small formula**,
 #

@@ -39,14 +39,13 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
             best = point[2]
             frontier.append(point)
     sizes = [point[1] for point in ordered]
-    low, high = min(sizes) / 1.6, max(sizes) * 2.5
+    low, high = min(sizes) / 1.6, max(sizes) * 1.6
     steps_x = [p[1] for p in frontier] + [high]
     steps_y = [p[2] for p in frontier] + [best]
     axes.step(steps_x, steps_y, where="post", color=PALE, linewidth=5, zorder=1)
     for _, size, quality, kind in ordered:
         colour, marker = KINDS[kind]
         axes.plot(size, quality, marker=marker, color=colour, markersize=7, linestyle="none", zorder=3)
-    _name_points(axes, ordered)
     if ceiling is not None:
         axes.axhline(ceiling[1], color=GREY, linewidth=1, linestyle="--", zorder=0)
         axes.text(low * 1.05, ceiling[1], ceiling[0], fontsize=8, color=INK, va="bottom")
@@ -56,50 +55,31 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     top = max([best] + ([ceiling[1]] if ceiling else []))
     axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel, title=title)
+    _name_points(axes, ordered, top)
     return picture
 
 
-def _name_points(axes, ordered) -> None:
-    """Names beside the points. Where points lie together, their names stand in one column to the right, in their order."""
-    close = 0.035 * max(point[2] for point in ordered)
-    left = sorted(ordered, key=lambda point: point[2])
-    while left:
-        group = [left.pop(0)]
-        while left and left[0][2] - group[-1][2] < close and _near(group, left[0]):
-            group.append(left.pop(0))
-        x = max(point[1] for point in group)
-        middle = float(np.mean([point[2] for point in group]))
-        for place, (name, size, quality, kind) in enumerate(group):
-            offset = (place - (len(group) - 1) / 2) * 11
-            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if len(group) > 1 else None
-            axes.annotate(
-                name,
-                (size, quality),
-                xytext=(x, middle),
-                textcoords=_Beside(axes, 14 if len(group) > 1 else 8, offset),
-                fontsize=8,
-                color=KINDS[kind][0] if kind != "popularity" else INK,
-                va="center",
-                arrowprops=line,
-            )
+def _name_points(axes, points, top: float) -> None:
+    """Names in a column to the right, in the order of quality, each tied to its point; no name lies on another."""
+    points = sorted(points, key=lambda point: point[2])
+    heights = _apart(np.array([point[2] for point in points]), 0.052 * top)
+    for (name, size, quality, kind), height in zip(points, heights, strict=True):
+        colour = KINDS[kind][0] if kind != "popularity" else INK
+        right = axes.get_xlim()[1]
+        axes.plot([size, right], [quality, height], color=GREY, linewidth=0.6, zorder=2, clip_on=False)
+        axes.annotate(name, (right, height), xytext=(3, 0), textcoords="offset points", fontsize=8, color=colour, va="center")
 
 
-def _near(group, point) -> bool:
-    """Whether a point lies so close to a group's on the axis of sizes that their names would meet."""
-    return any(abs(np.log10(point[1] / other[1])) < 0.55 for other in group)
-
-
-class _Beside:
-    """Coordinates of data with an offset in points, for matplotlib's ``textcoords``."""
-
-    def __init__(self, axes, right: float, up: float):
-        self.axes, self.right, self.up = axes, right, up
-
-    def __call__(self, renderer):
-        from matplotlib.transforms import ScaledTranslation
-
-        shift = ScaledTranslation(self.right / 72, self.up / 72, self.axes.figure.dpi_scale_trans)
-        return self.axes.transData + shift
+def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Ascending heights, moved as little as it takes to be `gap` apart."""
+    heights = heights.copy()
+    for _ in range(1000):
+        missing = np.maximum(gap - np.diff(heights), 0)
+        if missing.max(initial=0) < 1e-3 * gap:
+            break
+        heights[:-1] -= missing / 2
+        heights[1:] += missing / 2
+    return heights
 
 
 def found_groups(table, *, rows: str = "planted group", columns: str = "codebook row", title: str = ""):

@@ -116,7 +116,7 @@ def expanded_adjacency(X, sizes, names, *, title: str = "", width: float = 5.0):
 
 
 def assignments_side_by_side(matrices: dict[str, object], row_groups, group_names, *, ylabel: str = "entities", order=True):
-    """Assignments as heat maps on one scale, rows in order of their groups.
+    """Assignments as heat maps on one scale, rows in order of their groups; entries that are 0 are white.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def assignments_side_by_side(matrices: dict[str, object], row_groups, group_name
         if order:
             weight = np.stack([np.abs(part).sum(axis=0) for part in np.split(S, ends[:-1])])
             S = S[:, np.argsort(weight.argmax(axis=0), kind="stable")]
-        shown = each.imshow(S, aspect="auto", interpolation="nearest", **scale)
+        shown = each.imshow(np.ma.masked_equal(S, 0), aspect="auto", interpolation="nearest", **scale)
         for end in ends[:-1]:
             each.axhline(end - 0.5, color=INK, linewidth=0.6)
         each.set(title=name, xlabel="coarse row")
@@ -264,11 +264,12 @@ def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=No
         axes[1].set(xlabel="epoch of the fine stage", ylabel="entries, added up", ylim=(0, None))
         axes[1].legend(frameon=False, fontsize=8)
     for each in axes:
+        each.xaxis.get_major_locator().set_params(integer=True)
         for name, start in (phase_starts or {}).items():
             each.axvline(start, color=GREY, linewidth=0.8, linestyle=":")
             each.annotate(
-                name, (start, 1), xycoords=("data", "axes fraction"), xytext=(3, -2), textcoords="offset points",
-                ha="left", va="top", fontsize=7, color=GREY,
+                name, (start, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+                ha="left", va="bottom", fontsize=7, color=GREY,
             )  # fmt: skip
     return picture
 
