@@ -10,7 +10,6 @@ are settings, history and metrics (docs/results/gowalla/), never the data or the
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import subprocess
@@ -18,6 +17,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.summary import replace_block  # noqa: E402
+from c2f_np.files import write_text_atomically  # noqa: E402
+
 PAGE = ROOT / "docs/results/gowalla.md"
 FILES = ROOT / "docs/results/gowalla"
 
@@ -61,13 +65,28 @@ def main() -> int:
     for name in ("metrics", "control"):
         (FILES / f"{name}.json").write_text(json.dumps(found[name], indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(options.out / "history.csv", FILES / "history.csv")
-    with open(FILES / "history.csv", encoding="utf-8", newline="") as file:
-        history = list(csv.DictReader(file))
-    PAGE.write_text(page(found["metrics"], found["control"], history), encoding="utf-8")
+    PAGE.write_text(page(found["metrics"], found["control"]), encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    write_text_atomically(ROOT / "README.md", replace_block(readme, "gowalla", short_table(found["metrics"], found["control"])))
     return 0
 
 
-def page(metrics: dict, control: dict, history: list[dict]) -> str:
+def short_table(metrics: dict, control: dict) -> str:
+    """What the README shows of a run."""
+    test = metrics["test"] | control["test"]
+    lines = ["| test, authors' protocol | NDCG@20 | Recall@20 | *authors' log:* NDCG@20 | Recall@20 |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for phase in ("coarse_phase1", "coarse", "control", "fine"):
+        figures = f"{test[phase]['ndcg@20']:.4f} | {test[phase]['recall@20']:.4f}"
+        theirs = f"{AUTHORS[phase][2]:.4f} | {AUTHORS[phase][6]:.4f}" if phase in AUTHORS else " | "
+        lines.append(f"| {NAMES[phase]} | {figures} | {theirs} |")
+    memory = metrics["peak_memory_bytes"]
+    lines += ["", f"Both stages took {metrics['seconds']['training'] / 60:.0f} minutes on two cores"
+              + ("." if memory is None else f" and {memory / 2**30:.1f} GiB of memory.")]  # fmt: skip
+    return "\n".join(lines)
+
+
+def page(metrics: dict, control: dict) -> str:
     """The page, made of a run's own files alone."""
     test = metrics["test"] | control["test"]
     seconds = metrics["seconds"] | {

@@ -9,8 +9,6 @@ from __future__ import annotations
 from .records import COMPETITORS
 from .report import digits, span
 
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-
 PARTS = ("product", "steps", "graph", "assignment", "sampling", "evaluation")
 COLUMNS = ("ours_numpy", "scipy", "torch_coo", "torch_csr_transpose", "torch_dense")
 
@@ -44,15 +42,20 @@ def summary(result: dict) -> str:
 
 
 def with_summary(text: str, result: dict) -> str:
-    """The text of a README with its block replaced by the summary.
+    """The text of a README with its block replaced by the summary."""
+    return replace_block(text, "benchmarks", summary(result))
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """A text with what stands between ``<!-- name: begin -->`` and ``<!-- name: end -->`` replaced.
 
     Raises
     ------
     ValueError
         If the marks do not stand in the text, once and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the text needs one line {BEGIN} and after it one line {END}")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{summary(result)}\n{END}{after}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"the text needs one line {begin} and after it one line {end}")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
