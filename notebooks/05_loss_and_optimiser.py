@@ -38,12 +38,13 @@ from c2f_np.operations.triples import Triples
 from c2f_np.plotting.losses import (
     first_steps, free_ranks, loss_and_order, loss_and_slope, scatter_and_gather, triple_in_the_plane,
 )
+from c2f_np.settings import Settings
 from c2f_np.training import sampling
 
 # %% [markdown]
 # ## The idea
 #
-# **What the data do not say.** A list of clicks says what people chose. It never says what they rejected: an item without a click may be disliked, or simply never seen. If you train a model to output 1 for a click and 0 for everything else, you teach it that ninety-nine of a hundred items are bad, including all those that it should recommend tomorrow.
+# **What the data do not say.** A list of clicks says what people chose. It never says what they rejected: an item without a click may be disliked, or simply never seen. If you train a model to output 1 for a click and 0 for everything else, you teach it that nearly all items are bad, including all those that it should recommend tomorrow.
 #
 # **What they do say.** That a user chose item $i$ and not item $j$ is weak evidence that she prefers $i$ to $j$, and a recommender only needs the *order*. So the unit of training is a triple (user $u$, positive item $i$, negative item $j$), and the wish is
 #
@@ -150,6 +151,7 @@ assert counts.tolist() == [2, 1, 3, 2, 1]
 by_triple = regulariser.squared_norm_penalty(H, triples, l2=5.0)
 by_entity = 5.0 / 3 * np.sum(counts * np.sum(H * H, axis=1))
 assert np.isclose(by_triple, by_entity), "the two forms of the sum are one number"
+assert (Settings().l2, Settings().decay, Settings().max_grad_value, Settings().neg_size) == (5.0, 1e-4, 3.0, 5)
 by_triple
 
 # %% [markdown]
@@ -366,6 +368,7 @@ assert (adam.clip_by_value(np.array([-5.0, 0.5, 4.0]), 3.0) == [-3.0, 0.5, 3.0])
 # %%
 women = sparse.csr_array(load_dataset("southern-women").train)
 women.sort_indices()
+assert women.shape == (18, 14)
 parameters = {"H": 0.01 * np.random.default_rng(3).standard_normal((32, 4)), "b": np.zeros(32)}
 moments, losses, shares = adam.fresh_moments(parameters), [], []
 for step in range(300):
@@ -507,14 +510,14 @@ def step(engine):
     loss, slope = bpr.bpr_loss(H_big, bias_big, np.zeros(1), big, engine=engine)
     return loss, *bpr.bpr_backward(H_big, big, slope, engine=engine)
 
-
+# %%
 seconds = {}
 for engine in ("numpy", "numba"):
     found = step(engine)  # the first call compiles
     started = time.perf_counter()
     for _ in range(5):
         step(engine)
-    seconds[engine] = (time.perf_counter() - started) / 5
+    seconds[engine] = time.perf_counter() - started
     reference = found if engine == "numpy" else reference
     assert all(np.allclose(a, c, rtol=1e-11, atol=1e-14) for a, c in zip(found, reference, strict=True))
 print(f"numpy / numba: {seconds['numpy'] / seconds['numba']:.1f}")

@@ -76,7 +76,7 @@ computation_graph(nodes, edges, width=9.5, height=3.5)
 #
 # At the start nothing is known but the graph. Entities that are close in it should share codebook rows, so the graph is cut into $C$ parts of about equal size with as few edges as possible between parts. That is a *partition*, and METIS (Karypis and Kumar, 1998) is the standard program for it: it shrinks the graph by merging neighbours until it is tiny, cuts that, and undoes the merging step by step, moving nodes across the border wherever that saves an edge. (Where it is not installed, the package uses spectral co-clustering instead.)
 #
-# Entity $e$ then gets the weight $w^*=\frac12$ on the row of its own part, and $(1-w^*)/(t-1)$ on each of $t-1$ other rows, drawn at random. The random others look odd; they give the first least-squares update something to improve on, and gradients a second way in. To look at: the 18 women and 14 events of the southern-women data, $C=4$, $t=2$.
+# Entity $e$ then gets the weight $w^*=\frac12$ on the row of its own part, and $(1-w^*)/(t-1)$ on each of $t-1$ other rows, drawn at random. The random others look odd; at least they let every entity's gradient reach more rows than one. To look at: the 18 women and 14 events of the southern-women data, $C=4$, $t=2$.
 
 # %%
 women = load_dataset("southern-women")
@@ -135,6 +135,7 @@ for degree in ("signed", "absolute"):
     sizes[degree] = np.array([np.linalg.norm(np.linalg.matrix_power(M, int(k)), 2) for k in names])
     radius = np.abs(np.linalg.eigvalsh(M)).max()
     assert np.isclose(radius, {"signed": 3.1623, "absolute": 1.0}[degree], atol=1e-4)
+assert np.allclose(chain.sum(axis=1), [0.1, 1, -0.9]) and np.allclose(abs(chain).sum(axis=1), [1.9, 1, 0.9])
 assert graph.degree_factors(chain)[2] == 0, "the node with the negative sum is cut off"
 assert (graph.degree_factors(chain, degree="absolute") > 0).all(), "with absolute degrees nobody is"
 layer_factors(names, sizes, ylabel="largest factor")
@@ -154,15 +155,15 @@ layer_factors(names, sizes, ylabel="largest factor")
 #
 # **When there is no single answer.** If the rows of $H_c$ are dependent, $H_cH_c^\top$ has no inverse. Take $H_c=\begin{pmatrix}1&0\\2&0\end{pmatrix}$ and $h=(5,1)$: the second coordinate is out of reach, and the first asks for $w_1+2w_2=5$, a whole line of answers. Which one to take? The one closest to the origin: $w=(1,2)$. It is the only one without a useless part: the others add to it a multiple of $(2,-1)$, which contributes nothing to $wH_c$. This is no corner case here. With more coarse rows than columns ($C>d$; the defaults are $C=100$, $d=64$) the rows are *always* dependent.
 #
-# **One formula for both.** Write the singular value decomposition $H_c=P\Sigma Q^\top$, with orthonormal columns $p_k$ and $q_k$ and singular values $\sigma_1\ge\dots\ge\sigma_r>0$ (only the positive ones). Let $\omega_k=wp_k$ be the coordinates of $w$ in the directions $p_k$, and $\eta_k=hq_k$ those of $h$. Then $wH_c=\sum_k\omega_k\sigma_kq_k^\top$, so
+# **One formula for both.** Write the singular value decomposition $H_c=\sum_{k=1}^r\sigma_k\,p_kq_k^\top$, with orthonormal columns $p_1,\dots,p_r$ ($C$ numbers each) and $q_1,\dots,q_r$ ($d$ numbers each) and singular values $\sigma_1\ge\dots\ge\sigma_r>0$ (only the positive ones; $r$ is the rank). Let $\omega_k=wp_k$ be the coordinates of $w$ in the directions $p_k$, and $\eta_k=hq_k$ those of $h$. Then $wH_c=\sum_k\omega_k\sigma_kq_k^\top$, so
 #
 # $$|h-wH_c|^2=\sum_k(\eta_k-\omega_k\sigma_k)^2+\text{(what no }w\text{ can reach)},$$
 #
 # and each term is made zero by $\omega_k=\eta_k/\sigma_k$. Coordinates of $w$ outside the span of the $p_k$ do not occur in the sum; least norm sets them to 0. Altogether
 #
-# $$w=\sum_{k}\frac{hq_k}{\sigma_k}\,p_k^\top=h\,\text{pinv}(H_c),\qquad\text{pinv}(H_c)=Q\Sigma^{-1}P^\top.$$
+# $$w=\sum_{k}\frac{hq_k}{\sigma_k}\,p_k^\top=h\,\text{pinv}(H_c),\qquad\text{pinv}(H_c)=\sum_k\frac1{\sigma_k}\,q_kp_k^\top,$$
 #
-# All entities at once: $W=H_{\text{entities}}\,\text{pinv}(H_c)$. One question is left: when is a singular value positive? In floating point nothing is exactly 0, and dividing by $10^{-17}$ would be a disaster. Values below $\max(C,d)\cdot\text{eps}$ times the largest count as 0, with the eps of the precision *in which $H_c$ was computed*.
+# the *pseudoinverse*. All entities at once: $W=H_{\text{entities}}\,\text{pinv}(H_c)$. One question is left: when is a singular value positive? In floating point nothing is exactly 0, and dividing by $10^{-17}$ would be a disaster. Values below $\max(C,d)\cdot\text{eps}$ times the largest count as 0, where eps is the machine epsilon (the distance from 1 to the next number that can be stored) of the precision *in which $H_c$ was computed*.
 
 # %%
 def weights_of(h, H_c):
@@ -279,7 +280,7 @@ def loss_by_ways(E_graph, E_direct, E_penalty):
     penalty = regulariser.squared_norm_penalty(composition.compose(S, E_penalty), triples, l2)
     return bpr.bpr_loss(H, b, b0, triples)[0] + decay * penalty
 
-
+# %%
 def backward_by_ways(grad_loss, E_graph, E_direct, E_penalty):
     Z, Z_penalty = composition.compose(S, E_graph), composition.compose(S, E_penalty)
     H = propagation.propagate(np.concatenate([Z, E_direct]), X_hat, L)[:N]
@@ -290,7 +291,7 @@ def backward_by_ways(grad_loss, E_graph, E_direct, E_penalty):
     return {"E_graph": composition.compose_backward(grad_X0[:N], S, Z), "E_direct": grad_X0[N:],
             "E_penalty": composition.compose_backward(grad_Z_penalty, S, Z_penalty)}
 
-
+# %%
 point = {"E_graph": E, "E_direct": E, "E_penalty": E}
 report = check_gradients(loss_by_ways, backward_by_ways, point, dtypes=("float64",), name="three ways")
 assert report.passed, report
@@ -367,27 +368,30 @@ assert 0.47 < np.mean(W < 0) < 0.53, "half of the weights are negative"
 # %% [markdown]
 # ## Faster
 #
-# The compiled engine fuses the composition with the stack, propagates by Horner's rule, and computes only what a batch needs: rows of $H$ for the entities that occur in it. Same gradient, first; then the ratio on your machine.
+# The compiled engine fuses the composition with the stack, propagates without keeping a running sum ($Y\leftarrow X_0+\hat XY$, which is Horner's rule for the polynomial $I+\hat X+\hat X^2+\dots$), and computes only what a batch needs: rows of $H$ for the entities that occur in it. Same gradient, first; then the ratio on your machine.
 
 # %%
 data = load_dataset("planted")
 settings = settings_from_preset(
-    "default", n_coarse=24, dim=16, coarse_lr=1e-2, coarse_batch=2048, max_epochs=24, eval_every=2, patience=3, seed=1, dtype="float64",
+    "default", n_coarse=24, dim=16, coarse_lr=1e-2, coarse_batch=2048, max_epochs=16, eval_every=2, patience=3, seed=1,
+    dtype="float64",
 )
+assert data.train.shape == (1000, 800) and (settings.decay, decay) == (1e-4, 0.005), "fifty times"
+assert (settings_from_preset().n_coarse, settings_from_preset().dim) == (100, 64)
 posed = problem.pose(data, settings)
 progress = loop.start_coarse(posed)
 big_layers = coarse.coarse_graph(posed.A, progress.state.S_coarse, degree=settings.degree)
 columns = sampling.sample_triples(posed.R, 400, 5, seed=0)
 big = Triples.by_user(columns, np.arange(len(columns[0])), posed.n_users, posed.n_items)
 
-
+# %%
 def step(engine):
     options = {"l2": settings.l2, "decay": settings.decay, "engine": engine}
     forward = coarse.coarse_forward(progress.state.E_coarse, big_layers, settings.n_layers, batch=big, engine=engine)
     _, slope = batch_loss.batch_loss(forward, progress.state.bias, progress.state.bias_global, big, **options)
     return coarse.coarse_gradients(forward, slope, big_layers, big, n_layers=settings.n_layers, **options)
 
-
+# %%
 seconds, found = {}, {}
 for engine in ("numpy", "numba"):
     found[engine] = step(engine)
@@ -413,13 +417,13 @@ while not progress.phase.startswith("fine"):
         branch, phase1 = (progress, layers_now), progress.finished["coarse_phase1"]
 phase2 = progress.finished["coarse"]
 rows = [row for row in progress.history if row["stage"] == "coarse"]
+
+# %%
 n_second = sum(row["phase"] == "coarse" for row in rows)
 control, layers_control = dataclasses.replace(branch[0], phase="coarse_phase1"), branch[1]
 for _ in range(n_second):
     control, layers_control = loop.train_epoch(control, posed, layers_control, n_second)
-test = {
-    "coarse, phase 1": phase1.state, "coarse, control": control.best.state, "coarse, phase 2": phase2.state,
-}
+test = {"coarse, phase 1": phase1.state, "coarse, control": control.best.state, "coarse, phase 2": phase2.state}
 table = {name: loop.evaluate_state(state, posed, "test").metrics for name, state in test.items()}
 assert table["coarse, phase 2"]["ndcg@20"] > 1.2 * max(table["coarse, phase 1"]["ndcg@20"], table["coarse, control"]["ndcg@20"])
 learning_curves(rows, table)
@@ -427,10 +431,11 @@ learning_curves(rows, table)
 # %% [markdown]
 # NDCG is a measure of ranking between 0 and 1: how near the top the items stand that were held out. In phase 1 it climbs and levels off. With the first updates it rises to another level. The control, which had the same epochs with the old assignment, stays where phase 1 ended: the gain is that of the assignment. (The assertion above asks for a gain of more than a fifth over both.)
 #
-# What has changed? Each panel below has a row of pixels for every entity, sorted by its true group, and a column for every coarse row.
+# What has changed? Each panel below has a thin row for every entity, in the order of their true groups, and a column for every coarse row. (Columns have no order of their own; each stands with the group that weighs most in it.)
 
 # %%
 truth = load_truth()
+assert truth.parameters.n_groups == 8 and truth.parameters.subgroups_per_group == 5
 groups = np.concatenate([truth.user_group, truth.item_group])
 before, after = phase1.state.S_coarse, phase2.state.S_coarse
 

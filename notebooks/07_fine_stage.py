@@ -64,6 +64,8 @@ nodes = {
     "X0": (7.0, 0, r"$X_0=[Z;\hat{E};\tanh F]$", "computed"), "H": (9.0, 0, "$H=P\\,X_0$", "computed"),
     "bpr": (10.4, 0, "BPR", "loss"), "r": (10.4, 2.3, "regulariser", "loss"),
 }
+
+# %%
 edges = [
     ("Ef", "F", r"$G_F\circ[|E_f|>\tau]$", {"shift": (0, 13)}),
     ("F", "Ehat", r"$g\,S_f^\top G_{\hat{E}}$", {"shift": (-14, 8)}),
@@ -124,7 +126,7 @@ assert np.allclose(soft_threshold.soft_threshold_backward(grad_F, E_f_tiny, 1.0)
 #
 # $$\tfrac12|Y-UV|^2+\alpha\sum_{cf}|V_{cf}|.$$
 #
-# The penalty on absolute values makes most entries of $V$ exactly zero, for the same reason for which soft thresholding does: it *is* soft thresholding, applied in each round of the solver. The scores carry no penalty and are dense.
+# The penalty on absolute values makes most entries of $V$ exactly zero, as soft thresholding does: it pulls every entry towards zero with the same force $\alpha$, however small the entry already is, and small entries cannot resist. The scores carry no penalty and are dense.
 #
 # Now the two readings. The **paper** speaks of a codebook seeded by the *sparse components*: vectors in the space of embeddings, each with a few coordinates that are not zero. The **released code** takes the *scores* and writes those of each row, in order, to random positions of a row of zeros. A score is a coefficient of a component; it has no coordinate of embedding space that it belongs to, so its position there is arbitrary, and zeros come from the padding.
 #
@@ -143,6 +145,7 @@ progress, layers_now = loop.start_coarse(posed), None
 while not progress.phase.startswith("fine"):
     progress, layers_now = loop.run_epoch(progress, posed, layers_now)
 coarse_state = progress.finished["coarse"].state
+assert data.train.shape == (1000, 800) and (settings.threshold, settings.gate, settings.decay) == (1.0, 0.2, 1e-4)
 E_c = coarse_state.E_coarse.astype(np.float64)
 seeds = {
     kind: start.start_fine_codebook(E_c, 12, 12, kind=kind, threshold=1.0, seed=2) for kind in ("scores", "components")
@@ -170,9 +173,9 @@ assert (np.abs(components[components != 0]) > 1).all(), "nothing but exact zeros
 #
 # ### The update of the fine assignment
 #
-# As in the coarse stage, now and then the assignment is computed anew from the propagated embeddings. Which fine rows should refine a coarse row? Those that the same entities lean on. By least squares (notebook 6) every entity has weights over the coarse rows, $W_c=H_{\text{entities}}\,\text{pinv}(H_{\text{coarse}})$, and over the fine ones, $W_f=H_{\text{entities}}\,\text{pinv}(H_{\text{fine}})$. Multiply and add over entities:
+# As in the coarse stage, now and then the assignment is computed anew from the propagated embeddings. Which fine rows should refine a coarse row? Those that the same entities lean on. By least squares (notebook 6) every entity has weights over the coarse rows, $W_c=H_{\text{entities}}\,\text{pinv}(H_{\text{coarse}})$, and over the fine ones, $W_f=H_{\text{entities}}\,\text{pinv}(H_{\text{fine}})$. Multiply and add over entities (this $T$, $C\times M$, has nothing to do with the layer's):
 #
-# $$T_{cf}=\sum_e (W_c)_{ec}(W_f)_{ef},\qquad T=W_c^\top W_f\quad(C\times M).$$
+# $$T_{cf}=\sum_e (W_c)_{ec}(W_f)_{ef},\qquad T=W_c^\top W_f.$$
 #
 # By hand, with two entities: if $W_c=\begin{pmatrix}1&0\\0&1\end{pmatrix}$ (entity 0 is coarse row 0, entity 1 is row 1) and $W_f=\begin{pmatrix}2&0\\1&1\end{pmatrix}$, then $T=W_f$: coarse row 0 goes with fine row 0, coarse row 1 with both alike. Then a softmax turns every row of $T$ into positive numbers that add up to 1, and the $t_f$ largest are kept: for the rows $(2,0)$ and $(1,1)$ and $t_f=1$ that gives 0.881 in the first and 0.5 in the second. They are *not* scaled up again, so row sums stay below 1; `renormalise=True` divides each row by its sum.
 #
@@ -352,14 +355,14 @@ stage = layers["bridged", "exchange"]
 def bridged(E):
     return bridging.bridge(E_c, S_f, soft_threshold.soft_threshold(E, tau), g)
 
-
+# %%
 def loss_by_ways(E_1, E_2, E_3, E_4):
     Z, Z_penalty = composition.compose(S_c, bridged(E_3)), composition.compose(S_c, bridged(E_4))
     X0 = np.concatenate([Z, bridged(E_1), np.tanh(soft_threshold.soft_threshold(E_2, tau))])
     H = bridged_propagation.propagate_bridged(X0, stage.bridged, L)[:N]
     return bpr.bpr_loss(H, b, b0, triples)[0] + decay * regulariser.squared_norm_penalty(Z_penalty, triples, l2)
 
-
+# %%
 same_codebook = dict.fromkeys(("E_1", "E_2", "E_3", "E_4"), E_f)
 for argument, (name, ours) in zip(same_codebook, ways.items(), strict=True):
     theirs = numerical_gradient(loss_by_ways, same_codebook, wrt=argument, method="complex")
@@ -425,7 +428,7 @@ big_layers = problem.build_graph(state, posed.A, settings)
 columns = sampling.sample_triples(posed.R, 800, 5, seed=0)
 big = Triples.by_user(columns, np.arange(len(columns[0])), posed.n_users, posed.n_items)
 
-
+# %%
 def step(engine):
     options = {"threshold": 1.0, "n_layers": settings.n_layers, "engine": engine}
     loss_options = {"l2": settings.l2, "decay": settings.decay, "engine": engine}
@@ -434,7 +437,7 @@ def step(engine):
     options |= {"l2": settings.l2, "decay": settings.decay}
     return fine.fine_gradients(forward, slope, state.E_fine, big_layers, big, **options)["E_fine"]
 
-
+# %%
 seconds, found = {}, {}
 for engine in ("numpy", "numba"):
     found[engine] = step(engine)

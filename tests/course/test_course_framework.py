@@ -366,6 +366,9 @@ def test_every_exercise_of_the_course(name):
     for mistake in task.mistakes:
         assert message(task, mistake.function), "a listed mistake is accepted"
 
+    if type(task) is not Exercise:
+        return  # marked in another way, with tests of its own
+
     def as_zeros(*given):
         result = task.solution(*given)
         if isinstance(result, dict):

@@ -39,7 +39,7 @@ FRAME = [
 OPTIONAL = {"Forward", "Backward", "Faster"}
 #: The beginning of a path on somebody's machine, not of an address or a page.
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|usr|opt|mnt|Users|private|var)/\w|(?<!\w)[A-Z]:\\\\?\w")
-LARGEST_IMAGE, LARGEST_NOTEBOOK = 250_000, 1_500_000
+LARGEST_IMAGE, LARGEST_NOTEBOOK = 400_000, 1_500_000
 
 
 def load_build():
