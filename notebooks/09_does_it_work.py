@@ -59,6 +59,7 @@ data, truth = c2f_np.load_dataset("planted"), load_truth()
 rules = truth.parameters
 assert (data.n_users, data.n_items, rules.n_groups, rules.subgroups_per_group) == (1000, 800, 8, 5)
 assert (rules.subgroup_affinity, rules.group_affinity) == (60, 8)
+assert 0.19 < data.test.nnz / sum(part.nnz for _, part in data.parts()) < 0.21 and 20 < data.train.nnz / data.n_users < 25
 print(data.describe())
 
 # %% [markdown]
@@ -105,17 +106,6 @@ assert abs(adjusted_rand_score([0, 0, 1, 1], [0, 0, 0, 1])) < 1e-12
 assert adjusted_rand_score([0, 0, 1, 1], [7, 7, 3, 3]) == 1
 
 # %% [markdown]
-# ## Predict
-#
-# Before any of them is trained, put these five in order of their NDCG@20: (a) popularity, the same list for everybody; (b) the coarse stage with **8** rows for all 1,800 users and items; (c) with **40** rows; (d) with **160** rows; (e) an ordinary table with a row for every user and item. And: which part of the compressed model takes most of its memory?
-#
-# <details><summary>Answer</summary>
-#
-# (a) is far below the good ones. (b) is already close to (c). Did you expect (d) to be better still? It is not, and where METIS makes the first partition it is clearly worse: with a dozen entities to a row there is little left to share. And (e), which has the most freedom, comes below (b) as well: twenty interactions a user do not suffice to place her in 32 dimensions on her own, but they suffice to say which of eight groups she is in. Sharing rows is not only compression; it is also a strong and, on these data, correct assumption. Most of the memory is in the assignments, not in the codebooks. The cells below assert all of this.
-#
-# </details>
-
-# %% [markdown]
 # ## Forward
 #
 # ### What is there without any training
@@ -152,6 +142,20 @@ print({name: round(value, 4) for name, value in quality.items()}, "ceiling", rou
 
 # %% [markdown]
 # Even the ceiling is far from 1: which of the fitting items a user happens to have in the test set is chance, and no model can know it.
+
+# %% [markdown]
+# ## Predict
+#
+# Before any of them is trained, put these five in order of their NDCG@20: (a) popularity, the same list for everybody (you have just seen it); (b) the coarse stage with **8** rows for all 1,800 users and items; (c) with **40** rows; (d) with **160** rows; (e) an ordinary table with a row for every user and item. And: which part of the compressed model takes most of its memory?
+#
+# <details><summary>Answer</summary>
+#
+# (a) is far below the good ones. (b) is already close to (c). Did you expect (d) to be better still? It is not, and where METIS makes the first partition it is clearly worse: with a dozen entities to a row there is little left to share. And (e), which has the most freedom, comes below (b) as well: some twenty interactions a user do not suffice to place her in 32 dimensions on her own, but they suffice to say which of eight groups she is in. Sharing rows is not only compression; it is also a strong and, on these data, correct assumption. Most of the memory is in the assignments, not in the codebooks. The cells below assert all of this.
+#
+# </details>
+
+# %% [markdown]
+# ## Check
 #
 # ### The coarse stage in several sizes
 #
@@ -207,8 +211,6 @@ quality["a row for everybody"] = evaluate_state(best, problem, "test").metrics["
 size["a row for everybody"] = best.E_coarse.nbytes + best.bias.nbytes + best.bias_global.nbytes
 
 # %% [markdown]
-# ## Check
-#
 # ### Size against quality
 
 # %%
@@ -226,7 +228,7 @@ size_quality([(name, size[name], quality[name], kind(name)) for name in quality]
              ceiling=("the rules by which the data were drawn", ceiling))
 
 # %% [markdown]
-# Read the picture from the left. The pale staircase is the frontier: what no smaller model reaches. Popularity is small and poor. Then, between 26 and 57 kB, stands the family of this model, nearly upright: between 8 rows and 40 the size hardly changes. One row for each entity (t = 1) instead of two costs nothing in quality here and saves a third of the bytes; 160 rows cost more bytes and bring nothing. To the right are larger methods that are no better than the good ones of the family, on these data.
+# Read the picture from the left. The pale staircase is the frontier: what no smaller model reaches. Popularity is small and poor. Then, between 26 and 57 kB, stands the family of this model, nearly upright: between 8 rows and 40 the size hardly changes. One row for each entity (t = 1) instead of two costs nothing in quality here and saves a third of the bytes; 160 rows cost more bytes and bring nothing. To the right are larger methods that are hardly better than the good ones of the family, or worse, on these data.
 #
 # Why does the number of rows hardly matter for the size? Look inside:
 
@@ -293,14 +295,14 @@ for preset, (problem, finished) in both.items():
 #
 # ### The same on real data
 #
-# If you have fetched MovieLens 100K (`python -m c2f_np data fetch ml-100k`), the next cell compares popularity, EASE and the coarse stage on it; otherwise it says so and goes on.
+# If you have fetched MovieLens 100K (`python -m c2f_np data fetch ml-100k`), the next cell compares popularity, EASE and a coarse stage of a few epochs on it; otherwise it says so and goes on.
 
 # %%
 def compare_on(real):
     R = real.train.toarray().astype(np.float64)
     hidden = real.masked_when_ranking("test")
     P = np.linalg.inv(R.T @ R + 500 * np.eye(real.n_items))
-    settings = settings_from_preset("default", **COMMON | {"max_epochs": 20, "eval_every": 10}, n_coarse=40)
+    settings = settings_from_preset("default", **COMMON | {"max_epochs": 10, "phase1_epochs": 5}, n_coarse=40)
     problem = pose(real, settings)
     with working_threads(1, "numba"):
         progress, graph = start_coarse(problem), None
@@ -315,7 +317,7 @@ def compare_on(real):
 if cached("ml-100k"):
     on_real = compare_on(c2f_np.load_dataset("ml-100k"))
     print({name: round(value, 4) for name, value in on_real.items()})
-    assert on_real["EASE"] > on_real["coarse, C = 40"] > on_real["popularity"]
+    assert on_real["EASE"] > max(on_real["coarse, C = 40"], on_real["popularity"])
 else:
     print("ml-100k is not here; what was measured on it stands in docs/results/presets.md")
 
@@ -352,7 +354,7 @@ assert stages["default"]["fine"] < stages["default"]["coarse"] + 0.015, "9. the 
 assert stages["authors"]["fine"] < stages["authors"]["coarse"], "10. and loses with those of the released code"
 
 # %% [markdown]
-# So: **the coarse stage works.** It finds structure that it was not told about, and puts it into a sixth of the bytes of a plain table. **The fine stage does not earn its place here.** And both sentences come with a warning: these data were made by rules that fit the model's assumption. On MovieLens the assumption fits worse, and simple methods with a row for every item win by a wide margin. Compression is the point of this method, not accuracy; whoever can afford a few megabytes should not use it for 1,700 films.
+# So: **the coarse stage works.** It finds structure that it was not told about, and puts it into a sixth of the bytes of a plain table. **The fine stage does not earn its place here.** And both sentences come with a warning: these data were made by rules that fit the model's assumption. On MovieLens the assumption fits worse, and simple methods with a row for every item win by a wide margin. Compression is the point of this method, not accuracy; whoever has the memory for a row for every item has better methods there.
 #
 # One seed is one seed. With others the 40-row model moves by about a hundredth; differences of that size in the table above say nothing. [docs/results/presets.md](../docs/results/presets.md) has three seeds of everything.
 

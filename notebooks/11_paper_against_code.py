@@ -37,9 +37,8 @@ import c2f_np
 from c2f_np.course import exercise
 from c2f_np.course.experiments import stored_results
 from c2f_np.operations.assignment_update import largest_softmax
-from c2f_np.operations.bridged_propagation import bridged_graph, bridged_layer
+from c2f_np.operations.bridged_propagation import bridged_layer
 from c2f_np.operations.graph import normalise
-from c2f_np.operations.soft_threshold import soft_threshold_backward
 from c2f_np.operations.triples import Triples
 from c2f_np.plotting.frontier import moved_by
 from c2f_np.settings import settings_from_preset
@@ -100,6 +99,7 @@ def ndcg(problem, state):
 
 coarse_problem, coarse_phases = train_coarse()
 coarse = coarse_phases["coarse"].state
+fine_begin = start_fine(coarse, coarse_problem)  # S_f and E_f as training would start with them
 print(f"coarse stage: {ndcg(coarse_problem, coarse):.4f}")
 
 # %% [markdown]
@@ -128,9 +128,7 @@ g0 = 0.0
 assert np.isclose(2 * 0.2 - 1, -0.6)
 
 def layers_without_bridge(layer_bridge):
-    problem = coarse_problem
-    state = start_fine(coarse, problem)
-    graph = fine_graph(problem.A, state.S_coarse, state.S_fine, g0, layer_bridge=layer_bridge, degree="absolute").bridged
+    graph = fine_graph(coarse_problem.A, coarse.S_coarse, fine_begin.S_fine, g0, layer_bridge=layer_bridge, degree="absolute").bridged
     X = np.random.default_rng(0).standard_normal((sum(graph.sizes), 4))
     plain = graph.X_hat.matrix @ X
     return np.linalg.norm(bridged_layer(X, graph) - plain) / np.linalg.norm(plain)
@@ -221,7 +219,7 @@ rng = np.random.default_rng(0)
 batch = Triples.from_items(*(rng.integers(0, k, 3000) for k in (1000, 800, 800)), 1000, 800)
 
 def gradients(composition, decay, n_layers=3, kind="components"):
-    state = start_fine(coarse, coarse_problem)
+    state = fine_begin
     E_f = starts[kind].astype(np.float64)
     graph = fine_graph(coarse_problem.A, state.S_coarse, state.S_fine, 0.2, composition=composition, layer_bridge="exchange")
     how = {"threshold": 1.0, "n_layers": n_layers}
@@ -249,7 +247,7 @@ assert not found["bias"][:1000].any() and not found["bias_global"].any() and fou
 # %% [markdown]
 # ## Predict
 #
-# In a moment the fine stage is trained. Then we take the trained model, set its whole fine codebook to **zero**, change nothing else, and measure again. The coarse stage alone is at an NDCG@20 of about .27. What will be left? About .27? Half of it? Nothing?
+# In a moment the fine stage is trained. Then we take the trained model, set its whole fine codebook to **zero**, change nothing else, and measure again. What will be left of its NDCG@20? All of it? Half? Nothing?
 #
 # <details><summary>Answer</summary>
 #
@@ -300,7 +298,8 @@ moved_by([*named, "E_f set to zero"], [result[name]["trained"] for name in named
 # The vertical line is the default; the grey band is what the seed alone moves in full trainings (half the distance from the lowest to the highest of three seeds, about .006). Mind the axis, which does not begin at 0. One bar is far outside of the band: the released code's layer. The others are within it or not far from it, and one seed is no basis for ranking them.
 
 # %%
-assert result["layer bridge: raw"]["trained"] < result["default"]["trained"] - 0.01
+assert result["layer bridge: raw"]["trained"] < result["default"]["trained"] - max(0.01, half)
+assert all(abs(result[name]["trained"] - result["default"]["trained"]) < 0.03 for name in named[1:])
 moved = {name: abs(each["trained"] - each["empty"]) for name, each in result.items()}
 print({name: round(value, 4) for name, value in moved.items()})
 assert max(moved.values()) < 0.01, "the trained fine codebook matters after all"
@@ -397,7 +396,7 @@ print(f"validation items left out: {clean:.4f}, competing: {authors:.4f}")
 assert clean > authors + 0.002
 
 # %% [markdown]
-# So a number without the name of its protocol is worth nothing: the same model looks better or worse by more than many a published improvement, and no line of the model has changed. In the released code it is worse than here, since there a third of each user's *test* items becomes validation, drawn anew for each seed.
+# So a number without the name of its protocol is worth nothing: the same model looks better or worse, and no line of it has changed. (Here the validation items come out of training. In the released code they are a third of each user's *test* items, drawn anew for each seed.)
 #
 # ### The balance
 #
@@ -410,7 +409,7 @@ assert clean > authors + 0.002
 # | the trained fine codebook itself | less than .005 (default) | asserted above |
 # | biases, noise or zero at the start | the first phase | asserted above |
 # | degree, signed or absolute | nothing, unless weights are negative | asserted above |
-# | learning rate of the coarse stage | how soon, not how far | the cell above |
+# | learning rate of the coarse stage | how soon, in few epochs | asserted above |
 # | masking | every number | asserted above |
 #
 # What does one make of a model whose second half does nothing? Two things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.control` continues the coarse stage exactly so, without any fine codebook.

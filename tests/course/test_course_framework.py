@@ -379,3 +379,12 @@ def test_every_exercise_of_the_course(name):
     parts = list(result.values()) if isinstance(result, dict) else result if isinstance(result, tuple) else (result,)
     if all(isinstance(part, (np.ndarray, sparse.sparray)) for part in parts):
         assert not task.mark(as_zeros)
+
+
+def test_every_reader_begins_without_a_hint():
+    from c2f_np.course import exercise
+
+    first = exercise("soft_threshold_backward")
+    assert first.hint().startswith("Hint 1")
+    assert exercise("soft_threshold_backward").hint().startswith("Hint 1")
+    assert first.hint().startswith("Hint 2")
