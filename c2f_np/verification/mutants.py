@@ -303,9 +303,6 @@ MUTANTS: tuple[Mutant, ...] = (
         ("biases of the group added up", "                total = H.dtype.type(0)\n",
          "                total = grad_bias[entities[k - 1]]\n"),
     ),
-    *_in("kernels.bpr._role", "bpr")(
-        ("roles of the items exchanged", "return 1, slot - n_triples", "return 2, slot - n_triples"),
-    ),
     # ---- regulariser
     *_in("operations.regulariser.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
         ("factor 2 forgotten", "2 * l2 * grad_penalty", "l2 * grad_penalty"),

@@ -154,10 +154,10 @@ def _split(cotangents):
 
 # ---- the coarse stage --------------------------------------------------------------------------------------------------
 def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
-    """L = 0 to 4 at every point, widths 5 and 48, t = 1 and 2; a graph that is not symmetric; the assignment."""
+    """L = 0 to 4 at every point, widths 5 and 16, t = 1 and 2; a graph that is not symmetric; the assignment."""
     for n_layers in range(5):
         for k, where in enumerate(COARSE_POINTS):
-            width, t = (48 if (n_layers + k) % 3 == 2 else 5), 1 + (n_layers + k) % 2
+            width, t = (16 if (n_layers + k) % 3 == 2 else 5), 1 + (n_layers + k) % 2
             point = coarse_point(seed, where, width, t, n_layers)
 
             def make(dtype, point=point):
@@ -265,7 +265,7 @@ def fine_cases(engine: str, seed: int) -> Iterator[Case]:
             for n_layers in range(5):
                 count += 1
                 where = FINE_POINTS[count % 3]
-                width, t = (48 if count % 4 == 3 else 5), 1 + count % 2
+                width, t = (16 if count % 4 == 3 else 5), 1 + count % 2
                 point = fine_point(seed, where, width, t, n_layers, composition, layer_bridge)
                 graphs = _fine_graphs(point, composition, layer_bridge)
                 batched = n_layers % 2 == 0

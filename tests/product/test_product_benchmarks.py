@@ -29,12 +29,11 @@ def test_summary_in_the_readme_is_that_of_the_result_file():
 def test_page_and_readme_show_the_committed_run_on_gowalla():
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.gowalla import page, short_table
+        from benchmarks.gowalla import page, read_run, short_table
         from benchmarks.summary import replace_block
     finally:
         sys.path.remove(str(ROOT))
-    folder = ROOT / "docs/results/gowalla"
-    metrics, control = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "control"))
+    metrics, control = read_run()
     assert (ROOT / "docs/results/gowalla.md").read_text(encoding="utf-8") == page(metrics, control)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert replace_block(readme, "gowalla", short_table(metrics, control)) == readme
