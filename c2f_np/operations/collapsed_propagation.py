@@ -26,9 +26,9 @@ from .bridged_propagation import BridgedGraph, propagate_bridged
 from .propagation import in_rows
 from .sparse_product import sparse_product
 
-# What a multiplication and addition costs in a sparse product, in units of one in a dense product: both on large float32
-# problems, from the table of `python -m benchmarks`. The choice between the two ways must not depend on a clock (a resumed run
-# has to choose as the first one did), so it depends on these numbers.
+# What a multiplication and addition costs in a sparse product, in units of one in a dense product; measured on large float32
+# problems with two threads. The choice between the two ways must not depend on a clock (a resumed run has to choose as the first
+# one did), so it depends on this number.
 SPARSE_COST = 4.0
 # K and W are kept; more than this and layers are the better bargain.
 MOST_BYTES = 2**30
