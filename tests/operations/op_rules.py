@@ -5,7 +5,7 @@ import numpy as np
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
-WIDTHS = (1, 7, 16, 64)
+WIDTHS = (1, 7, 16, 48)
 
 
 def plain(value):

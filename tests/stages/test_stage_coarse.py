@@ -55,7 +55,7 @@ def test_by_hand(engine):
 
 
 @pytest.mark.parametrize("n_layers", range(5))
-@pytest.mark.parametrize("width", [1, 7, 16, 64])
+@pytest.mark.parametrize("width", [1, 7, 16, 48])
 def test_engines(n_layers, width):
     arguments = problem(d=width)
     copies = [np.copy(part) for part in arguments[2:5]]
