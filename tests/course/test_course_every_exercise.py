@@ -48,7 +48,7 @@ def test_what_is_not_written_is_told_so(task):
 
 @pytest.mark.parametrize("task", TASKS, ids=name_of)
 def test_there_are_a_task_and_hints(task):
-    assert "Write" in task.task
+    assert "Write" in task.task or "def my_" in task.task
     assert 2 <= len(task.hints) <= 4
     assert task.answer().startswith("def ")
 
