@@ -1,0 +1,72 @@
+"""What the model is compared with, under one interface and one evaluation protocol (docs/baselines.md).
+
+>>> from c2f_np.baselines import make_baseline
+>>> from c2f_np import load_dataset
+>>> model = make_baseline("ease", regularisation=200).fit(load_dataset("southern-women"))
+>>> model.size_in_bytes()["model"]
+784
+"""
+
+from __future__ import annotations
+
+from ..errors import SettingsError
+from ..estimator import Recommender
+from .coarse import Coarse
+from .ease import EASE
+from .item_knn import ItemKNN
+from .popularity import Popularity
+from .tables import BPRMF, HashedLightGCN, LightGCN, NarrowLightGCN, QuotientRemainderLightGCN
+
+__all__ = [
+    "BASELINES",
+    "BPRMF",
+    "EASE",
+    "Coarse",
+    "HashedLightGCN",
+    "ItemKNN",
+    "LightGCN",
+    "NarrowLightGCN",
+    "Popularity",
+    "QuotientRemainderLightGCN",
+    "make_baseline",
+]
+
+#: All baselines by name.
+BASELINES: dict[str, type[Recommender]] = {
+    "popularity": Popularity,
+    "item-knn": ItemKNN,
+    "ease": EASE,
+    "bpr-mf": BPRMF,
+    "lightgcn": LightGCN,
+    "narrow-lightgcn": NarrowLightGCN,
+    "coarse": Coarse,
+    "hashed": HashedLightGCN,
+    "quotient-remainder": QuotientRemainderLightGCN,
+}
+
+
+def make_baseline(name: str, **parameters) -> Recommender:
+    """A baseline by name, not fitted yet.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`BASELINES`.
+    **parameters
+        Of its class. Their values are checked when it is fitted.
+
+    Returns
+    -------
+    Recommender
+
+    Raises
+    ------
+    SettingsError
+        If the name or a parameter is unknown; the message lists the choices.
+    """
+    if name not in BASELINES:
+        raise SettingsError(f"unknown baseline {name!r}; choose one of {', '.join(BASELINES)}")
+    known = BASELINES[name]().get_params()
+    for wrong in sorted(set(parameters) - set(known)):
+        raise SettingsError(f"{name} has no parameter {wrong!r}; choose one of {', '.join(known)}")
+    return BASELINES[name](**parameters)

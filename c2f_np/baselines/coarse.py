@@ -1,0 +1,146 @@
+"""The coarse stage alone, as a recommender: this is LEGCF, what the fine stage has to improve on.
+
+Shapes: see `c2f_np.stages`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+from sklearn.utils.validation import check_is_fitted
+
+from ..data import Dataset
+from ..estimator import EmbeddingRecommender, as_dataset
+from ..model_file import size_in_bytes
+from ..settings import Settings, settings_from_preset
+from ..training.loop import start_coarse, train_epoch
+from ..training.problem import Problem, entity_embeddings, pose, threads_of
+from ..training.progress import PHASES, Progress
+from ..training.threads import working_threads
+
+# Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
+_NOT_SETTINGS = ("preset", "validation_fraction")
+_RENAMED = {"lr": "coarse_lr", "batch": "coarse_batch"}
+
+
+def train_coarse_stage(problem: Problem, *, after_epoch=None) -> Progress:
+    """Train the first two phases, to the very states that the whole training has, and never begin the third.
+
+    Parameters
+    ----------
+    problem : Problem
+    after_epoch : callable, optional
+        Called with the progress after every epoch.
+
+    Returns
+    -------
+    Progress
+        ``finished`` holds the best state of "coarse_phase1" and "coarse".
+    """
+    settings, graph = problem.settings, None
+    with working_threads(threads_of(problem), settings.engine):
+        progress = start_coarse(problem)
+        for phase in PHASES[:2]:
+            progress = dataclasses.replace(progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0)
+            most = settings.most_epochs(updates_assignment=progress.updates_assignment)
+            while progress.phase_epoch < most and progress.bad_evaluations < settings.patience:
+                progress, graph = train_epoch(progress, problem, graph, most)
+                if after_epoch is not None:
+                    after_epoch(progress)
+            progress = dataclasses.replace(progress, finished={**progress.finished, phase: progress.best})
+    return progress
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Coarse(EmbeddingRecommender):
+    """One shared codebook, assignments updated in closed form: the coarse stage of the model and nothing else.
+
+    Parameters
+    ----------
+    preset : {"staged", "authors", "paper"}
+        Where the settings come from that are not given here (None).
+    lr, batch : optional
+        ``coarse_lr`` and ``coarse_batch`` of :class:`c2f_np.Settings`.
+    n_coarse, dim, ... : optional
+        The fields of the same names.
+    validation_fraction : float
+        As for :class:`c2f_np.C2FRecommender`.
+
+    Attributes
+    ----------
+    settings_ : Settings
+    state_ : ModelState
+    embeddings_ : ndarray, shape (N, d)
+    phases_ : dict of str to Best
+    """
+
+    preset: str = "staged"
+    n_coarse: int | None = None
+    dim: int | None = None
+    n_layers: int | None = None
+    t_coarse: int | None = None
+    degree: str | None = None
+    partition: str | None = None
+    anchor_weight: float | None = None
+    bias_start: str | None = None
+    lr: float | None = None
+    l2: float | None = None
+    decay: float | None = None
+    batch: int | None = None
+    neg_size: int | None = None
+    max_grad_value: float | None = None
+    eval_every: int | None = None
+    patience: int | None = None
+    max_epochs: int | None = None
+    phase1_epochs: int | None = None
+    lr_schedule: str | None = None
+    update_every: int | None = None
+    seed: int | None = None
+    dtype: str | None = None
+    engine: str | None = None
+    threads: int | None = None
+    validation_fraction: float = 0.1
+
+    def settings(self) -> Settings:
+        """The preset's settings with this estimator's parameters in their place.
+
+        Raises
+        ------
+        SettingsError
+            If one does not fit.
+        """
+        own = {_RENAMED.get(name, name): value for name, value in self.get_params().items() if name not in _NOT_SETTINGS}
+        n_coarse = settings_from_preset(self.preset, **own).n_coarse
+        # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
+        return settings_from_preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
+
+    def fit(self, interactions, validation=None, *, after_epoch=None) -> Coarse:
+        """Train the coarse stage; see :meth:`c2f_np.C2FRecommender.fit`."""
+        started, settings = time.perf_counter(), self.settings()
+        data: Dataset = as_dataset(
+            interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed
+        )
+        problem = pose(data, settings)
+        done = train_coarse_stage(problem, after_epoch=after_epoch)
+        best = done.finished["coarse"]
+        self.settings_, self.phases_, self.history_ = settings, done.finished, list(done.history)
+        self.state_, self.best_epoch_ = best.state, best.epoch
+        with working_threads(threads_of(problem), settings.engine):
+            self.embeddings_ = entity_embeddings(best.state, problem.A, settings)
+        self._fitted_on(data)
+        self.seconds_ = time.perf_counter() - started
+        return self
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """Codebook, assignment and biases: :func:`c2f_np.model_file.size_in_bytes`."""
+        check_is_fitted(self, "interactions_")
+        return size_in_bytes(self.state_)
+
+    def _biases(self):
+        n_users, bias = self.interactions_.shape[0], self.state_.bias
+        return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
+
+    def _workers(self) -> dict:
+        return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}

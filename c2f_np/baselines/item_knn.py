@@ -1,0 +1,108 @@
+"""Item neighbours: an item is worth the similarities to what the user already has.
+
+    s_ij = |users of both| / (sqrt(n_i n_j) + shrinkage)        cosine, damped where both have few users
+    score(u, i) = sum of s_ij over the items j of u that are among the k neighbours of i
+
+Shapes
+------
+R : (U, I) interactions     W : (I, I) csr, row i the neighbours of item i     n : (I,) users of each item
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+from sklearn.utils.validation import check_is_fitted
+
+from ..engine import ENGINES
+from ..estimator import Recommender, as_dataset
+from ..operations.assignment_update import keep_largest
+from .parameters import check_parameters, parameter
+
+# Items whose similarities to all others are held at a time.
+_BLOCK = 256
+
+
+def item_neighbours(R, k: int, shrinkage: float, *, engine: str = "numpy") -> sparse.csr_array:
+    """The k most similar items of every item; among equals the lower number comes first.
+
+    Parameters
+    ----------
+    R : csr_array, shape (U, I)
+        Binary.
+    k : int
+        At most the number of items.
+    shrinkage : float
+    engine : {"numpy", "numba"}
+
+    Returns
+    -------
+    csr_array of float32, shape (I, I)
+        Without the diagonal; only similarities above 0 are stored.
+    """
+    R = sparse.csr_array(R, dtype=np.float64)
+    items = sparse.csr_array(R.T)
+    n = np.diff(items.indptr).astype(np.float64)
+    blocks = []
+    for start in range(0, len(n), _BLOCK):
+        stop = min(start + _BLOCK, len(n))
+        together = (items[start:stop] @ R).toarray()
+        together[np.arange(stop - start), np.arange(start, stop)] = 0
+        scale = np.sqrt(n[start:stop, None] * n) + shrinkage
+        similar = np.divide(together, scale, out=np.zeros_like(together), where=together > 0)
+        blocks.append(keep_largest(similar, min(k, len(n)), engine=engine))
+    W = sparse.csr_array(sparse.vstack(blocks, format="csr"), dtype=np.float32)
+    W.eliminate_zeros()
+    return W
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ItemKNN(Recommender):
+    """Item-based neighbours by cosine.
+
+    Parameters
+    ----------
+    k : int
+        Neighbours kept for an item.
+    shrinkage : float
+    engine : {"numba", "numpy"}
+    threads : int
+
+    Attributes
+    ----------
+    neighbours_ : csr_array of float32, shape (I, I)
+    """
+
+    k: int = parameter(200, "neighbours kept for an item", low=1)
+    shrinkage: float = parameter(10.0, "added to the denominator of the cosine", low=0.0)
+    engine: str = parameter("numba", "compiled loops, or the readable ones", choices=ENGINES)
+    threads: int = parameter(0, "threads; 0: all cores", low=0)
+
+    def fit(self, interactions, validation=None) -> ItemKNN:
+        """Find the neighbours; see :meth:`Recommender.fit`."""
+        check_parameters(self)
+        started, data = time.perf_counter(), as_dataset(interactions, validation)
+        self.neighbours_ = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
+        self._fitted_on(data)
+        # Columns are what a user's items are looked up in.
+        self._columns = sparse.csr_array(self.neighbours_.T)
+        self.history_, self.best_epoch_, self.seconds_ = [], None, time.perf_counter() - started
+        return self
+
+    def score(self, users: np.ndarray) -> np.ndarray:
+        """Sums of similarities, float32, shape (n, I)."""
+        check_is_fitted(self, "interactions_")
+        return (self.interactions_[users].astype(np.float32) @ self._columns).toarray()
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """A float32 and an int32 for each neighbour, and where each row begins."""
+        check_is_fitted(self, "interactions_")
+        parts = {
+            "similarities": self.neighbours_.data.nbytes,
+            "indices": self.neighbours_.nnz * 4,
+            "row starts": (self.neighbours_.shape[0] + 1) * 4,
+        }
+        return parts | {"model": sum(parts.values())}

@@ -1,0 +1,56 @@
+"""Popularity as a recommender: everybody gets the items with most training interactions.
+
+Shapes: counts (I,); scores (n, I).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..engine import ENGINES
+from ..estimator import Recommender, as_dataset
+from ..evaluation import fit_popularity, popularity_scores, popularity_size_bytes
+from .parameters import check_parameters, parameter
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Popularity(Recommender):
+    """Recommend what most users have.
+
+    Parameters
+    ----------
+    engine : {"numba", "numpy"}
+        Of the ranking.
+    threads : int
+
+    Attributes
+    ----------
+    counts_ : ndarray of int32, shape (I,)
+    """
+
+    engine: str = parameter("numba", "compiled ranking, or the readable one", choices=ENGINES)
+    threads: int = parameter(0, "threads; 0: all cores", low=0)
+
+    def fit(self, interactions, validation=None) -> Popularity:
+        """Count; see :meth:`Recommender.fit`."""
+        check_parameters(self)
+        started, data = time.perf_counter(), as_dataset(interactions, validation)
+        self.counts_ = fit_popularity(data.train)
+        self._fitted_on(data)
+        self.history_, self.best_epoch_, self.seconds_ = [], None, time.perf_counter() - started
+        return self
+
+    def score(self, users: np.ndarray) -> np.ndarray:
+        """The counts, for everyone."""
+        check_is_fitted(self, "interactions_")
+        return popularity_scores(self.counts_, users)
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """4 bytes an item."""
+        check_is_fitted(self, "interactions_")
+        size = popularity_size_bytes(self.counts_)
+        return {"counts": size, "model": size}

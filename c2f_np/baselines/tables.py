@@ -1,0 +1,215 @@
+"""The table models as estimators: BPR-MF, LightGCN, and three ways to make LightGCN small.
+
+Shapes
+------
+N = U + I entities, users first     d : embedding width
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, fields
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..engine import ENGINES
+from ..errors import SettingsError
+from ..estimator import EmbeddingRecommender, as_dataset
+from .parameters import check_parameters, parameter
+from .table_model import FullTable, HashedTable, QuotientRemainderTable, Table
+from .table_training import TableSettings, train_table
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TableRecommender(EmbeddingRecommender):
+    """What all table models share: their parameters, training and scoring. A subclass says which table.
+
+    Attributes
+    ----------
+    parameters_ : dict of str to ndarray
+        The trained arrays, in the state with the best validation NDCG@5.
+    embeddings_ : ndarray, shape (N, d)
+        Propagated.
+    """
+
+    dim: int = parameter(64, "embedding width d", low=1)
+    n_layers: int = parameter(3, "propagation layers L", low=0)
+    item_bias: bool = parameter(False, "whether each item has a bias of its own")
+    lr: float = parameter(5e-3, "learning rate of Adam", low=0.0)
+    l2: float = parameter(5.0, "factor of the regulariser", low=0.0)
+    decay: float = parameter(1e-4, "weight of the regulariser in the loss", low=0.0)
+    batch: int = parameter(8192, "triples in a batch", low=1)
+    neg_size: int = parameter(5, "negative items for each positive one", low=1)
+    eval_every: int = parameter(5, "epochs between evaluations", low=1)
+    patience: int = parameter(15, "evaluations without improvement that end training", low=1)
+    max_epochs: int = parameter(1000, "most epochs", low=1)
+    start_scale: float = parameter(0.1, "standard deviation of the ego embeddings at the start", low=0.0)
+    max_grad_value: float = parameter(3.0, "gradients are clipped to plus or minus this", low=1e-30)
+    seed: int = parameter(0, "seed of start and sampling", low=0)
+    dtype: str = parameter("float32", "precision of training", choices=("float32", "float64"))
+    engine: str = parameter("numba", "compiled loops, or the readable ones", choices=ENGINES)
+    threads: int = parameter(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
+    validation_fraction: float = parameter(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
+
+    def fit(self, interactions, validation=None, *, after_epoch=None):
+        """Train.
+
+        Parameters
+        ----------
+        interactions : Dataset or sparse matrix, shape (U, I)
+        validation : sparse matrix, shape (U, I), optional
+            Held-out interactions for early stopping; only with a matrix.
+        after_epoch : callable, optional
+            Called with the row of ``history_`` after every epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the interactions cannot be used.
+        SettingsError
+            If a parameter does not fit, or training diverges.
+        """
+        started = time.perf_counter()
+        check_parameters(self)
+        data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=self.seed)
+        dim = self._width(data.n_users, data.n_items)
+        table = self._table(data.n_users, data.n_items)
+        own = {field.name: getattr(self, field.name) for field in fields(TableSettings)}
+        trained = train_table(data, table, TableSettings(**own | {"dim": dim}), after_epoch=after_epoch)
+        self.parameters_, self.embeddings_ = trained.parameters, trained.embeddings
+        self.best_epoch_, self.history_ = trained.best_epoch, trained.history
+        self._fitted_on(data)
+        self.seconds_ = time.perf_counter() - started
+        return self
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """The trained arrays, each under its name. What is propagated is computed from them and the interactions."""
+        check_is_fitted(self, "interactions_")
+        parts = {name: value.nbytes for name, value in self.parameters_.items()}
+        return parts | {"model": sum(parts.values())}
+
+    def _table(self, n_users: int, n_items: int) -> Table:
+        return FullTable(n_users + n_items)
+
+    def _width(self, n_users: int, n_items: int) -> int:
+        return self.dim
+
+    def _biases(self):
+        return None, self.parameters_.get("item_bias"), 0.0
+
+    def _numbers_for(self, n_items: int, smallest: int, what: str) -> int:
+        """How many numbers of the model's precision ``bytes`` leaves for the table, at least `smallest`."""
+        size, biases = np.dtype(self.dtype).itemsize, n_items if self.item_bias else 0
+        numbers = self.bytes // size - biases
+        if numbers < smallest:
+            raise SettingsError(f"bytes = {self.bytes} is too little for {what}: at least {(smallest + biases) * size}")
+        return numbers
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class BPRMF(TableRecommender):
+    """Matrix factorisation with the BPR loss: own rows for users and items, item biases, no graph."""
+
+    n_layers: int = parameter(0, "propagation layers; none is what makes it matrix factorisation", low=0, high=0)
+    item_bias: bool = parameter(True, "whether each item has a bias of its own")
+    lr: float = parameter(1e-3, "learning rate of Adam", low=0.0)
+    l2: float = parameter(50.0, "factor of the regulariser; without a graph it takes more of it", low=0.0)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LightGCN(TableRecommender):
+    """A row for every user and every item, propagated over the graph: what the compressed models compress."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class NarrowLightGCN(TableRecommender):
+    """The plainest compression: the same table with fewer columns.
+
+    Parameters
+    ----------
+    bytes : int, optional
+        Most that the model may weigh; the width follows from it. By default ``dim`` counts.
+    """
+
+    dim: int = parameter(8, "embedding width d, where bytes is not given", low=1)
+    bytes: int | None = parameter(None, "most that the model may weigh; the width follows", low=1)
+    lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
+
+    def _width(self, n_users, n_items):
+        if self.bytes is None:
+            return self.dim
+        n = n_users + n_items
+        return self._numbers_for(n_items, n, f"one column for {n} users and items") // n
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class HashedLightGCN(TableRecommender):
+    """Users and items share a codebook: each is the sum of ``n_hashes`` rows that hash functions choose.
+
+    Parameters
+    ----------
+    bytes : int, optional
+        Most that the model may weigh; the number of rows follows from it. By default ``n_rows`` counts.
+    n_rows, n_hashes : int
+    """
+
+    dim: int = parameter(16, "embedding width d: many short rows do better than few long ones", low=1)
+    n_rows: int = parameter(200, "rows of the codebook, where bytes is not given", low=1)
+    n_hashes: int = parameter(2, "rows that an entity is the sum of", low=1)
+    bytes: int | None = parameter(None, "most that the model may weigh; the number of rows follows", low=1)
+    lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
+
+    def _table(self, n_users, n_items):
+        n_rows = self.n_rows
+        if self.bytes is not None:
+            n_rows = self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim
+        return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class QuotientRemainderLightGCN(TableRecommender):
+    """Every entity is the entrywise product of a quotient row and a remainder row; users and items are numbered jointly.
+
+    Parameters
+    ----------
+    bytes : int, optional
+        Most that the model may weigh; as many remainder rows are taken as fit with the quotient rows they need.
+    n_remainders : int, optional
+        Where bytes is not given; by default as many as make the fewest rows in all, about sqrt(N).
+    """
+
+    dim: int = parameter(16, "embedding width d: many short rows do better than few long ones", low=1)
+    n_remainders: int | None = parameter(None, "remainder rows m, where bytes is not given", low=1)
+    bytes: int | None = parameter(None, "most that the model may weigh; the number of rows follows", low=1)
+    lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
+
+    def _table(self, n_users, n_items):
+        n = n_users + n_items
+        n_remainders = self.n_remainders
+        if self.bytes is not None:
+            fewest = _rows(n, _fewest_rows(n))
+            numbers = self._numbers_for(n_items, fewest * self.dim, f"{fewest} rows of width {self.dim}")
+            n_remainders = _most_remainders(n, numbers // self.dim)
+        return QuotientRemainderTable(n, _fewest_rows(n) if n_remainders is None else min(n_remainders, n))
+
+
+def _rows(n_entities: int, n_remainders: int) -> int:
+    """Rows of both tables."""
+    return n_remainders + -(-n_entities // n_remainders)
+
+
+def _fewest_rows(n_entities: int) -> int:
+    """The number of remainder rows with which there are fewest rows in all."""
+    root = math.isqrt(n_entities)
+    return min(range(1, root + 2), key=lambda m: (_rows(n_entities, m), -m))
+
+
+def _most_remainders(n_entities: int, n_rows: int) -> int:
+    """The largest m with m + ceil(N / m) <= n_rows."""
+    return max(m for m in range(1, min(n_rows, n_entities) + 1) if _rows(n_entities, m) <= n_rows)
