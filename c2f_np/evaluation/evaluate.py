@@ -17,8 +17,9 @@ from ..errors import DataError
 from ..threads import in_threads
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
-from .ranking import BLOCK_BYTES, rank_block, rank_embeddings
+from .ranking import BLOCK_BYTES, rank_block, rank_embeddings_with_ties
 from .threads import thread_count
+from .ties import ties_after
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class EvaluationResult:
         The counted users, if numbers per user were asked for.
     per_user : dict of str to ndarray of float64, shape (n_users,), or None
         Their metrics, in the order of `users`.
+    ties : dict of int to int
+        For each k the number of counted users whose k-th and next item have equal scores: the lower index, not the model, put
+        the one on the list and left the other out.
     """
 
     metrics: dict[str, float]
@@ -47,6 +51,7 @@ class EvaluationResult:
     protocol: str = ""
     users: np.ndarray | None = field(default=None, repr=False, compare=False)
     per_user: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
+    ties: dict[int, int] = field(default_factory=dict)
 
 
 def evaluate_ranking(
@@ -111,15 +116,19 @@ def evaluate_ranking(
         block_rows = max(1, BLOCK_BYTES // (8 * n_items))
     else:
         block_rows = positive_integer(block_rows, "block_rows")
-    topk = np.empty((users.size, min(max(ks), n_items)), np.int64)
+    # One place more than the longest list: what comes next tells whether the end of the list is a tie.
+    topk = np.empty((users.size, min(max(ks) + 1, n_items)), np.int64)
+    tied = np.empty((users.size, len(ks)), bool)
 
     for start in range(0, users.size, block_rows):
         block = users[start : start + block_rows]
         scores = dense_scores(score_block(block))
         if scores.shape != (block.size, n_items):
             raise DataError(f"score_block gave scores of shape {scores.shape}, expected {(block.size, n_items)}")
-        _rank_in_threads(scores, block, mask, topk[start : start + block.size], compiled, n_threads)
-    return _result(topk, held_out, users, ks, per_user, protocol)
+        here = slice(start, start + block.size)
+        _rank_in_threads(scores, block, mask, topk[here], compiled, n_threads)
+        tied[here] = ties_after(scores, topk[here], ks)
+    return _result(topk, tied, held_out, users, ks, per_user, protocol)
 
 
 def evaluate_embeddings(
@@ -175,12 +184,13 @@ def evaluate_embeddings(
     shape = np.shape(user_embeddings)[:1] + np.shape(item_embeddings)[:1]
     if held_out.shape != shape:
         raise DataError(f"relevant has the shape {held_out.shape}, expected {shape}")
-    topk = rank_embeddings(
+    topk, tied = rank_embeddings_with_ties(
         user_embeddings,
         item_embeddings,
         item_bias,
         masked,
-        max(ks),
+        max(ks) + 1,
+        ks,
         users=users,
         user_bias=user_bias,
         global_bias=global_bias,
@@ -188,7 +198,7 @@ def evaluate_embeddings(
         engine=engine,
         n_threads=n_threads,
     )
-    return _result(topk, held_out, users, ks, per_user, protocol)
+    return _result(topk, tied, held_out, users, ks, per_user, protocol)
 
 
 def _counted_users(relevant) -> tuple[Pattern, np.ndarray]:
@@ -210,12 +220,12 @@ def _rank_in_threads(scores, block, mask, ranking, compiled, n_threads):
     in_threads(work, range(0, block.size, step), n_threads)
 
 
-def _result(topk, held_out: Pattern, users, ks, per_user: bool, protocol: str) -> EvaluationResult:
+def _result(topk, tied, held_out: Pattern, users, ks, per_user: bool, protocol: str) -> EvaluationResult:
     # Users without relevant items have no entries, so leaving out their rows leaves the indices as they are.
     rows = np.concatenate([held_out.indptr[users], held_out.indptr[-1:]])
     entries = np.ones(held_out.indices.size, np.int8)
     relevant = sparse.csr_array((entries, held_out.indices, rows), shape=(users.size, held_out.shape[1]))
-    each = metrics_per_user(topk, relevant, ks)
+    each = metrics_per_user(topk[:, : max(ks)], relevant, ks)
     means, n_users, _ = mean_metrics(each)
     return EvaluationResult(
         metrics=means,
@@ -224,4 +234,5 @@ def _result(topk, held_out: Pattern, users, ks, per_user: bool, protocol: str) -
         protocol=protocol,
         users=users if per_user else None,
         per_user=each if per_user else None,
+        ties=dict(zip(ks, tied.sum(axis=0).tolist(), strict=True)),
     )

@@ -18,6 +18,7 @@ from ..errors import DataError
 from ..threads import in_threads, one_blas_thread
 from .inputs import Pattern, dense_scores, pattern_of, positive_integer
 from .threads import thread_count
+from .ties import ties_after
 
 # The compiled buffer moves about k/2 entries for an item that enters. Beyond this k a full sort of the row is as fast
 # (41,000 items: 1.1 against 3.3 ms a row at k = 1000, both 3.2 ms at 2000).
@@ -147,10 +148,7 @@ def count_ties_at_cut(scores, masked, k: int, *, engine: str = "numba", n_thread
     scores = dense_scores(scores)
     k = positive_integer(k, "k")
     ranking = rank_items(scores, masked, k + 1, engine=engine, n_threads=n_threads)
-    if ranking.shape[1] <= k:
-        return 0
-    rows = np.flatnonzero(ranking[:, k] >= 0)
-    return int(np.count_nonzero(scores[rows, ranking[rows, k - 1]] == scores[rows, ranking[rows, k]]))
+    return int(np.count_nonzero(ties_after(scores, ranking, (k,))))
 
 
 def rank_embeddings(
@@ -213,6 +211,53 @@ def rank_embeddings(
     and 8 bytes for every entry of `masked`. At Gowalla's size (40,981 items, d = 128, float32, two threads, 810,128
     masked entries) that is 107 MB.
     """
+    ranking, _ = rank_embeddings_with_ties(
+        user_embeddings,
+        item_embeddings,
+        item_bias,
+        masked,
+        k,
+        (),
+        users=users,
+        user_bias=user_bias,
+        global_bias=global_bias,
+        block_rows=block_rows,
+        engine=engine,
+        n_threads=n_threads,
+    )
+    return ranking
+
+
+def rank_embeddings_with_ties(
+    user_embeddings,
+    item_embeddings,
+    item_bias,
+    masked,
+    k: int,
+    tie_ks: tuple[int, ...],
+    *,
+    users=None,
+    user_bias=None,
+    global_bias: float = 0.0,
+    block_rows: int | None = None,
+    engine: str = "numba",
+    n_threads: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`rank_embeddings` lists, and where scores tie; arguments, errors and memory are explained there.
+
+    The scores are gone when the lists are there, so ties have to be looked for on the way.
+
+    Parameters
+    ----------
+    tie_ks : tuple of int
+        Places after which a tie is looked for, all below `k` or not below the number of items.
+
+    Returns
+    -------
+    ranking : ndarray of int64, shape (n_rows, min(k, n_items))
+    tied : ndarray of bool, shape (n_rows, len(tie_ks))
+        See :func:`~c2f_np.evaluation.ties.ties_after`.
+    """
     compiled = is_compiled(engine)
     n_threads = thread_count(n_threads)
     k = positive_integer(k, "k")
@@ -221,8 +266,9 @@ def rank_embeddings(
     pattern = pattern_of(masked, "masked", (n_users, n_items))
     users = np.arange(n_users) if users is None else _user_indices(users, n_users)
     ranking = np.empty((users.size, min(k, n_items)), np.int64)
+    tied = np.zeros((users.size, len(tie_ks)), bool)
     if ranking.size == 0:
-        return ranking
+        return ranking, tied
 
     if block_rows is None:
         block_rows = min(BLOCK_BYTES // (n_items * dtype.itemsize), MOST_ROWS) // ROW_STEP * ROW_STEP
@@ -246,7 +292,10 @@ def rank_embeddings(
             factors[block.size :] = 0  # what an earlier block left there, or nobody: it could overflow
             with np.errstate(invalid="ignore"):  # NaN is reported below, with its place
                 np.matmul(factors, right.T, out=scores)
-            nan_at = rank_block(scores, block, pattern, 0, block.size, ranking[start : start + block.size], compiled)
+            here = slice(start, start + block.size)
+            nan_at = rank_block(scores, block, pattern, 0, block.size, ranking[here], compiled)
+            if nan_at is None and tie_ks:
+                tied[here] = ties_after(scores, ranking[here], tie_ks)
         finally:
             buffers.put(buffer)
         if nan_at is not None:
@@ -254,7 +303,7 @@ def rank_embeddings(
 
     with one_blas_thread():
         in_threads(work, starts, n_threads)
-    return ranking
+    return ranking, tied
 
 
 def _with_biases(user_embeddings, item_embeddings, item_bias, user_bias, global_bias):

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.evaluation import (
+    count_ties_at_cut,
     evaluate_embeddings,
     evaluate_ranking,
     mean_metrics,
@@ -119,6 +120,9 @@ def test_both_evaluators_engines_and_any_blocks_and_threads_agree(seed, dtype):
     # The same from lists of everybody, without leaving out any user on the way.
     everybody = metrics_per_user(rank_items(scores, masked, 50, engine="numpy"), relevant)
     assert (expected.metrics, expected.n_users, expected.n_users_left_out) == mean_metrics(everybody)
+    for k, n_ties in expected.ties.items():
+        asked = expected.users
+        assert n_ties == count_ties_at_cut(scores[asked], masked[asked], k, engine="numpy")
     for engine, n_threads, block_rows in (("numpy", 1, 48), ("numba", 1, None), ("numba", 2, 48), ("numba", 2, 7)):
         how = {"engine": engine, "n_threads": n_threads, "block_rows": block_rows, "per_user": True}
         for found in (
@@ -126,9 +130,24 @@ def test_both_evaluators_engines_and_any_blocks_and_threads_agree(seed, dtype):
             evaluate_embeddings(users, items, bias, relevant, masked, **how),
         ):
             assert found.metrics == expected.metrics
+            assert found.ties == expected.ties and max(found.ties.values()) > 0
             np.testing.assert_array_equal(found.users, expected.users)
             for key, values in expected.per_user.items():
                 np.testing.assert_array_equal(found.per_user[key], values)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ties_at_the_ends_of_the_lists_are_counted(engine):
+    # User 0 has 9 | 8 = 8 | 7 | ..., user 1 four equal scores, user 2 nothing to find. User 3 has two items left, equal ones.
+    scores = np.array([[9, 8, 8, 7, 1.0], [5, 5, 5, 5, 1], [3, 3, 3, 3, 3], [2, 2, 9, 9, 9]])
+    relevant, masked = rows_of([[4], [4], [], [0]], 5), rows_of([[], [], [], [2, 3, 4]], 5)
+    expected = {2: 2, 1: 2, 4: 0, 3: 1, 5: 0, 9: 0}
+    identity = np.eye(5)
+    for ks in ((2, 1, 4, 3, 5, 9), (1, 2), (2,), (4,)):
+        found = evaluate_ranking(lambda users: scores[users], relevant, masked, ks, engine=engine, block_rows=3)
+        assert found.ties == {k: expected[k] for k in ks}
+        found = evaluate_embeddings(scores, identity, None, relevant, masked, ks, engine=engine, n_threads=2)
+        assert found.ties == {k: expected[k] for k in ks}
 
 
 def test_real_valued_embeddings_give_the_same_bits_at_one_and_two_threads():

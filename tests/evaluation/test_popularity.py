@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from c2f_np.data import load_dataset
 from c2f_np.errors import DataError
 from c2f_np.evaluation import evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
 
@@ -40,3 +41,18 @@ def test_evaluated_with_ties_by_index(engine):
     assert result.metrics["recall@1"] == pytest.approx(2 / 3)
     assert result.metrics["recall@2"] == 1.0
     assert result.metrics["ndcg@2"] == pytest.approx((1 / np.log2(3) + 1 + 1) / 3)
+    # User 1's first item, 4, has no equal left (0 and 2 are masked); nobody's second has.
+    assert result.ties == {1: 0, 2: 0}
+    # Without a mask items 0 and 2 tie at the top of every list.
+    unmasked = evaluate_ranking(lambda users: popularity_scores(counts, users), relevant, None, (1, 2), engine=engine)
+    assert unmasked.ties == {1: 3, 2: 0}
+
+
+def test_ties_abound_in_counts():
+    data = load_dataset("planted")
+    counts = fit_popularity(data.train)
+    result = evaluate_ranking(
+        lambda users: popularity_scores(counts, users), data.test, data.masked_when_ranking("test"), engine="numpy"
+    )  # fmt: skip
+    # The figures of docs/evaluation.md.
+    assert (result.n_users, result.ties) == (1000, {5: 0, 10: 12, 20: 292, 50: 432})
