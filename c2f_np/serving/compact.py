@@ -1,0 +1,206 @@
+"""Small arrays: indices in the smallest type that holds them, numbers in few bits, sparse matrices with their products.
+
+    int8:   number = stored * scale,   stored in -127..127,   one scale for each row of a codebook or column of an assignment
+
+A product takes and gives its vectors as the *rows* of an array, (w, n), so that each of the w is one piece of memory.
+Entries are looked at in pieces, so that what is needed on the way is a few vectors, whatever the number of entries.
+
+Shapes
+------
+a matrix : (n_rows, n_columns) with `size` stored entries     X : (w, n_columns)     Y : (w, n_rows)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from ..errors import SettingsError
+
+NUMBER_TYPES = ("float32", "float16", "int8")
+_PIECE = 2048
+
+
+def smallest_unsigned(values: np.ndarray) -> np.ndarray:
+    """The same whole numbers, none negative, in the smallest unsigned type that holds the largest of them."""
+    largest = int(values.max()) if values.size else 0
+    return values.astype(np.min_scalar_type(largest))
+
+
+def quantise(values: np.ndarray, kind: str, groups: np.ndarray, n_groups: int, what: str):
+    """Numbers in fewer bits.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (size,)
+    kind : {"float64", "float32", "float16", "int8"}
+    groups : ndarray of int, shape (size,)
+        Which scale each number belongs to; only int8 has scales.
+    n_groups : int
+    what : str
+        Its name in the error.
+
+    Returns
+    -------
+    stored : ndarray of `kind`, shape (size,)
+    scale : ndarray of float32, shape (n_groups,), or None
+        A group's largest magnitude / 127.
+
+    Raises
+    ------
+    SettingsError
+        If a number is not finite, or too large for the type.
+    """
+    if not np.isfinite(values).all():
+        raise SettingsError(f"{what} holds numbers that are not finite")
+    scale = None
+    with np.errstate(over="ignore"):
+        if kind == "int8":
+            largest = np.zeros(n_groups)
+            np.maximum.at(largest, groups, np.abs(values))
+            # Rounded to float32 first, so that numbers are divided by what they will be multiplied with.
+            scale = (largest / 127).astype(np.float32)
+            stored = np.rint(values / np.where(scale > 0, scale, 1)[groups])
+            stored = np.clip(stored, -127, 127).astype(np.int8)
+        else:
+            stored = values.astype(kind)
+    if not np.isfinite(stored if scale is None else scale).all():
+        raise SettingsError(f"{what} holds numbers too large for {kind}: choose a wider type")
+    return stored, scale
+
+
+@dataclass(frozen=True)
+class Compact:
+    """A sparse matrix, row by row.
+
+    Attributes
+    ----------
+    starts : ndarray of unsigned, shape (n_rows + 1,), or int
+        Where rows begin among the entries; or the length of all rows, if it is the same.
+    indices : ndarray of unsigned, shape (size,)
+        Columns.
+    values : ndarray, shape (size,), or None
+        None where every entry is 1.
+    scale : ndarray of float32, shape (n_columns,), or None
+    shape : tuple of int
+    """
+
+    starts: np.ndarray | int
+    indices: np.ndarray
+    values: np.ndarray | None
+    scale: np.ndarray | None
+    shape: tuple[int, int]
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the places of the entries."""
+        return self.indices.nbytes + (0 if isinstance(self.starts, int) else self.starts.nbytes)
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of the numbers in them."""
+        return sum(part.nbytes for part in (self.values, self.scale) if part is not None)
+
+    def row(self, i: int) -> np.ndarray:
+        """Columns of row i."""
+        first, last = self._bounds(i, i + 1)
+        return self.indices[first:last].astype(np.intp)
+
+    def lengths(self) -> np.ndarray:
+        """Number of entries in every row."""
+        return np.diff(self._bounds(0, self.shape[0]))
+
+    def magnitudes(self) -> Compact:
+        """The matrix of absolute values."""
+        return self if self.values is None else replace(self, values=np.abs(self.values))
+
+    def times(self, X: np.ndarray) -> np.ndarray:
+        """The product with the vectors in the rows of X: (w, n_columns) to (w, n_rows), in the precision of X."""
+        Y = np.zeros((len(X), self.shape[0]), X.dtype)
+        for first, last, rows, columns, weights in self._pieces(X.dtype):
+            for x, y in zip(X, Y, strict=True):
+                y[first:last] = _sums(rows, x[columns], weights, last - first)
+        return Y
+
+    def transposed_times(self, Y: np.ndarray) -> np.ndarray:
+        """The product of the transpose: (w, n_rows) to (w, n_columns), in the precision of Y."""
+        X = np.zeros((len(Y), self.shape[1]), Y.dtype)
+        for first, last, rows, columns, weights in self._pieces(Y.dtype):
+            for x, y in zip(X, Y, strict=True):
+                x += _sums(columns, y[first:last][rows], weights, self.shape[1])
+        return X
+
+    def dense(self, dtype) -> np.ndarray:
+        """All numbers, shape (n_rows, n_columns)."""
+        whole = np.zeros(self.shape, dtype)
+        for first, _, rows, columns, weights in self._pieces(np.dtype(dtype)):
+            whole[first + rows, columns] = 1 if weights is None else weights
+        return whole
+
+    def _bounds(self, first: int, last: int) -> np.ndarray:
+        """Where the rows first..last begin, as int64."""
+        if isinstance(self.starts, int):
+            return np.arange(first, last + 1, dtype=np.int64) * self.starts
+        return self.starts[first : last + 1].astype(np.int64)
+
+    @cached_property
+    def _borders(self) -> list[int]:
+        """Rows at which pieces begin and end: about 2,048 entries, or as many as there are columns, but at least a row."""
+        n_rows, n_columns = self.shape
+        starts, most, borders = self._bounds(0, n_rows), max(_PIECE, n_columns), [0]
+        while borders[-1] < n_rows:
+            here = borders[-1]
+            borders.append(max(here + 1, int(np.searchsorted(starts, starts[here] + most, side="right")) - 1))
+        return borders
+
+    def _pieces(self, dtype) -> Iterator[tuple]:
+        """For each piece: its first row and the one after its last; row (from there), column and number of every entry."""
+        for first, last in pairwise(self._borders):
+            bounds = self._bounds(first, last)
+            columns = self.indices[bounds[0] : bounds[-1]].astype(np.intp)
+            rows = np.repeat(np.arange(last - first), np.diff(bounds))
+            weights = None
+            if self.values is not None:
+                weights = self.values[bounds[0] : bounds[-1]].astype(dtype)
+                if self.scale is not None:
+                    weights *= self.scale.astype(dtype)[columns]
+            yield first, last, rows, columns, weights
+
+
+def _sums(places: np.ndarray, values: np.ndarray, weights: np.ndarray | None, n: int) -> np.ndarray:
+    """Sums of values times weights by place, made in float64."""
+    return np.bincount(places, values if weights is None else values * weights, minlength=n)
+
+
+def compact_matrix(rows: np.ndarray, columns: np.ndarray, values, shape, kind: str, what: str) -> Compact:
+    """A sparse matrix from its entries, which must be ordered by row.
+
+    Parameters
+    ----------
+    rows, columns : ndarray of int, shape (size,)
+    values : ndarray of float, shape (size,), or None
+    shape : tuple of int
+    kind : str
+        As for :func:`quantise`; one scale a column.
+    what : str
+
+    Returns
+    -------
+    Compact
+
+    Raises
+    ------
+    SettingsError
+        If a number is too large for the type.
+    """
+    lengths = np.bincount(rows, minlength=shape[0])
+    if len(lengths) and (lengths == lengths[0]).all():
+        starts = int(lengths[0])
+    else:
+        starts = smallest_unsigned(np.concatenate([[0], np.cumsum(lengths)]))
+    stored, scale = (None, None) if values is None else quantise(values, kind, columns, shape[1], what)
+    return Compact(starts, smallest_unsigned(columns), stored, scale, tuple(shape))

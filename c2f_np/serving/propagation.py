@@ -1,0 +1,247 @@
+"""Propagation without a stored graph: all products from the interactions, the assignments and two vectors of factors.
+
+    A = diag(a) [[0, R], [R^T, 0]] diag(a),      X_hat = D^-1/2 [[A, S_c, 0], [S_c^T, 0, S_f], [0, S_f^T, 0]] D^-1/2
+
+A model of the two stages is propagated over X_hat; its nodes are the entities and the rows of the codebooks. One that was
+trained jointly is propagated over A alone, and its nodes are the entities.
+
+The weights of R are all 1, so that neither A nor X_hat need be stored: R's pattern, a, and the factors D^-1/2 are enough.
+What is computed is what `c2f_np.operations.graph`, `propagation` and `bridged_propagation` compute, up to rounding.
+
+Every column is propagated by itself, H[:, j] = P X0[:, j]; so memory is a matter of how many at a time. And one row of P is
+a single vector propagated backwards, P^T e_u: with it, one user's embedding needs no other's.
+
+Shapes
+------
+n nodes: entities h (N) and, of the two stages, coarse p (C) and fine q (M)     X, X0, Y, G : (w, n), one vector a row
+E_coarse : (C, d)     F : (M, d)     S_c : (N, C)     S_f : (C, M)     S_d : (N, M)     R : (U, I)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .codebook import Codebook
+from .compact import Compact
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that inference needs of a model.
+
+    Attributes
+    ----------
+    E_coarse : Codebook, shape (C, d)
+    F : Codebook, shape (M, d), or None without a fine codebook
+        After soft thresholding.
+    S_coarse : Compact, shape (N, C)
+    S_fine : Compact, shape (C, M), or None without a bridge
+    S_direct : Compact, shape (N, M), or None without direct links
+    item_bias : ndarray, shape (I,)
+    n_users : int
+    n_layers : int
+    gate : float
+    training : {"stages", "joint"}
+        Which of the two models it is.
+    composition : {"coarse", "bridged"}
+    layer_bridge : {"raw", "exchange"}
+    degree : {"signed", "absolute"}
+        These three are of the two stages only.
+    dtype : {"float32", "float64"}
+        Precision to compute in.
+    """
+
+    E_coarse: Codebook
+    F: Codebook | None
+    S_coarse: Compact
+    S_fine: Compact | None
+    S_direct: Compact | None
+    item_bias: np.ndarray
+    n_users: int
+    n_layers: int
+    gate: float
+    training: str
+    composition: str
+    layer_bridge: str
+    degree: str
+    dtype: str
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """N, C, M."""
+        return *self.S_coarse.shape, 0 if self.F is None else self.F.shape[0]
+
+    @property
+    def n_nodes(self) -> int:
+        """How many nodes are propagated: N + C + M, or N after joint training."""
+        return self.sizes[0] if self.training == "joint" else sum(self.sizes)
+
+    @property
+    def dim(self) -> int:
+        return self.E_coarse.shape[1]
+
+
+def start(parts: Parts, columns: slice) -> np.ndarray:
+    """Some columns of what is propagated, shape (w, n).
+
+    After joint training X0 = tanh(S_c E_hat + S_d F). Of the fine stage it is [tanh(S_c E); E_hat; tanh(F)], where E is E_c or
+    E_hat, and of the coarse stage [tanh(S_c E_c); E_c]. Without a bridge E_hat = E_c.
+    """
+    E_coarse = _columns_of(parts.E_coarse, columns, parts.dtype)
+    F = None if parts.F is None else _columns_of(parts.F, columns, parts.dtype)
+    E_hat = E_coarse if parts.S_fine is None else parts.gate * parts.S_fine.times(F) + (1 - parts.gate) * E_coarse
+    if parts.training == "joint":
+        Y = parts.S_coarse.times(E_hat)
+        if parts.S_direct is not None:
+            Y += parts.S_direct.times(F)
+        return np.tanh(Y)
+    composed = E_hat if parts.composition == "bridged" else E_coarse
+    nodes = [np.tanh(parts.S_coarse.times(composed)), E_hat]
+    return np.concatenate(nodes if F is None else [*nodes, np.tanh(F)], axis=1)
+
+
+def _columns_of(book: Codebook, columns: slice, dtype) -> np.ndarray:
+    """Some columns of a codebook, one a row."""
+    return np.ascontiguousarray(book.dense(dtype)[:, columns].T)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph in factors.
+
+    Attributes
+    ----------
+    parts : Parts
+    R : Compact, shape (U, I)
+        Training interactions.
+    bipartite : ndarray, shape (N,)
+        a: 1 / sqrt(number of interactions), 0 where there are none.
+    factor : ndarray, shape (N + C + M,), or None after joint training
+        D^-1/2 of the expanded graph.
+    """
+
+    parts: Parts
+    R: Compact
+    bipartite: np.ndarray
+    factor: np.ndarray | None
+
+
+def graph_of(parts: Parts, R: Compact) -> Graph:
+    """The graph of a model over its training interactions."""
+    entries = np.concatenate([R.lengths(), R.transposed_times(np.ones((1, parts.n_users)))[0]])
+    bipartite = np.where(entries > 0, 1 / np.sqrt(np.maximum(entries, 1)), 0)
+    factor = None if parts.training == "joint" else _expanded_factor(parts, R, bipartite).astype(parts.dtype)
+    return Graph(parts, R, bipartite.astype(parts.dtype), factor)
+
+
+def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndarray:
+    """D^-1/2 of the expanded graph, shape (N + C + M,), float64."""
+    n, c, m = parts.sizes
+    A_sums = bipartite * _bipartite_product(R, parts.n_users, bipartite[None])[0]
+    signed, absolute = np.zeros(n + c + m), np.zeros(n + c + m)
+    for sums, magnitudes in ((signed, False), (absolute, True)):
+        sums[:n] = A_sums
+        for S, rows, columns in _links(parts):
+            S = S.magnitudes() if magnitudes else S
+            sums[rows] += S.times(np.ones((1, S.shape[1])))[0]
+            sums[columns] += S.transposed_times(np.ones((1, S.shape[0])))[0]
+    sums = absolute if parts.degree == "absolute" else signed
+    # As in c2f_np.operations.graph: a sum below the rounding of its own terms is a cancellation, not a degree.
+    positive = sums > np.finfo(parts.dtype).eps * 16 * absolute
+    return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
+
+
+def propagate(X0: np.ndarray, graph: Graph) -> np.ndarray:
+    """P X0: L layers and the mean over X_0, ..., X_L, shape (w, n)."""
+    layer, total = X0, X0.copy()
+    for _ in range(graph.parts.n_layers):
+        layer = _layer(layer, graph)
+        total += layer
+    total /= graph.parts.n_layers + 1
+    return total
+
+
+def propagate_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
+    """P^T G, shape (w, n): with a unit vector, the row of P that says what a node's embedding consists of."""
+    share = G / (graph.parts.n_layers + 1)
+    layer = share
+    for _ in range(graph.parts.n_layers):
+        layer = layer_transposed(layer, graph)
+        layer += share
+    return layer
+
+
+def _layer(X: np.ndarray, graph: Graph) -> np.ndarray:
+    """T X: after joint training A X, of the coarse stage X_hat X, else c2f_np.operations.bridged_propagation.bridged_layer."""
+    parts, (n, c, _) = graph.parts, graph.parts.sizes
+    if parts.training == "joint":
+        return _adjacency_product(X, graph)
+    Y = expanded_product(X, graph)
+    if parts.F is None:
+        return Y
+    g = parts.gate
+    if parts.layer_bridge == "exchange":
+        change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, n : n + c])
+        Y[:, :n] += graph.factor[:n] * parts.S_coarse.times(graph.factor[n : n + c] * change)
+        return Y
+    change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, n : n + c]
+    Y[:, :n] += parts.S_coarse.times(change)
+    Y[:, n : n + c] += change
+    return Y
+
+
+def layer_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
+    """T^T G, shape (w, n): what a layer does, read from the end."""
+    parts, (n, c, _) = graph.parts, graph.parts.sizes
+    if parts.training == "joint":
+        return _adjacency_product(G, graph)
+    if parts.F is None:
+        return expanded_product(G, graph)
+    g = parts.gate
+    if parts.layer_bridge == "exchange":
+        X = expanded_product(G, graph)
+        at_change = g * graph.factor[n : n + c] * parts.S_coarse.transposed_times(graph.factor[:n] * G[:, :n])
+        X[:, n : n + c] -= at_change
+        X[:, n + c :] += parts.S_fine.transposed_times(at_change)
+        return X
+    at_change = parts.S_coarse.transposed_times(G[:, :n]) + G[:, n : n + c]
+    at_Y = G.copy()
+    at_Y[:, n : n + c] -= g * at_change
+    at_Y[:, n + c :] += (2 * g - 1) * parts.S_fine.transposed_times(at_change)
+    return expanded_product(at_Y, graph)
+
+
+def expanded_product(X: np.ndarray, graph: Graph) -> np.ndarray:
+    """X_hat X; X_hat is symmetric."""
+    parts = graph.parts
+    n = parts.sizes[0]
+    scaled = graph.factor * X
+    Y = np.zeros_like(X)
+    Y[:, :n] = _adjacency_product(scaled[:, :n], graph)
+    for S, rows, columns in _links(parts):
+        Y[:, rows] += S.times(scaled[:, columns])
+        Y[:, columns] += S.transposed_times(scaled[:, rows])
+    Y *= graph.factor
+    return Y
+
+
+def _adjacency_product(X: np.ndarray, graph: Graph) -> np.ndarray:
+    """A X, shape (w, N); A is symmetric."""
+    return graph.bipartite * _bipartite_product(graph.R, graph.parts.n_users, graph.bipartite * X)
+
+
+def _bipartite_product(R: Compact, n_users: int, X: np.ndarray) -> np.ndarray:
+    """[[0, R], [R^T, 0]] X, shape (w, N)."""
+    return np.concatenate([R.times(X[:, n_users:]), R.transposed_times(X[:, :n_users])], axis=1)
+
+
+def _links(parts: Parts) -> list[tuple[Compact, slice, slice]]:
+    """The assignments in the expanded graph, and which nodes each of them links."""
+    n, c, m = parts.sizes
+    entities, coarse, fine = slice(0, n), slice(n, n + c), slice(n + c, n + c + m)
+    links = [(parts.S_coarse, entities, coarse)]
+    if parts.S_fine is not None:
+        links.append((parts.S_fine, coarse, fine))
+    return links

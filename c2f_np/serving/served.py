@@ -1,0 +1,352 @@
+"""A model that was exported, at work: recommendations, embeddings, and single users without a table of embeddings.
+
+H = P X0 is linear in X0, whichever way the model was trained, and the scores of one user u over all items are H h_u =
+P (X0 h_u). So they need two propagations of a *single* vector, P^T e_u for h_u = (P^T e_u)^T X0 and then P (X0 h_u): a few
+vectors of N numbers; the table is N x d.
+
+Scores leave out the user's bias and the global one: they are the same for all items, so that they cannot change a ranking.
+
+Shapes
+------
+H : (N, d), users first     h_u : (d,)     scores : (I,)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import DataError, SettingsError
+from .compact import Compact, compact_matrix
+from .propagation import Graph, graph_of, layer_transposed, propagate, propagate_transposed, start
+from .stored import Exported, read
+
+# Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough
+# that what is needed on the way stays small.
+_COLUMNS = 8
+
+
+def load_exported(path, *, interactions=None) -> Served:
+    """Read a file that ``python -m c2f_np export`` wrote. Needs NumPy and the standard library only.
+
+    Parameters
+    ----------
+    path : path-like
+    interactions : array_like of int or str, shape (n, 2), optional
+        User and item of the training interactions, for a file that was exported without them: whole numbers are positions,
+        text is ids.
+
+    Returns
+    -------
+    Served
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, foreign or of another version.
+    DataError
+        If the interactions do not fit the model.
+    """
+    return Served(read(path), interactions=interactions)
+
+
+class Served:
+    """An exported model, ready to recommend.
+
+    Parameters
+    ----------
+    exported : Exported
+    interactions : array_like of int or str, shape (n, 2), optional
+        See :func:`load_exported`.
+
+    Attributes
+    ----------
+    n_users, n_items : int
+    user_ids, item_ids : ndarray of str, or None
+        None in a model exported without ids; users and items are then their positions, counted from 0.
+    about : dict
+    """
+
+    def __init__(self, exported: Exported, *, interactions=None):
+        self._parts = exported.parts
+        self.n_users, self.n_items = exported.parts.n_users, len(exported.parts.item_bias)
+        self.user_ids, self.item_ids, self.about = exported.user_ids, exported.item_ids, exported.about
+        self._order = None if self.user_ids is None else np.argsort(self.user_ids)
+        self._R = exported.R
+        if interactions is not None:
+            if exported.R is not None:
+                raise DataError("the file has the training interactions already")
+            self._R = self._interactions(interactions)
+        self._graph: Graph | None = None
+        self._table: np.ndarray | None = None
+
+    @property
+    def item_bias(self) -> np.ndarray:
+        """Biases of the items, in the precision of the scores, shape (I,)."""
+        return self._parts.item_bias.astype(self._parts.dtype)
+
+    def recommend(self, users, k: int = 10, *, exclude_seen: bool = True, from_table: bool = True):
+        """The k best items for each user.
+
+        Parameters
+        ----------
+        users : one id or a sequence of ids
+            As in the data; positions, if the model has no ids.
+        k : int
+            At most the number of items.
+        exclude_seen : bool
+            Leave out the items of the user's training interactions. Without these only False is possible.
+        from_table : bool
+            Score with :meth:`embeddings`, which are propagated at the first call and kept. Otherwise with
+            :meth:`score_user`, which keeps nothing.
+
+        Returns
+        -------
+        items : ndarray of str, or of int if the model has no ids, shape (n, k)
+            Best first; among equal scores the item that stands first in the data. "" or -1 where fewer than k are left.
+        scores : ndarray, shape (n, k)
+            NaN there. Without the user's and the global bias.
+
+        Raises
+        ------
+        DataError
+            If a user is unknown, or the interactions are missing.
+        SettingsError
+            If k is not between 1 and the number of items.
+        """
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
+            raise SettingsError(f"k must be a whole number from 1 to {self.n_items} (there are no more items), not {k!r}")
+        positions = self._user_positions(users)
+        top = np.full((len(positions), k), -1)
+        values = np.full((len(positions), k), np.nan, self._parts.dtype)
+        for row, u in enumerate(positions):
+            scores = self._scores_from_table(u) if from_table else self._score(u)
+            allowed = np.ones(self.n_items, bool)
+            if exclude_seen:
+                allowed[self._require_interactions().row(u)] = False
+            candidates = np.flatnonzero(allowed)
+            # Stable: equal scores stay in the order of their positions.
+            best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
+            top[row, : len(best)], values[row, : len(best)] = best, scores[best]
+        if self.item_ids is None:
+            return top, values
+        return np.where(top < 0, "", self.item_ids[top]), values
+
+    def embeddings(self) -> np.ndarray:
+        """Propagated embeddings of all entities, users first, shape (N, d). Made at the first call, then kept.
+
+        Raises
+        ------
+        DataError
+            If the interactions are missing.
+        """
+        if self._table is None:
+            graph, n, d = self._the_graph(), self.n_users + self.n_items, self._parts.dim
+            table = np.empty((n, d), self._parts.dtype)
+            for columns in _blocks(d, _COLUMNS):
+                table[:, columns] = propagate(start(self._parts, columns), graph)[:, :n].T
+            self._table = table
+        return self._table
+
+    def forget_embeddings(self) -> None:
+        """Give the table of :meth:`embeddings` back; it is made again when it is needed."""
+        self._table = None
+
+    def embedding_of_user(self, user) -> np.ndarray:
+        """One user's propagated embedding, exact, from the nodes within L hops and no table: (P^T e_u)^T X0.
+
+        Parameters
+        ----------
+        user : id
+
+        Returns
+        -------
+        ndarray, shape (d,)
+
+        Raises
+        ------
+        DataError
+            If the user is unknown, or the interactions are missing.
+        """
+        return self._embedding(self._user_position(user))
+
+    def score_user(self, user, *, columns_at_a_time: int | None = None) -> np.ndarray:
+        """One user's scores of all items, exact, without the table.
+
+        Parameters
+        ----------
+        user : id
+        columns_at_a_time : int, optional
+            By default two vectors are propagated, P^T e_u and P (X0 h_u). With a number the d columns of X0 are propagated
+            instead, so many at a time, and their contributions added up: slower, and in more memory the more at a time.
+            It is the plain way, which the other one is tested with.
+
+        Returns
+        -------
+        ndarray, shape (I,)
+            With the items' biases, without the user's and the global one.
+
+        Raises
+        ------
+        DataError
+            If the user is unknown, or the interactions are missing.
+        SettingsError
+            If `columns_at_a_time` is less than 1.
+        """
+        u = self._user_position(user)
+        if columns_at_a_time is None:
+            return self._score(u)
+        if columns_at_a_time < 1:
+            raise SettingsError(f"columns_at_a_time must be at least 1, not {columns_at_a_time}")
+        graph, items = self._the_graph(), slice(self.n_users, self.n_users + self.n_items)
+        scores = self.item_bias
+        for columns in _blocks(self._parts.dim, columns_at_a_time):
+            H = propagate(start(self._parts, columns), graph)
+            scores += H[:, u] @ H[:, items]
+        return scores
+
+    def neighbourhood_of_user(self, user, *, meta_nodes: bool = True) -> list[int]:
+        """How many entities a user's embedding is made from, after 0, 1, ..., L layers.
+
+        Parameters
+        ----------
+        user : id
+        meta_nodes : bool
+            Without them: over interactions only, as in a graph of users and items alone. After joint training there are none.
+
+        Returns
+        -------
+        list of int, L + 1 long
+
+        Raises
+        ------
+        DataError
+            If the user is unknown, or the interactions are missing.
+        """
+        graph = self._the_graph()
+        n = self.n_users + self.n_items
+        reached = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
+        reached[0, self._user_position(user)] = 1
+        counts = [1]
+        for _ in range(self._parts.n_layers):
+            if not meta_nodes:
+                reached[:, n:] = 0
+            # Only where something arrives counts; its size would fall below what the precision can hold.
+            reached = ((reached != 0) | (layer_transposed(reached, graph) != 0)).astype(reached.dtype)
+            counts.append(int(np.count_nonzero(reached[0, :n])))
+        return counts
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """What is held in memory, part by part.
+
+        Returns
+        -------
+        dict of str to int
+            "codebooks", "assignment weights", "assignment indices", "item biases", and their sum, "model"; and besides,
+            0 where absent: "interactions", "graph factors" (made at the first propagation), "propagated table" (made by
+            :meth:`embeddings`), "ids" (with the order to look them up in).
+        """
+        parts = self._parts
+        books = [book for book in (parts.E_coarse, parts.F) if book is not None]
+        matrices = [S for S in (parts.S_coarse, parts.S_fine, parts.S_direct) if S is not None]
+        sizes = {
+            "codebooks": sum(book.nbytes for book in books),
+            "assignment weights": sum(S.value_bytes for S in matrices),
+            "assignment indices": sum(S.index_bytes for S in matrices),
+            "item biases": parts.item_bias.nbytes,
+        }
+        factors = () if self._graph is None else (self._graph.bipartite, self._graph.factor)
+        ids = [names for names in (self.user_ids, self.item_ids) if names is not None]
+        return sizes | {
+            "model": sum(sizes.values()),
+            "interactions": 0 if self._R is None else self._R.index_bytes,
+            "graph factors": sum(factor.nbytes for factor in factors if factor is not None),
+            "propagated table": 0 if self._table is None else self._table.nbytes,
+            "ids": sum(names.nbytes for names in ids) + (0 if self._order is None else self._order.nbytes),
+        }
+
+    def _embedding(self, u: int) -> np.ndarray:
+        graph = self._the_graph()
+        unit = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
+        unit[0, u] = 1
+        of_user = propagate_transposed(unit, graph)[0]
+        return np.concatenate([start(self._parts, columns) @ of_user for columns in self._few_columns()])
+
+    def _score(self, u: int) -> np.ndarray:
+        h, graph = self._embedding(u), self._the_graph()
+        mixed = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
+        for columns in self._few_columns():
+            mixed += h[columns] @ start(self._parts, columns)
+        items = slice(self.n_users, self.n_users + self.n_items)
+        return propagate(mixed, graph)[0, items] + self.item_bias
+
+    def _few_columns(self) -> list[slice]:
+        """Columns of X0 made at a time for one user: a small part of the table, not one by one, which takes longer."""
+        return _blocks(self._parts.dim, max(1, self._parts.dim // 16))
+
+    def _scores_from_table(self, u: int) -> np.ndarray:
+        H = self.embeddings()
+        return H[self.n_users :] @ H[u] + self.item_bias
+
+    def _the_graph(self) -> Graph:
+        if self._graph is None:
+            # Nothing is propagated through no layers, so no interaction is ever looked at.
+            R = self._require_interactions() if self._parts.n_layers else self._compact(np.zeros((0, 2), int))
+            self._graph = graph_of(self._parts, R)
+        return self._graph
+
+    def _require_interactions(self) -> Compact:
+        if self._R is None:
+            raise DataError(
+                "the model was exported without its training interactions: give load_exported() these (to propagate, and to "
+                "leave out what was seen)"
+            )
+        return self._R
+
+    def _interactions(self, pairs) -> Compact:
+        pairs = np.asarray(pairs)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iuU":
+            raise DataError(
+                f"interactions must be positions or ids of shape (n, 2), not {pairs.dtype} of shape {pairs.shape}"
+            )
+        if pairs.dtype.kind == "U":
+            if self.user_ids is None:
+                raise DataError("the model was exported without ids: its interactions must be positions")
+            items = _positions(pairs[:, 1], self.item_ids, np.argsort(self.item_ids), "item")
+            pairs = np.stack([self._user_positions(pairs[:, 0]), items], axis=1)
+        if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= (self.n_users, self.n_items)).any()):
+            raise DataError(f"interactions beyond the model's {self.n_users} users and {self.n_items} items")
+        return self._compact(np.unique(pairs, axis=0))
+
+    def _compact(self, pairs: np.ndarray) -> Compact:
+        shape = self.n_users, self.n_items
+        return compact_matrix(pairs[:, 0], pairs[:, 1], None, shape, "float32", "interactions")
+
+    def _user_position(self, user) -> int:
+        if np.ndim(user):
+            raise DataError("one user is needed, not several", value=user)
+        return int(self._user_positions(user)[0])
+
+    def _user_positions(self, users) -> np.ndarray:
+        wanted = np.atleast_1d(np.asarray(users))
+        if self.user_ids is not None:
+            return _positions(wanted.astype(str), self.user_ids, self._order, "user")
+        known = wanted.dtype.kind in "iu"
+        wrong = (wanted < 0) | (wanted >= self.n_users) if known else np.ones(len(wanted), bool)
+        if wrong.any():
+            raise DataError("unknown user", value=wanted[wrong][0])
+        return wanted
+
+
+def _positions(wanted: np.ndarray, ids: np.ndarray, order: np.ndarray, what: str) -> np.ndarray:
+    """Where ids stand, looked up in their sorted order."""
+    place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
+    found = order[place]
+    wrong = ids[found] != wanted
+    if wrong.any():
+        raise DataError(f"unknown {what}", value=wanted[wrong][0])
+    return found
+
+
+def _blocks(n: int, size: int) -> list[slice]:
+    """0..n cut into pieces of `size`, the last one shorter."""
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]

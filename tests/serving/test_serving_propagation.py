@@ -1,0 +1,160 @@
+"""What NumPy alone computes is what the package computes."""
+
+import dataclasses
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from serving_models import hand_made
+
+from c2f_np.errors import SettingsError
+from c2f_np.operations.graph import normalised_adjacency
+from c2f_np.serving import Served, propagation
+from c2f_np.serving import served as served_module
+from c2f_np.serving.export import reduce_model, require_same_embeddings
+from c2f_np.serving.propagation import graph_of, propagate, propagate_transposed, start
+from c2f_np.training.problem import entity_embeddings
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+PRESETS = ["default", "staged", "authors", "paper"]
+READINGS = list(itertools.product(("coarse", "bridged"), ("raw", "exchange"), ("signed", "absolute")))
+
+
+def served(model) -> Served:
+    kind = model.settings.dtype
+    return Served(reduce_model(model, codebook=kind, weights=kind))
+
+
+def by_the_package(model) -> np.ndarray:
+    A = normalised_adjacency(model.R).astype(model.settings.dtype)
+    return entity_embeddings(model.state, A, dataclasses.replace(model.settings, engine="numpy"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset(preset, dtype):
+    for n_layers, is_fine in ((0, True), (1, True), (3, True), (3, False)):
+        model = hand_made(preset, dtype=dtype, n_layers=n_layers, is_fine=is_fine)
+        H = served(model).embeddings()
+        assert H.dtype == dtype and np.abs(H).max() > 0.1
+        assert_allclose(H, by_the_package(model), rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("reading", READINGS, ids="-".join)
+def test_every_reading(reading):
+    names = dict(zip(("composition", "layer_bridge", "degree"), reading, strict=True))
+    for seed, gate in ((0, 0.3), (1, 0.0), (2, 1.0)):
+        model = hand_made("staged", seed=seed, dtype="float64", gate=gate, **names)
+        assert_allclose(served(model).embeddings(), by_the_package(model), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gate, t_direct", [(0.0, 2), (0.0, 3), (0.4, 1), (0.4, 0), (1.0, 2), (1.0, 0)])
+def test_every_form_of_joint_training(gate, t_direct):
+    """With and without a bridge, with and without direct links; what was not trained is not there."""
+    found = []
+    for training in ("joint", "stages"):
+        others = {"t_direct": t_direct, "fine_start": "normal"} if training == "joint" else {"t_direct": 0, "fine_start": "scores"}
+        model = hand_made(dtype="float64", gate=gate, training=training, **others)
+        found.append(served(model).embeddings())
+        assert_allclose(found[-1], by_the_package(model), rtol=0, atol=1e-12)
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
+def test_joint_by_hand():
+    """One layer, tau = 0: an entity is tanh of its rows, and half of it what its neighbours are."""
+    model = hand_made(dtype="float64", n_layers=1, threshold=0)
+    state, R = model.state, model.R.toarray().astype(float)
+    Z = np.tanh(state.S_coarse.toarray() @ state.E_coarse + state.S_direct.toarray() @ state.E_fine)
+    ours = served(model)
+    for u, user in enumerate(model.user_ids):
+        seen = R[u].nonzero()[0]
+        neighbours = sum(Z[9 + i] / np.sqrt(len(seen) * R[:, i].sum()) for i in seen)
+        assert_allclose(ours.embedding_of_user(user), (Z[u] + neighbours) / 2, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("is_fine", [True, False])
+@pytest.mark.parametrize("preset, bridge, n_nodes", [("staged", "raw", 30), ("staged", "exchange", 30), ("default", "raw", 21)])
+def test_backwards_is_the_transpose(preset, bridge, n_nodes, is_fine):
+    model = hand_made(preset, dtype="float64", layer_bridge=bridge, is_fine=is_fine)
+    exported = reduce_model(model, codebook="float64", weights="float64")
+    graph = graph_of(exported.parts, exported.R)
+    unit = np.eye(exported.parts.n_nodes)
+    P = propagate(unit, graph).T
+    assert_allclose(propagate_transposed(unit, graph), P, atol=1e-15)
+    if preset == "default" or not is_fine:
+        assert_allclose(P, P.T, atol=1e-15)  # over a symmetric graph, without a bridge
+    else:
+        assert np.abs(P - P.T).max() > 1e-3
+    assert preset == "staged" and not is_fine or len(P) == n_nodes
+    assert_allclose(start(exported.parts, slice(2, 5)), start(exported.parts, slice(None))[2:5], rtol=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_one_user_alone(preset):
+    model = hand_made(preset, dtype="float64")
+    ours, H = served(model), by_the_package(model)
+    n_users = model.R.shape[0]
+    for u, user in enumerate(model.user_ids):
+        assert_allclose(ours.embedding_of_user(user), H[u], rtol=0, atol=1e-13)
+        expected = H[n_users:] @ H[u] + model.state.bias[n_users:]
+        for columns in (None, 1, 4, 100):
+            assert_allclose(ours.score_user(user, columns_at_a_time=columns), expected, rtol=0, atol=1e-12)
+    assert ours.size_in_bytes()["propagated table"] == 0
+    with pytest.raises(SettingsError, match="columns_at_a_time"):
+        ours.score_user("u0", columns_at_a_time=0)
+
+
+@pytest.mark.parametrize("preset", ["default", "staged"])
+def test_memory_of_one_user_is_far_below_the_table(preset):
+    model = hand_made(preset, n_users=1000, n_items=600, c=20, m=8, d=64, density=0.02)
+    ours = served(model)
+    ours.score_user("u0")  # makes the graph's factors, which are kept
+
+    def peak(work):
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    table = 1600 * 64 * 4
+    assert peak(lambda: ours.embedding_of_user("u0")) < table / 2
+    assert peak(lambda: ours.score_user("u0")) < table / 2
+    assert peak(lambda: ours.score_user("u0", columns_at_a_time=2)) < table
+    assert peak(ours.embeddings) > table
+
+
+@pytest.mark.parametrize("preset", ["default", "staged"])
+def test_neighbourhood_by_hand(preset):
+    """u0 and u1 share film 0, u1 and u2 film 1; in the two stages the meta nodes link everybody else."""
+    model = hand_made(preset, n_layers=3)
+    R = np.zeros(model.R.shape)
+    R[0, 0] = R[1, 0] = R[1, 1] = R[2, 1] = 1
+    ours = served(dataclasses.replace(model, R=type(model.R)(R)))
+    assert ours.neighbourhood_of_user("u0", meta_nodes=False) == [1, 2, 3, 4]
+    assert ours.neighbourhood_of_user("u3", meta_nodes=False) == [1, 1, 1, 1]
+    counts = ours.neighbourhood_of_user("u0")
+    if preset == "default":
+        assert counts == [1, 2, 3, 4]
+    else:
+        assert counts[:2] == [1, 2] and counts[2] > 3 and counts[3] > 10
+
+
+@pytest.mark.parametrize(
+    "preset, name, wrong",
+    [
+        ("staged", "_layer", lambda X, graph: propagation.expanded_product(X, graph)),
+        ("staged", "_links", lambda parts: [(parts.S_coarse, slice(0, 21), slice(21, 26))]),
+        ("default", "_layer", lambda X, graph: propagation._bipartite_product(graph.R, 9, X)),
+        ("default", "start", lambda parts, columns: np.tanh(parts.S_coarse.times(parts.E_coarse.dense("f8")[:, columns].T))),
+    ],
+)
+def test_a_model_that_would_come_out_differently_is_not_exported(monkeypatch, preset, name, wrong):
+    model = hand_made(preset)
+    require_same_embeddings(model)
+    monkeypatch.setattr(served_module if name == "start" else propagation, name, wrong)
+    with pytest.raises(SettingsError, match="cannot be exported"):
+        require_same_embeddings(model)
