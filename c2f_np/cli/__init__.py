@@ -7,9 +7,9 @@ import sys
 
 from .._version import __version__
 from ..errors import C2FError
-from . import control, data, demo, evaluate, gradcheck, info, parity, recommend, train
+from . import control, data, demo, evaluate, export, gradcheck, info, parity, recommend, study, train
 
-_COMMANDS = (demo, data, train, control, evaluate, recommend, info, gradcheck, parity)
+_COMMANDS = (demo, data, train, control, evaluate, recommend, info, export, study, gradcheck, parity)
 
 _EXAMPLES = """examples:
   python -m c2f_np demo

@@ -1,0 +1,116 @@
+"""Doing many independent pieces of work at once: in processes of this machine, or on a Dask cluster, both through joblib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from ..errors import SettingsError
+from ..threads import available_cores
+
+BACKENDS = ("loky", "dask")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is carried out; none of it changes what is measured.
+
+    Attributes
+    ----------
+    jobs : int
+        Pieces of work at a time; 0: as many as there are cores, or workers of a scheduler.
+    backend : {"loky", "dask"}
+    scheduler : str, optional
+        Address of a Dask scheduler; without one a cluster of `jobs` processes is made on this machine.
+    retry_failed : bool
+        Do jobs again that failed.
+    report_only : bool
+        Do no job; write the report of what is there.
+    """
+
+    jobs: int = 0
+    backend: str = "loky"
+    scheduler: str | None = None
+    retry_failed: bool = False
+    report_only: bool = False
+
+    def __post_init__(self):
+        if self.jobs < 0:
+            raise SettingsError(f"--jobs must be at least 0, not {self.jobs}")
+        if self.backend not in BACKENDS:
+            raise SettingsError(f"--backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
+        if self.scheduler is not None and self.backend != "dask":
+            raise SettingsError(f"--scheduler {self.scheduler} needs --backend dask")
+
+    @property
+    def n_jobs(self) -> int:
+        return self.jobs or available_cores()
+
+    @property
+    def threads_of_a_job(self) -> int:
+        """Threads of each job: one, unless it has the machine to itself; then 0, the job's own choice."""
+        return 0 if self.n_jobs == 1 and self.backend == "loky" else 1
+
+
+@contextmanager
+def workers(options: Options) -> Iterator[Callable[[Callable, Iterable[tuple]], Iterator]]:
+    """Something that calls a function for each of many arguments and yields the results as they come, in any order.
+
+    Parameters
+    ----------
+    options : Options
+
+    Yields
+    ------
+    callable
+        Of (function, iterable of argument tuples). With one job everything happens in this process.
+
+    Raises
+    ------
+    SettingsError
+        If Dask is asked for and not installed, or its scheduler does not answer.
+    """
+    from joblib import Parallel, delayed, parallel_config
+
+    with ExitStack() as stack:
+        n_jobs = options.n_jobs
+        if options.backend == "dask":
+            n_jobs = stack.enter_context(_dask(options)) or n_jobs
+            stack.enter_context(parallel_config(backend="dask", n_jobs=n_jobs))
+        elif n_jobs > 1:
+            stack.enter_context(parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1))
+
+        def call(function: Callable, arguments: Iterable[tuple]) -> Iterator:
+            if n_jobs == 1 and options.backend == "loky":
+                yield from (function(*each) for each in arguments)
+                return
+            # Without memory maps: a worker may sort or cast the arrays it is given.
+            parallel = Parallel(return_as="generator_unordered", batch_size=1, max_nbytes=None, pre_dispatch="2*n_jobs")
+            results = parallel(delayed(function)(*each) for each in arguments)
+            try:
+                yield from results
+            finally:
+                results.close()
+
+        yield call
+
+
+@contextmanager
+def _dask(options: Options) -> Iterator[int]:
+    """A Dask client for joblib; yields how many jobs it can do at a time."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise SettingsError('--backend dask needs Dask: python -m pip install "c2f_np[dask]"') from error
+    with ExitStack() as stack:
+        address = options.scheduler
+        if address is None:
+            address = stack.enter_context(
+                LocalCluster(n_workers=options.n_jobs, threads_per_worker=1, processes=True, dashboard_address=None)
+            )
+        try:
+            client = stack.enter_context(Client(address, timeout="20s"))
+        except (OSError, ValueError, TimeoutError) as error:
+            raise SettingsError(f"the Dask scheduler {address} does not answer ({error})") from error
+        yield options.jobs or sum(client.nthreads().values())

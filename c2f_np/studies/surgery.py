@@ -1,0 +1,94 @@
+"""What a trained model owes to its fine codebook: evaluate it again with a part taken out or put in disorder.
+
+Each analysis is a pure function of the trained state; nothing is trained. The control, which trains, is
+:mod:`c2f_np.training.control`.
+
+    zero-fine            E_f = 0; graph and gate as they are
+    random-fine          the entries of every row of E_f in a random order: same values, norms and zeros
+    shuffled-fine-rows   the rows of E_f in a random order: every coarse row is refined by others' fine rows
+    no-fine-edges        the fine stage over the graph of the coarse stage, normalised as there; fine nodes are alone. The bridge
+                         at the start stays as it is; inside the layers it finds nothing at the fine nodes
+    no-fine              E_c, S_c and biases, evaluated as a model of the coarse stage, or of joint training without a fine codebook
+
+Shapes
+------
+E_fine : (M, d)     S_coarse : (N, C)     S_fine : (C, M)     X_hat : (N + C + M,) * 2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..operations.graph import expanded_graph
+from ..operations.sparse_operator import as_operator, symmetric_operator
+from ..stages.fine import FineGraph
+from ..stages.state import ModelState
+from ..training.problem import Problem, build_graph
+
+
+def zero_fine(state: ModelState) -> ModelState:
+    """E_f = 0. Direct links to fine rows, where a model has them, then bring nothing either."""
+    return dataclasses.replace(state, E_fine=np.zeros_like(state.E_fine))
+
+
+def random_fine(state: ModelState, rng: np.random.Generator) -> ModelState:
+    """The entries of every row of E_f permuted, each row by a permutation of its own."""
+    return dataclasses.replace(state, E_fine=rng.permuted(state.E_fine, axis=1))
+
+
+def shuffled_fine_rows(state: ModelState, rng: np.random.Generator) -> ModelState:
+    """The rows of E_f permuted; no row stays where it was, if there are two."""
+    order = rng.permutation(len(state.E_fine))
+    # A step along a random circle through all rows: a derangement.
+    target = np.empty_like(order)
+    target[order] = np.roll(order, 1)
+    return dataclasses.replace(state, E_fine=state.E_fine[target])
+
+
+def no_fine(state: ModelState) -> ModelState:
+    """The state without all that is fine: every field that the coarse stage does not have is None."""
+    optional = {item.name: None for item in dataclasses.fields(state) if item.default is None}
+    return dataclasses.replace(state, **optional)
+
+
+def without_fine_edges(state: ModelState, problem: Problem) -> FineGraph:
+    """The fine stage's graph with all edges of fine nodes cut: the coarse stage's, and M nodes without an edge.
+
+    Parameters
+    ----------
+    state : ModelState
+        Of the fine stage.
+    problem : Problem
+
+    Returns
+    -------
+    FineGraph
+    """
+    settings = problem.settings
+    graph = build_graph(state, problem.A, settings)
+    n, c = state.S_coarse.shape
+    coarse = expanded_graph(problem.A, state.S_coarse, degree=settings.degree, engine=settings.engine)
+    size = n + c + len(state.E_fine)
+    indptr = np.concatenate([coarse.indptr, np.full(size - n - c, coarse.indptr[-1], dtype=coarse.indptr.dtype)])
+    X_hat = sparse.csr_array((coarse.data.astype(state.S_coarse.dtype), coarse.indices, indptr), shape=(size, size))
+    bridged = dataclasses.replace(graph.bridged, X_hat=symmetric_operator(X_hat))
+    if bridged.coarse_message is not None:
+        bridged = dataclasses.replace(bridged, coarse_message=as_operator(sparse.csr_array(X_hat[:n, n : n + c])))
+    return dataclasses.replace(graph, bridged=bridged, collapsed=None)
+
+
+#: Name to a function of (state, problem, rng) that returns the state to evaluate and its graph (None: the state's own).
+ANALYSES: dict[str, Callable] = {
+    "zero-fine": lambda state, problem, rng: (zero_fine(state), None),
+    "random-fine": lambda state, problem, rng: (random_fine(state, rng), None),
+    "shuffled-fine-rows": lambda state, problem, rng: (shuffled_fine_rows(state, rng), None),
+    "no-fine-edges": lambda state, problem, rng: (state, without_fine_edges(state, problem)),
+    "no-fine": lambda state, problem, rng: (no_fine(state), None),
+}
+
+#: What `after` in a study file may name.
+AFTER = (*ANALYSES, "control")

@@ -1,0 +1,206 @@
+"""Study files: what a good one becomes, and that a bad one is refused with file, key and value."""
+
+import pytest
+
+from c2f_np.errors import SettingsError
+from c2f_np.studies import jobs_of, read_study, ready_studies, with_choices
+from c2f_np.studies.jobs import fingerprint, key_of
+from c2f_np.studies.kinds import KINDS
+
+GOOD = """
+title = "A title"
+question = "A question?"
+data = ["southern-women"]
+seeds = [3, 1]
+reference = "plain"
+
+[common]
+n_coarse = 6
+n_fine = 4
+dim = 8
+
+[[run]]
+name = "plain"
+method = "c2f"
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def study_of(tmp_path, text):
+    return read_study(written(tmp_path, text))
+
+
+def test_a_grid_becomes_runs_and_settings_are_put_together(tmp_path):
+    study = study_of(
+        tmp_path,
+        """
+title = "t"
+question = "q"
+[[data]]
+source = "planted"
+settings = { dim = 16, gate = 0.3 }
+[[data]]
+source = "southern-women"
+name = "women"
+protocol = "authors"
+options = { split = "given" }
+[common]
+dim = 8
+n_coarse = 7
+gate = 0.1
+[[run]]
+name = "{preset}, {gate}, {n_fine}"
+method = "c2f"
+grid = { preset = ["authors", "paper"], gate = [0.0, 0.5] }
+cases = [{ n_fine = 5 }, { n_fine = 6, t_fine = 3 }]
+[[run]]
+name = "other"
+method = "c2f"
+only_data = ["women"]
+seeds = [8]
+""",
+    )
+    jobs = {(job.source.name, job.run.name): job for job in jobs_of(study)}
+    assert len(study.runs) == 9 and len(jobs) == 8 + 9
+    assert ("planted", "other") not in jobs and jobs["women", "other"].seed == 8
+    settings = jobs["planted", "paper, 0.5, 6"].settings
+    assert [settings[name] for name in ("dim", "n_coarse", "gate", "n_fine", "t_fine", "seed")] == [16, 7, 0.5, 6, 3, 0]
+    assert settings["composition"] == "bridged"
+    assert jobs["women", "other"].settings["gate"] == 0.1 and jobs["women", "other"].source.protocol == "authors"
+
+
+def test_other_data_take_common_settings_or_those_of_one_of_the_studys_own(tmp_path):
+    study = read_study("ablations")
+    other = with_choices(study, data=["a=some/where", "b"], seeds=[5])
+    assert [s.name for s in other.sources] == ["a", "b"] and other.sources[0].source == "some/where"
+    jobs = jobs_of(other)
+    assert {job.settings["dim"] for job in jobs} == {64} and {job.seed for job in jobs} == {5}
+    assert not any(job.run.name.startswith("t_fine") for job in jobs)
+    like = with_choices(study, data=["a=some/where"], settings_of="planted", protocol="authors")
+    assert {job.settings["dim"] for job in jobs_of(like)} == {32} and like.sources[0].protocol == "authors"
+    assert any(job.run.name.startswith("t_fine") for job in jobs_of(like))
+    assert with_choices(study, data=["planted"]).sources == study.sources
+    for wrong in ({"settings_of": "nowhere"}, {"data": ["a", "x/a"]}, {"seeds": [1, 1]}, {"seeds": [-1]}):
+        with pytest.raises(SettingsError):
+            with_choices(study, **wrong)
+
+
+def test_ready_studies_can_be_read_and_their_jobs_listed():
+    names = ready_studies()
+    assert {"presets", "ablations", "control", "fine-codebook", "size"} <= set(names)
+    for name in names:
+        study = read_study(name)
+        assert study.question.strip().endswith("?") or study.kind != "runs"
+        keys = [job.key for job in jobs_of(study)]
+        assert len(set(keys)) == len(keys) and (keys or study.kind != "runs")
+
+
+def test_baselines(tmp_path):
+    text = GOOD + """
+[[run]]
+name = "ease"
+method = "ease"
+settings = { regularisation = 50 }
+[[run]]
+name = "coarse"
+method = "coarse"
+bytes_of = "plain"
+"""
+    jobs = {(job.run.name, job.seed): job for job in jobs_of(study_of(tmp_path, text))}
+    assert jobs["ease", 3].settings == {"regularisation": 50} and ("ease", 1) not in jobs  # nothing random: once
+    assert jobs["coarse", 1].needs == jobs["plain", 1].key
+    assert jobs["coarse", 1].settings == {"n_coarse": 6, "dim": 8, "seed": 1}  # it shares settings with c2f
+
+
+BAD = [
+    ("colour = 3", "unknown key 'colour'", "3"),
+    ('metric = "precision@3"', "metric must be one of", "precision@3"),
+    ("seeds = [0, 0]", "seeds", "[0, 0]"),
+    ("seeds = [-1]", "seeds", "[-1]"),
+    ("seeds = [1.5]", "seeds", "1.5"),
+    ('protocol = "strict"', "protocol must be one of", "strict"),
+    ('reference = "nobody"', "reference names no run", "nobody"),
+    ('data = ["planted", "x/planted"]', "two data sets", "planted"),
+    ("data = []", "data must name", "[]"),
+    ('figure = "pie"', "figure must be one of", "pie"),
+    ('kind = "special"', "kind must be one of", "special"),
+    ("title = 3", "title must be text", "3"),
+    ("rerun = 1", "rerun must be true or false", "1"),
+]
+
+
+@pytest.mark.parametrize("line, what, value", BAD)
+def test_a_bad_key_on_top(tmp_path, line, what, value):
+    key = line.split(" ")[0]
+    kept = [each for each in GOOD.splitlines() if not each.startswith(key + " ")]
+    path = written(tmp_path, line + "\n" + "\n".join(kept))
+    with pytest.raises(SettingsError) as error:
+        read_study(path)
+    assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
+
+
+BAD_RUNS = [
+    ('name = "plain"\nmethod = "c2f"', "is there twice", "plain"),
+    ('name = "a / b"\nmethod = "c2f"', "must not contain", "a / b"),
+    ('name = "x"\nmethod = "svd"', "method must be one of", "svd"),
+    ('name = "x"\nmethod = "c2f"\npreset = "mine"', "preset must be one of", "mine"),
+    ('name = "x"\nmethod = "c2f"\nsettings = { width = 4 }', "unknown key 'width'", "4"),
+    ('name = "x"\nmethod = "c2f"\nsettings = { gate = 4.0 }', "gate must be at most 1.0", "4.0"),
+    ('name = "x"\nmethod = "c2f"\nsettings = { seed = 4 }', "seed = 4 cannot be set", "4"),
+    ('name = "x"\nmethod = "c2f"\nafter = ["magic"]', "after must be of", "magic"),
+    ('name = "x"\nmethod = "c2f"\nbytes_of = "plain"', "unknown key 'bytes_of'", "plain"),
+    ('name = "x"\nmethod = "ease"\nbytes_of = "nobody"', "bytes_of names no run", "nobody"),
+    ('name = "x"\nmethod = "hashed"\nbytes_of = "x"', "bytes_of comes back", "x"),
+    ('name = "x"\nmethod = "ease"\npreset = "paper"', "unknown key 'preset'", "paper"),
+    ('name = "x {gate}"\nmethod = "c2f"', "asks for", "gate"),
+    ('name = "x"\nmethod = "c2f"\ngrid = { gate = [0.1, 0.2] }', "is there twice", "x"),
+    ('name = "x"\nmethod = "c2f"\ngrid = { gate = 0.1 }', "grid: gate must be a list", "0.1"),
+    ('name = "x"\nmethod = "c2f"\nonly_data = ["mars"]', "only_data names no data set", "mars"),
+    ('method = "c2f"', "name is missing", "run 2"),
+]
+
+
+@pytest.mark.parametrize("run, what, value", BAD_RUNS)
+def test_a_bad_run(tmp_path, run, what, value):
+    path = written(tmp_path, GOOD + "\n[[run]]\n" + run)
+    with pytest.raises(SettingsError) as error:
+        read_study(path)
+    assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
+
+
+def test_a_parameter_that_a_baseline_does_not_have(tmp_path):
+    study = study_of(tmp_path, GOOD + '[[run]]\nname = "x"\nmethod = "ease"\nsettings = { regularization = 4 }')
+    with pytest.raises(SettingsError, match="run 'x'.*regularization"):
+        jobs_of(study)
+
+
+def test_not_toml_and_not_there(tmp_path):
+    with pytest.raises(SettingsError, match="not TOML"):
+        study_of(tmp_path, "title = ")
+    with pytest.raises(SettingsError, match="no study 'nowhere'.*presets"):
+        read_study("nowhere")
+
+
+def test_file_names_are_readable_and_never_the_same():
+    assert key_of("planted", "authors", 2) == "planted_authors_seed2"
+    keys = {key_of("planted", name, 0) for name in ("gate 0.1", "gate-0.1", "gate 0,1", "gate/0.1", "..", "")}
+    assert len(keys) == 6 and not any(set(key) & set("/ ,") for key in keys)
+
+
+def test_the_fingerprint_knows_what_results_depend_on(tmp_path):
+    job = jobs_of(study_of(tmp_path, GOOD))[0]
+    first = fingerprint(job, "data", job.settings)
+    assert fingerprint(job, "data", job.settings | {"threads": 5}) == first
+    assert fingerprint(job, "other", job.settings) != first
+    assert fingerprint(job, "data", job.settings | {"gate": 0.7}) != first
+    assert fingerprint(jobs_of(with_choices(study_of(tmp_path, GOOD), protocol="authors"))[0], "data", job.settings) != first
+    assert fingerprint(jobs_of(study_of(tmp_path, GOOD + 'after = ["no-fine"]'))[0], "data", job.settings) != first
+
+
+def test_kinds_are_told_where_to_find_their_function():
+    assert all(target.count(":") == 1 and target.startswith("c2f_np.") for target in KINDS.values())
