@@ -1,6 +1,7 @@
 """Archives: named arrays and one JSON header in an ``.npz`` file, written aside and renamed, read without pickle.
 
-The header stands in the archive as the bytes of a JSON text, under the name ``header``.
+The header stands in the archive as the bytes of a JSON text, under the name ``header``. Only :func:`unpack_csr` needs SciPy,
+and imports it when it is called: `c2f_np.serving` reads archives with NumPy alone.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sparse
 
 from .errors import ModelFileError
 from .files import write_atomically
 
+if TYPE_CHECKING:
+    import scipy.sparse as sparse
+
 _HEADER = "header"
 
 # What the zip, npy and JSON readers raise over damaged or foreign bytes: a lone array is no context manager (TypeError), a
-# damaged zip header asks for a compression or version that nobody has (NotImplementedError) or for a password (RuntimeError).
+# damaged zip header asks for a compression or version that nobody has (NotImplementedError) or for a password (RuntimeError),
+# a damaged length for more memory than there is.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -29,12 +34,15 @@ _DAMAGE = (
     TypeError,
     NotImplementedError,
     RuntimeError,
+    MemoryError,
     zipfile.BadZipFile,
     zlib.error,
 )
 
 
-def write_archive(path, kind: str, version: int, header: dict, arrays: dict[str, np.ndarray]) -> None:
+def write_archive(
+    path, kind: str, version: int, header: dict, arrays: dict[str, np.ndarray], *, compressed: bool = False
+) -> None:
     """Write arrays and a header to one file.
 
     Parameters
@@ -46,6 +54,7 @@ def write_archive(path, kind: str, version: int, header: dict, arrays: dict[str,
     header : dict
         Must be plain JSON.
     arrays : dict of str to ndarray
+    compressed : bool
 
     Raises
     ------
@@ -54,7 +63,8 @@ def write_archive(path, kind: str, version: int, header: dict, arrays: dict[str,
     """
     text = json.dumps({"kind": kind, "version": version} | header, allow_nan=True)
     members = {_HEADER: np.frombuffer(text.encode("utf-8"), dtype=np.uint8)} | arrays
-    write_atomically(path, lambda file: np.savez(file, **members))
+    save = np.savez_compressed if compressed else np.savez
+    write_atomically(path, lambda file: save(file, **members))
 
 
 def read_archive(path, kind: str, version: int) -> tuple[dict, dict[str, np.ndarray]]:
@@ -104,6 +114,8 @@ def unpack_csr(name: str, arrays: dict[str, np.ndarray], path) -> sparse.csr_arr
     ModelFileError
         If a part is missing, or the parts do not make a matrix.
     """
+    import scipy.sparse as sparse
+
     data, indices, indptr, shape = (take(arrays, f"{name}.{part}", path) for part in ("data", "indices", "indptr", "shape"))
     try:
         matrix = sparse.csr_array((data, indices, indptr), shape=tuple(int(size) for size in shape))

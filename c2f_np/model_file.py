@@ -85,7 +85,10 @@ def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:
     arrays = {f"{name}.{field}": getattr(state, field) for field in ("E_coarse", "bias", "bias_global")}
     arrays |= pack_csr(f"{name}.S_coarse", state.S_coarse)
     if state.is_fine:
-        arrays |= {f"{name}.E_fine": state.E_fine} | pack_csr(f"{name}.S_fine", state.S_fine)
+        arrays[f"{name}.E_fine"] = state.E_fine
+    for field in ("S_fine", "S_direct"):
+        if getattr(state, field) is not None:
+            arrays |= pack_csr(f"{name}.{field}", getattr(state, field))
     return arrays
 
 
@@ -97,6 +100,10 @@ def unpack_state(name: str, arrays: dict[str, np.ndarray], path) -> ModelState:
     ModelFileError
         If a part is missing, of a wrong kind, or does not fit the others.
     """
+
+    def matrix(field: str):
+        return unpack_csr(f"{name}.{field}", arrays, path) if f"{name}.{field}.data" in arrays else None
+
     is_fine = f"{name}.E_fine" in arrays
     state = ModelState(
         take(arrays, f"{name}.E_coarse", path),
@@ -104,18 +111,23 @@ def unpack_state(name: str, arrays: dict[str, np.ndarray], path) -> ModelState:
         take(arrays, f"{name}.bias", path),
         take(arrays, f"{name}.bias_global", path),
         take(arrays, f"{name}.E_fine", path) if is_fine else None,
-        unpack_csr(f"{name}.S_fine", arrays, path) if is_fine else None,
+        matrix("S_fine"),
+        matrix("S_direct"),
     )
+    to_fine = [S for S in (state.S_fine, state.S_direct) if S is not None]
     numbers = [state.E_coarse, state.bias, state.bias_global, state.S_coarse.data]
-    numbers += [state.E_fine, state.S_fine.data] if is_fine else []
+    numbers += [state.E_fine] if is_fine else []
+    numbers += [S.data for S in to_fine]
     if any(part.dtype.kind != "f" or not np.isfinite(part).all() for part in numbers):
         raise ModelFileError(f"{path}: a codebook, an assignment or a bias does not hold finite numbers")
     n, c = state.S_coarse.shape
     fits = state.E_coarse.ndim == 2 and len(state.E_coarse) == c and state.bias.shape == (n,)
-    fits = fits and state.bias_global.shape == (1,)
+    fits = fits and state.bias_global.shape == (1,) and is_fine == bool(to_fine)
     if is_fine:
         fits = fits and state.E_fine.ndim == 2 and state.E_fine.shape[1] == state.E_coarse.shape[1]
-        fits = fits and state.S_fine.shape == (c, len(state.E_fine))
+        fits = fits and all(S.shape[1] == len(state.E_fine) for S in to_fine)
+    fits = fits and (state.S_fine is None or len(state.S_fine.indptr) == c + 1)
+    fits = fits and (state.S_direct is None or len(state.S_direct.indptr) == n + 1)
     if not fits:
         raise ModelFileError(f"{path}: codebooks, assignments and biases have shapes that do not fit together")
     return state
@@ -143,14 +155,14 @@ def size_in_bytes(state: ModelState) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        "codebooks", "assignment weights", "assignment indices" (int32; every row has the same number of entries, so no
-        row pointers are needed), "biases", and their sum, "model".
+        "codebooks", "assignment weights", "assignment indices" (each in the smallest unsigned type that holds its codebook's row numbers;
+        every row has the same number of entries, so no row pointers are needed), "biases", and their sum, "model".
     """
-    matrices = [state.S_coarse] + ([state.S_fine] if state.is_fine else [])
+    matrices = [S for S in (state.S_coarse, state.S_fine, state.S_direct) if S is not None]
     parts = {
         "codebooks": state.E_coarse.nbytes + (state.E_fine.nbytes if state.is_fine else 0),
         "assignment weights": sum(S.data.nbytes for S in matrices),
-        "assignment indices": sum(S.nnz * 4 for S in matrices),
+        "assignment indices": sum(S.nnz * np.min_scalar_type(S.shape[1] - 1).itemsize for S in matrices),
         "biases": state.bias.nbytes + state.bias_global.nbytes,
     }
     return parts | {"model": sum(parts.values())}

@@ -8,17 +8,16 @@ R : (U, I) interactions     user and item embeddings : (U, d), (I, d)
 from __future__ import annotations
 
 import platform
+import time
 
 import numpy as np
 import scipy
 import scipy.sparse as sparse
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ._version import __version__
-from .data import Dataset
-from .errors import DataError, SettingsError
-from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, rank_embeddings
+from .estimator import EmbeddingRecommender, as_dataset, positions, require_k
+from .evaluation import rank_embeddings
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .operations.graph import normalised_adjacency
 from .settings import Settings, settings_from_preset
@@ -27,12 +26,12 @@ from .training.problem import entity_embeddings
 from .training.threads import working_threads
 
 
-class C2FRecommender(BaseEstimator):
+class C2FRecommender(EmbeddingRecommender):
     """C2F-MetaEmbed: users and items share a dense coarse and a sparse fine codebook.
 
     Parameters
     ----------
-    preset : {"default", "authors", "paper"}
+    preset : {"default", "staged", "authors", "paper"}
         Where the settings come from that are not given here (None).
     n_coarse, n_fine, dim, n_layers, ... : optional
         Any field of :class:`c2f_np.settings.Settings`, whose help texts explain them.
@@ -53,6 +52,10 @@ class C2FRecommender(BaseEstimator):
         The fine stage's result, which the methods use.
     embeddings_ : ndarray, shape (U + I, d)
         Propagated, users first.
+    seconds_ : float
+        Wall time of ``fit``.
+    best_epoch_ : int
+        The epoch of the fine stage whose state was kept.
 
     Examples
     --------
@@ -72,6 +75,8 @@ class C2FRecommender(BaseEstimator):
         n_layers=None,
         t_coarse=None,
         t_fine=None,
+        t_direct=None,
+        training=None,
         gate=None,
         threshold=None,
         composition=None,
@@ -97,6 +102,7 @@ class C2FRecommender(BaseEstimator):
         phase1_epochs=None,
         lr_schedule=None,
         update_every=None,
+        exchange_epochs=None,
         propagation=None,
         seed=None,
         dtype=None,
@@ -111,6 +117,8 @@ class C2FRecommender(BaseEstimator):
         self.n_layers = n_layers
         self.t_coarse = t_coarse
         self.t_fine = t_fine
+        self.t_direct = t_direct
+        self.training = training
         self.gate = gate
         self.threshold = threshold
         self.composition = composition
@@ -136,6 +144,7 @@ class C2FRecommender(BaseEstimator):
         self.phase1_epochs = phase1_epochs
         self.lr_schedule = lr_schedule
         self.update_every = update_every
+        self.exchange_epochs = exchange_epochs
         self.propagation = propagation
         self.seed = seed
         self.dtype = dtype
@@ -179,26 +188,15 @@ class C2FRecommender(BaseEstimator):
         SettingsError
             If a setting does not fit, or training diverges.
         """
-        settings = self.settings()
-        data = self._as_dataset(interactions, validation, settings)
+        started, settings = time.perf_counter(), self.settings()
+        data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed)
         done = train(data, settings, progress=progress, after_epoch=after_epoch)
         self.settings_, self.data_ = settings, data
         self.phases_, self.history_ = done.finished, list(done.history)
-        self._set_model(done.finished["fine"].state, settings, data.train, data.user_ids, data.item_ids)
+        self._set_model(done.result.state, settings, data.train, data.user_ids, data.item_ids)
+        self.best_epoch_ = done.result.epoch
+        self.seconds_ = time.perf_counter() - started
         return self
-
-    def _as_dataset(self, interactions, validation, settings: Settings) -> Dataset:
-        if isinstance(interactions, Dataset):
-            if validation is not None:
-                raise DataError("validation belongs to the data set itself; give it only with a matrix")
-            return interactions
-        if validation is not None or not self.validation_fraction:
-            return Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
-        from .data import Split, apply_protocol
-
-        whole = Dataset.from_matrices(interactions, name="matrix")
-        split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
-        return apply_protocol(split, "clean", validation_fraction=self.validation_fraction, seed=settings.seed)
 
     def _set_model(self, state, settings: Settings, R, user_ids, item_ids) -> None:
         self.state_ = state
@@ -208,50 +206,12 @@ class C2FRecommender(BaseEstimator):
         with working_threads(settings.threads, settings.engine):
             self.embeddings_ = entity_embeddings(state, A, settings)
 
-    def recommend(self, users, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items for each user.
+    def _biases(self):
+        n_users, bias = self.interactions_.shape[0], self.state_.bias
+        return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
 
-        Parameters
-        ----------
-        users : one id or a sequence of ids
-            As in the data; for a matrix the row numbers.
-        k : int
-            At most the number of items.
-        exclude_seen : bool
-            Leave out the items of the user's training interactions.
-
-        Returns
-        -------
-        items : ndarray of str, shape (n, k)
-            Ids, best first; "" where a user has fewer than k items left.
-        scores : ndarray, shape (n, k)
-            NaN there.
-
-        Raises
-        ------
-        DataError
-            If a user is unknown.
-        SettingsError
-            If k is not between 1 and the number of items.
-        """
-        check_is_fitted(self, "state_")
-        n_users, n_items = self.interactions_.shape
-        _require_k(k, n_items)
-        rows = _positions(users, self.user_ids_, "user")
-        H, bias = self.embeddings_, self.state_.bias
-        top = rank_embeddings(
-            H[:n_users],
-            H[n_users:],
-            bias[n_users:],
-            self.interactions_ if exclude_seen else None,
-            k,
-            users=rows,
-            engine=self._settings().engine,
-            n_threads=self._settings().threads or None,
-        )
-        scores = np.einsum("nd,nkd->nk", H[rows], H[n_users + top]) + bias[n_users + top]
-        scores += bias[rows][:, None] + self.state_.bias_global[0]
-        return self._named(top, scores)
+    def _workers(self) -> dict:
+        return {"engine": self._settings().engine, "n_threads": self._settings().threads or None}
 
     def similar_items(self, items, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k items whose propagated embeddings point most nearly the same way (cosine), without the item itself.
@@ -276,8 +236,8 @@ class C2FRecommender(BaseEstimator):
         """
         check_is_fitted(self, "state_")
         n_users, n_items = self.interactions_.shape
-        _require_k(k, n_items - 1)
-        rows = _positions(items, self.item_ids_, "item")
+        require_k(k, n_items - 1)
+        rows = positions(items, self.item_ids_, "item")
         H = self.embeddings_[n_users:]
         norms = np.linalg.norm(H, axis=1, keepdims=True)
         directions = H / np.where(norms > 0, norms, 1)
@@ -286,54 +246,6 @@ class C2FRecommender(BaseEstimator):
             directions[rows], directions, None, itself, k, engine=self._settings().engine, n_threads=1
         )
         return self._named(top, np.einsum("nd,nkd->nk", directions[rows], directions[top]))
-
-    def _named(self, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        missing = top < 0
-        ids = np.where(missing, "", self.item_ids_[top])
-        return ids, np.where(missing, np.nan, scores)
-
-    def evaluate(self, data: Dataset | None = None, part: str = "test", *, ks=DEFAULT_KS) -> EvaluationResult:
-        """Recall and NDCG of the full ranking, under the data set's protocol.
-
-        Parameters
-        ----------
-        data : Dataset, optional
-            By default the one that was trained on. Its users and items must be the model's.
-        part : {"test", "validation"}
-        ks : sequence of int
-
-        Returns
-        -------
-        EvaluationResult
-
-        Raises
-        ------
-        DataError
-            If the part is empty or the data do not belong to the model.
-        """
-        check_is_fitted(self, "state_")
-        data = getattr(self, "data_", None) if data is None else data
-        if data is None:
-            raise DataError("a loaded model has no held-out data: give evaluate() the data set")
-        if part not in ("test", "validation"):
-            raise SettingsError(f"part must be test or validation, not {part!r}")
-        if not (np.array_equal(data.user_ids, self.user_ids_) and np.array_equal(data.item_ids, self.item_ids_)):
-            raise DataError(f"{data.name}: its users or items are not those of the model")
-        relevant = getattr(data, part)
-        if relevant is None or relevant.nnz == 0:
-            raise DataError(f"{data.name} has no {part} interactions")
-        n_users, settings = data.n_users, self._settings()
-        return evaluate_embeddings(
-            self.embeddings_[:n_users],
-            self.embeddings_[n_users:],
-            self.state_.bias[n_users:],
-            relevant,
-            data.masked_when_ranking(part),
-            ks,
-            engine=settings.engine,
-            n_threads=settings.threads or None,
-            protocol=data.protocol,
-        )
 
     def size_in_bytes(self) -> dict[str, int]:
         """What inference must hold: see :func:`c2f_np.model_file.size_in_bytes`."""
@@ -404,20 +316,3 @@ def versions() -> dict[str, str]:
         "scikit-learn": sklearn.__version__,
         "numba": numba.__version__,
     }
-
-
-def _require_k(k, most: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more items), not {k!r}")
-
-
-def _positions(ids, known: np.ndarray, kind: str) -> np.ndarray:
-    """Positions of external ids; one id counts as a sequence of one."""
-    wanted = np.atleast_1d(np.asarray(ids)).astype(str)
-    order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
-    found = order[place]
-    wrong = known[found] != wanted
-    if wrong.any():
-        raise DataError(f"unknown {kind}", value=wanted[wrong][0])
-    return found

@@ -30,7 +30,7 @@ from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.control import train_control
 from .training.loop import evaluate_state, train
 from .training.problem import pose, threads_of
-from .training.progress import PHASES, Progress
+from .training.progress import Progress, phases_of
 from .training.threads import working_threads
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
@@ -168,7 +168,7 @@ def run(
     progress = train(data, request.settings, progress=progress, after_epoch=after_epoch)
     metrics = summarise(request, data, progress)
     stored = StoredModel(
-        progress.finished["fine"].state,
+        progress.result.state,
         request.settings,
         data.train,
         data.user_ids,
@@ -230,9 +230,10 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
     problem = pose(data, request.settings)
     with working_threads(threads_of(problem), request.settings.engine):
         parts = {part: _evaluate_phases(progress, problem, part) for part in ("validation", "test")}
-    sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in PHASES}
+    phases = phases_of(request.settings)
+    sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in phases}
     sizes["popularity"] = {"model": popularity_size_bytes(fit_popularity(data.train))}
-    seconds = {phase: sum(r["seconds"] for r in progress.history if r["phase"] == phase) for phase in PHASES}
+    seconds = {phase: sum(r["seconds"] for r in progress.history if r["phase"] == phase) for phase in phases}
     return {
         "protocol": data.protocol,
         "preset": request.preset,
@@ -250,8 +251,8 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
         "versions": versions(),
         **parts,
         "size_in_bytes": sizes,
-        "epochs": {phase: sum(r["phase"] == phase for r in progress.history) for phase in PHASES},
-        "best_epoch": {phase: progress.finished[phase].epoch for phase in PHASES},
+        "epochs": {phase: sum(r["phase"] == phase for r in progress.history) for phase in phases},
+        "best_epoch": {phase: progress.finished[phase].epoch for phase in phases},
         "seconds": seconds | {"training": sum(seconds.values())},
         "peak_memory_bytes": peak_memory(),
     }
@@ -282,7 +283,7 @@ def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] 
         protocol=problem.data.protocol,
     )
     rows = {"popularity": popular.metrics}
-    for phase in PHASES:
+    for phase in phases_of(problem.settings):
         rows[phase] = evaluate_state(progress.finished[phase].state, problem, part).metrics
     return rows
 
@@ -293,12 +294,13 @@ TITLES = {
     "coarse": "coarse, phase 2",
     "fine_phase1": "fine, phase 1",
     "fine": "fine",
+    "joint": "coarse and fine",
     "control_phase1": "control, ph. 1",
     "control": "control",
 }
 
 
-def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coarse_phase1", "coarse", "fine")) -> str:
+def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coarse_phase1", "coarse", "fine", "joint")) -> str:
     """The models side by side: Recall and NDCG at 5, 10, 20, 50, and what each weighs.
 
     Parameters
@@ -307,6 +309,7 @@ def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coa
         As :func:`run` returns it.
     part : {"test", "validation"}
     rows : sequence of str
+        Those that the run has are shown.
 
     Returns
     -------
@@ -320,6 +323,8 @@ def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coa
         "-" * 16 + "+" + "-" * 28 + "+" + "-" * 28 + "+" + "-" * 10,
     ]
     for name in rows:
+        if name not in metrics[part]:
+            continue
         values = metrics[part][name]
         recall = "".join(f"{values[f'recall@{k}']:>7.4f}" for k in DEFAULT_KS)
         ndcg = "".join(f"{values[f'ndcg@{k}']:>7.4f}" for k in DEFAULT_KS)
@@ -334,7 +339,8 @@ def _write_figure(path: Path, metrics: dict, progress: Progress) -> None:
     test = metrics["test"] or metrics["validation"]
     if test is None:
         return
-    table = {TITLES[name]: test[name] for name in ("popularity", "coarse_phase1", "coarse", "fine")}
+    shown = ("popularity", "coarse_phase1", "coarse", "fine", "joint")
+    table = {TITLES[name]: test[name] for name in shown if name in test}
     figure = learning_curves(list(progress.history), table, title=f"{metrics['data']['name']}, protocol {metrics['protocol']}")
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=130))
 

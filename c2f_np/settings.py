@@ -1,7 +1,8 @@
 """Every hyper-parameter of the method, in one place, and the named presets.
 
 ``preset="authors"`` is the released code, oddities included; ``"paper"`` is the paper's own reading of the fine stage;
-``"default"`` is what we recommend. docs/model.md has one table of all differences.
+``"staged"`` mends both where the two stages stay; ``"default"`` trains both codebooks jointly, which is what we recommend.
+docs/model.md has one table of all differences.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class Settings:
     n_layers: int = _setting(3, "propagation layers L", low=0)
     t_coarse: int = _setting(2, "coarse rows an entity is composed of, t", low=1)
     t_fine: int = _setting(4, "fine rows that refine a coarse row, t_f", low=1)
+    t_direct: int = _setting(0, "fine rows that an entity is linked to itself; only in joint training", low=0)
     # the model
+    training: str = _setting(
+        "stages", "the paper's two stages, or both codebooks and all links jointly", ("stages", "joint")
+    )
     gate: float = _setting(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
     threshold: float = _setting(1.0, "soft threshold tau", low=0.0)
     composition: str = _setting("coarse", "codebook that entities are composed from in the fine stage", ("coarse", "bridged"))
@@ -49,7 +54,9 @@ class Settings:
     )
     anchor_weight: float = _setting(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
     bias_start: str = _setting("normal", "biases at the start: unit normal, or zero", ("normal", "zero"))
-    fine_start: str = _setting("scores", "SparsePCA start of E_f: scores, or sparse components", ("scores", "components"))
+    fine_start: str = _setting(
+        "scores", "start of E_f: SparsePCA scores, its sparse components, or unit normal", ("scores", "components", "normal")
+    )
     n_components: int = _setting(40, "SparsePCA components", low=1)
     # the loss
     l2: float = _setting(5.0, "factor of the regulariser", low=0.0)
@@ -69,7 +76,10 @@ class Settings:
     lr_schedule: str = _setting(
         "constant", "learning rate of second phases: constant, or falling to 0 over max_epochs", ("constant", "cosine")
     )
-    update_every: int = _setting(1, "second phases: epochs between assignment updates; 0 updates only once", low=0)
+    update_every: int = _setting(
+        1, "epochs between assignment updates (second phases) or exchanges of links (joint); 0: only once", low=0
+    )
+    exchange_epochs: int = _setting(100, "joint training: the epochs in which links are exchanged", low=0)
     # the run
     propagation: str = _setting(
         "auto", "fine stage: through layers, or collapsed (the same up to rounding)", ("auto", "layers", "collapsed")
@@ -87,10 +97,30 @@ class Settings:
             raise SettingsError(f"t_coarse = {self.t_coarse} is more than n_coarse = {self.n_coarse}")
         if self.t_fine > self.n_fine:
             raise SettingsError(f"t_fine = {self.t_fine} is more than n_fine = {self.n_fine}")
+        if self.training == "joint":
+            self._check_joint()
+        elif self.t_direct:
+            raise SettingsError(f't_direct = {self.t_direct} needs training = "joint"')
+        elif self.fine_start == "normal":
+            raise SettingsError('fine_start = "normal" needs training = "joint"')
         if self.propagation == "collapsed" and self.composition != "coarse":
             raise SettingsError('propagation = "collapsed" needs composition = "coarse"')
         if not self.max_grad_value > 0:
             raise SettingsError("max_grad_value must be positive")
+
+    def _check_joint(self) -> None:
+        """What joint training needs."""
+        if self.fine_start != "normal":
+            raise SettingsError('training = "joint" needs fine_start = "normal": there is no trained codebook to take parts of')
+        if self.t_direct > self.n_fine:
+            raise SettingsError(f"t_direct = {self.t_direct} is more than n_fine = {self.n_fine}")
+        if self.propagation == "collapsed":
+            raise SettingsError('propagation = "collapsed" needs training = "stages": jointly, the start is not linear')
+
+    @property
+    def has_fine_codebook(self) -> bool:
+        """Whether a fine codebook can reach the loss: jointly trained without links and bridge it cannot, and is left out."""
+        return self.training == "stages" or self.t_direct > 0 or self.gate > 0
 
     def most_epochs(self, *, updates_assignment: bool) -> int:
         """How many epochs a phase may have: one that updates its stage's assignment, or a first phase, which does not."""
@@ -111,12 +141,23 @@ PRESETS: dict[str, dict] = {
         "degree": "absolute",
         "renormalise_fine": True,
     },
-    "default": {
+    "staged": {
         "layer_bridge": "exchange",
         "fine_start": "components",
         "degree": "absolute",
         "bias_start": "zero",
         "coarse_lr": 3e-3,
+    },
+    "default": {
+        "training": "joint",
+        "t_direct": 2,
+        "gate": 0.0,
+        "threshold": 0.0,
+        "fine_start": "normal",
+        "bias_start": "zero",
+        "coarse_lr": 1e-2,
+        "update_every": 5,
+        "patience": 15,
     },
 }
 
@@ -126,7 +167,7 @@ def settings_from_preset(preset: str = "default", **overrides) -> Settings:
 
     Parameters
     ----------
-    preset : {"authors", "paper", "default"}
+    preset : {"authors", "paper", "staged", "default"}
     **overrides
         Fields of :class:`Settings`; those that are None keep the preset's value.
 

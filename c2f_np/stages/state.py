@@ -2,7 +2,7 @@
 
 Shapes
 ------
-E_coarse : (C, d)     E_fine : (M, d)     S_coarse : (N, C) csr     S_fine : (C, M) csr
+E_coarse : (C, d)     E_fine : (M, d)     S_coarse : (N, C) csr     S_fine : (C, M) csr     S_direct : (N, M) csr
 bias : (N,)     bias_global : (1,)
 """
 
@@ -27,7 +27,9 @@ class ModelState:
     bias_global : ndarray, shape (1,)
     E_fine : ndarray, shape (M, d), or None before the fine stage
         Before soft thresholding.
-    S_fine : csr_array, shape (C, M), or None before the fine stage
+    S_fine : csr_array, shape (C, M), or None before the fine stage, and where nothing is bridged
+    S_direct : csr_array, shape (N, M), or None
+        Direct links from entities to fine rows; only joint training has them.
     """
 
     E_coarse: np.ndarray
@@ -36,10 +38,11 @@ class ModelState:
     bias_global: np.ndarray
     E_fine: np.ndarray | None = None
     S_fine: sparse.csr_array | None = None
+    S_direct: sparse.csr_array | None = None
 
     @property
     def is_fine(self) -> bool:
-        """Whether the fine stage has begun."""
+        """Whether there is a fine codebook."""
         return self.E_fine is not None
 
 

@@ -11,7 +11,8 @@ from ..errors import ModelFileError
 from ..model_file import pack_state, unpack_state
 from ..operations.adam import AdamMoments
 from ..settings import Settings
-from .progress import PHASES, Best, Progress
+from .parameters import trained_parameters
+from .progress import Best, Progress, phases_of
 
 KIND, VERSION = "checkpoint", 1
 
@@ -77,14 +78,13 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
             for name, about in header["bests"].items()
         }
         state = unpack_state("state", arrays, path)
-        codebook = "E_fine" if state.is_fine else "E_coarse"
-        trained = (codebook, "bias", "bias_global")
+        trained = trained_parameters(state, settings)
         moments = AdamMoments(
             {name: take(arrays, f"adam.mean.{name}", path) for name in trained},
             {name: take(arrays, f"adam.square.{name}", path) for name in trained},
             header["adam_step"],
         )
-        if header["phase"] not in (*PHASES, "done"):
+        if header["phase"] not in (*phases_of(settings), "done"):
             raise ModelFileError(f"{path}: unknown phase {header['phase']!r}")
         return Progress(
             header["phase"],

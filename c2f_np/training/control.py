@@ -14,7 +14,8 @@ import dataclasses
 from collections.abc import Callable
 
 from ..errors import SettingsError
-from .loop import fresh_optimiser, train_epoch
+from .loop import train_epoch
+from .parameters import fresh_optimiser
 from .problem import Problem, threads_of
 from .progress import PHASES, Progress
 from .threads import working_threads
@@ -49,11 +50,13 @@ def train_control(
     if not done.is_done:
         raise SettingsError("the control needs a training that has come to its end: go on with --resume first")
     settings = problem.settings
+    if settings.training != "stages":
+        raise SettingsError("the control continues the coarse stage, and a joint training has none")
     settings = dataclasses.replace(settings, coarse_lr=settings.fine_lr, coarse_batch=settings.fine_batch)
     problem = dataclasses.replace(problem, settings=settings)
     epochs = [sum(row["phase"] == phase for row in done.history) for phase in PHASES[2:]]
     state = done.finished["coarse"].state
-    progress = Progress(CONTROL_PHASES[0], 0, 0, state, fresh_optimiser(state))
+    progress = Progress(CONTROL_PHASES[0], 0, 0, state, fresh_optimiser(state, settings))
     graph = None
     with working_threads(threads_of(problem), settings.engine):
         for phase, n_epochs in zip(CONTROL_PHASES, epochs, strict=True):

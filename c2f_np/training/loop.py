@@ -1,9 +1,11 @@
-"""Training: four phases, each ended by early stopping on validation NDCG@5.
+"""Training: one phase after another, each ended by early stopping on validation NDCG@5.
 
     coarse_phase1   E_c and biases, S_c fixed
     coarse          goes on from where phase 1 stands; S_c is updated in closed form during the first batch of an epoch
     fine_phase1     starts from the best checkpoint of "coarse"; E_f and biases, S_f fixed
     fine            goes on; S_f is updated
+
+    joint           the only phase of joint training: everything (`c2f_np.training.joint`)
 
 An epoch is a function of (progress, problem): its random numbers come from (seed, stage, epoch), so that a resumed run takes
 the very steps that an uninterrupted one takes.
@@ -24,7 +26,7 @@ import scipy.sparse as sparse
 from ..data import Dataset
 from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
-from ..operations.adam import adam_step, clip_by_value, fresh_moments
+from ..operations.adam import adam_step, clip_by_value
 from ..operations.assignment_update import update_coarse_assignment, update_fine_assignment
 from ..operations.triples import Triples
 from ..settings import Settings
@@ -34,9 +36,11 @@ from ..stages.fine import fine_gradients
 from ..stages.partition import partition_entities
 from ..stages.start import start_biases, start_coarse_assignment, start_fine_assignment, start_fine_codebook
 from ..stages.state import ModelState
+from .batches import epoch_batches, generator
+from .joint import joint_epoch, start_joint
+from .parameters import fresh_optimiser, trained_parameters
 from .problem import Problem, build_graph, forward, graph_of, pose, threads_of
-from .progress import PHASES, Best, Progress
-from .sampling import sample_triples
+from .progress import JOINT_PHASES, PHASES, Best, Progress, phases_of
 from .threads import working_threads
 
 STOPPING_METRIC = "ndcg@5"
@@ -74,7 +78,7 @@ def train(
     """
     problem = pose(data, settings)
     with working_threads(threads_of(problem), settings.engine):
-        progress = start_coarse(problem) if progress is None else progress
+        progress = start(problem) if progress is None else progress
         graph = None
         while not progress.is_done:
             progress, graph = run_epoch(progress, problem, graph)
@@ -83,10 +87,21 @@ def train(
     return progress
 
 
+def start(problem: Problem) -> Progress:
+    """Where a training begins: with the coarse stage, or with both codebooks."""
+    settings = problem.settings
+    if settings.training == "stages":
+        return start_coarse(problem)
+    state = start_joint(problem)
+    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    state = ModelState(**{name: None if part is None else _cast(part, settings.dtype) for name, part in parts.items()})
+    return Progress(JOINT_PHASES[0], 0, 0, state, fresh_optimiser(state, settings))
+
+
 def start_coarse(problem: Problem) -> Progress:
     """The state before the first epoch (model.md, coarse stage, 6)."""
     settings, n = problem.settings, problem.n_users + problem.n_items
-    rng = _generator(settings.seed, "start coarse")
+    rng = generator(settings.seed, "start coarse")
     parts = partition_entities(problem.R, settings.n_coarse, method=settings.partition, seed=settings.seed)
     S_coarse = start_coarse_assignment(parts, settings.n_coarse, settings.t_coarse, settings.anchor_weight, rng)
     E_coarse = rng.standard_normal((settings.n_coarse, settings.dim))
@@ -94,7 +109,7 @@ def start_coarse(problem: Problem) -> Progress:
     state = ModelState(
         *(_cast(part, settings.dtype) for part in (E_coarse, S_coarse, bias, bias_global)),
     )
-    return Progress(PHASES[0], 0, 0, state, fresh_optimiser(state))
+    return Progress(PHASES[0], 0, 0, state, fresh_optimiser(state, settings))
 
 
 def start_fine(coarse: ModelState, problem: Problem) -> ModelState:
@@ -169,7 +184,16 @@ def train_epoch(progress: Progress, problem: Problem, graph, most_epochs: int) -
     started = time.perf_counter()
     settings = problem.settings
     graph = graph_of(progress.state, problem) if graph is None else graph
-    state, moments, graph, losses = _train_on_triples(progress, problem, graph)
+    if settings.training == "joint":
+        result = joint_epoch(progress, problem, graph, learning_rate_of(progress, settings))
+    else:
+        result = _train_on_triples(progress, problem, graph)
+    state, moments, graph, losses = result
+    if not np.isfinite(losses).all():
+        raise SettingsError(
+            f"training diverged in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: "
+            "the loss is not finite; lower the learning rate"
+        )
     progress = dataclasses.replace(
         progress,
         state=state,
@@ -199,28 +223,17 @@ def train_epoch(progress: Progress, problem: Problem, graph, most_epochs: int) -
 def _train_on_triples(progress: Progress, problem: Problem, graph):
     """All batches of an epoch: new state, moments, graph, and the mean losses (BPR, regulariser)."""
     settings = problem.settings
-    rng = _generator(settings.seed, progress.stage, progress.stage_epoch)
-    sample_seed = int(rng.integers(2**63))
-    columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, sample_seed, engine=settings.engine)
-    order = rng.permutation(len(columns[0]))
     batch_size = settings.fine_batch if progress.state.is_fine else settings.coarse_batch
     state, moments, rate = progress.state, progress.moments, learning_rate_of(progress, settings)
     totals, n_seen = np.zeros(2), 0
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        triples = Triples.by_user(columns, chosen, problem.n_users, problem.n_items, engine=settings.engine)
-        update = start == 0 and _update_is_due(progress, settings)
+    for number, triples in enumerate(epoch_batches(progress, problem, batch_size)):
+        update = number == 0 and _update_is_due(progress, settings)
         state, moments, graph, losses = train_step(
             state, moments, problem, graph, triples, update_assignment=update, learning_rate=rate
         )
         totals += losses * len(triples)
         n_seen += len(triples)
-    if not np.isfinite(totals).all():
-        raise SettingsError(
-            f"training diverged in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: "
-            "the loss is not finite; lower the learning rate"
-        )
-    return state, moments, graph, (totals / n_seen).tolist()
+    return state, moments, graph, totals / n_seen
 
 
 def learning_rate_of(progress: Progress, settings: Settings) -> float:
@@ -291,7 +304,7 @@ def train_step(
     rate = learning_rate
     if rate is None:
         rate = settings.fine_lr if state.is_fine else settings.coarse_lr
-    parameters = _trained(state)
+    parameters = trained_parameters(state, settings)
     clipped = {name: clip_by_value(gradients[name], settings.max_grad_value) for name in parameters}
     parameters, moments = adam_step(parameters, clipped, moments, rate)
     new = dataclasses.replace(state, **parameters)
@@ -364,15 +377,17 @@ def _note_evaluation(progress: Progress, score: float) -> Progress:
 def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, object]:
     """Close the phase; a second phase goes on from where training stands, the fine stage from the best coarse state."""
     finished = {**progress.finished, progress.phase: progress.best}
-    following = PHASES.index(progress.phase) + 1
-    phase = PHASES[following] if following < len(PHASES) else "done"
+    phases = phases_of(problem.settings)
+    following = phases.index(progress.phase) + 1
+    phase = phases[following] if following < len(phases) else "done"
     progress = dataclasses.replace(
         progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0, finished=finished
     )
     if phase != "fine_phase1":
         return progress, graph
     state = start_fine(finished["coarse"].state, problem)
-    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=fresh_optimiser(state)), None
+    moments = fresh_optimiser(state, problem.settings)
+    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=moments), None
 
 
 def _update_is_due(progress: Progress, settings: Settings) -> bool:
@@ -383,26 +398,9 @@ def _update_is_due(progress: Progress, settings: Settings) -> bool:
     return progress.phase_epoch % settings.update_every == 0
 
 
-def fresh_optimiser(state: ModelState):
-    """Adam's moments before the first step on what the state's stage trains."""
-    return fresh_moments(_trained(state))
-
-
-def _trained(state: ModelState) -> dict[str, np.ndarray]:
-    """The arrays that the stage's optimiser moves, by their field names."""
-    codebook = "E_fine" if state.is_fine else "E_coarse"
-    return {name: getattr(state, name) for name in (codebook, "bias", "bias_global")}
-
-
 def _share_above_threshold(state: ModelState, settings: Settings) -> float:
     """Share of the fine codebook that soft thresholding leaves alive; NaN in the coarse stage."""
     return float(np.mean(np.abs(state.E_fine) > settings.threshold)) if state.is_fine else float("nan")
-
-
-def _generator(seed: int, *purpose) -> np.random.Generator:
-    """A stream of its own for each purpose, whatever was drawn elsewhere."""
-    words = [b for part in purpose for b in str(part).encode()]
-    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
 def _cast(value, dtype: str):

@@ -20,6 +20,7 @@ from ..operations.triples import Triples
 from ..settings import Settings
 from ..stages.coarse import CoarseGraph, coarse_forward, coarse_graph
 from ..stages.fine import FineGraph, collapsed_graph, fine_forward, fine_graph
+from ..stages.joint import JointGraph, joint_forward, joint_graph
 from ..stages.partition import require_partition
 from ..stages.state import ModelState
 from .sampling import require_something_to_rank
@@ -69,7 +70,7 @@ def pose(data: Dataset, settings: Settings) -> Problem:
     if R.nnz == 0:
         raise DataError(f"{data.name} has no training interactions")
     require_something_to_rank(R)
-    for n_rows in (settings.n_coarse, settings.n_fine):
+    for n_rows in (settings.n_coarse, *([settings.n_fine] if settings.has_fine_codebook else [])):
         require_partition(R.shape, n_rows, settings.partition)
     return Problem(data, settings, R, normalised_adjacency(R).astype(settings.dtype))
 
@@ -81,11 +82,11 @@ def threads_of(problem: Problem) -> int:
     return training_threads(settings.threads, n_entries, settings.dim)
 
 
-def graph_of(state: ModelState, problem: Problem) -> CoarseGraph | FineGraph:
+def graph_of(state: ModelState, problem: Problem) -> CoarseGraph | FineGraph | JointGraph:
     """The expanded graph of a state, of the fine stage once there is a fine codebook; ready for training steps."""
     settings = problem.settings
     graph = build_graph(state, problem.A, settings)
-    if state.is_fine and _should_collapse(graph, problem):
+    if isinstance(graph, FineGraph) and _should_collapse(graph, problem):
         return collapsed_graph(graph, state.E_coarse, settings.n_layers, engine=settings.engine)
     return graph
 
@@ -110,8 +111,10 @@ def _should_collapse(graph: FineGraph, problem: Problem) -> bool:
     )
 
 
-def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> CoarseGraph | FineGraph:
-    """The expanded graph of a state over the normalised adjacency `A`."""
+def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> CoarseGraph | FineGraph | JointGraph:
+    """The graph of a state over the normalised adjacency `A`; of the two stages it is the expanded one."""
+    if settings.training == "joint":
+        return joint_graph(A, state, settings.gate)
     if not state.is_fine:
         return coarse_graph(A, state.S_coarse, degree=settings.degree, engine=settings.engine)
     return fine_graph(
@@ -126,13 +129,23 @@ def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> C
     )
 
 
-def forward(state: ModelState, graph: CoarseGraph | FineGraph, settings: Settings, *, batch: Triples | None = None):
+def forward(state: ModelState, graph: CoarseGraph | FineGraph | JointGraph, settings: Settings, *, batch: Triples | None = None):
     """The forward pass of whichever stage the state is in, for all nodes or for a batch's entities.
 
     Returns
     -------
-    CoarseForward or FineForward
+    CoarseForward, FineForward or JointForward
     """
+    if isinstance(graph, JointGraph):
+        return joint_forward(
+            state.E_coarse,
+            state.E_fine,
+            graph,
+            threshold=settings.threshold,
+            n_layers=settings.n_layers,
+            batch=batch,
+            engine=settings.engine,
+        )
     if not state.is_fine:
         return coarse_forward(state.E_coarse, graph, settings.n_layers, batch=batch, engine=settings.engine)
     return fine_forward(

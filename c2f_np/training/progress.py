@@ -8,10 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..operations.adam import AdamMoments
+from ..settings import Settings
 from ..stages.state import ModelState
 
 # The four phases in order; the second phase of a stage is the stage's result and carries its name.
 PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
+# Joint training has one.
+JOINT_PHASES = ("joint",)
+
+
+def phases_of(settings: Settings) -> tuple[str, ...]:
+    """The phases of a training; the last one's result is the model."""
+    return JOINT_PHASES if settings.training == "joint" else PHASES
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Progress:
     Attributes
     ----------
     phase : str
-        One of :data:`PHASES`, or "done".
+        One of :func:`phases_of` the settings, or "done".
     stage_epoch, phase_epoch : int
         Epochs finished in this stage and in this phase.
     state : ModelState
@@ -67,7 +75,7 @@ class Progress:
 
     @property
     def stage(self) -> str:
-        """"coarse" or "fine"."""
+        """"coarse", "fine" or "joint"."""
         return self.phase.removesuffix("_phase1")
 
     @property
@@ -78,3 +86,8 @@ class Progress:
     @property
     def is_done(self) -> bool:
         return self.phase == "done"
+
+    @property
+    def result(self) -> Best:
+        """The best checkpoint of the phase that finished last: of a training that is done, the model."""
+        return list(self.finished.values())[-1]

@@ -1,4 +1,4 @@
-"""All that can be checked, by name: every operation and both stages."""
+"""All that can be checked, by name: every operation, both stages, joint training and the baselines that are trained."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 
 from ..engine import ENGINES, is_compiled
 from ..errors import SettingsError
+from .baselines import BASELINES
 from .case import Case
+from .joint import JOINT
 from .operations import OPERATIONS
 from .stages import STAGES
 
 #: All that can be checked, by the name that ``--op`` takes.
-CHECKED: dict[str, Callable] = OPERATIONS | STAGES
+CHECKED: dict[str, Callable] = OPERATIONS | STAGES | JOINT | BASELINES
 
 
 def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> Iterable[Case]:

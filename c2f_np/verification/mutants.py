@@ -365,6 +365,27 @@ MUTANTS: tuple[Mutant, ...] = (
         ("bridge at the start forgotten", "graph_fine, bridge_fine, inside.S_fine", "graph_fine, inside.S_fine"),
         ("tanh' of the fine nodes forgotten", "grad_tanh_F * (1 - forward.tanh_F**2)", "grad_tanh_F"),
     ),
+    # ---- joint training
+    *_in("stages.joint.joint_gradients", "joint_stage")(
+        ("tanh' forgotten", "grad_Z * (1 - forward.Z**2)", "grad_Z"),
+        ("tanh' without the square", "1 - forward.Z**2", "1 - forward.Z"),
+        ("tanh' forgotten for the weights", "sparse_product_backward_weights(grad_Y", "sparse_product_backward_weights(grad_Z"),
+        ("regulariser forgotten", "triples, l2, onto", "triples, 0 * l2, onto"),
+        ("decay forgotten", "squared_norm_penalty_backward(decay,", "squared_norm_penalty_backward(decay * 0 + 1,"),
+        ("data loss forgotten", "onto=grad_Z", "onto=0 * grad_Z"),
+        ("one layer too few", "graph.A, n_layers,", "graph.A, max(n_layers - 1, 0),"),
+        ("rows of the batch moved by one", "n_layers, rows=rows", "n_layers, rows=np.roll(rows, 1)"),
+        ("codebooks laid the other way round", "grad_codebook[:c], grad_codebook[c:]", "grad_codebook[-c:], grad_codebook[:-c]"),
+        ("share through the bridge lost", "through_bridge + grad_F if len(grad_F)", "grad_F if len(grad_F)"),
+        ("share through the direct links lost", "through_bridge + grad_F if len(grad_F)", "through_bridge if len(grad_F)"),
+        ("bridge of the coarse rows forgotten", 'gradients["E_coarse"], through_bridge = bridge_backward',
+         'gradients["E_coarse"] = grad_E_hat\n        _, through_bridge = bridge_backward'),
+        ("soft threshold forgotten", "soft_threshold_backward(grad_F, E_fine, threshold, engine=engine)", "grad_F"),
+        ("direct links' gradient exchanged with the coarse one's", "grad_links[to_coarse], \"S_direct\": grad_links[~to_coarse]",
+         "grad_links[~to_coarse], \"S_direct\": grad_links[to_coarse]"),
+        ("weights from squashed codebook rows", "forward.codebook, engine", "np.tanh(forward.codebook), engine"),
+        ("bias without a sign", '"bias": grad_bias,', '"bias": -grad_bias,'),
+    ),
     # ---- optimiser
     *_in("operations.adam.adam_step", "optimiser")(
         ("bias correction of the mean forgotten", "learning_rate / (1 - BETA1**step)", "learning_rate"),
@@ -375,6 +396,24 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_in("operations.adam.clip_by_value", "optimiser")(
         ("one side only", "np.clip(gradient, -limit, limit)", "np.minimum(gradient, limit)"),
+    ),
+    # ---- the baselines
+    *_in("operations.table_composition.compose_products_backward", "products", "table_model")(
+        ("rows exchanged", "table * R[None, :, :], axis=1", "table * Q[:, None, :], axis=1"),
+        ("a row keeps its first entity only", "np.sum(table * Q[:, None, :], axis=0)", "(table * Q[:, None, :])[0]"),
+        ("wrong sign", "np.sum(table * Q[:, None, :], axis=0)", "-np.sum(table * Q[:, None, :], axis=0)"),
+        ("blocks and places exchanged", "table.reshape(len(Q), len(R), -1)",
+         "table.reshape(len(R), len(Q), -1).transpose(1, 0, 2)"),
+    ),
+    *_in("operations.table_composition.compose_products_backward", "products")(
+        ("last entity lost", "table[: len(grad_Z)] = grad_Z", "table[: len(grad_Z) - 1] = grad_Z[:-1]"),
+    ),
+    *_in("baselines.table_model.table_gradients", "table_model")(
+        ("regulariser forgotten", "triples, l2, onto", "triples, 0 * l2, onto"),
+        ("regulariser of the propagated embeddings", "decay, forward.Z", "decay, propagate(forward.Z, A, n_layers)"),
+        ("one layer too few", "grad_H, A, n_layers", "grad_H, A, max(n_layers - 1, 0)"),
+        ("item biases taken from the users", "[triples.n_entities - len(parameters[\"item_bias\"]) :]",
+         "[: len(parameters[\"item_bias\"])]"),
     ),
 )  # fmt: skip
 
