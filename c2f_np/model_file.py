@@ -141,8 +141,22 @@ def _check_fit(model: StoredModel, path) -> None:
         raise ModelFileError(f"{path}: the lists of ids do not have one id for each user and item")
     if model.user_ids.dtype.kind != "U" or model.item_ids.dtype.kind != "U":
         raise ModelFileError(f"{path}: the ids are not text")
+    _check_assignments(model, path)
     if not isinstance(model.about, dict):
         raise ModelFileError(f"{path}: what it says about itself is not a JSON object")
+
+
+def _check_assignments(model: StoredModel, path) -> None:
+    """Two stages have no direct links and always a bridge; a joint model has the same number of links in every row."""
+    state = model.state
+    if model.settings.training == "stages":
+        if state.S_direct is not None or state.is_fine != (state.S_fine is not None):
+            raise ModelFileError(f"{path}: its codebooks and assignments are not those of two stages")
+        return
+    for name in ("S_coarse", "S_direct"):
+        S = getattr(state, name)
+        if S is not None and len(np.unique(np.diff(S.indptr))) > 1:
+            raise ModelFileError(f"{path}: the rows of {name} have different numbers of links")
 
 
 def size_in_bytes(state: ModelState) -> dict[str, int]:
@@ -155,8 +169,9 @@ def size_in_bytes(state: ModelState) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        "codebooks", "assignment weights", "assignment indices" (each in the smallest unsigned type that holds its codebook's row numbers;
-        every row has the same number of entries, so no row pointers are needed), "biases", and their sum, "model".
+        "codebooks", "assignment weights", "assignment indices" (each in the smallest unsigned type that holds the numbers of its
+        codebook's rows; every row has the same number of entries, so no row pointers are needed), "biases", and their sum,
+        "model".
     """
     matrices = [S for S in (state.S_coarse, state.S_fine, state.S_direct) if S is not None]
     parts = {

@@ -62,9 +62,9 @@ class Settings:
     l2: float = _setting(5.0, "factor of the regulariser", low=0.0)
     decay: float = _setting(1e-4, "weight of the regulariser in the loss", low=0.0)
     # the optimisation
-    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage", low=0.0)
+    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage, and of joint training", low=0.0)
     fine_lr: float = _setting(3e-3, "learning rate of the fine stage", low=0.0)
-    coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage", low=1)
+    coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage, and of joint training", low=1)
     fine_batch: int = _setting(32768, "triples in a batch of the fine stage", low=1)
     neg_size: int = _setting(5, "negative items for each positive one", low=1)
     max_grad_value: float = _setting(3.0, "gradients are clipped to plus or minus this", low=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 from .options import add_command
@@ -67,7 +68,8 @@ def run(options) -> int:
     try:
         done = run_study(study, folder, how, command=command_of(options), watch=watch)
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on. So far: {folder}", file=sys.stderr)
+        then = f"goes on. So far: {folder}" if study.kind == "runs" else "begins anew"
+        print(f"\nstopped; the same command {then}", file=sys.stderr)
         return 130
     finally:
         if watch is not None:
@@ -85,7 +87,8 @@ def _list() -> int:
 
     for name in ready_studies():
         study = read_study(name)
-        print(f"{name:<18}{study.title}\n{'':<18}{' '.join(study.question.split())}")
+        print(f"{name:<18}{study.title}")
+        print(textwrap.fill(" ".join(study.question.split()), width=110, initial_indent=" " * 18, subsequent_indent=" " * 18))
     return 0
 
 

@@ -5,6 +5,7 @@ Shapes: labels and truth (n,); sizes and qualities (k,); a user's scores, known 
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def stored_results(path) -> dict[tuple[str, str, str], dict[str, float]]:
     Returns
     -------
     dict of (data set, preset, row) to dict of metric to float
-        Data sets by their headings, e.g. ``("Planted", "default", "fine")``. Besides the metrics there are "lowest" and
+        Data sets by their headings, e.g. ``("Planted", "staged", "fine")``. Besides the metrics there are "lowest" and
         "highest" (of NDCG@20 over the seeds) and "bytes".
     """
     found, section, preset, heads = {}, "", "", []
@@ -48,15 +49,49 @@ def stored_results(path) -> dict[tuple[str, str, str], dict[str, float]]:
     return found
 
 
+def study_rows(path) -> dict[str, dict[str, np.ndarray]]:
+    """The numbers of a study, from its table ``rows.csv``.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict of outcome to dict of column to ndarray, shape (seeds,)
+        E.g. ``found["authors / zero-fine"]["test_ndcg@20"]``. Columns without a number are left out, and outcomes that were not
+        measured.
+    """
+    found: dict[str, dict[str, list]] = {}
+    with open(path, newline="", encoding="utf-8") as table:
+        for row in csv.DictReader(table):
+            if row["status"] == "done" and row["test_ndcg@20"]:
+                columns = found.setdefault(row["outcome"], {})
+                for name, value in row.items():
+                    if _is_number(value):
+                        columns.setdefault(name, []).append(float(value))
+    return {outcome: {name: np.array(values) for name, values in columns.items()} for outcome, columns in found.items()}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 # --- size -----------------------------------------------------------------------------------------------------------------
 
 
 def _model(seed: int) -> dict:
     rng = np.random.default_rng([seed, 20])
+    # Codebooks on either side of 256 rows, so that both kinds of index are asked for.
+    few, many = (10, 257), (257, 1500)
     return {
         "n_entities": int(rng.integers(500, 5000)),
-        "n_coarse": int(rng.integers(10, 300)),
-        "n_fine": int(rng.integers(5, 100)),
+        "n_coarse": int(rng.integers(*(few if seed % 2 else many))),
+        "n_fine": int(rng.integers(*(many if seed == 2 else few))),
         "dim": int(rng.integers(8, 128)),
         "t_coarse": int(rng.integers(1, 4)),
         "t_fine": int(rng.integers(1, 5)),
@@ -64,24 +99,46 @@ def _model(seed: int) -> dict:
 
 
 def size_of_model(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
+    of_coarse, of_fine = (1 if rows <= 256 else 2 for rows in (n_coarse, n_fine))  # bytes of a row number
     codebooks = (n_coarse + n_fine) * dim * 4
-    entries = n_entities * t_coarse + n_coarse * t_fine
-    assignments = entries * (4 + 4)  # a weight and a column number each
+    assignments = n_entities * t_coarse * (4 + of_coarse) + n_coarse * t_fine * (4 + of_fine)
     biases = (n_entities + 1) * 4
     return float(codebooks + assignments + biases)
 
 
-def _without_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
-    entries = n_entities * t_coarse + n_coarse * t_fine
-    return size_of_model(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine) - 4.0 * entries
+def _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, *, coarse, fine):
+    """The size if an index of S_c takes `coarse` bytes and one of S_f `fine`."""
+    indices = n_entities * t_coarse * coarse + n_coarse * t_fine * fine
+    return 4.0 * _numbers(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine) + indices
 
 
-def _without_biases(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
-    return size_of_model(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine) - 4.0 * (n_entities + 1)
+def _numbers(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
+    return (n_coarse + n_fine) * dim + n_entities * t_coarse + n_coarse * t_fine + n_entities + 1
 
 
-def _without_global_bias(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
-    return size_of_model(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine) - 4.0
+def _without_indices(*sizes):
+    return _other_indices(*sizes, coarse=0, fine=0)
+
+
+def _four_bytes_an_index(*sizes):
+    return _other_indices(*sizes, coarse=4, fine=4)
+
+
+def _one_byte_an_index(*sizes):
+    return _other_indices(*sizes, coarse=1, fine=1)
+
+
+def _by_the_coarse_rows(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
+    index = 1 if n_coarse <= 256 else 2
+    return _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, coarse=index, fine=index)
+
+
+def _without_biases(n_entities, *others):
+    return size_of_model(n_entities, *others) - 4.0 * (n_entities + 1)
+
+
+def _without_global_bias(*sizes):
+    return size_of_model(*sizes) - 4.0
 
 
 def _codebooks_only(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
@@ -93,7 +150,8 @@ def _dense_assignments(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
 
 
 def _numbers_not_bytes(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
-    return size_of_model(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine) / 4
+    indices = n_entities * t_coarse + n_coarse * t_fine
+    return float(_numbers(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine) + indices)
 
 
 # --- frontier -------------------------------------------------------------------------------------------------------------
@@ -288,18 +346,23 @@ EXERCISES = (
         task=(
             "Write\n\n    def my_size(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine): ...\n\n"
             "that returns the bytes of a model that has a fine stage: both codebooks, both assignments (`t_coarse` entries in "
-            "each of n_entities rows, `t_fine` in each of n_coarse rows; an entry is stored as a weight and a column number), a "
-            "bias for every entity and the global one. Weights and column numbers take 4 bytes each."
+            "each of n_entities rows, `t_fine` in each of n_coarse rows; an entry is stored as a weight and the number of a "
+            "codebook row), a bias for every entity and the global one. A weight takes 4 bytes. A row number takes 1 byte if its "
+            "codebook has no more than 256 rows, else 2 (no codebook here has more than 65,536)."
         ),
         solution=size_of_model,
         points=_model,
         hints=(
             "Four sums: two codebooks, two assignments, the biases.",
-            "A sparse row with t entries needs t weights and t column numbers.",
+            "A sparse row with t entries needs t weights and t row numbers. One byte tells 256 rows apart: 0 to 255.",
+            "S_c holds numbers of coarse rows, S_f of fine rows: two codebooks, and their indices may differ in size.",
             "There are N + 1 biases.",
         ),
         mistakes=(
             Mistake(_without_indices, "the weights of the assignments are counted, but not where they stand."),
+            Mistake(_four_bytes_an_index, "this is a row number as int32. It needs no more than 1 or 2 bytes."),
+            Mistake(_one_byte_an_index, "one byte tells 256 rows apart. Some of these codebooks have more."),
+            Mistake(_by_the_coarse_rows, "an index of S_f is the number of a *fine* row: n_fine gives its size."),
             Mistake(_without_biases, "nothing is compressed about the biases, and you left them out."),
             Mistake(_without_global_bias, "4 bytes are missing: there is one bias that belongs to nobody."),
             Mistake(_codebooks_only, "these are the codebooks alone. What says which rows an entity is composed from?"),

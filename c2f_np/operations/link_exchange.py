@@ -4,8 +4,8 @@
     pull(i, j)     = |<grad_Y_i, E_j>|           of any link: the gradient of the loss with respect to its weight
 
 A link that is not stored has the weight 0, and `pull` is the slope of the loss there: to first order, the free row with the
-largest pull is where a new weight lowers the loss fastest. It starts at 0, so that an exchange changes the composed row by no more
-than the weakest link. (The rule by which sparse networks are grown in Evci et al., *Rigging the Lottery*, ICML 2020.)
+largest pull is where a new weight lowers the loss fastest. It starts at 0, so that an exchange changes the composed row by no
+more than the weakest link. (The rule by which sparse networks are grown in Evci et al., *Rigging the Lottery*, ICML 2020.)
 
 Shapes
 ------
@@ -53,7 +53,7 @@ def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray) -> Ex
         The same number of entries in every row.
     E : ndarray, shape (K, d)
     grad_Y : ndarray, shape (N, d)
-        Gradient of the loss at ``S @ E``, summed over as many batches as one likes. A row of zeros pulls nothing and is left alone.
+        Gradient of the loss at ``S @ E``, summed over as many batches as one likes. A row of zeros is left alone.
 
     Returns
     -------

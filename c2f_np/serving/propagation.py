@@ -177,7 +177,7 @@ def _layer(X: np.ndarray, graph: Graph) -> np.ndarray:
     """T X: after joint training A X, of the coarse stage X_hat X, else c2f_np.operations.bridged_propagation.bridged_layer."""
     parts, (n, c, _) = graph.parts, graph.parts.sizes
     if parts.training == "joint":
-        return _adjacency_product(X, graph)
+        return adjacency_product(X, graph)
     Y = expanded_product(X, graph)
     if parts.F is None:
         return Y
@@ -196,7 +196,7 @@ def layer_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
     """T^T G, shape (w, n): what a layer does, read from the end."""
     parts, (n, c, _) = graph.parts, graph.parts.sizes
     if parts.training == "joint":
-        return _adjacency_product(G, graph)
+        return adjacency_product(G, graph)
     if parts.F is None:
         return expanded_product(G, graph)
     g = parts.gate
@@ -219,7 +219,7 @@ def expanded_product(X: np.ndarray, graph: Graph) -> np.ndarray:
     n = parts.sizes[0]
     scaled = graph.factor * X
     Y = np.zeros_like(X)
-    Y[:, :n] = _adjacency_product(scaled[:, :n], graph)
+    Y[:, :n] = adjacency_product(scaled[:, :n], graph)
     for S, rows, columns in _links(parts):
         Y[:, rows] += S.times(scaled[:, columns])
         Y[:, columns] += S.transposed_times(scaled[:, rows])
@@ -227,7 +227,7 @@ def expanded_product(X: np.ndarray, graph: Graph) -> np.ndarray:
     return Y
 
 
-def _adjacency_product(X: np.ndarray, graph: Graph) -> np.ndarray:
+def adjacency_product(X: np.ndarray, graph: Graph) -> np.ndarray:
     """A X, shape (w, N); A is symmetric."""
     return graph.bipartite * _bipartite_product(graph.R, graph.parts.n_users, graph.bipartite * X)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError, SettingsError
 from .compact import Compact, compact_matrix
-from .propagation import Graph, graph_of, layer_transposed, propagate, propagate_transposed, start
+from .propagation import Graph, adjacency_product, graph_of, layer_transposed, propagate, propagate_transposed, start
 from .stored import Exported, read
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough
@@ -224,14 +224,14 @@ class Served:
         """
         graph = self._the_graph()
         n = self.n_users + self.n_items
-        reached = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
+        # Not a layer with its codebook rows left out: some layers mix entities through these within a single hop.
+        hop, n_nodes = (layer_transposed, self._parts.n_nodes) if meta_nodes else (adjacency_product, n)
+        reached = np.zeros((1, n_nodes), self._parts.dtype)
         reached[0, self._user_position(user)] = 1
         counts = [1]
         for _ in range(self._parts.n_layers):
-            if not meta_nodes:
-                reached[:, n:] = 0
             # Only where something arrives counts; its size would fall below what the precision can hold.
-            reached = ((reached != 0) | (layer_transposed(reached, graph) != 0)).astype(reached.dtype)
+            reached = ((reached != 0) | (hop(reached, graph) != 0)).astype(reached.dtype)
             counts.append(int(np.count_nonzero(reached[0, :n])))
         return counts
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from .._version import __version__
 from ..errors import SettingsError
 from .reading import c2f_settings
-from .study import C2F, Run, Source, Study
+from .study import C2F, COARSE, Run, Source, Study
 
-#: The baseline that is the coarse stage alone, and what it calls settings of c2f.
-COARSE = "coarse"
+# What the coarse stage alone calls settings of c2f.
 _OF_COARSE = {"coarse_lr": "lr", "coarse_batch": "batch"}
 
 

@@ -185,8 +185,8 @@ def floats_of(model) -> int | None:
 def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
     """Parameters of the coarse stage with `bytes` turned into the largest n_coarse that they hold.
 
-    A coarse row is d floats; every entity adds t weights, t indices in the smallest unsigned type, and a bias; and there is one global
-    bias. What is in excess of one byte an index depends on the number of rows itself, so both types are tried.
+    A coarse row is d floats; every entity adds t weights, t indices in the smallest unsigned type, and a
+    bias; and there is one global bias. The type depends on the number of rows, so one and two bytes are tried.
 
     Raises
     ------

@@ -13,8 +13,9 @@ from ..data import PROTOCOLS, load_dataset
 from ..errors import SettingsError
 from ..evaluation import DEFAULT_KS
 from ..settings import PRESETS, Settings, settings_from_preset
-from .kinds import KINDS
-from .study import C2F, FIGURES, WITHIN, Run, Source, Study
+from ..training.progress import phases_of
+from .kinds import DEFAULTS, KINDS, OPTIONS, STAGED
+from .study import C2F, COARSE, FIGURES, WITHIN, Run, Source, Study
 from .surgery import AFTER
 from .table import Table
 
@@ -77,12 +78,32 @@ def _study(table: Table, path: Path, text: str) -> Study:
         phases=table.take("phases", str, "all", choices=("all", "last")),
         common=common,
         runs=tuple(run for position, values in enumerate(table.take("run", list, [])) for run in _runs(table, position, values)),
-        options=table.take("options", dict, {}),
+        options=_options(table, kind),
         rerun=table.take("rerun", bool, False),
     )
     table.end()
     _check(study, table)
     return study
+
+
+def _options(study: Table, kind: str) -> dict:
+    """What a special kind of study wants to know."""
+    table = Table(study.take("options", dict, {}), f"{study.place}: options")
+    options = dict(DEFAULTS.get(kind, {}))
+    for key, form in OPTIONS.get(kind, {}).items():
+        if key in table:
+            options[key] = table.take_list(key, *form) if isinstance(form, list) else table.take(key, form)
+            for value in options[key] if isinstance(form, list) else (options[key],):
+                _check_option(table, key, value)
+    table.end()
+    return options
+
+
+def _check_option(table: Table, key: str, value) -> None:
+    if isinstance(value, int) and value < 1:
+        raise table.error(f"{key} must be at least 1, not {value!r}")
+    if isinstance(value, str) and value not in STAGED:
+        raise table.error(f"{key} must be of {', '.join(STAGED)} (the study looks at the two stages), not {value!r}")
 
 
 def _seeds(table: Table, default) -> tuple[int, ...]:
@@ -205,10 +226,12 @@ def _filled(table: Table, template: str, point: dict) -> str:
 def _check(study: Study, table: Table) -> None:
     """What can only be seen with all of it at hand."""
     if study.kind != "runs":
+        if study.runs:
+            raise table.error(f"[[run]] {study.runs[0].name!r} has no place in a study of the kind {study.kind!r}")
         return
     if not study.runs:
         raise table.error("there is no [[run]]")
-    names = [run.name for run in study.runs]
+    names, parts = [run.name for run in study.runs], {run.name: _parts(study, run) for run in study.runs}
     for run in study.runs:
         place = f"{table.place}: run {run.name!r}"
         if names.count(run.name) > 1:
@@ -217,23 +240,35 @@ def _check(study: Study, table: Table) -> None:
             raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")
         if run.bytes_of and run.bytes_of not in names:
             raise SettingsError(f"{place}: bytes_of names no run, but {run.bytes_of!r}")
-        _check_reference(run.reference, names, place)
+        _check_reference(run.reference, parts, place)
         for name in run.only_data or ():
             if name not in {source.name for source in study.sources}:
                 raise SettingsError(f"{place}: only_data names no data set, but {name!r}")
-        if run.method == C2F:
-            for source in study.sources:
-                c2f_settings(study, run, source, place)
-        else:
+        if run.method != C2F:
             _check_baseline(run, place)
-    _check_reference(study.reference, names, table.place)
+    _check_reference(study.reference, parts, table.place)
     for run in study.runs:
         _check_no_circle(run, {each.name: each for each in study.runs}, table.place)
 
 
-def _check_reference(reference: str, names: list[str], place: str) -> None:
-    if reference and reference.split(WITHIN)[0] not in names:
+def _parts(study: Study, run: Run) -> set[str]:
+    """What a run measures besides its result: its phases, on any of the data sets, and its analyses."""
+    if run.method != C2F:
+        return set()
+    phases = set()
+    for source in study.sources:
+        place = f"{study.path}: run {run.name!r}"
+        phases |= set(phases_of(c2f_settings(study, run, source, place))[:-1])
+    return phases | set(run.after)
+
+
+def _check_reference(reference: str, parts: dict[str, set[str]], place: str) -> None:
+    name, within, part = reference.partition(WITHIN)
+    if reference and name not in parts:
         raise SettingsError(f"{place}: reference names no run, but {reference!r}")
+    if within and part not in parts[name]:
+        known = ", ".join(sorted(parts[name])) or "nothing"
+        raise SettingsError(f"{place}: reference {reference!r}: besides its result, {name!r} measures {known}, not {part!r}")
 
 
 def _check_no_circle(run: Run, runs: dict[str, Run], place: str) -> None:
@@ -246,10 +281,12 @@ def _check_no_circle(run: Run, runs: dict[str, Run], place: str) -> None:
 
 
 def _check_baseline(run: Run, place: str) -> None:
-    from ..baselines import BASELINES
+    from ..baselines import BASELINES, make_baseline
 
     if run.method not in BASELINES:
         raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {run.method!r}")
+    if run.bytes_of and run.method != COARSE and "bytes" not in make_baseline(run.method).get_params():
+        raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, and {run.method} has no parameter 'bytes' to be given them")
 
 
 def c2f_settings(study: Study, run: Run, source: Source, place: str = "") -> Settings:

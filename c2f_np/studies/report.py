@@ -11,7 +11,7 @@ from ..files import write_atomically, write_text_atomically
 from .jobs import Job
 from .outcome import part_of_report
 from .statistics import LEVEL, N_RESAMPLES
-from .store import REPORT, TABLE, Store
+from .store import REPORT, ROWS, STUDY, TABLE, Store, versions_in_words
 from .study import Study
 from .summary import Line, lines_of
 
@@ -68,7 +68,7 @@ def _how_to_read(study: Study) -> list[str]:
         f"{LEVEL:.0%} percentile intervals of a bootstrap over the users who have something to find ({N_RESAMPLES:,} resamples), "
         "each user's value averaged over the seeds first. Differences are paired: user by user, this run minus its reference; "
         "won, lost and tied count users. Seconds are the median over seeds, of jobs that may have run side by side.",
-        f"All numbers, for every seed, phase and part of the data: `{TABLE}`.",
+        f"All numbers, for every seed, phase and part of the data: `{TABLE}`. All settings: `{STUDY}`.",
     ]
 
 
@@ -120,10 +120,11 @@ def _failures(jobs: list[Job], rows: dict[str, dict]) -> list[str]:
     failed = [rows[job.key] for job in jobs if job.key in rows and rows[job.key]["status"] == "failed"]
     if not failed:
         return []
-    text = ["", "## Failed", "", "| data | run | seed | error |", "|---|---|---:|---|"]
+    text = ["", "## Failed", "", "| data | run | seed | error | traceback in |", "|---|---|---:|---|---|"]
     for row in failed:
         message = " ".join(row["error"]["message"].split()).replace("|", "\\|")
-        text.append(f"| {row['data']} | {row['run']} | {row['seed']} | {row['error']['type']}: {message} |")
+        error, file = f"{row['error']['type']}: {message}", f"`{ROWS}/{row['job']}.json`" if row["error"]["traceback"] else ""
+        text.append(f"| {row['data']} | {row['run']} | {row['seed']} | {error} | {file} |")
     return text
 
 
@@ -133,9 +134,9 @@ def _missing(jobs: list[Job], rows: dict[str, dict]) -> list[str]:
 
 
 def _versions(rows: dict[str, dict]) -> list[str]:
-    found = {tuple(row["versions"].items()): None for row in rows.values() if row["versions"]}
-    text = ["", "## Versions", ""] if found else []
-    return text + ["; ".join(f"{name} {version}" for name, version in each) + "." for each in found]
+    made_with = [(versions_in_words(row), row.get("processor", "")) for row in rows.values() if row["versions"]]
+    text = ["", "## Versions", ""] if made_with else []
+    return text + ["; ".join(filter(None, each)) + "." for each in dict.fromkeys(made_with)]
 
 
 def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list[Line]], store: Store) -> dict[str, str]:

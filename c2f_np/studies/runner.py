@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import Dataset, load_dataset
+from ..errors import SettingsError
 from ..files import write_text_atomically
 from .jobs import Job, fingerprint, jobs_of
 from .kinds import function_of
+from .memory import processor
 from .methods import carry_out
 from .parallel import Options, workers
 from .report import write_report
-from .store import REPORT, STUDY, TABLE, Store, write_table
+from .store import REPORT, ROWS, STUDY, TABLE, Store, write_table
 from .study import Source, Study
 
 
@@ -81,6 +83,8 @@ def run_study(
     """
     options = options or Options()
     store = Store(Path(folder))
+    if options.report_only:
+        _require_results(study, store)
     data = load_sources(study)
     if study.kind != "runs":
         store.prepare()
@@ -103,6 +107,13 @@ def run_study(
     return Done(store.folder / REPORT, len(jobs), n_failed, len(jobs) - len(rows))
 
 
+def _require_results(study: Study, store: Store) -> None:
+    if study.kind != "runs":
+        raise SettingsError(f"--report-only: a study of the kind {study.kind} keeps no rows that a report could be made from")
+    if not (store.folder / ROWS).is_dir():
+        raise SettingsError(f"--report-only: {store.folder} holds no results of a study; --out names their folder")
+
+
 @dataclass(frozen=True)
 class _Work:
     """The jobs of a study and where their rows are."""
@@ -122,10 +133,16 @@ class _Work:
             settings = self._settings(job, rows)
             if settings is None:
                 continue
-            row = self.store.read(job.key)
-            if row is not None and row["fingerprint"] == fingerprint(job, self.fingerprints[job.source.name], settings):
+            row = self._row(job, settings)
+            if row is not None:
                 rows[job.key] = row
         return {job.key: rows[job.key] for job in self.jobs if job.key in rows}
+
+    def _row(self, job: Job, settings: dict) -> dict | None:
+        """The row that stands for a job with these settings."""
+        row = self.store.read(job.key)
+        same = row is not None and row["fingerprint"] == fingerprint(job, self.fingerprints[job.source.name], settings)
+        return row if same else None
 
     def _settings(self, job: Job, rows: dict[str, dict]) -> dict | None:
         """The settings with the bytes of the job that it needs; None while that one has no row."""
@@ -152,7 +169,11 @@ class _Work:
                 tasks = []
                 for job in todo:
                     settings = self._settings(job, rows)
-                    if settings is not None and "bytes" in settings and settings["bytes"] is None:
+                    row = self._row(job, settings) if job.needs else None
+                    if row is not None and row["status"] == "done":
+                        # The job whose bytes it takes was done again, and they are the same.
+                        self._note(job, row, rows, tried)
+                    elif job.needs and settings["bytes"] is None:
                         self._keep(job, settings, _without_its_need(job, settings), [], rows, tried)
                     else:
                         tasks.append((job, self.data[job.source.name], settings, self.options.threads_of_a_job))
@@ -174,7 +195,10 @@ class _Work:
             "data_fingerprint": self.fingerprints[job.source.name],
         }
         self.store.write(job.key, about | row, outcomes)
-        rows[job.key] = self.store.read(job.key)
+        self._note(job, self.store.read(job.key), rows, tried)
+
+    def _note(self, job: Job, row: dict, rows: dict, tried: set) -> None:
+        rows[job.key] = row
         tried.add(job.key)
         if self.watch is not None:
             self.watch(len(tried), len(self.jobs), job.key)
@@ -182,7 +206,8 @@ class _Work:
 
 def _one(job: Job, data: Dataset, settings: dict, threads: int):
     """A job with its name tag: results come in any order."""
-    return job, settings, *carry_out(job, data, settings, threads)
+    row, outcomes = carry_out(job, data, settings, threads)
+    return job, settings, row | {"processor": processor()}, outcomes
 
 
 def _depth(job: Job, jobs: list[Job]) -> int:

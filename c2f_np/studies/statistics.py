@@ -14,13 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from ..errors import SettingsError
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
-# Counts of one piece of the bootstrap: 32 MB.
-_COUNTS_AT_A_TIME = 4_000_000
+# Draws of one piece of the bootstrap: 48 MB.
+_DRAWS_AT_A_TIME = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ def bootstrap_means(values, rng: np.random.Generator, n_resamples: int = N_RESAM
     """
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
-    step = max(1, _COUNTS_AT_A_TIME // n)
+    step = max(1, _DRAWS_AT_A_TIME // n)
     means = np.empty((n_resamples, values.shape[1]))
     for start in range(0, n_resamples, step):
         size = min(step, n_resamples - start)
-        drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        means[start : start + size] = counts @ values / n
+        drawn = rng.integers(0, n, size=size * n)
+        # A row of ones at the users drawn. A sparse product adds up every row in the order of its draws; a dense one, in BLAS, in
+        # an order that depends on how many rows there are, and the last bit of the sum with it.
+        resamples = sparse.csr_array((np.ones(size * n), drawn, n * np.arange(size + 1)), shape=(size, n))
+        means[start : start + size] = resamples @ values / n
     return means
 
 

@@ -70,7 +70,14 @@ class Store:
             whole = isinstance(row, dict) and {"status", "fingerprint", "outcomes", "error"} <= set(row)
         except (OSError, ValueError):
             return None
-        return row if whole else None
+        return row if whole and self._has_users_of(key, row) else None
+
+    def _has_users_of(self, key: str, row: dict) -> bool:
+        try:
+            self.users_of(key, row)
+        except (ModelFileError, ValueError):
+            return False
+        return True
 
     def users_of(self, key: str, row: dict) -> list[tuple[np.ndarray, dict[str, np.ndarray]] | None]:
         """For each outcome of a row its users and their metrics.
@@ -105,17 +112,22 @@ def write_table(path: Path, rows: list[dict]) -> None:
     write_text_atomically(path, text.getvalue())
 
 
+def versions_in_words(row: dict) -> str:
+    """What a row was made with: "numpy 2.1.0; scipy 1.14.1" and so on."""
+    return "; ".join(f"{name} {version}" for name, version in row["versions"].items())
+
+
 def _lines(row: dict) -> list[dict]:
     job = {name: row[name] for name in ("data", "protocol", "run", "method", "seed", "status")}
     peak = {"peak_memory": "" if row["peak_memory"] is None else row["peak_memory"]}
     if row["status"] == "failed":
         return [job | {"outcome": row["run"]} | peak | {"note": f"{row['error']['type']}: {row['error']['message']}"}]
-    lines = []
+    lines, made_with = [], {"versions": versions_in_words(row), "processor": row.get("processor", "")}
     for outcome in row["outcomes"]:
         line = job | {"outcome": outcome["label"]}
         for part, metrics in outcome["metrics"].items():
             line |= {f"{part}_{name}": value for name, value in metrics.items()}
         line |= {"bytes": outcome["size"].get("model"), "floats": outcome["size"].get("floats")}
-        line |= {name: outcome[name] for name in ("seconds", "epochs", "best_epoch", "note")} | peak
+        line |= {name: outcome[name] for name in ("seconds", "epochs", "best_epoch", "note")} | peak | made_with
         lines.append({name: "" if value is None else value for name, value in line.items()})
     return lines

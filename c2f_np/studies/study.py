@@ -8,6 +8,9 @@ from pathlib import Path
 #: Method of the model of this package; every other name is one of :data:`c2f_np.baselines.BASELINES`.
 C2F = "c2f"
 
+#: The baseline that is the coarse stage alone.
+COARSE = "coarse"
+
 FIGURES = ("means", "frontier", "changes", "none")
 
 #: Between the name of a run and what was measured of it besides its result: a phase, or an analysis.

@@ -8,7 +8,7 @@ Each analysis is a pure function of the trained state; nothing is trained. The c
     shuffled-fine-rows   the rows of E_f in a random order: every coarse row is refined by others' fine rows
     no-fine-edges        the fine stage over the graph of the coarse stage, normalised as there; fine nodes are alone. The bridge
                          at the start stays as it is; inside the layers it finds nothing at the fine nodes
-    no-fine              E_c, S_c and biases, evaluated as a model of the coarse stage, or of joint training without a fine codebook
+    no-fine              E_c, S_c and biases, evaluated as a model that has no fine codebook
 
 Shapes
 ------

@@ -242,7 +242,7 @@ def learning_rate_of(progress: Progress, settings: Settings) -> float:
     e counts the phase's epochs from 0, E is ``max_epochs``. First phases keep the rate: they only lead to where the assignments
     begin to move.
     """
-    rate = settings.fine_lr if progress.state.is_fine else settings.coarse_lr
+    rate = settings.fine_lr if progress.stage == "fine" else settings.coarse_lr
     if settings.lr_schedule == "constant" or not progress.updates_assignment:
         return rate
     return rate * (1 + math.cos(math.pi * progress.phase_epoch / settings.max_epochs)) / 2

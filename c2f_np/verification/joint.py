@@ -32,7 +32,6 @@ SETTINGS = replace(STAGE_SETTINGS, entry_limit=4, directions=2, samples=5)
 #: Name, t, t_direct, bridge weight, soft threshold, layers, width, where, whether H is computed for the batch's rows only.
 #: Where t = t_direct, exchanging the links' gradients is not found by their shapes.
 VARIATIONS = (
-    ("coarse codebook alone", 2, 0, 0.0, 0.0, 2, 5, "start", True),
     ("coarse codebook alone", 1, 0, 0.0, 0.0, 3, 16, "middle", False),
     ("direct links", 2, 2, 0.0, 0.0, 2, 5, "start", True),
     ("direct links", 2, 2, 0.0, THRESHOLD, 0, 5, "middle", False),
@@ -41,7 +40,6 @@ VARIATIONS = (
     ("bridge and direct links", 2, 1, GATE, THRESHOLD, 3, 5, "middle", True),
     ("bridge and direct links", 2, 2, GATE, 0.0, 2, 16, "start", False),
     ("bridge and direct links", 1, 2, GATE, THRESHOLD, 2, 5, "not symmetric", True),
-    ("bridge and direct links", 2, 2, GATE, THRESHOLD, 2, 5, "not symmetric", False),
 )
 
 

@@ -28,6 +28,11 @@ def size_of_arrays(N, C, M, d, t, t_f):
     return size_in_bytes(state)["model"]
 
 
+def size_by_types(N, C, M, d, t, f):
+    one = [np.min_scalar_type(rows - 1).itemsize for rows in (C, M)]
+    return 4 * (d * (C + M) + N * t + C * f + N + 1) + one[0] * N * t + one[1] * C * f
+
+
 def frontier_by_loops(sizes, qualities):
     def beats(j, i):
         return sizes[j] <= sizes[i] and qualities[j] >= qualities[i] and (sizes[j], qualities[j]) != (sizes[i], qualities[i])
@@ -72,7 +77,7 @@ def gradient_by_bincount(g, b, x, users, winners, losers):
 
 
 DIFFERENT = {
-    "size_of_model": (size_of_arrays, lambda N, C, M, d, t, f: 4 * (d * (C + M) + 2 * (N * t + C * f) + N + 1)),
+    "size_of_model": (size_of_arrays, size_by_types),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
     "one_users_ndcg": (ndcg_by_loop, ndcg_of_the_package),
@@ -125,10 +130,27 @@ def test_stored_results():
     path = ROOT / "docs/results/presets.md"
     found = experiments.stored_results(path)
     assert {key[0] for key in found} == {"MovieLens 100K", "Planted"}
-    assert {key[1] for key in found} == {"authors", "paper", "default"}
+    assert {key[1] for key in found} == {"authors", "paper", "staged"}
     assert len(found) == 2 * 3 * 5
     text = path.read_text(encoding="utf-8")
     for (_, _, row), numbers in found.items():
         assert f"| {row} | {numbers['ndcg@5']:.4f} |" in text
         assert numbers["lowest"] <= numbers["ndcg@20"] <= numbers["highest"]
         assert numbers["bytes"] > 3000
+
+
+def test_rows_of_a_study(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "data,status,outcome,test_ndcg@20,bytes,note\n"
+        "planted,done,a,0.25,100,\n"
+        'planted,done,"b, 2 rows",0.5,200,\n'
+        "planted,done,a,0.75,100,\n"
+        "planted,done,a / control,,,does not apply\n"
+        "planted,failed,c,,,DataError: x\n",
+        encoding="utf-8",
+    )
+    found = experiments.study_rows(path)
+    assert list(found) == ["a", "b, 2 rows"]
+    assert found["a"]["test_ndcg@20"].tolist() == [0.25, 0.75] and found["b, 2 rows"]["bytes"].tolist() == [200]
+    assert "note" not in found["a"] and "data" not in found["a"]

@@ -21,7 +21,7 @@ from c2f_np.training.loop import train as train_both
 
 SMALL = [
     "--n-coarse", "6", "--n-fine", "4", "--dim", "8", "--n-components", "4", "--t-fine", "2", "--eval-every", "2",
-    "--max-epochs", "3", "--partition", "random",
+    "--max-epochs", "3", "--partition", "random", "--preset", "staged",
 ]  # fmt: skip
 PHASES = ["coarse_phase1", "coarse", "fine_phase1", "fine"]
 FILES = {"run.json", "checkpoint.npz", "history.csv", "metrics.json", "model.npz", "curves.png"}
@@ -111,8 +111,9 @@ def test_metrics_and_history(folder):
     for phase in PHASES:
         of_phase = {row["epoch"]: row["validation_ndcg@5"] for row in rows if row["phase"] == phase}
         assert float(of_phase[str(metrics["best_epoch"][phase])]) == metrics["validation"][phase]["ndcg@5"]
-    # 18 + 14 entities, two coarse places each; 6 coarse rows, two fine places each; widths of 8, in four bytes.
-    coarse, fine = 6 * 32 + 64 * 8 + 33 * 4, 10 * 32 + (64 + 12) * 8 + 33 * 4
+    # 18 + 14 entities, two coarse places each; 6 coarse rows, two fine places each; a weight is four bytes, its place one; widths
+    # of 8, in four bytes.
+    coarse, fine = 6 * 32 + 64 * 5 + 33 * 4, 10 * 32 + (64 + 12) * 5 + 33 * 4
     assert {phase: metrics["size_in_bytes"][phase]["model"] for phase in PHASES} == {
         "coarse_phase1": coarse, "coarse": coarse, "fine_phase1": fine, "fine": fine,
     }  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def test_smaller_types_make_smaller_files(tmp_path):
     for kind in ("float32", "float16", "int8"):
         export_model(model, tmp_path / kind, codebook=kind, weights=kind, with_ids=False)
         sizes.append((tmp_path / kind).stat().st_size)
+        assert {member.compress_type for member in zipfile.ZipFile(tmp_path / kind).infolist()} == {zipfile.ZIP_DEFLATED}
     assert sizes[0] > sizes[1] > sizes[2]
     for leave_out in ({"with_interactions": False}, {"with_ids": False}):
         export_model(model, tmp_path / "less", codebook="int8", weights="int8", **({"with_ids": False} | leave_out))
@@ -149,12 +151,12 @@ def test_nothing_is_unpickled(path, tmp_path):
 def test_truncated_or_altered_files(path, tmp_path):
     whole, damaged = path.read_bytes(), tmp_path / "small.npz"
     rng = np.random.default_rng(0)
-    for length in rng.integers(0, len(whole), 30):
+    for length in rng.integers(0, len(whole), 15):
         damaged.write_bytes(whole[:length])
         with pytest.raises(ModelFileError, match="small.npz"):
             load_exported(damaged)
     refused = 0
-    for bit in rng.integers(0, 8 * len(whole), 200):
+    for bit in rng.integers(0, 8 * len(whole), 80):
         altered = bytearray(whole)
         altered[bit // 8] ^= 1 << (bit % 8)
         damaged.write_bytes(altered)
@@ -162,7 +164,7 @@ def test_truncated_or_altered_files(path, tmp_path):
             load_exported(damaged).embeddings()
         except ModelFileError:
             refused += 1
-    assert refused > 80
+    assert refused > 32
 
 
 def test_another_version_or_parts_that_do_not_fit(path, tmp_path):

@@ -62,7 +62,7 @@ def small_planted():
 
 def test_every_view_of_a_small_training(tmp_path):
     data, truth = small_planted()
-    text = p.study_structure(data, truth, SMALL, (0,), tmp_path, ("default",))
+    text = p.study_structure(data, truth, SMALL, (0,), tmp_path, ("staged",))
     views = (
         "random, 4 parts", "partition into 4, where coarse starts", "coarse, start", "coarse, coarse stage",
         "fine, start of the fine stage", "fine, fine stage", "k-means into 2, fine stage", "k-means into 4, start",
@@ -72,7 +72,7 @@ def test_every_view_of_a_small_training(tmp_path):
     # At the start with t = 2 both weights are one half, for everybody.
     line = next(line for line in text.splitlines() if line.startswith("| coarse, start |"))
     assert "| 100 % |" in line
-    assert (tmp_path / "planted-structure-default.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "planted-structure-staged.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "planted-structure.csv").read_text().startswith("preset,seed,partition,parts,")
 
 

@@ -101,7 +101,7 @@ def test_the_whole_study_on_a_few_users(tmp_path):
     kinds = rng.choice(4, size=(30, 20), p=[0.3, 0.1, 0.1, 0.5])
     data = Dataset.from_matrices(*(sparse.csr_array(kinds == part) for part in range(3)), name="few")
     small = {"n_coarse": 6, "n_fine": 4, "dim": 8, "max_epochs": 1, "partition": "random", "engine": "numpy", "t_fine": 2}
-    text = study_protocol("a few", data, small, (0, 1), tmp_path, n_draws=1, n_negatives=5)
+    text = study_protocol("a few", data, small, (0, 1), tmp_path, preset="staged", n_draws=1, n_negatives=5)
     assert "seeds 0, 1" in text and "popularity" in text and "| ties: in random order |" in text
     stored = json.loads((tmp_path / "protocol-a-few.json").read_text())
     assert set(stored["ours"]["ndcg"]) == {"popularity", "coarse", "fine"}

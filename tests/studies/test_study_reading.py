@@ -1,11 +1,15 @@
 """Study files: what a good one becomes, and that a bad one is refused with file, key and value."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from c2f_np.errors import SettingsError
-from c2f_np.studies import jobs_of, read_study, ready_studies, with_choices
+from c2f_np.studies import Run, jobs_of, read_study, ready_studies, with_choices
 from c2f_np.studies.jobs import fingerprint, key_of
-from c2f_np.studies.kinds import KINDS
+from c2f_np.studies.kinds import KINDS, OPTIONS
+from c2f_np.studies.surgery import AFTER
 
 GOOD = """
 title = "A title"
@@ -74,16 +78,35 @@ seeds = [8]
     assert jobs["women", "other"].settings["gate"] == 0.1 and jobs["women", "other"].source.protocol == "authors"
 
 
+OWN_DATA = """
+title = "A title"
+question = "A question?"
+[[data]]
+source = "planted"
+settings = { dim = 32 }
+[common]
+dim = 64
+[[run]]
+name = "plain"
+method = "c2f"
+[[run]]
+name = "t_fine {t_fine}"
+method = "c2f"
+only_data = ["planted"]
+grid = { t_fine = [2] }
+"""
+
+
 def test_other_data_take_common_settings_or_those_of_one_of_the_studys_own(tmp_path):
-    study = read_study("ablations")
+    study = study_of(tmp_path, OWN_DATA)
     other = with_choices(study, data=["a=some/where", "b"], seeds=[5])
     assert [s.name for s in other.sources] == ["a", "b"] and other.sources[0].source == "some/where"
     jobs = jobs_of(other)
     assert {job.settings["dim"] for job in jobs} == {64} and {job.seed for job in jobs} == {5}
-    assert not any(job.run.name.startswith("t_fine") for job in jobs)
+    assert {job.run.name for job in jobs} == {"plain"}
     like = with_choices(study, data=["a=some/where"], settings_of="planted", protocol="authors")
     assert {job.settings["dim"] for job in jobs_of(like)} == {32} and like.sources[0].protocol == "authors"
-    assert any(job.run.name.startswith("t_fine") for job in jobs_of(like))
+    assert {job.run.name for job in jobs_of(like)} == {"plain", "t_fine 2"}
     assert with_choices(study, data=["planted"]).sources == study.sources
     for wrong in ({"settings_of": "nowhere"}, {"data": ["a", "x/a"]}, {"seeds": [1, 1]}, {"seeds": [-1]}):
         with pytest.raises(SettingsError):
@@ -131,6 +154,8 @@ BAD = [
     ('kind = "special"', "kind must be one of", "special"),
     ("title = 3", "title must be text", "3"),
     ("rerun = 1", "rerun must be true or false", "1"),
+    ("options = { k = 5 }", "options: unknown key 'k'", "5"),
+    ('kind = "protocol"', "[[run]] 'plain' has no place", "protocol"),
 ]
 
 
@@ -156,6 +181,15 @@ BAD_RUNS = [
     ('name = "x"\nmethod = "c2f"\nbytes_of = "plain"', "unknown key 'bytes_of'", "plain"),
     ('name = "x"\nmethod = "ease"\nbytes_of = "nobody"', "bytes_of names no run", "nobody"),
     ('name = "x"\nmethod = "hashed"\nbytes_of = "x"', "bytes_of comes back", "x"),
+    ('name = "x"\nmethod = "hashed"\nbytes_of = "y"\n[[run]]\nname = "y"\nmethod = "hashed"\nbytes_of = "x"', "comes back", "x"),
+    ('name = "x"\nmethod = "ease"\nbytes_of = "plain"', "ease has no parameter 'bytes'", "plain"),
+    ('name = "x"\nmethod = "c2f"\nreference = "nobody"', "reference names no run", "nobody"),
+    ('name = "x"\nmethod = "c2f"\nreference = "plain / middle"', "'plain' measures", "middle"),
+    ('name = "x"\nmethod = "ease"\nreference = "x / coarse"', "'x' measures nothing", "coarse"),
+    ('name = "x"\nmethod = 7', "method must be text", "7"),
+    ('name = "x"\nmethod = "c2f"\nsettings = [1]', "settings must be a table", "[1]"),
+    ('name = "x"\nmethod = "c2f"\nafter = "control"', "after must be a list", "control"),
+    ('name = "x"\nmethod = "c2f"\nsettings = { dim = "wide" }', "dim", "wide"),
     ('name = "x"\nmethod = "ease"\npreset = "paper"', "unknown key 'preset'", "paper"),
     ('name = "x {gate}"\nmethod = "c2f"', "asks for", "gate"),
     ('name = "x"\nmethod = "c2f"\ngrid = { gate = [0.1, 0.2] }', "is there twice", "x"),
@@ -171,6 +205,48 @@ def test_a_bad_run(tmp_path, run, what, value):
     with pytest.raises(SettingsError) as error:
         read_study(path)
     assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
+
+
+def test_the_study_of_the_documentation(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    assert len(jobs_of(study_of(tmp_path, example))) == 1 + 3 * 3 + 3 * 3 and "1 + 3 x 3 + 3 x 3" in page
+    # Every key that a study, its data and its runs may have, and every analysis, is on the page.
+    for name in (*KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in dataclasses.fields(Run))):
+        assert f"`{name}`" in page, name
+    assert all(f"| `{name}` |" in page for name in ready_studies())
+
+
+def test_a_reference_may_be_a_phase_or_an_analysis(tmp_path):
+    text = GOOD.replace('reference = "plain"', 'reference = "two / coarse"')
+    run = '[[run]]\nname = "{}"\nmethod = "c2f"\npreset = "authors"\nafter = ["control"]\n'
+    study = study_of(tmp_path, text + run.format("two") + 'reference = "two / control"\n')
+    assert (study.reference, study.runs[1].reference) == ("two / coarse", "two / control")
+
+
+BAD_OPTIONS = [
+    ("k = 0", "k must be at least 1", "0"),
+    ('k = "ten"', "k must be a whole number", "ten"),
+    ("other_ks = [5, 0.5]", "other_ks must be a list, each member a whole number", "0.5"),
+    ('preset = "mine"', "preset must be of authors", "mine"),
+    ('preset = "default"', "preset must be of authors", "default"),
+    ('presets = ["authors"]', "unknown key 'presets'", "authors"),
+]
+
+
+@pytest.mark.parametrize("line, what, value", BAD_OPTIONS)
+def test_bad_options_of_a_special_kind(tmp_path, line, what, value):
+    path = written(tmp_path, f'title = "t"\nquestion = "q"\nkind = "protocol"\n[options]\n{line}\n')
+    with pytest.raises(SettingsError) as error:
+        read_study(path)
+    assert f"{path}: options: {what}" in str(error.value) and value in str(error.value)
+
+
+def test_good_options_of_a_special_kind(tmp_path):
+    assert study_of(tmp_path, 'title = "t"\nquestion = "q"\nkind = "protocol"').options == {"preset": "staged"}
+    lines = 'preset = "authors"\nk = 10\nother_ks = [5]\nn_negatives = 50\nn_draws = 2\n'
+    study = study_of(tmp_path, f'title = "t"\nquestion = "q"\nkind = "protocol"\n[options]\n{lines}')
+    assert study.options == {"preset": "authors", "k": 10, "other_ks": (5,), "n_negatives": 50, "n_draws": 2}
 
 
 def test_a_parameter_that_a_baseline_does_not_have(tmp_path):

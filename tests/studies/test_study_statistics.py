@@ -41,12 +41,14 @@ def test_all_columns_see_the_same_draws():
 def test_pieces_do_not_change_what_is_drawn(monkeypatch):
     values = rng().random((30, 2))
     whole = bootstrap_means(values, rng(), 101)
-    monkeypatch.setattr(statistics, "_COUNTS_AT_A_TIME", 30 * 10)
+    monkeypatch.setattr(statistics, "_DRAWS_AT_A_TIME", 30 * 10)
     np.testing.assert_array_equal(bootstrap_means(values, rng(), 101), whole)
 
 
 def test_percentile_interval():
-    assert interval(np.arange(101.0), 0.9) == (5.0, 95.0)
+    assert interval(np.arange(101.0), 0.5) == (25.0, 75.0)
+    # 0.9 is no binary fraction, and neither is what is left out on each side.
+    assert interval(np.arange(101.0), 0.9) == pytest.approx((5, 95), rel=1e-14)
 
 
 def test_paired_difference_by_hand():

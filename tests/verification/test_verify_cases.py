@@ -55,6 +55,18 @@ def test_every_point_that_was_asked_for_is_there():
             assert point in mine
 
 
+def test_joint_training_is_checked_with_and_without_each_of_its_parts():
+    for engine in ("numpy", "numba"):
+        names = [case.variation for case in cases("joint_stage", engine)]
+        for part in ("coarse codebook alone", "direct links", "bridge", "bridge and direct links"):
+            assert any(name.startswith(f"{part}, tau") for name in names)
+        for part in ("direct links", "bridge and direct links"):
+            assert {f"{part}, tau = {tau}" for tau in ("0", "0.8")} <= {name.split(", L")[0] for name in names}
+        for point in ("L = 0, ", "L = 3, ", "start", "middle", "not symmetric"):
+            assert any(point in name for name in names)
+        assert {name.endswith("batch only") for name in names} == {True, False}
+
+
 def test_the_command_prints_one_table_and_says_0(capsys):
     assert command.run(op="bridge", engine="numpy", seed=3) == 0
     out = capsys.readouterr().out

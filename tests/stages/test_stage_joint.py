@@ -1,0 +1,226 @@
+"""Joint training's stage: literal numbers, a dense reference, both engines, gradients against the complex step."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+from numpy.testing import assert_allclose, assert_array_equal
+
+from c2f_np.operations.graph import normalised_adjacency
+from c2f_np.operations.link_exchange import exchange_links
+from c2f_np.operations.triples import Triples
+from c2f_np.stages.batch_loss import batch_loss
+from c2f_np.stages.joint import joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
+from c2f_np.stages.state import ModelState
+
+WEIGHTS = dict(l2=5, decay=1e-2)
+#: Bridge weight, direct links of an entity, soft threshold.
+PARTS = [(0.0, 0, 0.0), (0.0, 2, 0.0), (0.0, 1, 0.4), (0.3, 0, 0.4), (0.3, 2, 0.4), (0.3, 1, 0.0), (1.0, 2, 0.4)]
+
+
+def rows_of(rng, n, k, t):
+    columns = np.sort(np.argsort(rng.random((n, k)), axis=1)[:, :t], axis=1)
+    return sparse.csr_array((rng.normal(size=n * t), columns.ravel(), np.arange(0, n * t + 1, t)), shape=(n, k))
+
+
+def problem(gate, t_direct, seed=0, n_users=5, n_items=7, c=4, m=3, d=3, t=2, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    R = sparse.csr_array((rng.random((n_users, n_items)) < 0.5).astype(dtype))
+    n = n_users + n_items
+    state = ModelState(rng.normal(size=(c, d)), rows_of(rng, n, c, t), rng.normal(size=n), np.ones(1))
+    E_fine, S_fine, S_direct = rng.normal(size=(m, d)), rows_of(rng, c, m, 2), rows_of(rng, n, m, max(t_direct, 1))
+    if gate or t_direct:
+        state = replace(state, E_fine=E_fine, S_fine=S_fine if gate else None, S_direct=S_direct if t_direct else None)
+    parts = {name: None if part is None else part.astype(dtype) for name, part in vars(state).items()}
+    # The last user and the last item are not in the batch.
+    triples = Triples.from_items(*(rng.integers(0, k - 1, 8) for k in (n_users, n_items, n_items)), n_users, n_items)
+    return normalised_adjacency(R, dtype), ModelState(**parts), triples
+
+
+def loss_and_gradients(A, state, triples, gate, threshold, n_layers=2, batch=None, engine="numpy"):
+    graph = joint_graph(A, state, gate)
+    settings = dict(threshold=threshold, n_layers=n_layers, engine=engine)
+    forward = joint_forward(state.E_coarse, state.E_fine, graph, batch=batch, **settings)
+    loss, slope = batch_loss(forward, state.bias, state.bias_global, triples, **WEIGHTS, engine=engine)
+    gradients, grad_Y = joint_gradients(forward, slope, state.E_fine, graph, triples, **settings, **WEIGHTS)
+    return forward, loss, gradients | {"Y": grad_Y}
+
+
+def dense_forward(A, state, gate, threshold, n_layers):
+    """Z and H once more: no kernels, no sparse matrices, no links side by side."""
+    E_hat, Y = state.E_coarse, 0
+    if state.E_fine is not None:
+        F = np.sign(state.E_fine) * np.maximum(np.abs(state.E_fine) - threshold, 0)
+        if state.S_fine is not None:
+            E_hat = gate * state.S_fine.toarray() @ F + (1 - gate) * state.E_coarse
+        if state.S_direct is not None:
+            Y = state.S_direct.toarray() @ F
+    Z = np.tanh(state.S_coarse.toarray() @ E_hat + Y)
+    layers = [Z]
+    for _ in range(n_layers):
+        layers.append(A.toarray() @ layers[-1])
+    return Z, np.mean(layers, axis=0)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_by_hand(engine):
+    """One user and one item who met: A exchanges them, and one layer makes both the mean of the two."""
+    A = normalised_adjacency(sparse.csr_array([[1.0]]))
+    state = ModelState(
+        np.array([[2.0]]), sparse.csr_array([[1.0], [0.5]]), np.zeros(2), np.zeros(1),
+        np.array([[3.0], [-1.5]]), sparse.csr_array([[0.5, 0.0]]), sparse.csr_array([[0.25, 0.0], [0.0, 2.0]]),
+    )  # fmt: skip
+    graph = joint_graph(A, state, 0.25)
+    forward = joint_forward(state.E_coarse, state.E_fine, graph, threshold=1.0, n_layers=1, engine=engine)
+    # F = [2, -0.5];  E_hat = 0.25 * 0.5 * 2 + 0.75 * 2;  Y = [E_hat + 0.25 * 2, 0.5 E_hat - 2 * 0.5]
+    assert_allclose(forward.codebook, [[1.75], [2.0], [-0.5]])
+    z = np.tanh([2.25, -0.125])
+    assert_allclose(forward.Z, z[:, None])
+    assert_allclose(forward.H_entities, [[z.mean()], [z.mean()]])
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("width", [3, 16, 48])
+@pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
+def test_dense_reference(gate, t_direct, threshold, width, engine):
+    A, state, triples = problem(gate, t_direct, d=width)
+    for n_layers in (0, 1, 3) if width == 3 else (2,):
+        forward, _, _ = loss_and_gradients(A, state, triples, gate, threshold, n_layers, engine=engine)
+        Z, H = dense_forward(A, state, gate, threshold, n_layers)
+        assert_allclose(forward.Z, Z, rtol=0, atol=1e-13)
+        assert_allclose(forward.H_entities, H, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("width", [3, 48])
+@pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
+def test_engines_and_batch_rows(gate, t_direct, threshold, width):
+    A, state, triples = problem(gate, t_direct, d=width)
+    before = [part.data.copy() if sparse.issparse(part) else part.copy() for part in vars(state).values() if part is not None]
+    whole, loss, gradients = loss_and_gradients(A, state, triples, gate, threshold)
+    entities = triples.occurrences.entities
+    for engine in ("numpy", "numba"):
+        for batch in (None, triples):
+            forward, found, others = loss_and_gradients(A, state, triples, gate, threshold, batch=batch, engine=engine)
+            expected = whole.H_entities if batch is None else whole.H_entities[entities]
+            assert_allclose(forward.H_entities, expected, rtol=0, atol=1e-13)
+            assert_allclose([found.bpr, found.regulariser], [loss.bpr, loss.regulariser], rtol=1e-13)
+            assert list(others) == list(gradients)
+            for name, gradient in gradients.items():
+                assert others[name].shape == gradient.shape
+                assert_allclose(others[name], gradient, rtol=0, atol=1e-13, err_msg=f"{engine} {name}")
+    threads, results = numba.get_num_threads(), []
+    try:
+        for n in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+            numba.set_num_threads(n)
+            results.append(loss_and_gradients(A, state, triples, gate, threshold, batch=triples, engine="numba")[2])
+    finally:
+        numba.set_num_threads(threads)
+    for name in gradients:
+        assert_array_equal(results[0][name], results[1][name])
+    parts = [part for part in vars(state).values() if part is not None]
+    for part, copy in zip(parts, before, strict=True):
+        assert_array_equal(part.data if sparse.issparse(part) else part, copy)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
+def test_single_precision_stays_single(gate, t_direct, threshold, engine):
+    arguments = problem(gate, t_direct, dtype=np.float32)
+    forward, _, gradients = loss_and_gradients(*arguments, gate, threshold, batch=arguments[2], engine=engine)
+    parts = (forward.codebook, forward.Z, forward.H_entities, *gradients.values())
+    assert {part.dtype for part in parts} == {np.dtype(np.float32)}
+    _, _, exact = loss_and_gradients(*problem(gate, t_direct), gate, threshold)
+    for name in exact:
+        assert_allclose(gradients[name], exact[name], atol=1e-4)
+
+
+@pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
+@pytest.mark.parametrize("n_layers", [0, 2])
+def test_every_gradient_is_the_complex_step(n_layers, gate, t_direct, threshold):
+    A, state, triples = problem(gate, t_direct, seed=1)
+    _, _, gradients = loss_and_gradients(A, state, triples, gate, threshold, n_layers)
+    del gradients["Y"]  # not of a parameter: see the test below
+    expected = {"E_coarse", "S_coarse", "bias", "bias_global"} | ({"E_fine"} if gate or t_direct else set())
+    assert set(gradients) == expected | ({"S_direct"} if t_direct else set())
+    for name, gradient in gradients.items():
+        for index in np.ndindex(*gradient.shape):
+            part = getattr(state, name).astype(complex)
+            (part.data if sparse.issparse(part) else part)[index] += 1e-30j
+            moved = replace(state, **{name: part})
+            forward = joint_forward(
+                moved.E_coarse, moved.E_fine, joint_graph(A, moved, gate), threshold=threshold, n_layers=n_layers
+            )
+            loss, _ = batch_loss(forward, moved.bias, moved.bias_global, triples, **WEIGHTS)
+            assert abs(loss.total.imag / 1e-30 - gradient[index]) < 1e-14, (name, index)
+
+
+def test_gradient_at_the_composition_gives_that_of_links_that_are_not_there():
+    """<grad_Y_i, E_j> is the slope of the loss along any weight (i, j), stored or not: what an exchange decides by."""
+    A, state, triples = problem(0.3, 2)
+    forward, _, gradients = loss_and_gradients(A, state, triples, 0.3, 0.4)
+    E_hat, F = forward.codebook[:4], forward.codebook[4:]
+    for name, rows in (("S_coarse", E_hat), ("S_direct", F)):
+        for i, j in np.ndindex(12, len(rows)):
+            dense = getattr(state, name).toarray().astype(complex)
+            dense[i, j] += 1e-30j
+            parts = {"S_coarse": state.S_coarse.toarray(), "S_direct": state.S_direct.toarray()} | {name: dense}
+            Z = np.tanh(parts["S_coarse"] @ E_hat + parts["S_direct"] @ F)
+            H = (Z + A.toarray() @ Z + A.toarray() @ (A.toarray() @ Z)) / 3
+            loss, _ = batch_loss(replace(forward, Z=Z, H_entities=H), state.bias, state.bias_global, triples, **WEIGHTS)
+            assert abs(loss.total.imag / 1e-30 - gradients["Y"][i] @ rows[j]) < 1e-14
+
+
+def test_without_a_fine_codebook_it_is_the_composed_coarse_codebook_propagated():
+    A, state, triples = problem(0.0, 0)
+    forward, _, gradients = loss_and_gradients(A, state, triples, 0.0, 0.4)
+    Z, dense = np.tanh(state.S_coarse @ state.E_coarse), A.toarray()
+    assert_array_equal(forward.codebook, state.E_coarse)
+    assert_allclose(forward.H_entities, (Z + dense @ Z + dense @ dense @ Z) / 3, rtol=1e-13)
+    assert "E_fine" not in gradients and "S_direct" not in gradients
+
+
+def test_the_bridge_says_nothing_that_a_coarse_codebook_cannot_say():
+    """E_hat is a C x d matrix: put in the place of E_c, without a fine codebook, it gives the same embeddings and scores."""
+    A, state, triples = problem(0.3, 0)
+    bridged, loss, _ = loss_and_gradients(A, state, triples, 0.3, 0.4)
+    absorbed = replace(state, E_coarse=bridged.codebook, E_fine=None, S_fine=None)
+    assert absorbed.E_coarse.shape == state.E_coarse.shape and np.abs(absorbed.E_coarse - state.E_coarse).max() > 0.1
+    alone, loss_alone, _ = loss_and_gradients(A, absorbed, triples, 0.0, 0.0)
+    assert_array_equal(alone.H_entities, bridged.H_entities)
+    assert loss_alone == loss
+
+
+def test_direct_links_say_what_no_coarse_codebook_can_say_with_the_same_assignment():
+    """S_c E_c has at most rank C, whatever E_c is; [S_c, S_d] [E_c; F] has more, so no E_c can take its place."""
+    A, state, triples = problem(0.0, 2, c=2, m=3, d=6, t=1)
+    forward, _, _ = loss_and_gradients(A, state, triples, 0.0, 0.0)
+    S = state.S_coarse.toarray()
+    Y = S @ state.E_coarse + state.S_direct.toarray() @ state.E_fine
+    assert_allclose(forward.Z, np.tanh(Y), rtol=1e-12)
+    assert np.linalg.matrix_rank(S) == 2 and np.linalg.matrix_rank(Y) == 5
+    best = S @ np.linalg.lstsq(S, Y, rcond=None)[0]
+    assert np.linalg.norm(best - Y) > 0.3 * np.linalg.norm(Y)
+
+
+def test_entries_inside_the_threshold_have_no_gradient():
+    A, state, triples = problem(0.3, 2)
+    gradient = loss_and_gradients(A, state, triples, 0.3, 0.4)[2]["E_fine"]
+    inside = np.abs(state.E_fine) <= 0.4
+    assert inside.any() and not gradient[inside].any() and gradient[~inside].all()
+
+
+def test_links_of_another_state():
+    """After a step or an exchange, the graph with new links is the graph that would be built anew."""
+    A, state, _ = problem(0.3, 2)
+    graph = joint_graph(A, state, 0.3)
+    rows = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=0.4)
+    exchanged = exchange_links(state.S_direct, rows[4:], np.ones((12, 3))).S
+    assert (exchanged.indices != state.S_direct.indices).any()
+    moved = replace(state, S_coarse=2 * state.S_coarse, S_direct=exchanged)
+    changed, anew = relinked(graph, moved), joint_graph(A, moved, 0.3)
+    assert changed.A is graph.A and changed.S_fine is graph.S_fine
+    for one, other in ((changed.links.matrix, anew.links.matrix), (changed.links.transpose, anew.links.transpose)):
+        assert_array_equal(one.toarray(), other.toarray())
+    assert_array_equal(changed.links.matrix.toarray(), np.hstack([2 * state.S_coarse.toarray(), exchanged.toarray()]))

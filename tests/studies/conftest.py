@@ -1,0 +1,55 @@
+"""A study that takes a fraction of a second: popularity, matrix factorisation, the model, and a table of its size."""
+
+import pytest
+
+from c2f_np.studies import read_study
+
+TINY = """
+title = "Tiny"
+question = "Does it run?"
+data = ["southern-women"]
+seeds = [0, 1]
+reference = "popularity"
+figure = "none"
+
+[common]
+n_coarse = 6
+n_fine = 4
+dim = 8
+t_fine = 2
+max_epochs = 2
+partition = "random"
+engine = "numpy"
+
+[[run]]
+name = "popularity"
+method = "popularity"
+
+[[run]]
+name = "bpr-mf"
+method = "bpr-mf"
+settings = { max_epochs = 2, dim = 4, engine = "numpy" }
+
+[[run]]
+name = "model"
+method = "c2f"
+
+[[run]]
+name = "narrow"
+method = "narrow-lightgcn"
+settings = { max_epochs = 2, engine = "numpy" }
+bytes_of = "model"
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Writes the study, changed by a text for another and with something behind it, and reads it."""
+
+    def write(old="", new="", behind=""):
+        assert old in TINY
+        path = tmp_path / "tiny.toml"
+        path.write_text((TINY.replace(old, new) if old else TINY) + behind, encoding="utf-8")
+        return read_study(path)
+
+    return write

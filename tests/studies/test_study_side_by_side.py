@@ -1,0 +1,103 @@
+"""Jobs in other processes: the same rows as in this one, on this machine or through Dask; and signals that end them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_study_runner import ONE, contents, report_without_seconds, rows_without_clocks
+
+from c2f_np.errors import SettingsError
+from c2f_np.studies import Options, run_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def alone(tiny, tmp_path):
+    """The study with one job at a time: (study, folder of its results)."""
+    study, out = tiny(), tmp_path / "alone"
+    run_study(study, out, ONE)
+    return study, out
+
+
+def assert_same(out, other):
+    assert rows_without_clocks(out) == rows_without_clocks(other) and report_without_seconds(out) == report_without_seconds(other)
+    users = [{name: each for name, each in contents(folder).items() if name.endswith("npz")} for folder in (out, other)]
+    assert users[0] == users[1]
+
+
+def test_two_processes(alone, tmp_path):
+    study, out = alone
+    assert run_study(study, tmp_path / "two", Options(jobs=2)).n_missing == 0
+    assert_same(out, tmp_path / "two")
+
+
+def test_a_dask_cluster_of_this_machine(alone, tmp_path):
+    pytest.importorskip("distributed")
+    study, out = alone
+    assert run_study(study, tmp_path / "dask", Options(jobs=2, backend="dask")).n_missing == 0
+    assert_same(out, tmp_path / "dask")
+
+
+def test_a_dask_scheduler_by_its_address(alone, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    study, out = alone
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        options = Options(backend="dask", scheduler=cluster.scheduler_address)
+        assert run_study(study, tmp_path / "dask", options).n_failed == 0
+    assert_same(out, tmp_path / "dask")
+
+
+def test_a_dask_scheduler_that_is_not_there(tiny, tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(SettingsError, match="the Dask scheduler nonsense does not answer"):
+        run_study(tiny(), tmp_path / "out", Options(backend="dask", scheduler="nonsense"))
+
+
+LONGER = ("seeds = [0, 1]\n", f"seeds = {list(range(12))}\n")
+
+
+def start(study, out, *more):
+    command = [sys.executable, "-m", "c2f_np", "study", str(study.path), "--out", str(out), *more]
+    # A group of its own, so that a signal reaches all of its processes and not this one.
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+
+
+def end_after_rows(process, out, n_rows, how):
+    """Send a signal to all processes of a study once it has some rows; what it said, and its exit code."""
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("rows/*.json"))) < n_rows and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, how)
+    said = process.communicate(timeout=60)[1]
+    return said, process.returncode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_killed_study_goes_on(tiny, tmp_path, jobs):
+    study, out = tiny(*LONGER), tmp_path / "out"
+    _, code = end_after_rows(start(study, out, "--jobs", jobs), out, 5, signal.SIGKILL)
+    n_rows = len(list(out.glob("rows/*.json")))
+    assert code == -signal.SIGKILL and 5 <= n_rows < 37
+    process = start(study, out, "--jobs", jobs)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    # The bar begins where the killed one was.
+    assert int(re.search(r"(\d+)/37", said).group(1)) >= 5
+    run_study(study, tmp_path / "whole", ONE)
+    assert rows_without_clocks(out) == rows_without_clocks(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c(tiny, tmp_path, jobs):
+    study, out = tiny(*LONGER), tmp_path / "out"
+    said, code = end_after_rows(start(study, out, "--jobs", jobs), out, 5, signal.SIGINT)
+    assert code == 130 and "stopped; the same command goes on" in said and "Traceback" not in said
+    assert len(rows_without_clocks(out)) == len(list(out.glob("rows/*.json"))) < 37
+    assert "Not finished" in (out / "report.md").read_text(encoding="utf-8")
