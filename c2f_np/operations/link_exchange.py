@@ -63,10 +63,12 @@ def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray) -> Ex
     Raises
     ------
     SettingsError
-        If rows differ in their number of entries.
+        If rows differ in their number of entries, or shapes do not fit.
     """
     n, k = S.shape
     t = S.nnz // max(n, 1)
+    if E.shape[0] != k or grad_Y.shape != (n, E.shape[1]):
+        raise SettingsError(f"an assignment of {n} x {k} does not fit a codebook {E.shape} and a gradient {grad_Y.shape}")
     if not np.array_equal(S.indptr, np.arange(n + 1) * t):
         raise SettingsError("links can be exchanged only where every row has the same number of them")
     if t == k or t == 0:

@@ -129,9 +129,9 @@ def joint_epoch(progress: Progress, problem: Problem, graph: JointGraph, learnin
 
 def exchange_is_due(epoch: int, settings) -> bool:
     """Whether links are exchanged at the end of this epoch, counted from 0."""
-    if settings.update_every == 0:
-        return epoch == 0
-    return epoch < settings.exchange_epochs and (epoch + 1) % settings.update_every == 0
+    if epoch >= settings.exchange_epochs:
+        return False
+    return epoch == 0 if settings.update_every == 0 else (epoch + 1) % settings.update_every == 0
 
 
 def exchange(

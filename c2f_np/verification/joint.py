@@ -36,8 +36,6 @@ VARIATIONS = (
     ("direct links", 2, 2, 0.0, 0.0, 2, 5, "start", True),
     ("direct links", 2, 2, 0.0, THRESHOLD, 0, 5, "middle", False),
     ("bridge", 2, 0, GATE, THRESHOLD, 1, 5, "start", True),
-    ("bridge", 1, 0, GATE, 0.0, 3, 16, "middle", True),
-    ("bridge and direct links", 2, 1, GATE, THRESHOLD, 3, 5, "middle", True),
     ("bridge and direct links", 2, 2, GATE, 0.0, 2, 16, "start", False),
     ("bridge and direct links", 1, 2, GATE, THRESHOLD, 2, 5, "not symmetric", True),
 )

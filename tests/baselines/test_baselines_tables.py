@@ -204,6 +204,6 @@ def test_coarse_is_the_coarse_stage_of_the_model(data):
     assert_array_equal(model.state_.S_coarse.toarray(), whole["coarse"].state.S_coarse.toarray())
     assert {row["stage"] for row in model.history_} == {"coarse"}
     # 6 rows of 8; 32 rows of 2 weights with their places; 33 biases.
-    assert model.size_in_bytes()["model"] == 6 * 8 * 4 + 32 * 2 * 8 + 33 * 4
+    assert model.size_in_bytes()["model"] == 6 * 8 * 4 + 32 * 2 * 5 + 33 * 4
     with pytest.raises(SettingsError, match="t_coarse"):
         make_baseline("coarse", n_coarse=1, t_coarse=2).fit(data)
