@@ -6,9 +6,11 @@ import math
 
 from .style import COARSE, FINE, GREY, INK, POPULARITY, new_picture, plain
 
+_LABELS = {"joint": "coarse and fine, jointly"}
+
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
-    """Validation NDCG@5 over the epochs of both stages with the phases marked, and test NDCG@20 of each model beside it.
+    """Validation NDCG@5 over the epochs with the phases marked, and test NDCG@20 of each model beside it.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def _draw_curves(axes, history: list[dict]) -> None:
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.4)
         if start:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=":")
-        label = phase.replace("_phase1", ", phase 1") if "_" in phase else f"{phase}, phase 2"
+        label = _LABELS.get(phase) or (phase.replace("_phase1", ", phase 1") if "_" in phase else f"{phase}, phase 2")
         middle = start + 0.5 + len(rows) / 2
         axes.text(middle, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
         start += len(rows)
@@ -56,7 +58,7 @@ def _draw_curves(axes, history: list[dict]) -> None:
 def _draw_bars(axes, table: dict[str, dict]) -> None:
     names = list(table)
     values = [table[name]["ndcg@20"] for name in names]
-    colours = [POPULARITY if name == "popularity" else COARSE if "coarse" in name else FINE for name in names]
+    colours = [POPULARITY if name == "popularity" else COARSE if name.startswith("coarse,") else FINE for name in names]
     axes.barh(range(len(names)), values, color=colours, height=0.6)
     for position, value in enumerate(values):
         axes.text(value, position, f" {value:.4f}", va="center", fontsize=8, color=INK)

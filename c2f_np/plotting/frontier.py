@@ -67,7 +67,9 @@ def _name_points(axes, points, top: float) -> None:
         colour = KINDS[kind][0] if kind != "popularity" else INK
         right = axes.get_xlim()[1]
         axes.plot([size, right], [quality, height], color=GREY, linewidth=0.6, zorder=2, clip_on=False)
-        axes.annotate(name, (right, height), xytext=(3, 0), textcoords="offset points", fontsize=8, color=colour, va="center")
+        # Many names make a column that is higher than the axes.
+        axes.annotate(name, (right, height), xytext=(3, 0), textcoords="offset points", fontsize=8, color=colour, va="center",
+                      annotation_clip=False)
 
 
 def _apart(heights: np.ndarray, gap: float) -> np.ndarray:

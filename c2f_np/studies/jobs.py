@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .._version import __version__
 from ..errors import SettingsError
-from .reading import c2f_settings
+from .checks import c2f_settings
 from .study import C2F, COARSE, Run, Source, Study
 
 # What the coarse stage alone calls settings of c2f.

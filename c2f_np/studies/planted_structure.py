@@ -32,11 +32,12 @@ from ..data.planted import PlantedTruth
 from ..data.shipped import load_truth
 from ..errors import DataError, SettingsError
 from ..files import write_atomically, write_text_atomically
-from ..settings import PRESETS, settings_from_preset
+from ..settings import settings_from_preset
 from ..stages.partition import partition_entities
 from ..training.loop import start_coarse, start_fine, train
 from ..training.problem import entity_embeddings, pose, threads_of
 from ..training.threads import working_threads
+from .kinds import STAGED
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
 
@@ -207,7 +208,7 @@ def study_structure(dataset: Dataset, truth: dict[str, np.ndarray], settings: di
 
     out, seeds, parts, rows = Path(out), list(seeds), [], []
     out.mkdir(parents=True, exist_ok=True)
-    for preset in presets or PRESETS:
+    for preset in presets or STAGED:
         every = [settings_from_preset(preset, **(settings | {"seed": seed})) for seed in seeds]
         by_seed = [measure_structure(dataset, truth, each) for each in every]
         for seed, measured in zip(seeds, by_seed, strict=True):

@@ -147,7 +147,7 @@ def _hits(score: Scorer, users, relevant, masked, length: int, order, n_negative
 
 
 def study_protocol(
-    name: str, dataset: Dataset, settings: dict, seeds: Iterable[int], out, *, preset: str = "default", **choices
+    name: str, dataset: Dataset, settings: dict, seeds: Iterable[int], out, *, preset: str = "staged", **choices
 ) -> str:
     """Train once per seed, evaluate in every way, write ``protocol-NAME.json`` and a figure for each metric.
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from ..data import PROTOCOLS, load_dataset
 from ..errors import SettingsError
 from ..evaluation import DEFAULT_KS
-from ..settings import PRESETS, Settings, settings_from_preset
-from ..training.progress import phases_of
+from ..settings import PRESETS, Settings
+from .checks import check_study, require_different_names
 from .kinds import DEFAULTS, KINDS, OPTIONS, STAGED
-from .study import C2F, COARSE, FIGURES, WITHIN, Run, Source, Study
+from .study import C2F, FIGURES, Run, Source, Study
 from .surgery import AFTER
 from .table import Table
 
@@ -82,7 +82,7 @@ def _study(table: Table, path: Path, text: str) -> Study:
         rerun=table.take("rerun", bool, False),
     )
     table.end()
-    _check(study, table)
+    check_study(study)
     return study
 
 
@@ -135,19 +135,6 @@ def _sources(table: Table, protocol: str) -> tuple[Source, ...]:
         raise table.error("data must name at least one data set, not []")
     require_different_names(sources, table.place)
     return tuple(sources)
-
-
-def require_different_names(sources, place: str) -> None:
-    """Two data sets of a study need two names.
-
-    Raises
-    ------
-    SettingsError
-    """
-    names = [source.name for source in sources]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(f"{place}: two data sets are called {name!r}; give one of them another name")
 
 
 def _check_load_options(table: Table, options: dict) -> None:
@@ -221,134 +208,3 @@ def _filled(table: Table, template: str, point: dict) -> str:
         return template.format(**point)
     except (KeyError, IndexError, ValueError) as error:
         raise table.error(f"{template!r} asks for {error}, which is no key of grid, cases or each") from error
-
-
-def _check(study: Study, table: Table) -> None:
-    """What can only be seen with all of it at hand."""
-    if study.kind != "runs":
-        if study.runs:
-            raise table.error(f"[[run]] {study.runs[0].name!r} has no place in a study of the kind {study.kind!r}")
-        return
-    if not study.runs:
-        raise table.error("there is no [[run]]")
-    names, parts = [run.name for run in study.runs], {run.name: _parts(study, run) for run in study.runs}
-    for run in study.runs:
-        place = f"{table.place}: run {run.name!r}"
-        if names.count(run.name) > 1:
-            raise SettingsError(f"{place}: the name is there twice; write the key that differs into it, such as {{gate}}")
-        if WITHIN in run.name:
-            raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")
-        if run.bytes_of and run.bytes_of not in names:
-            raise SettingsError(f"{place}: bytes_of names no run, but {run.bytes_of!r}")
-        _check_reference(run.reference, parts, place)
-        for name in run.only_data or ():
-            if name not in {source.name for source in study.sources}:
-                raise SettingsError(f"{place}: only_data names no data set, but {name!r}")
-        if run.method != C2F:
-            _check_baseline(run, place)
-    _check_reference(study.reference, parts, table.place)
-    for run in study.runs:
-        _check_no_circle(run, {each.name: each for each in study.runs}, table.place)
-
-
-def _parts(study: Study, run: Run) -> set[str]:
-    """What a run measures besides its result: its phases, on any of the data sets, and its analyses."""
-    if run.method != C2F:
-        return set()
-    phases = set()
-    for source in study.sources:
-        place = f"{study.path}: run {run.name!r}"
-        phases |= set(phases_of(c2f_settings(study, run, source, place))[:-1])
-    return phases | set(run.after)
-
-
-def _check_reference(reference: str, parts: dict[str, set[str]], place: str) -> None:
-    name, within, part = reference.partition(WITHIN)
-    if reference and name not in parts:
-        raise SettingsError(f"{place}: reference names no run, but {reference!r}")
-    if within and part not in parts[name]:
-        known = ", ".join(sorted(parts[name])) or "nothing"
-        raise SettingsError(f"{place}: reference {reference!r}: besides its result, {name!r} measures {known}, not {part!r}")
-
-
-def _check_no_circle(run: Run, runs: dict[str, Run], place: str) -> None:
-    followed, given = [run.name], run
-    while given.bytes_of:
-        if given.bytes_of in followed:
-            raise SettingsError(f"{place}: run {run.name!r}: bytes_of comes back to {given.bytes_of!r}")
-        followed.append(given.bytes_of)
-        given = runs[given.bytes_of]
-
-
-def _check_baseline(run: Run, place: str) -> None:
-    from ..baselines import BASELINES, make_baseline
-
-    if run.method not in BASELINES:
-        raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {run.method!r}")
-    if run.bytes_of and run.method != COARSE and "bytes" not in make_baseline(run.method).get_params():
-        raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, and {run.method} has no parameter 'bytes' to be given them")
-
-
-def c2f_settings(study: Study, run: Run, source: Source, place: str = "") -> Settings:
-    """The settings of a run of c2f on a data set: preset, [common], those of the data, those of the run.
-
-    Raises
-    ------
-    SettingsError
-        If they do not fit.
-    """
-    try:
-        return settings_from_preset(run.preset, **(study.common | source.settings | run.settings))
-    except SettingsError as error:
-        raise SettingsError(f"{place or study.path}: with the settings for {source.name!r}: {error}") from error
-
-
-def with_choices(
-    study: Study, *, data=(), settings_of: str | None = None, protocol: str | None = None, seeds=()
-) -> Study:
-    """The study on other data, under another protocol or with other seeds, as the command line asks for.
-
-    Parameters
-    ----------
-    study : Study
-    data : sequence of str
-        Names or paths that take the place of the study's data; ``NAME=PATH`` says how the report calls it.
-    settings_of : str, optional
-        Data set of the study file whose settings and runs other data take.
-    protocol : str, optional
-    seeds : sequence of int
-
-    Returns
-    -------
-    Study
-
-    Raises
-    ------
-    SettingsError
-    """
-    listed = {source.name: source for source in study.sources}
-    if settings_of is not None and settings_of not in listed:
-        raise SettingsError(f"--settings-of must be one of {', '.join(listed)}, not {settings_of!r}")
-    if data:
-        sources = tuple(_chosen(each, study, listed, settings_of) for each in data)
-        require_different_names(sources, "--data")
-        study = dataclasses.replace(study, sources=sources)
-    if protocol is not None:
-        study = dataclasses.replace(study, sources=tuple(dataclasses.replace(s, protocol=protocol) for s in study.sources))
-    if seeds:
-        study = dataclasses.replace(study, seeds=tuple(seeds), runs=tuple(dataclasses.replace(r, seeds=None) for r in study.runs))
-    if len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
-        raise SettingsError(f"--seeds must be different whole numbers, none negative, not {list(study.seeds)}")
-    return study
-
-
-def _chosen(given: str, study: Study, listed: dict[str, Source], settings_of: str | None) -> Source:
-    name, equals, path = given.partition("=")
-    if not equals or Path(given).exists():
-        name, path = Path(given).name, given
-    if given in listed and settings_of in (None, given):
-        return listed[given]
-    model = listed.get(settings_of or name)
-    if model is None:
-        return Source(path, name, study.protocol)
-    return dataclasses.replace(model, source=path, name=name, options={}, like=model.name)

@@ -36,7 +36,7 @@ def differences(kept, fresh):
         old, new = kept[key], fresh[key]
         changed = (name for name in ("status", "bytes", "note") if old[name] != new[name])
         said += [f"{key}: {name} was {old[name]!r}, is {new[name]!r}" for name in changed]
-        same = all(old[name] == new[name] for name in ("versions", "processor"))
+        same = all(old.get(name) == new.get(name) for name in ("versions", "processor"))
         for name in (name for name in old if name.startswith(("validation_", "test_")) and old[name]):
             before, now = float(old[name]), float(new.get(name) or math.nan)
             if same and not abs(now - before) <= SAME * abs(before):

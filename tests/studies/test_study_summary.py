@@ -21,9 +21,10 @@ DATA = Dataset.from_matrices(np.eye(4, 6), None, np.eye(4, 6, 1))
 @pytest.fixture
 def case(tiny, tmp_path):
     """A study of two runs, its jobs, and a store that a test fills: put(run, seed, {part: values of the users})."""
-    study = tiny(behind='\n[[run]]\nname = "other"\nmethod = "c2f"\nreference = "model / control"\nafter = ["control"]\n')
-    study = dataclasses.replace(study, reference="model", runs=tuple(dataclasses.replace(r, after=("control",))
-                                for r in study.runs if r.name in ("model", "other")))  # fmt: skip
+    other = '\n[[run]]\nname = "other"\nmethod = "c2f"\nreference = "model / control"\nafter = ["control"]\n'
+    study = tiny('name = "model"\n', 'name = "model"\nafter = ["control"]\n', other)
+    runs = tuple(run for run in study.runs if run.name in ("model", "other"))
+    study = dataclasses.replace(study, reference="model", runs=runs)
     jobs, store, rows = jobs_of(study), Store(tmp_path / "out"), {}
     store.prepare()
 
