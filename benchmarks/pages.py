@@ -1,0 +1,116 @@
+"""Write the tables of README.md and docs/fine_codebook.md from the committed results of the studies.
+
+    python -m benchmarks.pages
+
+The numbers come from docs/results/*/rows.csv, which `python -m c2f_np study` wrote; nothing is computed but means over seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from c2f_np.files import write_text_atomically
+
+from .summary import replace_block
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs/results"
+DATA = ("ml-100k", "planted")
+TITLES = {"ml-100k": "MovieLens 100K", "planted": "planted"}
+
+
+def means(study: str, data: str) -> dict[str, dict]:
+    """NDCG@20 (mean over seeds), bytes and number of seeds of each outcome of a study; empty if it is not there."""
+    path = RESULTS / f"{study}-{data}" / "rows.csv"
+    if not path.exists():
+        return {}
+    found: dict[str, list[dict]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["test_ndcg@20"]:
+                found.setdefault(row["outcome"], []).append(row)
+    return {
+        outcome: {
+            "ndcg": sum(float(row["test_ndcg@20"]) for row in rows) / len(rows),
+            "bytes": int(rows[0]["bytes"]),
+            "seeds": len(rows),
+        }
+        for outcome, rows in found.items()
+    }
+
+
+def beside(study: str, names: list[str], reference=None) -> str:
+    """A table of outcomes, both data sets side by side: NDCG@20, the difference to a reference in percent, bytes.
+
+    Parameters
+    ----------
+    study : str
+    names : list of str
+        Outcomes; those that no data set has are left out.
+    reference : callable, optional
+        From the name of an outcome to that of its reference.
+
+    Returns
+    -------
+    str
+        Empty if nothing is there.
+    """
+    found = {data: means(study, data) for data in DATA}
+    shown = [data for data in DATA if found[data]]
+    if not shown:
+        return ""
+    lines = ["| | " + " | ".join(f"{TITLES[data]}: NDCG@20 | | bytes" for data in shown) + " |"]
+    lines.append("|---|" + "---:|---:|---:|" * len(shown))
+    for name in names:
+        if not any(name in found[data] for data in shown):
+            continue
+        cells = [_cells(found[data], name, reference(name) if reference else None) for data in shown]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    seeds = sorted({each["seeds"] for data in shown for name, each in found[data].items() if name in names})
+    return "\n".join([*lines, "", f"Means over seeds ({' or '.join(map(str, seeds))})."])
+
+
+def _cells(found: dict[str, dict], name: str, reference: str | None) -> str:
+    if name not in found:
+        return " | | "
+    change = ""
+    if reference in found and reference != name:
+        change = f"{100 * (found[name]['ndcg'] / found[reference]['ndcg'] - 1):+.1f} %"
+    return f"{found[name]['ndcg']:.4f} | {change} | {found[name]['bytes']:,}"
+
+
+def blocks() -> dict[str, dict[str, str]]:
+    """The text of each block, by page and name."""
+    parts = ["", " / zero-fine", " / random-fine", " / shuffled-fine-rows", " / no-fine-edges", " / no-fine", " / control"]
+    staged = [f"{preset}{part}" for preset in ("authors", "paper") for part in parts] + ["more coarse rows"]
+    joint = [f"default{part}" for part in parts[:4]]
+    rivals = ["default, 140 rows, all coarse", "default, bridge in place of direct links",
+              "default, bridge in place of direct links / zero-fine", "narrow-lightgcn"]  # fmt: skip
+    changed = list(dict.fromkeys(name for data in DATA for name in means("joint-training", data)))
+    sizes = list(dict.fromkeys(name for data in DATA for name in means("size", data)))
+    presets = ["popularity", "item-knn", "ease", "authors", "paper", "staged", "default",
+               "default, no more bytes than authors"]  # fmt: skip
+    return {
+        "docs/fine_codebook.md": {
+            "found": beside("fine-codebook", staged, lambda name: "paper" if name.startswith("paper") else "authors"),
+            "joint": beside("fine-codebook", joint + rivals, lambda name: "default"),
+            "worth": beside("joint-training", changed, lambda name: "default"),
+            "bytes": beside("size", sizes),
+        },
+        "README.md": {"studies": beside("presets", presets, lambda name: "authors")},
+    }
+
+
+def main() -> int:
+    for page, texts in blocks().items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for name, block in texts.items():
+            text = replace_block(text, name, block)
+        write_text_atomically(ROOT / page, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
