@@ -353,7 +353,7 @@ block_matrices(shown, {"entities": n, "coarse": C, "fine": M})
 #
 # $$T = \hat X + \begin{pmatrix} 0 & -gK & gK S_f\\ 0&0&0\\0&0&0\end{pmatrix}, \qquad T^T = \hat X^T + \begin{pmatrix} 0&0&0\\ -gK^T & 0 & 0\\ g S_f^T K^T & 0 & 0\end{pmatrix}.$$
 #
-# So with $a = K^T G_h$: $G_X = \hat X^T G$, then the coarse rows of $G_X$ get $-g\,a$ and the fine rows $g\, S_f^T a$. The package has both (`layer_bridge="raw"` and `"exchange"`); training takes the second by default.
+# So with $a = K^T G_h$: $G_X = \hat X^T G$, then the coarse rows of $G_X$ get $-g\,a$ and the fine rows $g\, S_f^T a$. The package has both (`layer_bridge="raw"` and `"exchange"`); the presets `paper` and `staged` take the second.
 
 # %%
 exchange = bridged_graph(X_hat, S_coarse, S_fine, 0.2, layer_bridge="exchange")

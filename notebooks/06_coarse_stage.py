@@ -373,11 +373,11 @@ assert 0.47 < np.mean(W < 0) < 0.53, "half of the weights are negative"
 # %%
 data = load_dataset("planted")
 settings = settings_from_preset(
-    "default", n_coarse=24, dim=16, coarse_lr=1e-2, coarse_batch=2048, max_epochs=16, eval_every=2, patience=3, seed=1,
+    "staged", n_coarse=24, dim=16, coarse_lr=1e-2, coarse_batch=2048, max_epochs=16, eval_every=2, patience=3, seed=1,
     dtype="float64",
 )
 assert data.train.shape == (1000, 800) and (settings.decay, decay) == (1e-4, 0.005), "fifty times"
-assert (settings_from_preset().n_coarse, settings_from_preset().dim) == (100, 64)
+assert (settings_from_preset("staged").n_coarse, settings_from_preset("staged").dim) == (100, 64)
 posed = problem.pose(data, settings)
 progress = loop.start_coarse(posed)
 big_layers = coarse.coarse_graph(posed.A, progress.state.S_coarse, degree=settings.degree)

@@ -44,6 +44,7 @@ from c2f_np.settings import settings_from_preset
 from c2f_np.stages import batch_loss, fine, start
 from c2f_np.stages.partition import partition_entities
 from c2f_np.training import loop, problem, sampling
+from c2f_np.training.parameters import fresh_optimiser
 
 # %% [markdown]
 # ## The idea
@@ -52,7 +53,7 @@ from c2f_np.training import loop, problem, sampling
 #
 # $$F=\text{sign}(E_f)\max(|E_f|-\tau,0),\qquad \hat E=g\,S_fF+(1-g)E_c,$$
 #
-# the *soft threshold* with the threshold $\tau$ (1 by default) and the *bridge* with the weight $g$ (0.2). $E_c$ and $S_c$ no longer move.
+# the *soft threshold* with the threshold $\tau$ (1 in the paper's stages) and the *bridge* with the weight $g$ (0.2). $E_c$ and $S_c$ no longer move.
 #
 # Here is the whole stage, and the whole of its backward pass. Arrows are the forward pass; on each stands the gradient that travels it in the opposite direction. Dashed arrows carry none that is used: what they come from is frozen.
 
@@ -137,7 +138,7 @@ assert np.allclose(soft_threshold.soft_threshold_backward(grad_F, E_f_tiny, 1.0)
 # %%
 data = load_dataset("planted")
 settings = settings_from_preset(
-    "default", n_coarse=24, n_fine=12, n_components=12, t_fine=3, dim=16, coarse_lr=1e-2, coarse_batch=2048, fine_batch=4096,
+    "staged", n_coarse=24, n_fine=12, n_components=12, t_fine=3, dim=16, coarse_lr=1e-2, coarse_batch=2048, fine_batch=4096,
     phase1_epochs=8, max_epochs=16, eval_every=2, patience=3, seed=1,
 )
 posed = problem.pose(data, settings)
@@ -455,7 +456,7 @@ assert seconds["numpy"] / seconds["numba"] > 0
 # The fine stage starts from the best coarse state, with $S_c$ and $E_c$ frozen. After every epoch we note which entries of $E_f$ lie outside the threshold.
 
 # %%
-progress = dataclasses.replace(progress, state=state, moments=loop.fresh_optimiser(state))
+progress = dataclasses.replace(progress, state=state, moments=fresh_optimiser(state, settings))
 seed_codebook, masks, phases, layers_now = state.E_fine, [np.abs(state.E_fine) > 1], [], None
 while not progress.is_done:
     phases.append(progress.phase)
@@ -543,4 +544,4 @@ print(task_fine.hint())
 #
 # ## Read next
 #
-# `08_the_collapse` makes of all the layers two small dense matrices. In the package: `docs/model.md` (fine stage; paper, code and default), `c2f_np/stages/structure_gradients.py` for the gradients with respect to $S_c$, $S_f$, $\tau$ and $g$.
+# `08_the_collapse` makes of all the layers two small dense matrices. In the package: `docs/model.md` (fine stage; paper, code, staged and default), `c2f_np/stages/structure_gradients.py` for the gradients with respect to $S_c$, $S_f$, $\tau$ and $g$.

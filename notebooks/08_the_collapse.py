@@ -67,7 +67,7 @@ from c2f_np.training.loop import start_coarse, start_fine
 from c2f_np.training.problem import pose
 
 data = c2f_np.load_dataset("planted")
-settings = settings_from_preset("default", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
+settings = settings_from_preset("staged", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
 problem = pose(data, settings)
 state = start_fine(start_coarse(problem).state, problem)
 graph = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange")
