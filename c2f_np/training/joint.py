@@ -137,7 +137,9 @@ def exchange_is_due(epoch: int, settings) -> bool:
 def exchange(
     state: ModelState, moments: AdamMoments, graph: JointGraph, grad_Y: np.ndarray, turn: int, *, threshold: float
 ) -> tuple[ModelState, AdamMoments]:
-    """Exchange the links to one codebook: in odd turns the coarse one, in even turns the fine one, if there are links to it.
+    """Exchange the links to one codebook: in odd turns the coarse one, in even turns the fine one.
+
+    A codebook that entities have a single link to, or none, is left out; the other then has every turn.
 
     Parameters
     ----------
@@ -155,7 +157,11 @@ def exchange(
     state : ModelState
     moments : AdamMoments
     """
-    name = "S_direct" if state.S_direct is not None and turn % 2 == 0 else "S_coarse"
+    # An entity's only link to a codebook is never given up: a new one starts at 0 and would leave it with nothing.
+    movable = [name for name in ("S_coarse", "S_direct") if _links_a_row(getattr(state, name)) > 1]
+    if not movable:
+        return state, moments
+    name = movable[(turn + 1) % len(movable)]
     codebook = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
     rows = codebook[graph.n_coarse :] if name == "S_direct" else codebook[: graph.n_coarse]
     exchanged = exchange_links(getattr(state, name), rows, grad_Y)
@@ -165,3 +171,8 @@ def exchange(
         square=moments.square | {name: exchanged.carry(moments.square[name])},
     )
     return dataclasses.replace(state, **{name: sparse.csr_array(exchanged.S)}), moments
+
+
+def _links_a_row(S) -> int:
+    """How many links every entity has; 0 if there is no such assignment."""
+    return 0 if S is None else S.nnz // S.shape[0]

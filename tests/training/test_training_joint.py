@@ -162,6 +162,9 @@ def patterns(data, settings):
         ({"t_direct": 0, "gate": 0.3}, [[], ["S_coarse"]] * 3),  # S_f stays
         ({"t_direct": 0}, [[], ["S_coarse"]] * 3),
         ({"t_direct": 4, "t_coarse": 6}, 6 * [[]]),  # every column is taken
+        ({"t_direct": 1}, [[], ["S_coarse"]] * 3),  # an only link is never given up
+        ({"t_coarse": 1}, [[], ["S_direct"]] * 3),
+        ({"t_coarse": 1, "t_direct": 1}, 6 * [[]]),
     ],
 )
 def test_links_are_exchanged_when_they_are_due(data, changes, expected):

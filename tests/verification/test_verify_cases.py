@@ -34,8 +34,15 @@ def hold(report):
             assert v.figure <= 1, str(report)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
-@pytest.mark.parametrize("op", CHECKED)
+def _checks():
+    for op in CHECKED:
+        for engine in ("numpy", "numba"):
+            # The many readings of the fine stage take longest; its compiled engine is held to the other one by the stage's tests.
+            slow = [pytest.mark.slow] if (op, engine) == ("fine_stage", "numba") else []
+            yield pytest.param(op, engine, marks=slow, id=f"{op}-{engine}")
+
+
+@pytest.mark.parametrize(("op", "engine"), _checks())
 def test_every_case_passes(op, engine):
     with one_kernel_thread():
         for case in cases(op, engine, seed=1):
