@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from benchmarks.pages import beside, blocks, means
 
 ROOT = Path(__file__).resolve().parents[2]

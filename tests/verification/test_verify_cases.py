@@ -42,7 +42,7 @@ def _checks():
             yield pytest.param(op, engine, marks=slow, id=f"{op}-{engine}")
 
 
-@pytest.mark.parametrize(("op", "engine"), _checks())
+@pytest.mark.parametrize(("op", "engine"), list(_checks()))
 def test_every_case_passes(op, engine):
     with one_kernel_thread():
         for case in cases(op, engine, seed=1):
