@@ -31,7 +31,9 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     -------
     Picture
     """
-    picture, axes = new_picture(7.5, 4.0)
+    # Every name has a line of its own beside the axes, so many names need a higher picture.
+    height = max(4.0, 1.0 + 0.2 * len(points))
+    picture, axes = new_picture(7.5, height)
     ordered = sorted(points, key=lambda point: (point[1], -point[2]))
     best, frontier = -np.inf, []
     for point in ordered:
@@ -55,14 +57,16 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     top = max([best] + ([ceiling[1]] if ceiling else []))
     axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel, title=title)
-    _name_points(axes, ordered, top)
+    _name_points(axes, ordered, gap=0.052 * top * 4.0 / height)
     return picture
 
 
-def _name_points(axes, points, top: float) -> None:
+def _name_points(axes, points, *, gap: float) -> None:
     """Names in a column to the right, in the order of quality, each tied to its point; no name lies on another."""
     points = sorted(points, key=lambda point: point[2])
-    heights = _apart(np.array([point[2] for point in points]), 0.052 * top)
+    heights = _apart(np.array([point[2] for point in points]), gap)
+    # A column that grew beyond the axes comes down again, as far as there is room below.
+    heights -= np.clip(heights[-1] - axes.get_ylim()[1], 0, max(heights[0], 0))
     for (name, size, quality, kind), height in zip(points, heights, strict=True):
         colour = KINDS[kind][0] if kind != "popularity" else INK
         right = axes.get_xlim()[1]
