@@ -136,21 +136,14 @@ def forward(state: ModelState, graph: CoarseGraph | FineGraph | JointGraph, sett
     -------
     CoarseForward, FineForward or JointForward
     """
-    if isinstance(graph, JointGraph):
-        return joint_forward(
-            state.E_coarse,
-            state.E_fine,
-            graph,
-            threshold=settings.threshold,
-            n_layers=settings.n_layers,
-            batch=batch,
-            engine=settings.engine,
-        )
-    if not state.is_fine:
+    if isinstance(graph, CoarseGraph):
         return coarse_forward(state.E_coarse, graph, settings.n_layers, batch=batch, engine=settings.engine)
-    return fine_forward(
-        state.E_fine,
-        state.E_coarse,
+    if isinstance(graph, JointGraph):
+        codebooks, of_both = (state.E_coarse, state.E_fine), joint_forward
+    else:
+        codebooks, of_both = (state.E_fine, state.E_coarse), fine_forward
+    return of_both(
+        *codebooks,
         graph,
         threshold=settings.threshold,
         n_layers=settings.n_layers,
