@@ -74,7 +74,9 @@ class Settings:
     max_epochs: int = _setting(1000, "most epochs in each of the four phases", low=1)
     phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
     lr_schedule: str = _setting(
-        "constant", "learning rate of second phases: constant, or falling to 0 over max_epochs", ("constant", "cosine")
+        "constant",
+        "learning rate of second phases: constant; over max_epochs falling to 0; or to 1/3 after 2/3 of them and 1/10 after 5/6",
+        ("constant", "cosine", "steps"),
     )
     update_every: int = _setting(
         1, "epochs between assignment updates (second phases) or exchanges of links (joint); 0: only once", low=0

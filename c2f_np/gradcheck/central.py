@@ -18,7 +18,7 @@ from c2f_np.gradcheck.operation import Operation
 from c2f_np.gradcheck.settings import Settings
 from c2f_np.gradcheck.values import to_vector
 
-#: With an active set the first step is shorter, so that few entries cross.
+#: Where the first step would cross kinks it is shorter, so that few entries do.
 KINKED_STEP = 2.0**-10
 
 
@@ -44,7 +44,8 @@ def measure(
     """
     entries = operation.entries(key)
     n, count = entries.size, len(cotangents)
-    first = KINKED_STEP if kinks else FIRST_STEP
+    typical = scale_of(entries)
+    first = KINKED_STEP if kinks.within(key, FIRST_STEP * np.maximum(np.abs(entries), typical)) else FIRST_STEP
     crosses = kinks.crosses(key)
     small = n <= settings.entry_limit
     if small:
@@ -54,7 +55,6 @@ def measure(
     else:
         positions = sample_positions(rng, gradients, settings.samples)
 
-    typical = scale_of(entries)
     slopes = [
         slope(
             entry_sampler(operation, key, i, crosses), cotangents, first * max(abs(entries[i]), typical), grow=not kinks

@@ -55,6 +55,13 @@ class Kinks:
 
         return crosses
 
+    def within(self, key: str, steps: np.ndarray) -> bool:
+        """Whether a kink lies within ``steps`` (n,) of the point: where none does, steps need not be kept short."""
+        if not self:
+            return False
+        entries = self.operation.entries(key)
+        return any(bool(np.any(part)) for end in (entries + steps, entries - steps) for part in self.changed(key, end))
+
     def clean(self, key: str, direction: np.ndarray, step: float) -> tuple[np.ndarray, float]:
         """The direction without the entries that cross at ``step``, and a step at which nothing crosses."""
         if not self:

@@ -315,6 +315,15 @@ def test_first_phases_may_be_shorter(data):
     assert small(phase1_epochs=0, max_epochs=3).most_epochs(updates_assignment=False) == 3
 
 
+def test_learning_rate_falls_in_steps_in_second_phases(data):
+    settings = small(lr_schedule="steps", max_epochs=6, phase1_epochs=1, coarse_lr=0.3, fine_lr=0.03, patience=9)
+    progresses = [start_coarse(pose(data, settings))]
+    train(data, settings, after_epoch=progresses.append)
+    rates = [loop.learning_rate_of(progress, settings) for progress in progresses[:-1]]
+    falling = np.array([1, 1, 1, 1, 1 / 3, 1 / 10])
+    np.testing.assert_allclose(rates, [0.3, *0.3 * falling, 0.03, *0.03 * falling])
+
+
 def test_learning_rate_falls_along_a_cosine_in_second_phases(data):
     settings = small(lr_schedule="cosine", max_epochs=4, phase1_epochs=2, coarse_lr=0.1, fine_lr=0.01)
     steps = []
