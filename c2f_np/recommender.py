@@ -99,6 +99,7 @@ class C2FRecommender(EmbeddingRecommender):
         eval_every=None,
         patience=None,
         max_epochs=None,
+        coarse_phase1=None,
         phase1_epochs=None,
         lr_schedule=None,
         update_every=None,
@@ -141,6 +142,7 @@ class C2FRecommender(EmbeddingRecommender):
         self.eval_every = eval_every
         self.patience = patience
         self.max_epochs = max_epochs
+        self.coarse_phase1 = coarse_phase1
         self.phase1_epochs = phase1_epochs
         self.lr_schedule = lr_schedule
         self.update_every = update_every

@@ -72,6 +72,7 @@ class Settings:
     eval_every: int = _setting(5, "epochs between evaluations", low=1)
     patience: int = _setting(5, "evaluations without improvement that end a phase", low=1)
     max_epochs: int = _setting(1000, "most epochs in each of the four phases", low=1)
+    coarse_phase1: bool = _setting(True, "begin with a phase in which the coarse assignment stays as the partition gave it")
     phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
     lr_schedule: str = _setting(
         "constant",

@@ -17,7 +17,7 @@ from ..model_file import size_in_bytes
 from ..settings import Settings, settings_from_preset
 from ..training.loop import start_coarse, train_epoch
 from ..training.problem import Problem, entity_embeddings, pose, threads_of
-from ..training.progress import PHASES, Progress
+from ..training.progress import Progress, phases_of
 from ..training.threads import working_threads
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
@@ -26,7 +26,7 @@ _RENAMED = {"lr": "coarse_lr", "batch": "coarse_batch"}
 
 
 def train_coarse_stage(problem: Problem, *, after_epoch=None) -> Progress:
-    """Train the first two phases, to the very states that the whole training has, and never begin the third.
+    """Train the phases of the coarse stage, to the very states that the whole training has, and never begin the fine one.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def train_coarse_stage(problem: Problem, *, after_epoch=None) -> Progress:
     Returns
     -------
     Progress
-        ``finished`` holds the best state of "coarse_phase1" and "coarse".
+        ``finished`` holds the best state of "coarse_phase1" (if the settings have it) and "coarse".
     """
     settings, graph = problem.settings, None
     with working_threads(threads_of(problem), settings.engine):
         progress = start_coarse(problem)
-        for phase in PHASES[:2]:
+        for phase in phases_of(settings)[:-2]:
             progress = dataclasses.replace(progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0)
             most = settings.most_epochs(updates_assignment=progress.updates_assignment)
             while progress.phase_epoch < most and progress.bad_evaluations < settings.patience:
@@ -94,6 +94,7 @@ class Coarse(EmbeddingRecommender):
     eval_every: int | None = None
     patience: int | None = None
     max_epochs: int | None = None
+    coarse_phase1: bool | None = None
     phase1_epochs: int | None = None
     lr_schedule: str | None = None
     update_every: int | None = None

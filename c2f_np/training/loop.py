@@ -1,6 +1,6 @@
 """Training: one phase after another, each ended by early stopping on validation NDCG@5.
 
-    coarse_phase1   E_c and biases, S_c fixed
+    coarse_phase1   E_c and biases, S_c fixed (left out if so set)
     coarse          goes on from where phase 1 stands; S_c is updated in closed form during the first batch of an epoch
     fine_phase1     starts from the best checkpoint of "coarse"; E_f and biases, S_f fixed
     fine            goes on; S_f is updated
@@ -40,7 +40,7 @@ from .batches import epoch_batches, generator
 from .joint import joint_epoch, start_joint
 from .parameters import fresh_optimiser, trained_parameters
 from .problem import Problem, build_graph, forward, graph_of, pose, threads_of
-from .progress import JOINT_PHASES, PHASES, Best, Progress, phases_of
+from .progress import JOINT_PHASES, Best, Progress, phases_of
 from .threads import working_threads
 
 STOPPING_METRIC = "ndcg@5"
@@ -109,7 +109,7 @@ def start_coarse(problem: Problem) -> Progress:
     state = ModelState(
         *(_cast(part, settings.dtype) for part in (E_coarse, S_coarse, bias, bias_global)),
     )
-    return Progress(PHASES[0], 0, 0, state, fresh_optimiser(state, settings))
+    return Progress(phases_of(settings)[0], 0, 0, state, fresh_optimiser(state, settings))
 
 
 def start_fine(coarse: ModelState, problem: Problem) -> ModelState:
@@ -239,8 +239,8 @@ def _train_on_triples(progress: Progress, problem: Problem, graph):
 def learning_rate_of(progress: Progress, settings: Settings) -> float:
     """The learning rate of the next epoch: that of the stage, in second phases times a factor if ``lr_schedule`` says so.
 
-    e counts the phase's epochs from 0, E is ``max_epochs``. ``cosine`` is ``(1 + cos(pi e / E)) / 2``; ``steps`` is 1 for two thirds
-    of the epochs, 1/3 for a sixth and 1/10 for the last sixth. First phases keep the rate: they only lead to where the
+    e counts the phase's epochs from 0, E is ``max_epochs``. ``cosine`` is ``(1 + cos(pi e / E)) / 2``; ``steps`` is 1 for two
+    thirds of the epochs, 1/3 for a sixth and 1/10 for the last sixth. First phases keep the rate: they only lead to where the
     assignments begin to move.
     """
     rate = settings.fine_lr if progress.stage == "fine" else settings.coarse_lr

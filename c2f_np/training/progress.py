@@ -18,8 +18,10 @@ JOINT_PHASES = ("joint",)
 
 
 def phases_of(settings: Settings) -> tuple[str, ...]:
-    """The phases of a training; the last one's result is the model."""
-    return JOINT_PHASES if settings.training == "joint" else PHASES
+    """The phases of a training in their order; the last one's result is the model."""
+    if settings.training == "joint":
+        return JOINT_PHASES
+    return PHASES if settings.coarse_phase1 else PHASES[1:]
 
 
 @dataclass(frozen=True)

@@ -338,3 +338,13 @@ def test_learning_rate_falls_along_a_cosine_in_second_phases(data):
     graph = graph_of(start.state, problem)
     still, *_ = train_step(start.state, start.moments, problem, graph, triples, learning_rate=0.0)
     np.testing.assert_array_equal(still.E_coarse, start.state.E_coarse)
+
+
+def test_without_a_first_coarse_phase_assignments_move_from_the_first_epoch(data):
+    settings = small(coarse_phase1=False, max_epochs=2)
+    done = train(data, settings)
+    assert [row["phase"] for row in done.history] == ["coarse"] * 2 + ["fine_phase1"] * 2 + ["fine"] * 2
+    assert list(done.finished) == ["coarse", "fine_phase1", "fine"]
+    started = start_coarse(pose(data, settings))
+    assert started.updates_assignment
+    assert (started.state.S_coarse != done.finished["coarse"].state.S_coarse).nnz
