@@ -95,7 +95,10 @@ def _check_baseline(run: Run, place) -> None:
 
 
 def c2f_settings(study: Study, run: Run, source: Source, place: str = "") -> Settings:
-    """The settings of a run of c2f on a data set: preset, [common], those of the data, those of the run.
+    """The settings of a run of c2f on a data set.
+
+    They are put together from the preset, [common], [presets], those of the data, [data.presets] and those of the run; the later
+    wins.
 
     Raises
     ------
@@ -103,6 +106,7 @@ def c2f_settings(study: Study, run: Run, source: Source, place: str = "") -> Set
         If they do not fit.
     """
     try:
-        return settings_from_preset(run.preset, **(study.common | source.settings | run.settings))
+        given = study.common | study.presets.get(run.preset, {}) | source.settings | source.presets.get(run.preset, {})
+        return settings_from_preset(run.preset, **(given | run.settings))
     except SettingsError as error:
         raise SettingsError(f"{place or study.path}: with the settings for {source.name!r}: {error}") from error

@@ -77,6 +77,7 @@ def _study(table: Table, path: Path, text: str) -> Study:
         figure=table.take("figure", str, "means", choices=FIGURES),
         phases=table.take("phases", str, "all", choices=("all", "last")),
         common=common,
+        presets=_presets_table(table.take("presets", dict, {}), f"{path}: presets"),
         runs=tuple(run for position, values in enumerate(table.take("run", list, [])) for run in _runs(table, position, values)),
         options=_options(table, kind),
         rerun=table.take("rerun", bool, False),
@@ -125,11 +126,12 @@ def _sources(table: Table, protocol: str) -> tuple[Source, ...]:
         options = own.take("options", dict, {})
         _check_load_options(own, options)
         settings = _settings_table(own.take("settings", dict, {}), f"{own.place}: settings")
+        presets = _presets_table(own.take("presets", dict, {}), f"{own.place}: presets")
         baselines = own.take("baselines", dict, {})
         for baseline, parameters in baselines.items():
             Table(parameters, f"{own.place}: baselines: {baseline}")
         protocol_here = own.take("protocol", str, protocol, choices=PROTOCOLS)
-        sources.append(Source(source, name, protocol_here, options, settings, baselines, like=name))
+        sources.append(Source(source, name, protocol_here, options, settings, presets, baselines, like=name))
         own.end()
     if not sources:
         raise table.error("data must name at least one data set, not []")
@@ -151,6 +153,17 @@ def _settings_table(values: dict, place: str) -> dict:
             raise SettingsError(f"{place}: {key} = {value!r} cannot be set: the study's seeds and --jobs give it")
         if key not in known:
             raise SettingsError(f"{place}: unknown key {key!r} (its value is {value!r})")
+    return values
+
+
+def _presets_table(values: dict, place: str) -> dict[str, dict]:
+    """Settings by the name of the preset whose runs they are for."""
+    for preset, settings in values.items():
+        if preset not in PRESETS:
+            raise SettingsError(f"{place}: {preset!r} is no preset; there are {', '.join(PRESETS)}")
+        if not isinstance(settings, dict):
+            raise SettingsError(f"{place}: {preset} must be a table of settings, not {settings!r}")
+        _settings_table(settings, f"{place}: {preset}")
     return values
 
 

@@ -32,6 +32,8 @@ class Source:
         Further keywords of :func:`c2f_np.load_dataset`.
     settings : dict
         Settings of the method c2f on these data.
+    presets : dict of str to dict
+        Settings on these data of the runs of one preset, by its name.
     baselines : dict of str to dict
         Parameters of a baseline on these data, by its name.
     like : str
@@ -43,6 +45,7 @@ class Source:
     protocol: str
     options: dict = field(default_factory=dict)
     settings: dict = field(default_factory=dict)
+    presets: dict[str, dict] = field(default_factory=dict)
     baselines: dict[str, dict] = field(default_factory=dict)
     like: str = ""
 
@@ -115,6 +118,8 @@ class Study:
         Whether the report shows every phase of a run, or its result only. Analyses are always shown.
     common : dict
         Settings of all runs of the method c2f.
+    presets : dict of str to dict
+        Settings of all runs of one preset, by its name.
     runs : tuple of Run
     options : dict
         What a special kind of study wants to know.
@@ -136,6 +141,7 @@ class Study:
     figure: str = "means"
     phases: str = "all"
     common: dict = field(default_factory=dict)
+    presets: dict[str, dict] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     options: dict = field(default_factory=dict)
     rerun: bool = False
