@@ -32,8 +32,8 @@ ARCHITECTURE = {
 }  # fmt: skip
 #: Our schedule: the same model and loss, larger batches and steps.
 SCHEDULE = {
-    "--bias-start": "zero", "--coarse-batch": 131072, "--coarse-lr": 0.03, "--fine-batch": 131072, "--fine-lr": 0.01,
-    "--lr-schedule": "steps", "--phase1-epochs": 1, "--max-epochs": 72, "--eval-every": 5, "--patience": 12,
+    "--bias-start": "zero", "--coarse-batch": 65536, "--coarse-lr": 0.03, "--fine-batch": 131072, "--fine-lr": 0.01,
+    "--lr-schedule": "cosine", "--phase1-epochs": 30, "--max-epochs": 200, "--eval-every": 5, "--patience": 12,
 }  # fmt: skip
 
 #: Test figures of the authors' logs: NDCG@5, 10, 20, 50, Recall@5, 10, 20, 50 (their released code's logs, seed 2024).
