@@ -163,7 +163,7 @@ def train_step(parameters: Parameters, moments, table: Table, A, triples: Triple
     loss, slope = table_loss(forward, parameters, triples, **common)
     gradients = table_gradients(forward, slope, parameters, table, A, triples, n_layers=settings.n_layers, **common)
     gradients = {name: clip_by_value(value, settings.max_grad_value) for name, value in gradients.items()}
-    parameters, moments = adam_step(parameters, gradients, moments, settings.lr)
+    parameters, moments = adam_step(parameters, gradients, moments, settings.lr, engine=settings.engine)
     return parameters, moments, np.array([loss.bpr, loss.regulariser], dtype=np.float64)
 
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine import is_compiled
 from ..errors import SettingsError
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+# Entries below which NumPy's passes stay in the cache.
+_WORTH_COMPILED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,12 @@ def clip_by_value(gradient: np.ndarray, limit: float) -> np.ndarray:
 
 
 def adam_step(
-    parameters: dict[str, np.ndarray], gradients: dict[str, np.ndarray], moments: AdamMoments, learning_rate: float
+    parameters: dict[str, np.ndarray],
+    gradients: dict[str, np.ndarray],
+    moments: AdamMoments,
+    learning_rate: float,
+    *,
+    engine: str = "numpy",
 ) -> tuple[dict[str, np.ndarray], AdamMoments]:
     """One Adam step over all trained arrays (model.md, coarse stage, 6).
 
@@ -79,6 +87,8 @@ def adam_step(
         The same keys, the same shapes.
     moments : AdamMoments
     learning_rate : float
+    engine : {"numpy", "numba"}
+        Compiled, arrays of the size of a table take one trip through memory; smaller ones are left to NumPy.
 
     Returns
     -------
@@ -92,6 +102,12 @@ def adam_step(
     new, mean, square = {}, {}, {}
     for name, value in parameters.items():
         g = gradients[name]
+        if is_compiled(engine) and value.size >= _WORTH_COMPILED:
+            from ..kernels.elementwise import adam
+
+            given = (value, g, moments.mean[name], moments.square[name])
+            new[name], mean[name], square[name] = adam(*given, rate, float(root_correction), BETA1, BETA2, EPSILON)
+            continue
         mean[name] = BETA1 * moments.mean[name] + (1 - BETA1) * g
         square[name] = BETA2 * moments.square[name] + (1 - BETA2) * g * g
         # Python floats, so that float32 parameters stay float32.

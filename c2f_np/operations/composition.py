@@ -83,7 +83,27 @@ def compose_backward(grad_Z: np.ndarray, S, Z: np.ndarray, *, engine: str = "num
 
         S = as_operator(S)
         return multiply_tanh_backward(S.transpose, S.transpose_row_bounds, grad_Z, Z)
-    return sparse_product_backward(grad_Z * (1 - Z**2), S)
+    return sparse_product_backward(tanh_backward(grad_Z, Z), S)
+
+
+def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray, *, engine: str = "numpy") -> np.ndarray:
+    """Gradient before tanh, from its output: ``grad_Z * (1 - Z^2)``.
+
+    Parameters
+    ----------
+    grad_Z, Z : ndarray, shape (N, d)
+    engine : {"numpy", "numba"}
+
+    Returns
+    -------
+    grad_Y : ndarray, shape (N, d)
+        At Y, where Z = tanh(Y).
+    """
+    if is_compiled(engine):
+        from ..kernels.elementwise import scale_by_tanh_slope
+
+        return scale_by_tanh_slope(grad_Z, Z)
+    return grad_Z * (1 - Z**2)
 
 
 def compose_backward_assignment(grad_Z: np.ndarray, S, E: np.ndarray, Z: np.ndarray) -> sparse.csr_array:
@@ -101,4 +121,4 @@ def compose_backward_assignment(grad_Z: np.ndarray, S, E: np.ndarray, Z: np.ndar
     -------
     grad_S : csr_array, shape (N, C), with the pattern of S
     """
-    return sparse_product_backward_weights(grad_Z * (1 - Z**2), S, E)
+    return sparse_product_backward_weights(tanh_backward(grad_Z, Z), S, E)

@@ -1,0 +1,51 @@
+"""Compiled passes over arrays of the size of a table, entry by entry, each in one trip through memory.
+
+The entries are cut into blocks; an entry belongs to one block and needs no other, so the number of threads changes nothing.
+
+Shapes
+------
+x, g, m, v, Z, grad_Z : any one shape, C-contiguous
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from .buffers import empty
+
+_BLOCK = 1 << 14
+
+
+def scale_by_tanh_slope(grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
+    """``grad_Z * (1 - Z^2)``."""
+    out = empty(Z.shape, np.result_type(grad_Z.dtype, Z.dtype))
+    _scale_by_tanh_slope(*(np.ascontiguousarray(part).reshape(-1) for part in (grad_Z, Z)), out.reshape(-1))
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _scale_by_tanh_slope(grad_Z, Z, out):
+    one = out.dtype.type(1)
+    for block in prange((out.shape[0] + _BLOCK - 1) // _BLOCK):
+        for k in range(block * _BLOCK, min((block + 1) * _BLOCK, out.shape[0])):
+            out[k] = grad_Z[k] * (one - Z[k] * Z[k])
+
+
+def adam(x, g, m, v, rate: float, root_correction: float, beta1: float, beta2: float, epsilon: float):
+    """New parameters and moments of one Adam step, as three new arrays."""
+    new, mean, square = (empty(x.shape, x.dtype) for _ in range(3))
+    given = (np.ascontiguousarray(part).reshape(-1) for part in (x, g, m, v))
+    # Factors in the precision of the parameters, as NumPy takes Python floats.
+    factors = (x.dtype.type(f) for f in (rate, root_correction, beta1, 1 - beta1, beta2, 1 - beta2, epsilon))
+    _adam(*given, *factors, new.reshape(-1), mean.reshape(-1), square.reshape(-1))
+    return new, mean, square
+
+
+@njit(parallel=True, cache=True)
+def _adam(x, g, m, v, rate, root_correction, beta1, rest1, beta2, rest2, epsilon, new, mean, square):
+    for block in prange((x.shape[0] + _BLOCK - 1) // _BLOCK):
+        for k in range(block * _BLOCK, min((block + 1) * _BLOCK, x.shape[0])):
+            mean[k] = beta1 * m[k] + rest1 * g[k]
+            square[k] = beta2 * v[k] + rest2 * g[k] * g[k]
+            new[k] = x[k] - rate * mean[k] / (np.sqrt(square[k]) / root_correction + epsilon)
