@@ -37,7 +37,7 @@ class C2FRecommender(EmbeddingRecommender):
         Any field of :class:`c2f_np.settings.Settings`, whose help texts explain them.
     validation_fraction : float
         Share of each user's interactions that ``fit`` sets aside for early stopping when it is given a matrix without validation.
-        With 0, every phase trains for ``max_epochs``.
+        With 0, every phase trains for all its epochs.
 
     Attributes
     ----------
@@ -45,17 +45,17 @@ class C2FRecommender(EmbeddingRecommender):
     data_ : Dataset
         What was trained on.
     phases_ : dict of str to Best
-        The best checkpoint of each of the four phases.
+        The best checkpoint of each phase.
     history_ : list of dict
         One row per epoch.
     state_ : ModelState
-        The fine stage's result, which the methods use.
+        The result of the last phase, which the methods use.
     embeddings_ : ndarray, shape (U + I, d)
         Propagated, users first.
     seconds_ : float
         Wall time of ``fit``.
     best_epoch_ : int
-        The epoch of the fine stage whose state was kept.
+        The epoch of the last phase whose state was kept.
 
     Examples
     --------
@@ -100,6 +100,9 @@ class C2FRecommender(EmbeddingRecommender):
         patience=None,
         max_epochs=None,
         coarse_phase1=None,
+        table_epochs=None,
+        partition_epochs=None,
+        start_lr=None,
         phase1_epochs=None,
         lr_schedule=None,
         update_every=None,
@@ -143,6 +146,9 @@ class C2FRecommender(EmbeddingRecommender):
         self.patience = patience
         self.max_epochs = max_epochs
         self.coarse_phase1 = coarse_phase1
+        self.table_epochs = table_epochs
+        self.partition_epochs = partition_epochs
+        self.start_lr = start_lr
         self.phase1_epochs = phase1_epochs
         self.lr_schedule = lr_schedule
         self.update_every = update_every
@@ -166,7 +172,7 @@ class C2FRecommender(EmbeddingRecommender):
         return settings_from_preset(self.preset, **own)
 
     def fit(self, interactions, validation=None, *, progress=None, after_epoch=None) -> C2FRecommender:
-        """Train both stages.
+        """Train all phases.
 
         Parameters
         ----------

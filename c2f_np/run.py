@@ -294,13 +294,19 @@ TITLES = {
     "coarse": "coarse, phase 2",
     "fine_phase1": "fine, phase 1",
     "fine": "fine",
+    "partition": "from a partition",
+    "table": "a row each",
     "joint": "coarse and fine",
     "control_phase1": "control, ph. 1",
     "control": "control",
 }
 
 
-def comparison_table(metrics: dict, part: str = "test", rows=("popularity", "coarse_phase1", "coarse", "fine", "joint")) -> str:
+# What a run is summed up by; a first phase of the fine stage is left out.
+SHOWN = ("popularity", "coarse_phase1", "coarse", "fine", "partition", "table", "joint")
+
+
+def comparison_table(metrics: dict, part: str = "test", rows=SHOWN) -> str:
     """The models side by side: Recall and NDCG at 5, 10, 20, 50, and what each weighs.
 
     Parameters
@@ -339,8 +345,7 @@ def _write_figure(path: Path, metrics: dict, progress: Progress) -> None:
     test = metrics["test"] or metrics["validation"]
     if test is None:
         return
-    shown = ("popularity", "coarse_phase1", "coarse", "fine", "joint")
-    table = {TITLES[name]: test[name] for name in shown if name in test}
+    table = {TITLES[name]: test[name] for name in SHOWN if name in test}
     figure = learning_curves(list(progress.history), table, title=f"{metrics['data']['name']}, protocol {metrics['protocol']}")
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=130))
 

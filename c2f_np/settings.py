@@ -71,12 +71,19 @@ class Settings:
     # the schedule
     eval_every: int = _setting(5, "epochs between evaluations", low=1)
     patience: int = _setting(5, "evaluations without improvement that end a phase", low=1)
-    max_epochs: int = _setting(1000, "most epochs in each of the four phases", low=1)
+    max_epochs: int = _setting(1000, "most epochs in each phase", low=1)
     coarse_phase1: bool = _setting(True, "begin with a phase in which the coarse assignment stays as the partition gave it")
+    table_epochs: int = _setting(
+        0, "joint training: first so many epochs with a row for every entity, which both codebooks then code; 0: none", low=0
+    )
+    partition_epochs: int = _setting(
+        0, "before these, so many epochs from a partition, whose result is taken if it validates better; 0: none", low=0
+    )
+    start_lr: float = _setting(1e-2, "learning rate of both", low=0.0)
     phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
     lr_schedule: str = _setting(
         "constant",
-        "learning rate of second phases: constant; over max_epochs falling to 0; or to 1/3 after 2/3 of them and 1/10 after 5/6",
+        "learning rate but of first phases: constant; falling to 0 over the epochs; or to 1/3 after 2/3 of them, 1/10 after 5/6",
         ("constant", "cosine", "steps"),
     )
     update_every: int = _setting(
@@ -104,6 +111,8 @@ class Settings:
             self._check_joint()
         elif self.t_direct:
             raise SettingsError(f't_direct = {self.t_direct} needs training = "joint"')
+        elif self.table_epochs or self.partition_epochs:
+            raise SettingsError('table_epochs and partition_epochs need training = "joint"')
         elif self.fine_start == "normal":
             raise SettingsError('fine_start = "normal" needs training = "joint"')
         if self.propagation == "collapsed" and self.composition != "coarse":
@@ -119,15 +128,21 @@ class Settings:
             raise SettingsError(f"t_direct = {self.t_direct} is more than n_fine = {self.n_fine}")
         if self.propagation == "collapsed":
             raise SettingsError('propagation = "collapsed" needs training = "stages": jointly, the start is not linear')
+        if self.partition_epochs and not self.table_epochs:
+            raise SettingsError("partition_epochs need table_epochs: without a table, all epochs are from a partition")
+        if self.table_epochs and self.gate == 1:
+            raise SettingsError("table_epochs need a gate below 1: with it the coarse codebook is not used")
 
     @property
     def has_fine_codebook(self) -> bool:
         """Whether a fine codebook can reach the loss: jointly trained without links and bridge it cannot, and is left out."""
         return self.training == "stages" or self.t_direct > 0 or self.gate > 0
 
-    def most_epochs(self, *, updates_assignment: bool) -> int:
-        """How many epochs a phase may have: one that updates its stage's assignment, or a first phase, which does not."""
-        first = not updates_assignment and self.phase1_epochs > 0
+    def most_epochs(self, phase: str) -> int:
+        """How many epochs a phase may have."""
+        if phase in ("table", "partition"):
+            return self.table_epochs if phase == "table" else self.partition_epochs
+        first = phase.endswith("_phase1") and self.phase1_epochs > 0
         return min(self.phase1_epochs, self.max_epochs) if first else self.max_epochs
 
     def to_dict(self) -> dict:
@@ -153,14 +168,20 @@ PRESETS: dict[str, dict] = {
     },
     "default": {
         "training": "joint",
-        "t_direct": 2,
+        "t_coarse": 1,
+        "t_direct": 1,
         "gate": 0.0,
         "threshold": 0.0,
         "fine_start": "normal",
         "bias_start": "zero",
-        "coarse_lr": 1e-2,
-        "update_every": 5,
-        "patience": 15,
+        "table_epochs": 60,
+        "partition_epochs": 40,
+        "start_lr": 1e-2,
+        "coarse_lr": 3e-3,
+        "exchange_epochs": 0,
+        "lr_schedule": "steps",
+        "max_epochs": 60,
+        "patience": 12,
     },
 }
 

@@ -44,7 +44,7 @@ def train_coarse_stage(problem: Problem, *, after_epoch=None) -> Progress:
         progress = start_coarse(problem)
         for phase in phases_of(settings)[:-2]:
             progress = dataclasses.replace(progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0)
-            most = settings.most_epochs(updates_assignment=progress.updates_assignment)
+            most = settings.most_epochs(phase)
             while progress.phase_epoch < most and progress.bad_evaluations < settings.patience:
                 progress, graph = train_epoch(progress, problem, graph, most)
                 if after_epoch is not None:

@@ -13,8 +13,6 @@ _SETTINGS = {
     "n_coarse": 40,
     "n_fine": 16,
     "dim": 32,
-    "max_epochs": 60,
-    "exchange_epochs": 0,
 }
 
 

@@ -50,7 +50,7 @@ class PhaseBars:
         # In a log file a bar that is redrawn ten times a second is noise.
         pause = 0.1 if sys.stderr.isatty() else 10
         self._bar = tqdm(
-            total=self._settings.most_epochs(updates_assignment=not phase.endswith("_phase1")),
+            total=self._settings.most_epochs(phase),
             initial=done,
             desc=f"{phase:<13}",
             unit="epoch",

@@ -6,7 +6,7 @@ import math
 
 from .style import COARSE, FINE, GREY, INK, POPULARITY, new_picture, plain
 
-_LABELS = {"joint": "coarse and fine, jointly"}
+_LABELS = {"partition": "from a partition", "table": "a row for every entity", "joint": "coarse and fine, jointly"}
 
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
@@ -37,7 +37,7 @@ def _draw_curves(axes, history: list[dict]) -> None:
     phases = list(dict.fromkeys(row["phase"] for row in history))
     for phase in phases:
         rows = [row for row in history if row["phase"] == phase]
-        colour = COARSE if phase.startswith("coarse") else FINE
+        colour = COARSE if phase.startswith("coarse") else GREY if phase == "table" else FINE
         points = [
             (start + k + 1, row["validation_ndcg@5"])
             for k, row in enumerate(rows)

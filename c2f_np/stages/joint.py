@@ -30,7 +30,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..operations.bridging import bridge, bridge_backward
-from ..operations.composition import compose
+from ..operations.composition import compose, tanh_backward
 from ..operations.propagation import propagate, propagate_backward
 from ..operations.regulariser import squared_norm_penalty_backward
 from ..operations.soft_threshold import soft_threshold, soft_threshold_backward
@@ -191,6 +191,7 @@ def joint_gradients(
     n_layers: int,
     l2: float,
     decay: float,
+    of_weights: bool = True,
     engine: str = "numpy",
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Gradients of the total loss with respect to everything that joint training moves.
@@ -208,6 +209,8 @@ def joint_gradients(
     n_layers : int
     l2, decay : float
         With ``decay=0`` the result is the gradient of the data loss alone.
+    of_weights : bool
+        Whether the gradients of assignments are wanted.
     engine : {"numpy", "numba"}
 
     Returns
@@ -222,10 +225,9 @@ def joint_gradients(
     grad_H, grad_bias, grad_bias_global = batch_loss_backward(forward, slope, triples, engine=engine)
     grad_Z = propagate_backward(grad_H, graph.A, n_layers, rows=rows, engine=engine)
     grad_Z = squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_Z, engine=engine)
-    grad_Y = grad_Z * (1 - forward.Z**2)
+    grad_Y = tanh_backward(grad_Z, forward.Z, engine=engine)
 
     grad_codebook = sparse_product_backward(grad_Y, graph.links, engine=engine)
-    grad_links = sparse_product_backward_weights(grad_Y, graph.links, forward.codebook, engine=engine).data
     grad_E_hat, grad_F = grad_codebook[:c], grad_codebook[c:]
     gradients = {"bias": grad_bias, "bias_global": grad_bias_global}
     if graph.S_fine is None:
@@ -235,6 +237,9 @@ def joint_gradients(
         grad_F = through_bridge + grad_F if len(grad_F) else through_bridge
     if E_fine is not None:
         gradients["E_fine"] = soft_threshold_backward(grad_F, E_fine, threshold, engine=engine)
+    if not of_weights:
+        return gradients, grad_Y
+    grad_links = sparse_product_backward_weights(grad_Y, graph.links, forward.codebook, engine=engine).data
     if len(grad_codebook) == c:
         gradients["S_coarse"] = grad_links
     else:

@@ -89,15 +89,17 @@ def joint_step(
     common = {"l2": settings.l2, "decay": settings.decay, "engine": settings.engine}
     result = forward(state, graph, settings, batch=triples)
     loss, slope = batch_loss(result, state.bias, state.bias_global, triples, **common)
-    gradients, grad_Y = joint_gradients(
-        result, slope, state.E_fine, graph, triples, threshold=settings.threshold, n_layers=settings.n_layers, **common
-    )
     parameters = trained_parameters(state, settings)
+    moves_weights = "S_coarse" in parameters  # of a table there are none
+    gradients, grad_Y = joint_gradients(
+        result, slope, state.E_fine, graph, triples, threshold=settings.threshold, n_layers=settings.n_layers,
+        of_weights=moves_weights, **common,
+    )  # fmt: skip
     clipped = {name: clip_by_value(gradients[name], settings.max_grad_value) for name in parameters}
-    parameters, moments = adam_step(parameters, clipped, moments, learning_rate)
+    parameters, moments = adam_step(parameters, clipped, moments, learning_rate, engine=settings.engine)
     state = with_parameters(state, parameters)
     losses = np.array([loss.bpr, loss.regulariser], dtype=np.float64)
-    return state, moments, relinked(graph, state), losses, grad_Y
+    return state, moments, relinked(graph, state) if moves_weights else graph, losses, grad_Y
 
 
 def joint_epoch(progress: Progress, problem: Problem, graph: JointGraph, learning_rate: float):
@@ -111,7 +113,7 @@ def joint_epoch(progress: Progress, problem: Problem, graph: JointGraph, learnin
     """
     settings = problem.settings
     state, moments = progress.state, progress.moments
-    due = exchange_is_due(progress.phase_epoch, settings)
+    due = progress.phase == "joint" and exchange_is_due(progress.phase_epoch, settings)
     pull = np.zeros((problem.n_users + problem.n_items, settings.dim), dtype=settings.dtype) if due else None
     totals, n_seen = np.zeros(2), 0
     for triples in epoch_batches(progress, problem, settings.coarse_batch):

@@ -5,7 +5,10 @@
     fine_phase1     starts from the best checkpoint of "coarse"; E_f and biases, S_f fixed
     fine            goes on; S_f is updated
 
-    joint           the only phase of joint training: everything (`c2f_np.training.joint`)
+    partition       joint training of everything (`c2f_np.training.joint`), from a partition of the entities
+    table           a row for every entity, coded in the end (`c2f_np.training.table`)
+    joint           joint training from the coded table, or from the partition's best state, if that validates better; without
+                    a table, from a partition
 
 An epoch is a function of (progress, problem): its random numbers come from (seed, stage, epoch), so that a resumed run takes
 the very steps that an uninterrupted one takes.
@@ -40,7 +43,8 @@ from .batches import epoch_batches, generator
 from .joint import joint_epoch, start_joint
 from .parameters import fresh_optimiser, trained_parameters
 from .problem import Problem, build_graph, forward, graph_of, pose, threads_of
-from .progress import JOINT_PHASES, Best, Progress, phases_of
+from .progress import Best, Progress, phases_of
+from .table import code_table, start_table
 from .threads import working_threads
 
 STOPPING_METRIC = "ndcg@5"
@@ -88,14 +92,13 @@ def train(
 
 
 def start(problem: Problem) -> Progress:
-    """Where a training begins: with the coarse stage, or with both codebooks."""
+    """Where a training begins: with the coarse stage, a table, or both codebooks."""
     settings = problem.settings
     if settings.training == "stages":
         return start_coarse(problem)
-    state = start_joint(problem)
-    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    state = ModelState(**{name: None if part is None else _cast(part, settings.dtype) for name, part in parts.items()})
-    return Progress(JOINT_PHASES[0], 0, 0, state, fresh_optimiser(state, settings))
+    phase = phases_of(settings)[0]
+    state = _cast_state(start_table(problem) if phase == "table" else start_joint(problem), settings.dtype)
+    return Progress(phase, 0, 0, state, fresh_optimiser(state, settings))
 
 
 def start_coarse(problem: Problem) -> Progress:
@@ -156,7 +159,7 @@ def run_epoch(progress: Progress, problem: Problem, graph=None) -> tuple[Progres
         That of the new state, if it is known.
     """
     settings = problem.settings
-    most = settings.most_epochs(updates_assignment=progress.updates_assignment)
+    most = settings.most_epochs(progress.phase)
     progress, graph = train_epoch(progress, problem, graph, most)
     if progress.phase_epoch >= most or progress.bad_evaluations >= settings.patience:
         return _next_phase(progress, problem, graph)
@@ -237,18 +240,20 @@ def _train_on_triples(progress: Progress, problem: Problem, graph):
 
 
 def learning_rate_of(progress: Progress, settings: Settings) -> float:
-    """The learning rate of the next epoch: that of the stage, in second phases times a factor if ``lr_schedule`` says so.
+    """The learning rate of the next epoch: that of the stage, but in first phases times a factor if ``lr_schedule`` says so.
 
-    e counts the phase's epochs from 0, E is ``max_epochs``. ``cosine`` is ``(1 + cos(pi e / E)) / 2``; ``steps`` is 1 for two
-    thirds of the epochs, 1/3 for a sixth and 1/10 for the last sixth. First phases keep the rate: they only lead to where the
-    assignments begin to move.
+    e counts the phase's epochs from 0, E is the most that it may have. ``cosine`` is ``(1 + cos(pi e / E)) / 2``; ``steps`` is
+    1 for two thirds of the epochs, 1/3 for a sixth and 1/10 for the last sixth. First phases keep the rate: they only lead to
+    where the assignments begin to move.
     """
-    rate = settings.fine_lr if progress.stage == "fine" else settings.coarse_lr
+    rates = {"fine": settings.fine_lr, "partition": settings.start_lr, "table": settings.start_lr}
+    rate = rates.get(progress.stage, settings.coarse_lr)
     if settings.lr_schedule == "constant" or not progress.updates_assignment:
         return rate
+    most = settings.most_epochs(progress.phase)
     if settings.lr_schedule == "cosine":
-        return rate * (1 + math.cos(math.pi * progress.phase_epoch / settings.max_epochs)) / 2
-    sixth = 6 * progress.phase_epoch // settings.max_epochs
+        return rate * (1 + math.cos(math.pi * progress.phase_epoch / most)) / 2
+    sixth = 6 * progress.phase_epoch // most
     return rate if sixth < 4 else rate / 3 if sixth == 4 else rate / 10
 
 
@@ -310,7 +315,7 @@ def train_step(
         rate = settings.fine_lr if state.is_fine else settings.coarse_lr
     parameters = trained_parameters(state, settings)
     clipped = {name: clip_by_value(gradients[name], settings.max_grad_value) for name in parameters}
-    parameters, moments = adam_step(parameters, clipped, moments, rate)
+    parameters, moments = adam_step(parameters, clipped, moments, rate, engine=settings.engine)
     new = dataclasses.replace(state, **parameters)
     if update_assignment:
         new = dataclasses.replace(new, **updated_assignment(result, state, settings))
@@ -379,7 +384,7 @@ def _note_evaluation(progress: Progress, score: float) -> Progress:
 
 
 def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, object]:
-    """Close the phase; a second phase goes on from where training stands, the fine stage from the best coarse state."""
+    """Close the phase. A second phase goes on from where training stands; the others begin anew (`_start_of_phase`)."""
     finished = {**progress.finished, progress.phase: progress.best}
     phases = phases_of(problem.settings)
     following = phases.index(progress.phase) + 1
@@ -387,11 +392,30 @@ def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, 
     progress = dataclasses.replace(
         progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0, finished=finished
     )
-    if phase != "fine_phase1":
+    state = _start_of_phase(phase, finished, problem)
+    if state is None:
         return progress, graph
-    state = start_fine(finished["coarse"].state, problem)
     moments = fresh_optimiser(state, problem.settings)
     return dataclasses.replace(progress, stage_epoch=0, state=state, moments=moments), None
+
+
+def _start_of_phase(phase: str, finished: dict[str, Best], problem: Problem) -> ModelState | None:
+    """What a phase starts from, where it does not go on with what there is: the fine stage from the best coarse state, joint
+    training from the best table, coded, or from the best that a partition led to.
+    """
+    if phase == "fine_phase1":
+        return start_fine(finished["coarse"].state, problem)
+    if phase == "table":
+        return _cast_state(start_table(problem), problem.settings.dtype)
+    if phase != "joint":
+        return None
+    coded = _cast_state(code_table(finished["table"].state, problem), problem.settings.dtype)
+    if "partition" not in finished:
+        return coded
+    result = evaluate_state(coded, problem, "validation")
+    # Without validation scores are NaN, no comparison holds, and the table is taken.
+    score = float("nan") if result is None else result.metrics[STOPPING_METRIC]
+    return finished["partition"].state if finished["partition"].score > score else coded
 
 
 def _update_is_due(progress: Progress, settings: Settings) -> bool:
@@ -405,6 +429,11 @@ def _update_is_due(progress: Progress, settings: Settings) -> bool:
 def _share_above_threshold(state: ModelState, settings: Settings) -> float:
     """Share of the fine codebook that soft thresholding leaves alive; NaN in the coarse stage."""
     return float(np.mean(np.abs(state.E_fine) > settings.threshold)) if state.is_fine else float("nan")
+
+
+def _cast_state(state: ModelState, dtype: str) -> ModelState:
+    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return ModelState(**{name: None if part is None else _cast(part, dtype) for name, part in parts.items()})
 
 
 def _cast(value, dtype: str):

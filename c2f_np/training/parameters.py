@@ -2,6 +2,7 @@
 
     coarse stage   E_coarse, bias, bias_global
     fine stage     E_fine, bias, bias_global
+    table          E_coarse (the table), bias, bias_global
     joint          E_coarse, E_fine, S_coarse, S_direct, bias, bias_global, as far as the state has them
 
 Of an assignment the optimiser sees the stored weights, row by row; which columns they belong to is not its business.
@@ -25,11 +26,16 @@ JOINT = ("E_coarse", "E_fine", "S_coarse", "S_direct", "bias", "bias_global")
 
 def trained_parameters(state: ModelState, settings: Settings) -> dict[str, np.ndarray]:
     """The arrays that training moves in this state, by the names of the state's fields."""
-    if settings.training == "joint":
+    if settings.training == "joint" and not holds_table(state, settings):
         parts = {name: getattr(state, name) for name in JOINT}
         return {name: part.data if sparse.issparse(part) else part for name, part in parts.items() if part is not None}
     codebook = "E_fine" if state.is_fine else "E_coarse"
     return {name: getattr(state, name) for name in (codebook, "bias", "bias_global")}
+
+
+def holds_table(state: ModelState, settings: Settings) -> bool:
+    """Whether the codebook of a state is still a table, with a row for every entity."""
+    return settings.table_epochs > 0 and state.S_coarse.shape[1] != settings.n_coarse
 
 
 def with_parameters(state: ModelState, parameters: dict[str, np.ndarray]) -> ModelState:

@@ -13,14 +13,15 @@ from ..stages.state import ModelState
 
 # The four phases in order; the second phase of a stage is the stage's result and carries its name.
 PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
-# Joint training has one.
-JOINT_PHASES = ("joint",)
+# Joint training may begin with a table, and before it try a partition.
+JOINT_PHASES = ("partition", "table", "joint")
 
 
 def phases_of(settings: Settings) -> tuple[str, ...]:
     """The phases of a training in their order; the last one's result is the model."""
     if settings.training == "joint":
-        return JOINT_PHASES
+        wanted = {"partition": settings.partition_epochs, "table": settings.table_epochs, "joint": True}
+        return tuple(phase for phase in JOINT_PHASES if wanted[phase])
     return PHASES if settings.coarse_phase1 else PHASES[1:]
 
 
@@ -77,12 +78,12 @@ class Progress:
 
     @property
     def stage(self) -> str:
-        """"coarse", "fine" or "joint"."""
+        """"coarse", "fine", "partition", "table" or "joint"."""
         return self.phase.removesuffix("_phase1")
 
     @property
     def updates_assignment(self) -> bool:
-        """Whether this is a second phase, in which the assignment is updated."""
+        """Whether this is no first phase of a stage: in the second ones the assignment is updated."""
         return not self.phase.endswith("_phase1")
 
     @property
