@@ -1,8 +1,8 @@
 """The cases of joint training: the whole loss by both codebooks, by the weights of the links, and by the biases.
 
-With and without a bridge, direct links and a soft threshold; without a fine codebook at all; at the start and after some steps;
-over all rows and over a batch's; over a graph that is not symmetric. As for the stages, the forward returns (data loss,
-regulariser, total).
+With and without a bridge, direct links and a soft threshold; without a fine codebook at all; with a row for every entity; at the
+start and after some steps; over all rows and over a batch's; over a graph that is not symmetric. As for the stages, the forward
+returns (data loss, regulariser, total).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Point:
 
 
 def joint_cases(engine: str, seed: int) -> Iterator[Case]:
-    """Every row of VARIATIONS."""
+    """Every row of VARIATIONS, and a table, whose assignment is not trained."""
     for name, t, t_direct, gate, threshold, n_layers, width, where, batched in VARIATIONS:
         rng = generator(seed, "joint", name, t, t_direct, n_layers, where, batched)
         point = _point(rng, t, t_direct, gate, threshold, width)
@@ -63,6 +63,11 @@ def joint_cases(engine: str, seed: int) -> Iterator[Case]:
             point = replace(point, A=problems.random_matrix(rng, N, N, size=0.5))
         variation = f"{name}, tau = {threshold:g}, L = {n_layers}, {where}{', batch only' if batched else ''}"
         yield _joint_case(engine, variation, point, n_layers, batched)
+    rng = generator(seed, "joint", "table")
+    point = _point(rng, 1, 0, 0.0, 0.0, 5)
+    itself = sparse.csr_array((np.ones(N), np.arange(N), np.arange(N + 1)), shape=(N, N))
+    point = replace(point, state=replace(point.state, E_coarse=normal(rng, N, 5), S_coarse=itself))
+    yield _joint_case(engine, "a row for every entity, tau = 0, L = 2, start, batch only", point, 2, True, of_weights=False)
 
 
 def _point(rng, t: int, t_direct: int, gate: float, threshold: float, width: int) -> Point:
@@ -88,8 +93,10 @@ def _arguments(state: ModelState) -> dict:
 def _graph(point: Point, state: ModelState) -> joint.JointGraph:
     """In the precision of the state; A is not assumed to be symmetric."""
     dtype = np.float32 if state.E_coarse.dtype == np.float32 else np.float64
-    S_fine = None if state.S_fine is None else state.S_fine.astype(dtype)
-    layers = joint.joint_graph(point.A.astype(dtype), replace(state, S_fine=S_fine), point.gate)
+    # What a case does not differentiate by comes in float64.
+    fixed = {"S_fine": state.S_fine} | ({} if np.iscomplexobj(state.S_coarse) else {"S_coarse": state.S_coarse})
+    fixed = {name: S if S is None else S.astype(dtype) for name, S in fixed.items()}
+    layers = joint.joint_graph(point.A.astype(dtype), replace(state, **fixed), point.gate)
     return replace(layers, A=as_operator(point.A.astype(dtype)))
 
 
@@ -101,13 +108,16 @@ def _run(point: Point, state: ModelState, n_layers: int, batch, engine: str):
     return layers, settings, found, loss, slope
 
 
-def _joint_case(engine: str, variation: str, point: Point, n_layers: int, batched: bool) -> Case:
+def _joint_case(engine: str, variation: str, point: Point, n_layers: int, batched: bool, of_weights: bool = True) -> Case:
+    given = _arguments(point.state)
+    if not of_weights:
+        given = {name: part for name, part in given.items() if not sparse.issparse(part)}
     batch = point.triples if batched else None
 
     def state_of(arguments: dict) -> ModelState:
-        given = dict(zip(arguments, promoted(*arguments.values()), strict=True))
-        bias = np.concatenate([given.pop("bias_user"), given.pop("bias_item")])
-        return replace(point.state, **given, bias=bias)
+        parts = dict(zip(arguments, promoted(*arguments.values()), strict=True))
+        bias = np.concatenate([parts.pop("bias_user"), parts.pop("bias_item")])
+        return replace(point.state, **parts, bias=bias)
 
     def forward(**arguments):
         which = twin(engine, *(part.data if sparse.issparse(part) else part for part in arguments.values()))
@@ -120,7 +130,7 @@ def _joint_case(engine: str, variation: str, point: Point, n_layers: int, batche
         data, regulariser, total = cotangents
         gradients, _ = joint.joint_gradients(
             found, slope * (data + total), state.E_fine, layers, point.triples,
-            l2=L2, decay=regulariser + total * DECAY, **settings,
+            l2=L2, decay=regulariser + total * DECAY, of_weights=of_weights, **settings,
         )  # fmt: skip
         bias = gradients.pop("bias")
         gradients |= {"bias_user": bias[:N_USERS], "bias_item": bias[N_USERS:]}
@@ -134,7 +144,7 @@ def _joint_case(engine: str, variation: str, point: Point, n_layers: int, batche
         return np.abs(arguments["E_fine"]) > point.threshold if point.threshold else np.zeros(1, dtype=bool)
 
     return gradient_case(
-        "joint_stage", variation, engine, forward, backward, _arguments(point.state),
+        "joint_stage", variation, engine, forward, backward, given,
         exactly_zero=("bias_user", "bias_global"), active_set=branches, settings=SETTINGS,
     )  # fmt: skip
 

@@ -144,16 +144,25 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- composition
     *_in("operations.composition.compose_backward", "compose", "coarse_stage")(
-        ("tanh' forgotten", "grad_Z * (1 - Z**2)", "grad_Z"),
-        ("tanh' with the wrong sign", "1 - Z**2", "1 + Z**2"),
-        ("tanh' without the square", "1 - Z**2", "1 - Z"),
+        ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
     ),
     *_in("operations.composition.compose_backward", "compose")(
         ("half of the row groups", "S.transpose_row_bounds, grad_Z", "S.transpose_row_bounds[:32], grad_Z"),
     ),
     *_in("operations.composition.compose_backward_assignment", "compose", "coarse_stage")(
-        ("tanh' forgotten", "grad_Z * (1 - Z**2)", "grad_Z"),
-        ("factor 1.03", "(1 - Z**2)", "(1 - Z**2) * grad_Z.dtype.type(1.03)"),
+        ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
+        ("factor 1.03", "tanh_backward(grad_Z, Z)", "tanh_backward(grad_Z, Z) * grad_Z.dtype.type(1.03)"),
+    ),
+    *_in("operations.composition.tanh_backward", "compose", "coarse_stage", "joint_stage")(
+        ("wrong sign", "1 - Z**2", "1 + Z**2"),
+        ("square forgotten", "1 - Z**2", "1 - Z"),
+    ),
+    *_in("kernels.elementwise._scale_by_tanh_slope", "compose", "joint_stage")(
+        ("wrong sign", "one - Z[k] * Z[k]", "one + Z[k] * Z[k]"),
+        ("square forgotten", "one - Z[k] * Z[k]", "one - Z[k]"),
+    ),
+    *_in("kernels.elementwise._scale_by_tanh_slope", "compose")(
+        ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % _BLOCK] * Z[k % _BLOCK]"),
     ),
     *_in("kernels.composition._gather_fixed_width", "compose")(
         ("tanh' forgotten", "(grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))", "grad_Z[i, f]"),
@@ -367,8 +376,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- joint training
     *_in("stages.joint.joint_gradients", "joint_stage")(
-        ("tanh' forgotten", "grad_Z * (1 - forward.Z**2)", "grad_Z"),
-        ("tanh' without the square", "1 - forward.Z**2", "1 - forward.Z"),
+        ("tanh' forgotten", "tanh_backward(grad_Z, forward.Z, engine=engine)", "grad_Z"),
         ("tanh' forgotten for the weights", "sparse_product_backward_weights(grad_Y", "sparse_product_backward_weights(grad_Z"),
         ("regulariser forgotten", "triples, l2, onto", "triples, 0 * l2, onto"),
         ("decay forgotten", "squared_norm_penalty_backward(decay,", "squared_norm_penalty_backward(decay * 0 + 1,"),

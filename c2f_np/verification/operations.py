@@ -63,7 +63,7 @@ def sparse_product_cases(engine: str, seed: int) -> Cases:
 
 # ---- composition -----------------------------------------------------------------------------------------------------
 def compose_cases(engine: str, seed: int) -> Cases:
-    """t = 1, 2 and 3 entries a row, an entity without any, a codebook row that nobody uses."""
+    """t = 1, 2 and 3 entries a row, an entity without any, a codebook row that nobody uses; tanh without an assignment."""
     for n, c, t, width in ((90, 20, 2, 5), (75, 9, 1, 48), (12, 80, 3, 3)):
         rng = generator(seed, "compose", n, c)
         S, E = problems.assignment(rng, n, c, t, empty=True), normal(rng, c, width)
@@ -85,6 +85,21 @@ def compose_cases(engine: str, seed: int) -> Cases:
         yield gradient_case(
             "compose", f"t = {t}, {n} x {c}, width {width}", engine, forward, backward, {"S": S, "E": E}, rounding=bound
         )
+    # One row, and more entries than one block of the compiled pass.
+    for n, width in ((1, 3), (401, 41)):
+        yield _tanh_case(engine, normal(generator(seed, "tanh", n), n, width))
+
+
+def _tanh_case(engine: str, Y: np.ndarray) -> Case:
+    def backward(grad_Z, Y):
+        return composition.tanh_backward(grad_Z, np.tanh(Y), engine=engine)
+
+    def bound(grad_Z, Y):
+        Z, grad_Y = rounding.squashing(grad_Z, Y)
+        return [Z], {"Y": grad_Y}
+
+    variation = f"tanh alone, {len(Y)} x {Y.shape[1]}"
+    return gradient_case("compose", variation, engine, np.tanh, backward, {"Y": Y}, rounding=bound)
 
 
 # ---- soft threshold --------------------------------------------------------------------------------------------------

@@ -132,9 +132,14 @@ def scatter(values: Bounded, index: np.ndarray, n: int) -> Bounded:
 # ---- the operations --------------------------------------------------------------------------------------------------
 def composition(grad_Z, S, E):
     """tanh(S E), and its gradients with respect to E and to the stored entries of S."""
-    Z = product(S, E).tanh()
-    inner = bounded(grad_Z) * _one_minus_square(Z)
+    Z, inner = squashing(grad_Z, product(S, E))
     return Z, product(sparse.csr_array(S.T), inner), weights_product(inner, S, E)
+
+
+def squashing(grad_Z, Y):
+    """tanh(Y), and its gradient."""
+    Z = bounded(Y).tanh()
+    return Z, bounded(grad_Z) * _one_minus_square(Z)
 
 
 def _one_minus_square(Z: Bounded) -> Bounded:

@@ -5,7 +5,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.adam import adam_step, clip_by_value, fresh_moments
+from c2f_np.kernels import elementwise
+from c2f_np.operations import adam
+from c2f_np.operations.adam import AdamMoments, adam_step, clip_by_value, fresh_moments
 
 
 def test_two_steps_by_hand():
@@ -38,6 +40,50 @@ def test_dtype_is_kept_and_inputs_are_left_alone(dtype):
     assert_array_equal(gradient["x"], 0.5)
     assert_array_equal(moments.mean["x"], 0)
     assert moments.step == 0 and after.step == 1
+
+
+def columns_of_a_wider_array(value):
+    """The same numbers, not contiguous."""
+    wide = np.full((len(value), 2 * value.shape[1]), np.nan, value.dtype)
+    wide[:, ::2] = value
+    return wide[:, ::2]
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, columns_of_a_wider_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_engines_give_the_same_bits(dtype, layout, monkeypatch):
+    """Over arrays of a table's size, of which the last block is not full, and small ones; from gradients of any size."""
+    calls = []
+    monkeypatch.setattr(elementwise, "adam", lambda *given, compiled=elementwise.adam: calls.append(given) or compiled(*given))
+    rng = np.random.default_rng(0)
+    shapes = {"table": (adam._WORTH_COMPILED // 8 + 3, 8), "small": (5, 8)}
+    start = {name: layout(rng.normal(size=shape).astype(dtype)) for name, shape in shapes.items()}
+    results = []
+    for engine in ("numpy", "numba"):
+        rng, parameters, moments = np.random.default_rng(1), start, fresh_moments(start)
+        for _ in range(3):
+            size = {name: 10.0 ** rng.integers(-12, 3, shape) for name, shape in shapes.items()}
+            gradients = {name: layout((size[name] * rng.normal(size=shape)).astype(dtype)) for name, shape in shapes.items()}
+            parameters, moments = adam_step(parameters, gradients, moments, 0.01, engine=engine)
+        results.append((parameters, moments.mean, moments.square))
+    assert [len(given[0]) for given in calls] == 3 * [shapes["table"][0]]  # compiled, but for the small one
+    for ours, theirs in zip(*results, strict=True):
+        for name in shapes:
+            assert theirs[name].dtype == dtype
+            assert_array_equal(theirs[name], ours[name])
+
+
+def test_a_compiled_step_leaves_its_inputs_alone():
+    shape, rng = (adam._WORTH_COMPILED,), np.random.default_rng(0)
+    start, gradient, mean, square = ({"x": rng.random(shape)} for _ in range(4))
+    given = [part["x"] for part in (start, gradient, mean, square)]
+    before = [part.copy() for part in given]
+    new, moments = adam_step(start, gradient, AdamMoments(mean, square, 4), 0.1, engine="numba")
+    for part, copy in zip(given, before, strict=True):
+        assert_array_equal(part, copy)
+    for part in (new["x"], moments.mean["x"], moments.square["x"]):
+        assert not any(np.shares_memory(part, old) for old in given)
+    assert (new["x"] != start["x"]).all() and moments.step == 5
 
 
 def test_three_steps_of_the_published_code_move_about_three_learning_rates():

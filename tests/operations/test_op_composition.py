@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from op_rules import WIDTHS, check_engines, random_sparse
 
-from c2f_np.operations.composition import compose, compose_backward, compose_backward_assignment
+from c2f_np.operations.composition import compose, compose_backward, compose_backward_assignment, tanh_backward
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
@@ -22,6 +22,20 @@ def test_gradient_of_the_weights_by_hand():
     S, E = sparse.csr_array(np.array([[0.5, 0.5], [0, 1]])), np.array([[2.0], [4]])
     grad = compose_backward_assignment(np.array([[4.0], [10]]), S, E, np.array([[0.5], [0]]))
     assert_allclose(grad.toarray(), [[6, 12], [0, 40]])
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_gradient_before_tanh_by_hand(engine):
+    """Slopes 1 - Z^2: 1 in the middle, 0.75 on both sides, 0 at the end."""
+    Z = np.array([[0.0, 0.5], [-0.5, 1.0]])
+    assert_array_equal(tanh_backward(np.array([[3.0, 4], [8, 9]]), Z, engine=engine), [[3, 3], [6, 0]])
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (1, 1), (7, 5), (700, 48)])  # the last has three blocks, one of them not full
+def test_engines_of_the_gradient_before_tanh(shape):
+    rng = np.random.default_rng(0)
+    (grad_Y,) = check_engines(tanh_backward, rng.normal(size=shape), np.tanh(rng.normal(size=shape)))
+    assert grad_Y.shape == shape
 
 
 @pytest.mark.parametrize("width", WIDTHS)

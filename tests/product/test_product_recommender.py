@@ -177,9 +177,9 @@ def test_saved_and_loaded_bit_by_bit(data, tmp_path, dtype):
 
 
 def test_size_is_the_hand_count(model):
-    # 6 and 4 rows of 8 float32; 32 biases and one more. In two stages 32 rows of 2 and 6 rows of 2 weights; jointly 32 rows of 2
+    # 6 and 4 rows of 8 float32; 32 biases and one more. In two stages 32 rows of 2 and 6 rows of 2 weights; jointly 32 rows of 1
     # to each codebook. Weights of 4 bytes, their places of 1.
-    n_links = 32 * 2 + 6 * 2 if model.preset == "staged" else 32 * 2 + 32 * 2
+    n_links = 32 * 2 + 6 * 2 if model.preset == "staged" else 32 * 1 + 32 * 1
     assert model.size_in_bytes() == {
         "codebooks": (6 + 4) * 8 * 4,
         "assignment weights": n_links * 4,

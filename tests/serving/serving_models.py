@@ -17,7 +17,11 @@ def hand_made(
     rows are 0 (not stored in the two stages; jointly trained, every entity has the same number of links).
     """
     rng = np.random.default_rng(seed)
-    settings = settings_from_preset(preset, **({"n_coarse": c, "n_fine": m, "dim": d, "t_fine": 2, "threshold": 0.7} | changed))
+    wanted = {"n_coarse": c, "n_fine": m, "dim": d, "t_coarse": 2, "t_fine": 2, "threshold": 0.7}
+    if preset == "default":
+        # Two links to either codebook, and no table: that would rule out a gate of 1 and two stages.
+        wanted |= {"t_direct": 2, "table_epochs": 0, "partition_epochs": 0}
+    settings = settings_from_preset(preset, **(wanted | changed))
     R = rng.random((n_users, n_items)) < density
     R[3], R[:, 5] = False, False
     S_coarse, S_fine = few_in_a_row(rng, n_users + n_items, c, 2), few_in_a_row(rng, c, m, 2)

@@ -39,12 +39,14 @@ def problem(gate, t_direct, seed=0, n_users=5, n_items=7, c=4, m=3, d=3, t=2, dt
     return normalised_adjacency(R, dtype), ModelState(**parts), triples
 
 
-def loss_and_gradients(A, state, triples, gate, threshold, n_layers=2, batch=None, engine="numpy"):
+def loss_and_gradients(A, state, triples, gate, threshold, n_layers=2, batch=None, engine="numpy", of_weights=True):
     graph = joint_graph(A, state, gate)
     settings = dict(threshold=threshold, n_layers=n_layers, engine=engine)
     forward = joint_forward(state.E_coarse, state.E_fine, graph, batch=batch, **settings)
     loss, slope = batch_loss(forward, state.bias, state.bias_global, triples, **WEIGHTS, engine=engine)
-    gradients, grad_Y = joint_gradients(forward, slope, state.E_fine, graph, triples, **settings, **WEIGHTS)
+    gradients, grad_Y = joint_gradients(
+        forward, slope, state.E_fine, graph, triples, **settings, **WEIGHTS, of_weights=of_weights
+    )
     return forward, loss, gradients | {"Y": grad_Y}
 
 
@@ -202,6 +204,25 @@ def test_direct_links_say_what_no_coarse_codebook_can_say_with_the_same_assignme
     assert np.linalg.matrix_rank(S) == 2 and np.linalg.matrix_rank(Y) == 5
     best = S @ np.linalg.lstsq(S, Y, rcond=None)[0]
     assert np.linalg.norm(best - Y) > 0.3 * np.linalg.norm(Y)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
+def test_gradients_of_weights_can_be_left_out(gate, t_direct, threshold, engine):
+    arguments = (*problem(gate, t_direct), gate, threshold)
+    every, some = (loss_and_gradients(*arguments, engine=engine, of_weights=wanted)[2] for wanted in (True, False))
+    assert every.keys() - some.keys() == ({"S_coarse", "S_direct"} if t_direct else {"S_coarse"})
+    for name, gradient in some.items():
+        assert_array_equal(gradient, every[name], err_msg=name)
+
+
+def test_a_table_is_a_codebook_whose_every_row_one_entity_has():
+    """Z = tanh(E), and the gradient of the codebook is that of Y."""
+    A, state, triples = problem(0.0, 0, c=12, t=1)
+    itself = sparse.csr_array((np.ones(12), np.arange(12), np.arange(13)), shape=(12, 12))
+    forward, _, gradients = loss_and_gradients(A, replace(state, S_coarse=itself), triples, 0.0, 0.0)
+    assert_array_equal(forward.Z, np.tanh(state.E_coarse))
+    assert_array_equal(gradients["E_coarse"], gradients["Y"])
 
 
 def test_entries_inside_the_threshold_have_no_gradient():

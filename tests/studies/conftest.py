@@ -33,6 +33,7 @@ settings = { max_epochs = 2, dim = 4, engine = "numpy" }
 [[run]]
 name = "model"
 method = "c2f"
+settings = { table_epochs = 0, partition_epochs = 0 }
 
 [[run]]
 name = "narrow"

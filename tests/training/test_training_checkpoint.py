@@ -19,8 +19,12 @@ SMALL = {
 }  # fmt: skip
 
 
+#: As many epochs in the phases that only joint training has.
+JOINT = {"partition_epochs": 3, "table_epochs": 3}
+
+
 def small(preset="staged", **changes):
-    return settings_from_preset(preset, **(SMALL | changes))
+    return settings_from_preset(preset, **(SMALL | (JOINT if preset == "default" else {}) | changes))
 
 
 @pytest.fixture(scope="module")

@@ -311,8 +311,9 @@ def test_first_phases_may_be_shorter(data):
     assert [row["phase"] for row in history] == (
         ["coarse_phase1"] + 3 * ["coarse"] + ["fine_phase1"] + 3 * ["fine"]
     )
-    assert small(phase1_epochs=9, max_epochs=3).most_epochs(updates_assignment=False) == 3
-    assert small(phase1_epochs=0, max_epochs=3).most_epochs(updates_assignment=False) == 3
+    for phase1_epochs, expected in ((1, 1), (9, 3), (0, 3)):  # never more than another phase; 0 says no less
+        settings = small(phase1_epochs=phase1_epochs, max_epochs=3)
+        assert [settings.most_epochs(phase) for phase in PHASES] == [expected, 3, expected, 3]
 
 
 def test_learning_rate_falls_in_steps_in_second_phases(data):

@@ -65,7 +65,7 @@ def test_every_point_that_was_asked_for_is_there():
 def test_joint_training_is_checked_with_and_without_each_of_its_parts():
     for engine in ("numpy", "numba"):
         names = [case.variation for case in cases("joint_stage", engine)]
-        for part in ("coarse codebook alone", "direct links", "bridge", "bridge and direct links"):
+        for part in ("coarse codebook alone", "direct links", "bridge", "bridge and direct links", "a row for every entity"):
             assert any(name.startswith(f"{part}, tau") for name in names)
         for part in ("direct links", "bridge and direct links"):
             assert {f"{part}, tau = {tau}" for tau in ("0", "0.8")} <= {name.split(", L")[0] for name in names}

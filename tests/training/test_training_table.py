@@ -1,0 +1,329 @@
+"""Training that begins with a table: its phases, what moves in them, what the next one starts from, and the same bits."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+from numpy.testing import assert_allclose, assert_array_equal
+from test_training_checkpoint import assert_same, parts
+
+import c2f_np.training.loop as loop
+from c2f_np import C2FRecommender, load_dataset
+from c2f_np.cli import main
+from c2f_np.errors import SettingsError
+from c2f_np.run import Request, comparison_table, run
+from c2f_np.settings import settings_from_preset
+from c2f_np.stages.joint import joint_codebook, joint_graph
+from c2f_np.stages.residual_code import residual_code
+from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
+from c2f_np.training.loop import evaluate_state, learning_rate_of, start, train
+from c2f_np.training.problem import pose
+from c2f_np.training.table import _strongest, code_table, start_table
+
+SMALL = {
+    "n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "partition_epochs": 2, "table_epochs": 3, "max_epochs": 2,
+    "start_lr": 3e-2, "coarse_lr": 1e-2, "coarse_batch": 64, "eval_every": 1, "patience": 9, "partition": "random",
+}  # fmt: skip
+#: With direct links (the default), with the bridge too, with the bridge alone, without a fine codebook.
+VARIANTS = {
+    "direct": {},
+    "both": {"gate": 0.3, "threshold": 0.5, "t_direct": 2},
+    "bridge": {"gate": 0.3, "threshold": 0.5, "t_direct": 0},
+    "alone": {"t_direct": 0, "t_coarse": 2},
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def small(variant="direct", **changes):
+    return settings_from_preset("default", **(SMALL | VARIANTS[variant] | changes))
+
+
+@pytest.fixture(scope="module")
+def data():
+    """18 women and 14 events."""
+    return load_dataset("southern-women", validation_fraction=0.3)
+
+
+def followed(data, settings):
+    """The training, and where it stood before the first epoch and after each."""
+    steps = [start(pose(data, settings))]
+    done = train(data, settings, after_epoch=steps.append)
+    return done, steps
+
+
+def with_scores(monkeypatch, *scores):
+    """Validation finds these, one after another."""
+    left = iter(scores)
+    monkeypatch.setattr(
+        loop, "evaluate_state", lambda *arguments, **options: SimpleNamespace(metrics={loop.STOPPING_METRIC: next(left)})
+    )
+
+
+def first_of_joint(steps):
+    return next(step.state for step in steps if step.phase == "joint")
+
+
+def assert_same_state(first, second):
+    for name, part in vars(first).items():
+        other = getattr(second, name)
+        assert (part is None) == (other is None), name
+        if sparse.issparse(part):
+            assert_array_equal(part.indices, other.indices, err_msg=name)
+            part, other = part.data, other.data
+        assert_array_equal(part, other, err_msg=name)
+
+
+def coded(table, data, settings):
+    """A table's code in the precision of training."""
+    return loop._cast_state(code_table(table, pose(data, settings)), settings.dtype)
+
+
+# ---- the phases ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 2 * ["partition"] + 3 * ["table"] + 2 * ["joint"]),
+        ({"partition_epochs": 0}, 3 * ["table"] + 2 * ["joint"]),
+        ({"partition_epochs": 0, "table_epochs": 0}, 2 * ["joint"]),
+    ],
+)
+def test_phases_follow_each_other(data, changes, expected):
+    done, steps = followed(data, small(**changes))
+    assert [row["phase"] for row in done.history] == [row["stage"] for row in done.history] == expected
+    assert [step.phase for step in steps] == [*expected, "done"]  # each step says what comes next
+    # Each begins anew: epochs are counted from 1, and the optimiser knows nothing.
+    numbers = [row["epoch"] for row in done.history]
+    assert numbers == [k + 1 for phase in dict.fromkeys(expected) for k in range(expected.count(phase))]
+    for step in steps[:-1]:
+        assert (step.moments.step == 0) == (step.phase_epoch == 0)
+    assert list(done.finished) == list(dict.fromkeys(expected)) and done.result is done.finished["joint"]
+
+
+def test_the_default_has_all_three():
+    settings = settings_from_preset("default")
+    assert loop.phases_of(settings) == ("partition", "table", "joint")
+    assert [settings.most_epochs(phase) for phase in ("partition", "table", "joint")] == [40, 60, 60]
+
+
+def test_learning_rates_fall_over_the_epochs_of_each_phase(data):
+    """Two rates; the steps are at 2/3 and 5/6 of 3, 6 and 12 epochs."""
+    settings = small(
+        lr_schedule="steps", start_lr=0.3, coarse_lr=0.06, partition_epochs=3, table_epochs=6, max_epochs=12, patience=99
+    )
+    _, steps = followed(data, settings)
+    found = [learning_rate_of(step, settings) for step in steps[:-1]]
+    assert_allclose(found, 2 * [0.3] + [0.1] + 4 * [0.3] + [0.1, 0.03] + 8 * [0.06] + 2 * [0.02] + 2 * [0.006])
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------------
+def test_a_table_starts_small_and_each_entity_has_its_row(data):
+    state = start_table(pose(data, small(dim=200)))
+    assert state.E_coarse.shape == (32, 200) and 0.095 < state.E_coarse.std() < 0.105
+    assert_array_equal(state.S_coarse.toarray(), np.eye(32))
+    assert not state.bias.any() and not state.bias_global.any() and not state.is_fine and state.S_direct is None
+    other = start_table(pose(data, small(dim=200, seed=1)))
+    assert (other.E_coarse != state.E_coarse).all()
+
+
+@variants
+def test_of_a_table_its_rows_and_the_biases_of_items_move(data, variant):
+    _, steps = followed(data, small(variant, partition_epochs=0))
+    tables = [step.state for step in steps if step.phase == "table"]
+    assert len(tables) == 3
+    for before, after in zip(tables, tables[1:], strict=False):
+        assert set(steps[0].moments.mean) == {"E_coarse", "bias", "bias_global"}
+        assert_array_equal(after.S_coarse.toarray(), np.eye(32))
+        assert (after.E_coarse != before.E_coarse).any(axis=1).all()
+        assert (after.bias[18:] != before.bias[18:]).all() and not after.bias[:18].any()  # those of users cancel
+        assert not after.bias_global.any() and after.E_fine is None
+
+
+def test_as_many_coarse_rows_as_entities(data):
+    """A codebook of that size looks like a table. Whatever moves in it, its code stands for what it had come to."""
+    settings = small("alone", n_coarse=32, t_coarse=1, partition_epochs=0, dtype="float64")
+    done, steps = followed(data, settings)
+    table, joint = done.finished["table"].state, first_of_joint(steps)
+    assert_allclose(joint.S_coarse @ joint.E_coarse, table.S_coarse @ table.E_coarse, atol=1e-6)
+
+
+# ---- from the table to both codebooks ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("t_direct", [0, 1, 2])
+@pytest.mark.parametrize("gate", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_the_model_says_what_the_code_says(data, gate, t_direct, threshold):
+    """Whatever a bridge and a soft threshold make of the codebooks: Y is S_c E_hat + S_d F of the code."""
+    settings = small(gate=gate, t_direct=t_direct, threshold=threshold, t_coarse=2, dtype="float64")
+    problem = pose(data, settings)
+    table = start_table(problem)
+    state = code_table(table, problem)
+    code = residual_code(table.E_coarse, 6, 4, 2, t_direct, seed=settings.seed)
+    expected = code.S_coarse @ code.E_hat + (code.S_direct @ code.F if t_direct else 0)
+    graph = joint_graph(problem.A, state, gate)
+    found = graph.links.matrix @ joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
+    assert_allclose(found, expected, rtol=0, atol=1e-14)
+    assert_allclose(np.sum((found - table.E_coarse) ** 2) / np.sum(table.E_coarse**2), code.errors[-1], rtol=1e-9)
+    assert (state.S_fine is None) == (gate == 0) and (state.S_direct is None) == (t_direct == 0)
+    assert state.is_fine == (gate > 0 or t_direct > 0)
+    for S, t in ((state.S_coarse, 2), (state.S_direct, t_direct), (state.S_fine, 2)):
+        assert S is None or (np.diff(S.indptr) == t).all()
+    assert state.bias is table.bias and state.bias_global is table.bias_global
+
+
+def test_nothing_of_the_fine_codebook_begins_in_the_dead_zone(data):
+    for variant in ("both", "bridge"):
+        problem = pose(data, small(variant))
+        assert (np.abs(code_table(start_table(problem), problem).E_fine) > 0.5).all()
+
+
+def test_the_strongest_link_counts_the_row_it_leads_to():
+    S = sparse.csr_array(np.array([[0.5, 0.4, 0], [0, -2, 0.1], [1, 0, 0.2]]))
+    assert _strongest(S, np.array([[1.0, 0], [3, 4], [0, 5]])).tolist() == [1, 1, 0]  # 0.5, 2; 10, 0.5; 1, 1: the lower
+
+
+def test_joint_training_starts_from_the_best_table(data, monkeypatch):
+    """Validation falls after the second epoch: with patience 1 the third is the last, and the second is coded."""
+    with_scores(monkeypatch, 0.1, 0.5, 0.2, 0.6, 0.7)
+    settings = small(partition_epochs=0, table_epochs=9, patience=1)
+    done, steps = followed(data, settings)
+    assert [row["phase"] for row in done.history] == 3 * ["table"] + 2 * ["joint"]
+    best = done.finished["table"]
+    assert best.epoch == 2 and best.score == 0.5 and best.state is steps[2].state
+    assert_same_state(first_of_joint(steps), coded(best.state, data, settings))
+
+
+@pytest.mark.parametrize(("score", "taken"), [(0.3, "partition"), (0.5, "table"), (0.7, "table"), (float("nan"), "table")])
+def test_the_partition_is_taken_if_it_validates_better_than_the_code(data, monkeypatch, score, taken):
+    # Two epochs of the partition, of which the first is better; three of the table; the code; two of what was taken.
+    with_scores(monkeypatch, 0.5, 0.4, 0.8, 0.9, 0.8, score, 0.1, 0.1)
+    settings = small()
+    done, steps = followed(data, settings)
+    assert done.finished["partition"].epoch == 1 and done.finished["partition"].score == 0.5
+    if taken == "partition":
+        assert first_of_joint(steps) is done.finished["partition"].state
+    else:
+        assert_same_state(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
+
+
+def test_the_comparison_is_by_validation(data):
+    """The same without scores made up: a partition not trained for long, and a table that is not."""
+    for changes, taken in (({"start_lr": 1e-9}, "partition"), ({"partition_epochs": 1, "table_epochs": 40}, "table")):
+        settings = small(**changes, n_coarse=20)
+        done, steps = followed(data, settings)
+        problem, code = pose(data, settings), coded(done.finished["table"].state, data, settings)
+        better = done.finished["partition"].score > evaluate_state(code, problem, "validation").metrics["ndcg@5"]
+        assert better == (taken == "partition")
+        assert (first_of_joint(steps) is done.finished["partition"].state) == better
+
+
+def test_without_validation_the_latest_table_is_taken():
+    data, settings = load_dataset("southern-women", validation_fraction=0), small(patience=1)
+    done, steps = followed(data, settings)
+    assert [best.epoch for best in done.finished.values()] == [2, 3, 2]
+    assert_same_state(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
+
+
+def test_links_are_exchanged_in_the_last_phase_only(data):
+    _, steps = followed(data, small(t_coarse=2, t_direct=2, exchange_epochs=9, update_every=1))
+    changed = [
+        before.phase
+        for before, after in zip(steps, steps[1:], strict=False)
+        if before.phase == after.phase and (before.state.S_coarse.indices != after.state.S_coarse.indices).any()
+    ]
+    assert changed == ["joint"]
+
+
+# ---- the same bits -------------------------------------------------------------------------------------------------------
+@variants
+@pytest.mark.parametrize(("engine", "dtype"), [("numba", "float32"), ("numpy", "float64")])
+def test_going_on_after_any_epoch_gives_the_same_bits(data, tmp_path, variant, engine, dtype):
+    """Within each of the three phases and between them."""
+    settings = small(variant, engine=engine, dtype=dtype)
+    whole, steps = followed(data, settings)
+    assert len(steps) == 8
+    for number, step in enumerate(steps):
+        path = tmp_path / f"{number}.npz"
+        save_checkpoint(path, step, settings, data.fingerprint())
+        loaded = load_checkpoint(path, settings, data.fingerprint())
+        assert_same(step, loaded)
+        assert_same(whole, train(data, settings, progress=loaded))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_do_not_change_a_bit(dtype):
+    """1,800 rows of 40: large enough for the compiled step of Adam and for several chunks of k-means."""
+    data, changes = load_dataset("planted"), {"partition_epochs": 1, "table_epochs": 1, "max_epochs": 1, "dim": 40}
+    one, two = (train(data, small(**changes, threads=threads, dtype=dtype, coarse_batch=16384)) for threads in (1, 2))
+    assert_same(one, two)
+    assert {part.dtype for part in vars(one.state).values() if part is not None} == {np.dtype(dtype)}
+
+
+@variants
+def test_engines_end_in_the_same_state(data, variant):
+    ours, compiled = (train(data, small(variant, engine=engine, dtype="float64")) for engine in ("numpy", "numba"))
+    for one, other in zip(parts(compiled), parts(ours), strict=True):
+        assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+def test_a_seed_decides_every_bit(data):
+    first, again, other = (train(data, small(seed=seed)) for seed in (5, 5, 6))
+    assert_same(first, again)
+    assert (other.state.E_coarse != first.state.E_coarse).any()
+
+
+# ---- what may be wrong with settings -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("preset", "changes", "message"),
+    [
+        ("staged", {"table_epochs": 1}, "table_epochs and partition_epochs need training"),
+        ("authors", {"partition_epochs": 1}, "table_epochs and partition_epochs need training"),
+        ("default", {"table_epochs": 0}, "partition_epochs need table_epochs"),
+        ("default", {"gate": 1.0}, "gate below 1"),
+        ("default", {"table_epochs": -1}, "at least 0"),
+        ("default", {"start_lr": -0.1}, "at least 0"),
+    ],
+)
+def test_settings_that_do_not_fit(preset, changes, message):
+    with pytest.raises(SettingsError, match=message):
+        settings_from_preset(preset, **changes)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_learning_rate_that_diverges_is_named(data):
+    with pytest.raises(SettingsError, match="diverged in epoch . of the partition stage.*learning rate"):
+        train(data, small("both", start_lr=1e30))
+
+
+# ---- the product ---------------------------------------------------------------------------------------------------------
+def test_it_learns_and_beats_popularity(tmp_path):
+    settings = small(
+        n_coarse=20, n_fine=10, dim=16, coarse_batch=2048, neg_size=2, partition_epochs=0, table_epochs=10, max_epochs=5,
+        eval_every=5,
+    )  # fmt: skip
+    metrics = run(Request("planted", {}, "default", settings), tmp_path / "run")
+    with (tmp_path / "run" / "history.csv").open() as file:
+        losses = [float(row["bpr"]) for row in csv.DictReader(file)]
+    assert losses[9] < losses[0] - 0.1 and losses[14] < losses[10]
+    scores = {name: found["ndcg@20"] for name, found in metrics["test"].items()}
+    assert min(scores["joint"], scores["table"]) > 1.3 * scores["popularity"]
+
+
+def test_a_run_folder(data, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    assert main(["train", "southern-women", "--out", str(folder), *arguments]) == 0
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["epochs"] == {"partition": 2, "table": 3, "joint": 2}
+    rows = [line.split("|")[0].strip() for line in comparison_table(metrics).splitlines()[-4:]]
+    assert rows == ["popularity", "from a partition", "a row each", "coarse and fine"]
+    model = C2FRecommender.load(folder / "model.npz")
+    assert model.evaluate(load_dataset("southern-women")).metrics == metrics["test"]["joint"]
+    # Two codebooks, a link to either (4 bytes and 1) and biases; the table that it came from is not in it.
+    assert model.size_in_bytes()["model"] == metrics["size_in_bytes"]["joint"]["model"] == 10 * 32 + 2 * 32 * 5 + 33 * 4
+    assert main(["train", "southern-women", "--out", str(folder), "--resume", "--quiet"]) == 0
+    assert json.loads((folder / "metrics.json").read_text())["test"] == metrics["test"]
+    capsys.readouterr()
+    assert main(["train", "southern-women", "--out", str(folder), "--resume", "--table-epochs", "4"]) == 2
+    assert "table_epochs = 3, not 4" in capsys.readouterr().err
