@@ -199,29 +199,31 @@ models["coarse, C = 40, t = 2"] = both["staged"][0], both["staged"][1]["coarse"]
 # %% [markdown]
 # ### Both codebooks at once
 #
-# What the package recommends is not two stages but one: the preset `default` trains both codebooks and the weights of all links *together*, links each entity to two fine rows directly as well, and propagates over the interactions alone (`c2f_np/stages/joint.py`; notebook 11 has the reason). Its bytes are more, because two more links an entity have to be stored.
+# What the package recommends is not two stages. The preset `default` links each entity to one coarse row and, directly, to one fine row, trains both codebooks and the weights of all links *together*, and propagates over the interactions alone (`c2f_np/stages/joint.py`; notebook 11 has the reason). Which rows, is decided beforehand, in two ways: by a partition, as in the stages; and by giving every entity a row of its own for a while and then *coding* that table, coarse to fine (`c2f_np/stages/residual_code.py`). The one with the better validation NDCG goes on. There are as many links as in the two stages and no more bytes. (Fewer epochs than by default, so that you need not wait.)
 
 # %%
-settings = settings_from_preset("default", n_coarse=40, n_fine=16, dim=32, coarse_lr=1e-2, max_epochs=60, threads=1)
-joint = train(data, settings).finished["joint"].state
+settings = settings_from_preset("default", n_coarse=40, n_fine=16, dim=32, threads=1,
+                                partition_epochs=20, table_epochs=20, max_epochs=20)
+phases = train(data, settings).finished
+joint = phases["joint"].state
 models["joint, C = 40, M = 16"] = pose(data, settings), joint
-assert joint.S_coarse.nnz == joint.S_direct.nnz == 2 * 1800
+assert joint.S_coarse.nnz == joint.S_direct.nnz == 1800
+print({phase: round(best.score, 4) for phase, best in phases.items()}, "validation NDCG@5")
 
 # %% [markdown]
 # ### A row for everybody, wide and narrow
 #
-# The rivals of a compressed table are the table itself, and *the table with fewer columns*. The second is the plainest compression that there is, and whoever sells a cleverer one should beat it **at the same bytes**. So: LightGCN with 32 columns, and with as many as the bytes of two of our models pay for. (Their other parameters are the package's defaults, searched on MovieLens, [docs/baselines.md](../docs/baselines.md), not here; 60 epochs at most.)
+# The rivals of a compressed table are the table itself, and *the table with fewer columns*. The second is the plainest compression that there is, and whoever sells a cleverer one should beat it **at the same bytes**. So: LightGCN with 32 columns, and with as many as the bytes of our model pay for. (Their other parameters are the package's defaults, searched on MovieLens, [docs/baselines.md](../docs/baselines.md), not here; 60 epochs at most.)
 
 # %%
-given = {"narrow LightGCN, staged bytes": size_in_bytes(models["coarse, C = 40, t = 2"][1])["model"],
-         "narrow LightGCN, joint bytes": size_in_bytes(joint)["model"]}
-tables = {"LightGCN, 32 columns": make_baseline("lightgcn", dim=32, max_epochs=60, threads=1)}
-tables |= {name: make_baseline("narrow-lightgcn", bytes=most, max_epochs=60, threads=1) for name, most in given.items()}
+most = size_in_bytes(joint)["model"]
+tables = {"LightGCN, 32 columns": make_baseline("lightgcn", dim=32, max_epochs=60, threads=1),
+          "narrow LightGCN, joint bytes": make_baseline("narrow-lightgcn", bytes=most, max_epochs=60, threads=1)}
 for name, model in tables.items():
     model.fit(data)
     quality[name], size[name] = model.evaluate().metrics["ndcg@20"], model.size_in_bytes()["model"]
 widths = {name: model.embeddings_.shape[1] for name, model in tables.items()}
-assert list(widths.values()) == [32, 4, 6] and all(size[name] <= most for name, most in given.items())
+assert list(widths.values()) == [32, 4] and size["narrow LightGCN, joint bytes"] <= most < 32_500
 
 # %% [markdown]
 # ### Size against quality
@@ -243,7 +245,7 @@ size_quality([(name, size[name], quality[name], kind(name)) for name in quality]
              ceiling=("the rules by which the data were drawn", ceiling))
 
 # %% [markdown]
-# Read the picture from the left. The pale staircase is the frontier: what no smaller model reaches. Popularity is small and poor. Then, between 21 and 46 kB, stands the family of the two stages, nearly upright: between 8 rows and 40 the size hardly changes. One row for each entity (t = 1) instead of two costs nothing in quality here and saves three tenths of the bytes; 160 rows cost more bytes and bring nothing. Joint training, at 50 kB, stands with the best of the family, not above it. The narrow tables of the same bytes are far below both. To the right are larger methods that are hardly better than the good ones of the family, or worse, on these data.
+# Read the picture from the left. The pale staircase is the frontier: what no smaller model reaches. Popularity is small and poor. Then, between 21 and 46 kB, stands the family of the two stages, nearly upright: between 8 rows and 40 the size hardly changes. One row for each entity (t = 1) instead of two costs nothing in quality here and saves three tenths of the bytes; 160 rows cost more bytes and bring nothing. Joint training, at 32 kB, stands above it. The narrow table of the same bytes is far below both. To the right are larger methods that are hardly better than the good ones of the family, or worse, on these data.
 #
 # Why does the number of rows hardly matter for the size? Look inside:
 
@@ -256,7 +258,8 @@ assert parts["biases"] == 1801 * 4 and parts["model"] == 30_324 and 0.59 < 18_00
 
 # %%
 assert 21_000 < size["coarse, C = 40, t = 1"] < size["coarse, C = 160, t = 2"] < 46_000
-assert 0.29 < 1 - size["coarse, C = 40, t = 1"] / 30_324 < 0.30 and 50_000 < size["joint, C = 40, M = 16"] < 51_000
+assert 0.29 < 1 - size["coarse, C = 40, t = 1"] / 30_324 < 0.30 and size["joint, C = 40, M = 16"] == 32_372
+assert quality["joint, C = 40, M = 16"] > max(value for name, value in quality.items() if name.startswith(("coarse", "fine")))
 assert 10 < 1800 / 160 < 12 and quality["coarse, C = 40, t = 1"] > quality["coarse, C = 40, t = 2"] - 0.02
 assert size["LightGCN, 32 columns"] == 57_600 * 4 == 230_400 and 7.5 < 230_400 / 30_324 < 7.7
 
@@ -317,7 +320,7 @@ problem, state = models["joint, C = 40, M = 16"]
 without = dataclasses.replace(state, E_fine=np.zeros_like(state.E_fine))
 zeroed = evaluate_state(without, problem, "test").metrics["ndcg@20"]
 print(f"joint {quality['joint, C = 40, M = 16']:.4f}, without its fine codebook {zeroed:.4f}")
-assert zeroed < 0.8 * quality["joint, C = 40, M = 16"]
+assert zeroed < 0.95 * quality["joint, C = 40, M = 16"]
 
 # %% [markdown]
 # (That is not yet a proof that the bytes are well spent: without the fine codebook from the beginning, the rest would have learned something else. Only a comparison at equal bytes decides.)
@@ -337,8 +340,7 @@ for name in sorted(sizes, key=sizes.get):
 def kind_of(name):
     return {"default": "fine", "staged": "fine", "coarse": "coarse", "popularity": "popularity"}.get(name.split(",")[0], "other")
 
-left_out = ("hashed", "quotient", "bpr-mf", "item-knn, 10", "item-knn, 50", "lightgcn, dim 8", "default, 24",
-            "coarse, bytes of default 16 + 16", "narrow-lightgcn, bytes of default 16 + 16")
+left_out = ("hashed", "quotient", "bpr-mf", "item-knn, 10", "item-knn, 50", "lightgcn, dim 8")
 shown = [name for name in sizes if not name.startswith(left_out)]
 size_quality([(name.replace("narrow-lightgcn", "narrow"), sizes[name], measured[name], kind_of(name)) for name in shown],
              ceiling=("the rules by which the data were drawn", ceiling))
@@ -346,24 +348,26 @@ size_quality([(name.replace("narrow-lightgcn", "narrow"), sizes[name], measured[
 # %% [markdown]
 # (The picture has not all of them. Squares: both codebooks, in two stages or jointly. Circles: the coarse stage alone. Triangles: everything else.) It is one seed, so a hundredth means nothing. Three things are larger than that:
 #
-# - **The best model of all is joint training with 100 + 40 rows:** .306 with 61 kB. The best item-kNN reaches .276 with twenty times the bytes.
-# - **At equal bytes the tables are far behind it:** narrow LightGCN .231, quotient-remainder .208, hashed .198. So is the coarse stage when it is given these bytes, with .171; it is made worse by too many rows, as you saw.
-# - **Small models are better in two stages:** .292 with 33 kB, for 40 + 16 rows. Joint training with 47 kB is down at .245. Its direct links take 18 kB before there is a single row in any codebook.
+# - **The best models of all are those of joint training:** .319 with 32 kB (40 + 16 rows) and .324 with 43 kB (100 + 40). The best item-kNN reaches .276 with thirty times the bytes. The two stages, with 40 + 16 rows and 33 kB, are at .292.
+# - **At equal bytes the tables are far behind:** with those of 40 + 16 rows narrow LightGCN reaches .190, quotient-remainder .217, hashed .158. The coarse stage with as many bytes reaches .286, and .250 with those of 100 + 40 rows; it is made worse by too many rows, as you saw.
+# - **More links do not help here:** with three direct links instead of one, .310 for 61 kB.
 
 # %%
-joint_100, in_stages = "default, 100 + 40 rows", "staged, 40 + 16 rows"
-assert max(measured, key=measured.get) == joint_100 and round(measured[joint_100], 3) == 0.306 and 61_000 < sizes[joint_100] < 62_000
+joint_40, joint_100, in_stages = "default, 40 + 16 rows", "default", "staged, 40 + 16 rows"
+results = {name: value for name, value in measured.items() if "/" not in name}
+assert max(results, key=results.get) == joint_100 and round(measured[joint_100], 3) == 0.324 and 43_000 < sizes[joint_100] < 44_000
+assert round(measured[joint_40], 3) == 0.319 and sizes[joint_40] == 32_372
 assert round(measured["item-knn, 200 neighbours"], 3) == 0.276 == round(max(v for k, v in measured.items() if "knn" in k), 3)
-assert 20 < sizes["item-knn, 200 neighbours"] / sizes[joint_100] < 21
-rivals = {"narrow-lightgcn": 0.231, "quotient-remainder": 0.208, "hashed": 0.198, "coarse": 0.171}
-for name, value in rivals.items():
-    rival = f"{name}, bytes of default 100 + 40"
-    assert round(measured[rival], 3) == value and sizes[rival] <= sizes[joint_100]
+assert 29 < sizes["item-knn, 200 neighbours"] / sizes[joint_100] < 40
+assert round(measured[in_stages], 3) == 0.292 and 33_000 < sizes[in_stages] < 34_000
 
 # %%
-assert round(measured[in_stages], 3) == 0.292 and 33_000 < sizes[in_stages] < 34_000
-assert round(measured["default, 16 + 16 rows"], 3) == 0.245 and 47_000 < sizes["default, 16 + 16 rows"] < 48_000
-assert 1800 * 2 * (4 + 1) == 18_000
+rivals = {"narrow-lightgcn": 0.190, "quotient-remainder": 0.217, "hashed": 0.158, "coarse": 0.286}
+for name, value in rivals.items():
+    rival = f"{name}, bytes of {joint_40}"
+    assert round(measured[rival], 3) == value and sizes[rival] <= sizes[joint_40]
+assert round(measured[f"coarse, bytes of {joint_100}"], 3) == 0.250
+assert round(measured["default, 3 direct links"], 3) == 0.310 and 61_000 < sizes["default, 3 direct links"] < 62_000
 
 # %% [markdown]
 # ### The same on real data
@@ -405,7 +409,7 @@ assert C40 > 2 * quality["popularity"], "1. the coarse stage recommends far bett
 assert C8 > 0.8 * C40, "2. eight rows give most of the quality of forty"
 assert C160 < max(C8, C40) + 0.02, "3. far more rows than there are subgroups are no better"
 assert C40 > quality["LightGCN, 32 columns"], "4. sharing rows beats a row for everybody, on these data,"
-assert C40 > quality["narrow LightGCN, staged bytes"] + 0.05, "   and a narrow table of the same bytes"
+assert C40 > quality["narrow LightGCN, joint bytes"] + 0.05, "   and a narrow table of about the same bytes"
 assert abs(C40 - quality["EASE"]) < 0.05 and size["EASE"] > 80 * 30_324, "5. about as good as EASE, in an eightieth"
 assert max(quality.values()) < ceiling - 0.05, "6. nothing here reaches the ceiling"
 
@@ -416,7 +420,7 @@ assert fine_structure["trained"][0] < 0.95, "   but not cleanly"
 assert stages["staged"]["fine"] < stages["staged"]["coarse"] + 0.015, "9. the fine stage gains nothing with our settings"
 assert stages["authors"]["fine"] < stages["authors"]["coarse"], "10. and loses with those of the released code"
 joint_quality = quality["joint, C = 40, M = 16"]
-assert abs(joint_quality - C40) < 0.04 and joint_quality > quality["narrow LightGCN, joint bytes"] + 0.03, "11. joint training is as good, for more bytes"
+assert joint_quality > C40 and joint_quality > quality["narrow LightGCN, joint bytes"] + 0.05, "11. joint training is better, for no more bytes"
 
 # %% [markdown]
 # So: **the coarse stage works.** It finds structure that it was not told about, and puts it into less than a seventh of the bytes of a plain table. **The fine stage does not earn its place here.** Joint training, to which the fine codebook does matter, takes more bytes, and is better where there are bytes for it. And all that comes with a warning: these data were made by rules that fit the model's assumption. On MovieLens the assumption fits worse: a narrow table of the same bytes is as good, and methods with a row for every item win. Compression is the point of this method, not accuracy; whoever has the memory for a row for every item has better methods there.
