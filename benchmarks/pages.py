@@ -18,7 +18,7 @@ from .summary import replace_block
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results"
 DATA = ("ml-100k", "planted")
-TITLES = {"ml-100k": "MovieLens 100K", "planted": "planted"}
+TITLES = {"ml-100k": "MovieLens 100K", "planted": "planted", "gowalla": "Gowalla"}
 
 
 def means(study: str, data: str) -> dict[str, dict]:
@@ -41,8 +41,8 @@ def means(study: str, data: str) -> dict[str, dict]:
     }
 
 
-def beside(study: str, names: list[str], reference=None) -> str:
-    """A table of outcomes, both data sets side by side: NDCG@20, the difference to a reference in percent, bytes.
+def beside(study: str, names: list[str], reference=None, data_sets=DATA) -> str:
+    """A table of outcomes, data sets side by side: NDCG@20, the difference to a reference in percent, bytes.
 
     Parameters
     ----------
@@ -51,14 +51,15 @@ def beside(study: str, names: list[str], reference=None) -> str:
         Outcomes; those that no data set has are left out.
     reference : callable, optional
         From the name of an outcome to that of its reference.
+    data_sets : sequence of str
 
     Returns
     -------
     str
         Empty if nothing is there.
     """
-    found = {data: means(study, data) for data in DATA}
-    shown = [data for data in DATA if found[data]]
+    found = {data: means(study, data) for data in data_sets}
+    shown = [data for data in data_sets if found[data]]
     if not shown:
         return ""
     lines = ["| | " + " | ".join(f"{TITLES[data]}: NDCG@20 | | bytes" for data in shown) + " |"]
@@ -86,18 +87,19 @@ def blocks() -> dict[str, dict[str, str]]:
     parts = ["", " / zero-fine", " / random-fine", " / shuffled-fine-rows", " / no-fine-edges", " / no-fine", " / control"]
     staged = [f"{preset}{part}" for preset in ("authors", "paper") for part in parts] + ["more coarse rows"]
     joint = [f"default{part}" for part in parts[:4]]
-    rivals = ["default, 140 rows, all coarse", "default, bridge in place of direct links",
+    rivals = ["default, 140 rows, all coarse", "default, 56 rows, all coarse", "default, bridge in place of direct links",
               "default, bridge in place of direct links / zero-fine", "narrow-lightgcn"]  # fmt: skip
     changed = list(dict.fromkeys(name for data in DATA for name in means("joint-training", data)))
     sizes = list(dict.fromkeys(name for data in DATA for name in means("size", data)))
-    presets = ["popularity", "item-knn", "ease", "authors", "paper", "staged", "default",
-               "default, no more bytes than authors"]  # fmt: skip
+    large = list(means("large-data", "gowalla"))
+    presets = ["popularity", "item-knn", "ease", "authors", "paper", "staged", "default", "default, 3 direct links"]
     return {
         "docs/fine_codebook.md": {
             "found": beside("fine-codebook", staged, lambda name: "paper" if name.startswith("paper") else "authors"),
             "joint": beside("fine-codebook", joint + rivals, lambda name: "default"),
             "worth": beside("joint-training", changed, lambda name: "default"),
             "bytes": beside("size", sizes),
+            "large": beside("large-data", large, lambda name: "default", ("gowalla",)),
         },
         "README.md": {"studies": beside("presets", presets, lambda name: "authors")},
     }

@@ -294,7 +294,7 @@ TITLES = {
     "coarse": "coarse, phase 2",
     "fine_phase1": "fine, phase 1",
     "fine": "fine",
-    "partition": "from a partition",
+    "partition": "from partition",
     "table": "a row each",
     "joint": "coarse and fine",
     "control_phase1": "control, ph. 1",

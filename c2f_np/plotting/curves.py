@@ -58,7 +58,8 @@ def _draw_curves(axes, history: list[dict]) -> None:
 def _draw_bars(axes, table: dict[str, dict]) -> None:
     names = list(table)
     values = [table[name]["ndcg@20"] for name in names]
-    colours = [POPULARITY if name == "popularity" else COARSE if name.startswith("coarse,") else FINE for name in names]
+    grey = ("popularity", "a row each")  # for comparison
+    colours = [POPULARITY if name in grey else COARSE if name.startswith("coarse,") else FINE for name in names]
     axes.barh(range(len(names)), values, color=colours, height=0.6)
     for position, value in enumerate(values):
         axes.text(value, position, f" {value:.4f}", va="center", fontsize=8, color=INK)
