@@ -14,7 +14,7 @@ _EXAMPLES = """  python -m c2f_np train ml-100k --preset authors --out runs/auth
 
 
 def add_to(commands) -> None:
-    parser = add_command(commands, "train", run, "train both stages and write a run folder", _EXAMPLES)
+    parser = add_command(commands, "train", run, "train a model and write a run folder", _EXAMPLES)
     parser.add_argument("data", metavar="DATA", help="a data set's name, or the path of a file or folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder to write")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last finished epoch")

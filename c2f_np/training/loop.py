@@ -57,7 +57,7 @@ def train(
     progress: Progress | None = None,
     after_epoch: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Train both stages to the end.
+    """Train to the end, through all phases that the settings ask for.
 
     Parameters
     ----------
