@@ -4,7 +4,7 @@
     checkpoint.npz  where training stands, after every epoch
     history.csv     one row per epoch
     metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
-    model.npz       the fine stage's result, with all that recommending needs
+    model.npz       the last phase's result, with all that recommending needs
     curves.png      learning curves and test NDCG@20
     control.json    the control's metrics and log, if it was run (`c2f_np.training.control`)
 """
@@ -253,6 +253,7 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
         "size_in_bytes": sizes,
         "epochs": {phase: sum(r["phase"] == phase for r in progress.history) for phase in phases},
         "best_epoch": {phase: progress.finished[phase].epoch for phase in phases},
+        "started_from": progress.started_from,
         "seconds": seconds | {"training": sum(seconds.values())},
         "peak_memory_bytes": peak_memory(),
     }

@@ -55,14 +55,16 @@ class Settings:
     anchor_weight: float = _setting(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
     bias_start: str = _setting("normal", "biases at the start: unit normal, or zero", ("normal", "zero"))
     fine_start: str = _setting(
-        "scores", "start of E_f: SparsePCA scores, its sparse components, or unit normal", ("scores", "components", "normal")
+        "scores",
+        "start of E_f: SparsePCA scores, its sparse components, or, jointly trained from a partition, unit normal",
+        ("scores", "components", "normal"),
     )
     n_components: int = _setting(40, "SparsePCA components", low=1)
     # the loss
     l2: float = _setting(5.0, "factor of the regulariser", low=0.0)
     decay: float = _setting(1e-4, "weight of the regulariser in the loss", low=0.0)
     # the optimisation
-    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage, and of joint training", low=0.0)
+    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage, and of the phase joint", low=0.0)
     fine_lr: float = _setting(3e-3, "learning rate of the fine stage", low=0.0)
     coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage, and of joint training", low=1)
     fine_batch: int = _setting(32768, "triples in a batch of the fine stage", low=1)
@@ -71,25 +73,25 @@ class Settings:
     # the schedule
     eval_every: int = _setting(5, "epochs between evaluations", low=1)
     patience: int = _setting(5, "evaluations without improvement that end a phase", low=1)
-    max_epochs: int = _setting(1000, "most epochs in each phase", low=1)
+    max_epochs: int = _setting(1000, "most epochs in each phase (partition and table have their own)", low=1)
     coarse_phase1: bool = _setting(True, "begin with a phase in which the coarse assignment stays as the partition gave it")
     table_epochs: int = _setting(
-        0, "joint training: first so many epochs with a row for every entity, which both codebooks then code; 0: none", low=0
+        0, "joint training: before it, so many epochs with a row for every entity, coded in the end; 0: none", low=0
     )
     partition_epochs: int = _setting(
-        0, "before these, so many epochs from a partition, whose result is taken if it validates better; 0: none", low=0
+        0, "with table_epochs: so many epochs from a partition, taken if they validate better than the code; 0: none", low=0
     )
-    start_lr: float = _setting(1e-2, "learning rate of both", low=0.0)
+    start_lr: float = _setting(1e-2, "learning rate of the phases partition and table", low=0.0)
     phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
     lr_schedule: str = _setting(
         "constant",
-        "learning rate but of first phases: constant; falling to 0 over the epochs; or to 1/3 after 2/3 of them, 1/10 after 5/6",
+        "rate but in the stages' first phases: constant; falling to 0 with the epochs; to 1/3 after 2/3 of them, 1/10 after 5/6",
         ("constant", "cosine", "steps"),
     )
     update_every: int = _setting(
         1, "epochs between assignment updates (second phases) or exchanges of links (joint); 0: only once", low=0
     )
-    exchange_epochs: int = _setting(100, "joint training: the epochs in which links are exchanged", low=0)
+    exchange_epochs: int = _setting(100, "phase joint: the epochs in which links are exchanged", low=0)
     # the run
     propagation: str = _setting(
         "auto", "fine stage: through layers, or collapsed (the same up to rounding)", ("auto", "layers", "collapsed")
@@ -105,7 +107,7 @@ class Settings:
             object.__setattr__(self, name, _checked(name, value, kind, choices, low, high))
         if self.t_coarse > self.n_coarse:
             raise SettingsError(f"t_coarse = {self.t_coarse} is more than n_coarse = {self.n_coarse}")
-        if self.t_fine > self.n_fine:
+        if self.t_fine > self.n_fine and (self.training == "stages" or self.gate > 0):
             raise SettingsError(f"t_fine = {self.t_fine} is more than n_fine = {self.n_fine}")
         if self.training == "joint":
             self._check_joint()

@@ -1,4 +1,4 @@
-"""``demo``: train on the shipped planted data, in about half a minute."""
+"""``demo``: train on the shipped planted data, in about a minute."""
 
 from __future__ import annotations
 

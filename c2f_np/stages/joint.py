@@ -10,7 +10,7 @@ Three things differ from the two stages of the paper, each for a reason that doc
 - **Direct links** S_d, from the entities themselves to fine rows. The bridge makes E_hat, a C x d matrix, out of two codebooks,
   and a trainable E_c is one already: only links of their own let the fine rows say what the coarse rows cannot.
 - **Trained weights.** E_c, E_f, S_c, S_d and b all follow the gradient. The pattern of the links moves too
-  (`c2f_np.operations.link_exchange`). S_f starts as in the fine stage and stays.
+  if so set (`c2f_np.operations.link_exchange`). S_f starts as in the fine stage and stays.
 - **No codebook nodes.** Propagation is over A alone: sharing a row does not make two entities neighbours.
 
 Without a fine codebook (``t_direct = 0`` and ``gate = 0``) what remains is the coarse codebook, trained in this way: a fair

@@ -99,7 +99,7 @@ def _centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
         warnings.simplefilter("ignore", ConvergenceWarning)
         # Several threads add up a cluster's rows in the order in which they happen to finish.
         with threadpool_limits(1):
-            means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=seed).fit(Y)
+            means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=seed % 2**32).fit(Y)
     return means.cluster_centers_.astype(np.float64)
 
 

@@ -15,7 +15,7 @@ import scipy.sparse as sparse
 from ..errors import SettingsError
 from ..operations.assignment_update import largest_softmax, require_row_entries
 
-FINE_STARTS = ("scores", "components")  # of the fine stage; jointly trained codebooks both start unit normal
+FINE_STARTS = ("scores", "components")  # of the fine stage; from a partition, jointly trained codebooks both start unit normal
 
 
 def start_coarse_assignment(

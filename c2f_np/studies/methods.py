@@ -81,7 +81,8 @@ def c2f_outcomes(job: Job, data: Dataset, settings: dict, threads: int) -> list[
         seconds, epochs = stood_at[phase]
         label = name if phase == last else name + WITHIN + phase
         outcome = _outcome_of(label, "" if phase == last else phase, best.state, None, problem, seconds)
-        outcomes.append(dataclasses.replace(outcome, epochs=epochs, best_epoch=best.epoch))
+        note = f"started from the {progress.started_from}" if phase == "joint" and progress.started_from else ""
+        outcomes.append(dataclasses.replace(outcome, epochs=epochs, best_epoch=best.epoch, note=note))
     for analysis in job.run.after:
         outcomes.append(_analysis(analysis, name + WITHIN + analysis, progress, last, problem))
     return outcomes

@@ -43,6 +43,7 @@ def save_checkpoint(path, progress: Progress, settings: Settings, fingerprint: s
         "adam_step": progress.moments.step,
         "bests": {name: {"score": best.score, "epoch": best.epoch} for name, best in bests.items()},
         "history": list(progress.history),
+        "started_from": progress.started_from,
     }
     arrays = pack_state("state", progress.state)
     for name, best in bests.items():
@@ -96,6 +97,7 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
             header["bad_evaluations"],
             bests,
             tuple(header["history"]),
+            str(header.get("started_from", "")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: damaged, {error} is missing or of a wrong kind") from error

@@ -1,7 +1,7 @@
 """Joint training: how it starts, its step, its epoch, and the exchange of links.
 
-Every `update_every` epochs, within the first `exchange_epochs`, the links to one codebook are exchanged (coarse and fine in turn)
-by the gradient of that whole epoch (`c2f_np.operations.link_exchange`). A new link starts at 0 and with fresh moments.
+If so set, every `update_every` epochs within the first `exchange_epochs` the links to one codebook are exchanged (coarse and fine
+in turn) by the gradient of that whole epoch (`c2f_np.operations.link_exchange`). A new link starts at 0 and with fresh moments.
 
 Shapes: see `c2f_np.stages.joint`.
 """

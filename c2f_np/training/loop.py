@@ -243,8 +243,8 @@ def learning_rate_of(progress: Progress, settings: Settings) -> float:
     """The learning rate of the next epoch: that of the stage, but in first phases times a factor if ``lr_schedule`` says so.
 
     e counts the phase's epochs from 0, E is the most that it may have. ``cosine`` is ``(1 + cos(pi e / E)) / 2``; ``steps`` is
-    1 for two thirds of the epochs, 1/3 for a sixth and 1/10 for the last sixth. First phases keep the rate: they only lead to
-    where the assignments begin to move.
+    1 for two thirds of the epochs, 1/3 for a sixth and 1/10 for the last sixth. First phases (of the two stages) keep the
+    rate: they only lead to where the assignments begin to move.
     """
     rates = {"fine": settings.fine_lr, "partition": settings.start_lr, "table": settings.start_lr}
     rate = rates.get(progress.stage, settings.coarse_lr)
@@ -392,30 +392,32 @@ def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, 
     progress = dataclasses.replace(
         progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0, finished=finished
     )
-    state = _start_of_phase(phase, finished, problem)
-    if state is None:
+    if phase == "fine_phase1":
+        state, best = start_fine(finished["coarse"].state, problem), None
+    elif phase == "table":
+        state, best = _cast_state(start_table(problem), problem.settings.dtype), None
+    elif phase == "joint":
+        state, best, started_from = _start_after_table(finished, problem)
+        progress = dataclasses.replace(progress, started_from=started_from)
+    else:
         return progress, graph
     moments = fresh_optimiser(state, problem.settings)
-    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=moments), None
+    return dataclasses.replace(progress, stage_epoch=0, state=state, moments=moments, best=best), None
 
 
-def _start_of_phase(phase: str, finished: dict[str, Best], problem: Problem) -> ModelState | None:
-    """What a phase starts from, where it does not go on with what there is: the fine stage from the best coarse state, joint
-    training from the best table, coded, or from the best that a partition led to.
+def _start_after_table(finished: dict[str, Best], problem: Problem) -> tuple[ModelState, Best | None, str]:
+    """Where joint training begins: with the best table, coded, or with the best that a partition led to; and which it was.
+
+    The state is also the first candidate of the phase, as that of an epoch 0, so that the result never validates worse. (Without
+    validation scores are NaN: no comparison holds, the table is taken, and every later state replaces it.)
     """
-    if phase == "fine_phase1":
-        return start_fine(finished["coarse"].state, problem)
-    if phase == "table":
-        return _cast_state(start_table(problem), problem.settings.dtype)
-    if phase != "joint":
-        return None
-    coded = _cast_state(code_table(finished["table"].state, problem), problem.settings.dtype)
-    if "partition" not in finished:
-        return coded
-    result = evaluate_state(coded, problem, "validation")
-    # Without validation scores are NaN, no comparison holds, and the table is taken.
+    state, started_from = _cast_state(code_table(finished["table"].state, problem), problem.settings.dtype), "table"
+    result = evaluate_state(state, problem, "validation")
     score = float("nan") if result is None else result.metrics[STOPPING_METRIC]
-    return finished["partition"].state if finished["partition"].score > score else coded
+    rival = finished.get("partition")
+    if rival is not None and rival.score > score:
+        state, score, started_from = rival.state, rival.score, "partition"
+    return state, None if math.isnan(score) else Best(score, 0, state), started_from
 
 
 def _update_is_due(progress: Progress, settings: Settings) -> bool:

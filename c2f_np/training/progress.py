@@ -11,7 +11,7 @@ from ..operations.adam import AdamMoments
 from ..settings import Settings
 from ..stages.state import ModelState
 
-# The four phases in order; the second phase of a stage is the stage's result and carries its name.
+# The four phases of the two stages in order; the second phase of a stage is the stage's result and carries its name.
 PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
 # Joint training may begin with a table, and before it try a partition.
 JOINT_PHASES = ("partition", "table", "joint")
@@ -34,7 +34,7 @@ class Best:
     score : float
         Validation NDCG@5, or NaN where nothing was there to validate on.
     epoch : int
-        Epoch of the stage, from 1.
+        Epoch of the stage, from 1; 0 is the state that joint training after a table started from.
     state : ModelState
     """
 
@@ -64,6 +64,8 @@ class Progress:
         The result of each finished phase.
     history : tuple of dict
         One row per epoch.
+    started_from : str
+        Of joint training after a table: "table" or "partition", whichever validated better. Else empty.
     """
 
     phase: str
@@ -75,6 +77,7 @@ class Progress:
     bad_evaluations: int = 0
     finished: dict[str, Best] = field(default_factory=dict)
     history: tuple[dict, ...] = ()
+    started_from: str = ""
 
     @property
     def stage(self) -> str:

@@ -4,7 +4,7 @@
     joint    Y ~ S_c E_hat + S_d F (`c2f_np.stages.residual_code`), and training goes on with what the code consists of
 
 A table is a codebook of N rows with S_c = I, so that the first phase is joint training too, in which only the codebook moves.
-It needs the memory of a table while training; the model does not hold it.
+The phase needs the memory of a table and of its moments; the model does not hold it.
 
 Shapes
 ------
@@ -71,7 +71,7 @@ def code_table(table: ModelState, problem: Problem) -> ModelState:
     if not settings.has_fine_codebook:
         return dataclasses.replace(table, E_coarse=E_coarse, S_coarse=code.S_coarse)
     if F is None:
-        rng = generator(settings.seed, "start joint")
+        rng = generator(settings.seed, "code table")
         F = np.sqrt(np.mean(E_coarse**2)) * rng.standard_normal((settings.n_fine, settings.dim))
         parts = partition_entities(problem.R, settings.n_fine, method=settings.partition, seed=settings.seed + 1)
     else:

@@ -126,7 +126,7 @@ def test_damaged_checkpoints(data, tmp_path):
         with pytest.raises(ModelFileError, match=path.name):
             load_checkpoint(path, settings, data.fingerprint())
 
-    for name in header:
+    for name in header.keys() - {"started_from"}:  # younger than the format: older runs have none
         refused({other: value for other, value in header.items() if other != name}, arrays)
     for name in arrays:
         refused(header, {other: value for other, value in arrays.items() if other != name})

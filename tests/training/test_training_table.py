@@ -185,7 +185,7 @@ def test_the_strongest_link_counts_the_row_it_leads_to():
 
 def test_joint_training_starts_from_the_best_table(data, monkeypatch):
     """Validation falls after the second epoch: with patience 1 the third is the last, and the second is coded."""
-    with_scores(monkeypatch, 0.1, 0.5, 0.2, 0.6, 0.7)
+    with_scores(monkeypatch, 0.1, 0.5, 0.2, 0.55, 0.6, 0.7)  # the fourth is of the code
     settings = small(partition_epochs=0, table_epochs=9, patience=1)
     done, steps = followed(data, settings)
     assert [row["phase"] for row in done.history] == 3 * ["table"] + 2 * ["joint"]
@@ -205,6 +205,10 @@ def test_the_partition_is_taken_if_it_validates_better_than_the_code(data, monke
         assert first_of_joint(steps) is done.finished["partition"].state
     else:
         assert_same_state(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
+    assert done.started_from == taken
+    # No epoch is better than the start, so the start is the result; what has no score is replaced by the first epoch.
+    assert done.result.epoch == (1 if np.isnan(score) else 0)
+    assert (done.result.state is first_of_joint(steps)) == (not np.isnan(score))
 
 
 def test_the_comparison_is_by_validation(data):
