@@ -390,12 +390,12 @@ on_real = {name: (real[name]["bytes"][0], real[name]["test_ndcg@20"].mean()) for
 for name, (weight, found) in on_real.items():
     print(f"{name:16s} {weight:>9,.0f} bytes   NDCG@20 {found:.4f}")
 assert on_real["narrow-lightgcn"][0] <= on_real["default"][0]
-assert 1.3 < on_real["default"][0] / on_real["authors"][0] < 1.35 and on_real["narrow-lightgcn"][0] == 4 * 9 * (943 + 1682)
-assert on_real["default"][1] > on_real["authors"][1] + 0.04
-assert abs(on_real["default"][1] - on_real["narrow-lightgcn"][1]) < 0.01
+assert 0.97 < on_real["default"][0] / on_real["authors"][0] < 0.98 and on_real["narrow-lightgcn"][0] == 4 * 6 * (943 + 1682)
+assert on_real["default"][1] > on_real["authors"][1] + 0.05
+assert on_real["default"][1] > on_real["narrow-lightgcn"][1] + 0.01
 
 # %% [markdown]
-# Joint training is far better than the released code, for a third more bytes. And it is **no better than LightGCN with nine columns**, which weighs a little less: they are within .01 of each other. Where entities come in groups, sharing rows is worth a lot (above); where they do not, the plainest compression is as good as this one.
+# Joint training is far better than the released code, for a little fewer bytes, and better by more than .01 than LightGCN with six columns, which is what these bytes buy. The lead over the plainest compression is large where entities come in groups (above) and small where they do not.
 
 # %% [markdown]
 # ### Conclusions
@@ -423,7 +423,7 @@ joint_quality = quality["joint, C = 40, M = 16"]
 assert joint_quality > C40 and joint_quality > quality["narrow LightGCN, joint bytes"] + 0.05, "11. joint training is better, for no more bytes"
 
 # %% [markdown]
-# So: **the coarse stage works.** It finds structure that it was not told about, and puts it into less than a seventh of the bytes of a plain table. **The fine stage does not earn its place here.** Joint training, to which the fine codebook does matter, takes more bytes, and is better where there are bytes for it. And all that comes with a warning: these data were made by rules that fit the model's assumption. On MovieLens the assumption fits worse: a narrow table of the same bytes is as good, and methods with a row for every item win. Compression is the point of this method, not accuracy; whoever has the memory for a row for every item has better methods there.
+# So: **the coarse stage works.** It finds structure that it was not told about, and puts it into less than a seventh of the bytes of a plain table. **The fine stage does not earn its place here.** Joint training, to which the fine codebook does matter, is better for no more bytes. And all that comes with a warning: these data were made by rules that fit the model's assumption. On MovieLens the assumption fits worse: the lead over a narrow table of the same bytes is small, and methods with a row for every item win. Compression is the point of this method, not accuracy; whoever has the memory for a row for every item has better methods there.
 #
 # One seed is one seed. With others the 40-row model moves by about a hundredth; differences of that size in the table above say nothing. [docs/results/presets.md](../docs/results/presets.md) has three seeds of the two stages.
 

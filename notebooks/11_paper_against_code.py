@@ -426,15 +426,15 @@ for preset in ("authors", "paper", "default"):
 moved_by([f"{preset}: {what}" for preset, what in costs], list(costs.values()), 0.0, xlabel="change of test NDCG@20")
 
 # %% [markdown]
-# In the released code and in the paper's reading, **nothing that is done to the trained fine codebook matters**: zeros, disorder and exchanged rows move the result by less than .003. With the edges cut it is a little better. Without anything fine, and after the control, it is as good to within .005. In joint training the very same operations cost a quarter of the NDCG or more.
+# In the released code and in the paper's reading, **nothing that is done to the trained fine codebook matters**: zeros, disorder and exchanged rows move the result by less than .003. With the edges cut it is a little better. Without anything fine, and after the control, it is as good to within .005. In joint training the very same operations cost 6 to 13 % of the NDCG.
 #
-# That a model needs a part which it was trained with is not yet a reason to have the part. The study has the other half of the question, too: the same bytes and as many links, with 140 coarse rows and no fine ones, trained in the same way. That model is within .01 of the default. And so is one with the bridge *in place of* direct links, again with as many links; but set **its** fine codebook to zero, and next to nothing happens, as the algebra says. So it is the links, and training everything, that are worth something; a second codebook behind a bridge is not.
+# That a model needs a part which it was trained with is not yet a reason to have the part. The study has the other half of the question, too: the same bytes and as many links, with 140 coarse rows and no fine ones, trained in the same way. That model is within .01 of the default. And so is one with the bridge *in place of* direct links, again with as many links; but set **its** fine codebook to zero, and next to nothing happens, as the algebra says. So it is the links, how they are chosen, and training everything, that are worth something; a second codebook behind a bridge is not. (Where one byte no longer reaches all rows, a second codebook with links of its own has an advantage that is not to be had otherwise; [docs/fine_codebook.md](../docs/fine_codebook.md) counts it.)
 
 # %%
 for (preset, what), change in costs.items():
     mean = change.mean()
     if preset == "default":
-        assert 0.25 < -mean / full["default"]["test_ndcg@20"].mean() < 0.45, (preset, what)
+        assert 0.06 < -mean / full["default"]["test_ndcg@20"].mean() < 0.135, (preset, what)
     elif what in undone[:3]:
         assert abs(mean) < 0.003, (preset, what)
     elif what == "no-fine-edges":
@@ -450,7 +450,7 @@ for mean in (all_coarse["test_ndcg@20"].mean(), bridged):
 assert abs(bridged - zeroed) < 0.003
 
 # %% [markdown]
-# And phase by phase, with three seeds, the study of the presets ([docs/results/presets-ml-100k](../docs/results/presets-ml-100k/report.md)). In none of the three readings does the fine stage end .005 above the coarse stage that it began with. Joint training reaches .317, and .300 where it is given fewer bytes than the released code, which reaches .258. EASE, with more than a hundred times the bytes of any of them, is at .336.
+# And phase by phase, with three seeds, the study of the presets ([docs/results/presets-ml-100k](../docs/results/presets-ml-100k/report.md)). In none of the three readings does the fine stage end .005 above the coarse stage that it began with. Joint training reaches .318 with no more bytes than the released code, which reaches .258, and .325 with two further links an entity. EASE, with more than a hundred times the bytes of any of them, is at .336.
 
 # %%
 by_preset = study_rows("../docs/results/presets-ml-100k/rows.csv")
@@ -458,12 +458,11 @@ reached = {name: float(each["test_ndcg@20"].mean()) for name, each in by_preset.
 weighs = {name: float(each["bytes"][0]) for name, each in by_preset.items()}
 for name in reached:
     print(f"{name:38s} {weighs[name]:>12,.0f} bytes   {reached[name]:.4f}")
-fewer = "default, no more bytes than authors"
+more = "default, 3 direct links"
 assert all(reached[preset] < reached[f"{preset} / coarse"] + 0.005 for preset in ("authors", "paper", "staged"))
-assert [round(reached[name], 3) for name in ("default", fewer, "authors", "ease")] == [0.317, 0.300, 0.258, 0.336]
-assert weighs[fewer] < weighs["authors"] and weighs["ease"] > 100 * weighs["default"] == 100 * max(
-    weight for name, weight in weighs.items() if name not in ("ease", "item-knn"))
-assert min(len(by_preset[name]["seed"]) for name in ("authors", "paper", "staged", "default", fewer)) == 3
+assert [round(reached[name], 3) for name in ("default", more, "authors", "ease")] == [0.318, 0.325, 0.258, 0.336]
+assert weighs["default"] <= weighs["authors"] and weighs["ease"] > 100 * weighs[more]
+assert min(len(by_preset[name]["seed"]) for name in ("authors", "paper", "staged", "default", more)) == 3
 
 # %% [markdown]
 # ### The dead never return
