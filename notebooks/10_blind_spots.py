@@ -283,7 +283,7 @@ caught_picture(np.array(list(results.values())), list(results), ["weak test", "r
 # ## Check
 
 # %%
-no_mistake = Mutant("operations.composition.compose_backward", "no mistake", "1 - Z**2", "1 - Z * Z", ("compose",))
+no_mistake = Mutant("operations.composition.tanh_backward", "no mistake", "1 - Z**2", "1 - Z * Z", ("compose",))
 predicted = {
     "a": mutant("propagation.propagate_backward", "mean over layers forgotten"),
     "b": mutant("soft_threshold.soft_threshold_backward", "other convention at the threshold"),
