@@ -89,8 +89,8 @@ def blocks() -> dict[str, dict[str, str]]:
     joint = [f"default{part}" for part in parts[:4]]
     rivals = ["default, 140 rows, all coarse", "default, 56 rows, all coarse", "default, bridge in place of direct links",
               "default, bridge in place of direct links / zero-fine", "narrow-lightgcn"]  # fmt: skip
-    changed = list(dict.fromkeys(name for data in DATA for name in means("joint-training", data)))
-    sizes = list(dict.fromkeys(name for data in DATA for name in means("size", data)))
+    changed, sizes = ([name for name in dict.fromkeys(name for data in DATA for name in means(study, data)) if " / " not in name]
+                      for study in ("joint-training", "size"))  # fmt: skip
     large = list(means("large-data", "gowalla"))
     presets = ["popularity", "item-knn", "ease", "authors", "paper", "staged", "default", "default, 3 direct links"]
     return {
