@@ -46,6 +46,10 @@ def differences(kept, fresh):
     return sorted(said)
 
 
+def test_there_are_results_to_be_reached_again():
+    assert KEPT
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
 def test_kept_results_are_reached_again(folder, tmp_path):
