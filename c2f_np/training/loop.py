@@ -384,7 +384,7 @@ def _note_evaluation(progress: Progress, score: float) -> Progress:
 
 
 def _next_phase(progress: Progress, problem: Problem, graph) -> tuple[Progress, object]:
-    """Close the phase. A second phase goes on from where training stands; the others begin anew (`_start_of_phase`)."""
+    """Close the phase. A second phase goes on from where training stands; the others begin anew, with fresh moments."""
     finished = {**progress.finished, progress.phase: progress.best}
     phases = phases_of(problem.settings)
     following = phases.index(progress.phase) + 1

@@ -3,7 +3,7 @@
     table    every entity has a row of its own:  Z = tanh(Y),  H = mean(Z, A Z, ..., A^L Z)
     joint    Y ~ S_c E_hat + S_d F (`c2f_np.stages.residual_code`), and training goes on with what the code consists of
 
-A table is a codebook of N rows with S_c = I, so that the first phase is joint training too, in which only the codebook moves.
+A table is a codebook of N rows with S_c = I, so that its phase is joint training too, in which only the codebook moves.
 The phase needs the memory of a table and of its moments; the model does not hold it.
 
 Shapes
@@ -54,7 +54,7 @@ def code_table(table: ModelState, problem: Problem) -> ModelState:
     Parameters
     ----------
     table : ModelState
-        Of the first phase.
+        The best state of the phase.
     problem : Problem
 
     Returns
