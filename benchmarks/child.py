@@ -51,7 +51,7 @@ def first_step(stage: str, size: str, threads: int) -> dict:
 
     plan = Plan(threads=threads, rounds=1, seconds=1)
     workload = workload_of(size, plan)
-    batch = workload.size.fine_batch if stage == "fine" else workload.size.coarse_batch
+    batch = workload.batch_size(stage)
     from .parts.steps import our_step
 
     with plan.ours():

@@ -115,7 +115,7 @@ def _verification(records: list[dict]) -> str:
         "## The same arithmetic",
         "",
         "Relative difference from ours of the losses and the clipped gradients of one batch: the largest of BPR loss, "
-        "regulariser, codebook and bias.",
+        "regulariser, codebooks, biases and, in joint training, weights of the links.",
         "",
         "| size | what | competitor | float32 | float64 | agrees |",
         "|---|---|---|---:|---:|---|",

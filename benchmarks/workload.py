@@ -11,18 +11,22 @@ from functools import cache
 import numpy as np
 
 from c2f_np.data import Dataset, load_dataset
-from c2f_np.operations.adam import AdamMoments, fresh_moments
+from c2f_np.operations.adam import AdamMoments
 from c2f_np.operations.triples import Triples
 from c2f_np.settings import Settings, settings_from_preset
 from c2f_np.stages.state import ModelState
-from c2f_np.training.loop import start_coarse, start_fine
+from c2f_np.training.joint import joint_step
+from c2f_np.training.loop import start, start_fine, train_step
+from c2f_np.training.parameters import fresh_optimiser
 from c2f_np.training.problem import Problem, graph_of, pose
 from c2f_np.training.sampling import sample_triples
 
 from .plan import Plan
 from .sizes import SIZES, Size, like, synthetic
 
+# The two stages of the paper; and what the default preset trains: both codebooks at once, after a row for every entity.
 STAGES = ("coarse", "fine")
+JOINT = ("joint", "table")
 # Steps are measured on several batches in turn: none of them must be what a cache remembers.
 N_BATCHES = 4
 
@@ -43,18 +47,27 @@ class Workload:
         self._problems, self._states = cache(self._pose), cache(self._start)
         self._graphs, self.batches = cache(self._build), cache(self._draw)
 
-    def settings(self, engine: str = "numba", dtype: str = "float32") -> Settings:
-        """The preset of the released code at this size."""
+    def settings(self, engine: str = "numba", dtype: str = "float32", stage: str = "coarse") -> Settings:
+        """At this size: the preset of the released code, or for joint training the default one, its phase `stage` alone."""
         sizes = dataclasses.asdict(self.size)
         fields = {name: sizes[name] for name in sizes if name not in ("name", "n_users", "n_items", "n_train")}
         # Parts drawn at random: the time of a step does not depend on who belongs together, and METIS need not be installed.
-        return settings_from_preset(
-            "authors", **fields, partition="random", engine=engine, dtype=dtype, threads=self.threads, eval_every=1
-        )
+        fields |= {"partition": "random", "engine": engine, "dtype": dtype, "threads": self.threads, "eval_every": 1}
+        if stage not in JOINT:
+            return settings_from_preset("authors", **fields)
+        for name in ("t_coarse", "t_fine", "coarse_batch", "fine_batch"):
+            del fields[name]
+        phases = {"partition_epochs": 0} | ({"table_epochs": 0} if stage == "joint" else {})
+        return settings_from_preset("default", **fields, **phases)
 
-    def problem(self, engine: str = "numba", dtype: str = "float32") -> Problem:
+    def problem(self, engine: str = "numba", dtype: str = "float32", stage: str = "coarse") -> Problem:
         """Data and settings as training wants them."""
-        return self._problems(engine, dtype)
+        return self._problems(engine, dtype, "coarse" if stage == "fine" else stage)
+
+    def batch_size(self, stage: str) -> int:
+        """What the preset trains a stage with."""
+        settings = self.settings(stage=stage)
+        return settings.fine_batch if stage == "fine" else settings.coarse_batch
 
     def state(self, stage: str, dtype: str = "float32") -> ModelState:
         """The first state of a stage."""
@@ -64,17 +77,15 @@ class Workload:
         """The graph of :meth:`state`."""
         return self._graphs(stage, engine, dtype)
 
-    def _pose(self, engine: str, dtype: str) -> Problem:
-        return pose(self.data, self.settings(engine, dtype))
+    def _pose(self, engine: str, dtype: str, stage: str) -> Problem:
+        return pose(self.data, self.settings(engine, dtype, stage))
 
     def _start(self, stage: str, dtype: str) -> ModelState:
-        problem = self.problem(dtype=dtype)
-        if stage == "coarse":
-            return start_coarse(problem).state
-        return start_fine(self.state("coarse", dtype), problem)
+        problem = self.problem(dtype=dtype, stage=stage)
+        return start_fine(self.state("coarse", dtype), problem) if stage == "fine" else start(problem).state
 
     def _build(self, stage: str, engine: str, dtype: str):
-        return graph_of(self.state(stage, dtype), self.problem(engine, dtype))
+        return graph_of(self.state(stage, dtype), self.problem(engine, dtype, stage))
 
     def _draw(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Batches of triples as entity numbers."""
@@ -94,9 +105,21 @@ class Workload:
 
     def moments(self, stage: str, dtype: str = "float32") -> AdamMoments:
         """Adam's moments before the first step of a stage."""
-        state = self.state(stage, dtype)
-        codebook = "E_fine" if stage == "fine" else "E_coarse"
-        return fresh_moments({name: getattr(state, name) for name in (codebook, "bias", "bias_global")})
+        return fresh_optimiser(self.state(stage, dtype), self.settings(dtype=dtype, stage=stage))
+
+    def step(self, stage: str, engine: str = "numba", dtype: str = "float32"):
+        """The training step of a stage.
+
+        Returns
+        -------
+        callable
+            From (state, moments, graph, triples) to (state, moments, graph, losses); the two stages take ``update_assignment``.
+        """
+        problem = self.problem(engine, dtype, stage)
+        if stage not in JOINT:
+            return lambda state, moments, graph, triples, **more: train_step(state, moments, problem, graph, triples, **more)
+        rate = problem.settings.start_lr if stage == "table" else problem.settings.coarse_lr
+        return lambda state, moments, graph, triples: joint_step(state, moments, problem, graph, triples, rate)[:4]
 
     def describe(self) -> dict:
         """Sizes, for the result."""

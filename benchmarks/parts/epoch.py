@@ -1,4 +1,4 @@
-"""An epoch of each stage, ours alone: sampling, shuffling, every step; with and without an assignment update; no evaluation."""
+"""An epoch, ours alone: sampling, shuffling, every step, no evaluation; the two stages with and without an assignment update."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import time
 
 import numpy as np
 
-from c2f_np.training.loop import train_step
 from c2f_np.training.sampling import sample_triples
 
 from ..records import timing_record
 from ..timing import summary
-from ..workload import STAGES
+from ..workload import JOINT, STAGES
 
 # Of an epoch of more than MANY steps a FEW are made and scaled, unless all are asked for.
 MANY_STEPS, FEW_STEPS = 60, 12
 
 
 def run(plan, workloads):
-    """Records of both stages, for every size."""
+    """Records of both stages and of joint training, for every size."""
     for workload in workloads:
         for stage in STAGES:
             for updates in (False, True):
                 yield _epoch(plan, workload, stage, updates)
+        for stage in JOINT:
+            yield _epoch(plan, workload, stage, False)
 
 
 def _epoch(plan, workload, stage: str, updates: bool) -> dict:
@@ -42,9 +43,9 @@ def _epoch(plan, workload, stage: str, updates: bool) -> dict:
 
 def _run_epoch(workload, stage: str, updates: bool, most_steps: int | None) -> tuple[float, int, int]:
     """Seconds of an epoch, steps made, and steps of a whole epoch."""
-    problem, settings = workload.problem(), workload.settings()
+    problem, step = workload.problem(stage=stage), workload.step(stage)
     state, moments, graph = workload.state(stage), workload.moments(stage), workload.graph(stage)
-    batch_size = settings.fine_batch if stage == "fine" else settings.coarse_batch
+    settings, batch_size = problem.settings, workload.batch_size(stage)
     shift = workload.data.n_users
     started = time.perf_counter()
     columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, 0, engine=settings.engine)
@@ -55,8 +56,8 @@ def _run_epoch(workload, stage: str, updates: bool, most_steps: int | None) -> t
         chosen = order[start : start + batch_size]
         users, positives, negatives = (column[chosen].astype(np.int64) for column in columns)
         triples = workload.triples((users, positives + shift, negatives + shift))
-        update = updates and start == 0
-        state, moments, graph, _ = train_step(state, moments, problem, graph, triples, update_assignment=update)
+        update = {"update_assignment": True} if updates and start == 0 else {}
+        state, moments, graph, _ = step(state, moments, graph, triples, **update)
         ends.append(time.perf_counter())
     # The first step may carry the update, and the second what the new graph postponed; all others are alike.
     first = min(2, len(ends))

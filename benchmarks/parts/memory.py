@@ -14,25 +14,25 @@ from pathlib import Path
 
 from .. import child
 from ..records import TORCH_KINDS
-from ..workload import STAGES
+from ..workload import JOINT, STAGES
 
 N_STEPS = 3
 
 
 def run(plan, workloads):
-    """A record for every size and stage."""
+    """A record for every size and stage, and for both kinds of joint training."""
     names = ["ours", "ours_numpy", *(TORCH_KINDS if plan.torch else ())]
     if plan.quick:
         names = [name for name in names if name in ("ours", "torch_csr")]
     for workload in workloads:
-        for stage in STAGES:
+        for stage in STAGES + JOINT:
             extra = [plan.data] if plan.data else []
             size = plan.like if plan.data else workload.size.name
             found = {name: child.run("memory", name, stage, size, str(plan.threads), *extra) for name in names}
             yield {
                 "kind": "memory",
                 "part": "memory",
-                "case": f"{stage} step, batch {_batch_size(workload, stage):,}",
+                "case": f"{stage} step, batch {workload.batch_size(stage):,}",
                 "size": workload.size.name,
                 "bytes": found | ({} if plan.torch else dict.fromkeys(TORCH_KINDS, {"error": "not installed"})),
             }
@@ -57,7 +57,7 @@ def measure(competitor: str, stage: str, size: str, threads: int, data: str | No
     workload = workload_of(size, plan)
     gc.collect()
     loaded = _status("VmRSS")
-    batch_size = _batch_size(workload, stage)
+    batch_size = workload.batch_size(stage)
     if torch is not None:
         step = torch_step(torch, workload, stage, batch_size, TORCH_KINDS[competitor])
         # Torch needs neither our graph nor our problem any more.
@@ -80,10 +80,6 @@ def measure(competitor: str, stage: str, size: str, threads: int, data: str | No
         return {"loaded": loaded, "before": before, "peak_steps": None, "peak": _most_ever()}
     peak_steps = _status("VmHWM")
     return {"loaded": loaded, "before": before, "peak_steps": peak_steps, "peak": max(earlier_peak, peak_steps)}
-
-
-def _batch_size(workload, stage: str) -> int:
-    return workload.size.fine_batch if stage == "fine" else workload.size.coarse_batch
 
 
 def _status(name: str) -> int | None:

@@ -6,7 +6,7 @@ import tempfile
 
 from .. import child
 from ..timing import summary
-from ..workload import STAGES
+from ..workload import JOINT, STAGES
 
 # c2f_np imports its parts when they are first used; the training loop is what a training run has to wait for.
 MODULES = {
@@ -23,7 +23,7 @@ def run(plan, workloads):
     yield _imports(plan)
     smallest = min(workloads, key=lambda workload: workload.size.n_train).size.name
     size = plan.like if plan.data else smallest
-    for stage in STAGES[:1] if plan.quick else STAGES:
+    for stage in STAGES[:1] if plan.quick else STAGES + JOINT[:1]:
         yield _first_steps(plan, stage, size)
 
 

@@ -1,4 +1,4 @@
-"""A training step of each stage: forward, loss, backward, clipping and Adam.
+"""A training step of each stage, and of joint training: forward, loss, backward, clipping and Adam.
 
 Every competitor is first held against ours: the losses of a batch and the clipped gradients. One that disagrees is not timed.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import itertools
 
 from c2f_np.operations.adam import BETA1
-from c2f_np.training.loop import train_step
 
 from ..records import TORCH_KINDS, relative_difference, timing_record
 from ..timing import Competitor, interleave
-from ..torch_model import stage_of, tensors
+from ..torch_model import tensors, torch_model
+from ..workload import JOINT, STAGES
 
 # Relative differences (Euclidean) beyond which two implementations do not compute the same thing. Rounding leaves some 1e-6
 # and 1e-14; a forgotten term leaves 1e-2 or more.
@@ -20,9 +20,10 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
 
 def run(plan, workloads):
-    """Records of the steps of both stages at the batch sizes of both, for every size."""
+    """Records of the steps of both stages at the batch sizes of both, and of joint training at its own, for every size."""
     for workload in workloads:
-        batch_sizes = {"coarse": [workload.size.coarse_batch, workload.size.fine_batch], "fine": [workload.size.fine_batch]}
+        batch_sizes = {stage: [workload.batch_size(stage)] for stage in STAGES + JOINT}
+        batch_sizes["coarse"].append(workload.batch_size("fine"))
         for stage, sizes in batch_sizes.items():
             for batch_size in sizes:
                 yield _steps(plan, workload, stage, batch_size)
@@ -48,15 +49,15 @@ def _steps(plan, workload, stage: str, batch_size: int) -> dict:
 
 def our_step(workload, stage: str, batch_size: int, engine: str):
     """A call that makes a training step from the first state, on the next batch in turn."""
-    state, moments = workload.state(stage), workload.moments(stage)
-    problem, graph = workload.problem(engine), workload.graph(stage, engine)
+    step, state, moments = workload.step(stage, engine), workload.state(stage), workload.moments(stage)
+    graph = workload.graph(stage, engine)
     batches = itertools.cycle(workload.batches(batch_size))
-    return lambda: train_step(state, moments, problem, graph, workload.triples(next(batches)))
+    return lambda: step(state, moments, graph, workload.triples(next(batches)))
 
 
 def torch_step(torch, workload, stage: str, batch_size: int, kind: str):
     """The same with torch; its parameters move on, which changes nothing in the work."""
-    model = stage_of(torch, stage, workload.state(stage), workload.problem().R, workload.settings(), kind)
+    model = torch_model(torch, stage, workload.state(stage), workload.problem().R, workload.settings(stage=stage), kind)
     batches = itertools.cycle([tensors(torch, batch) for batch in workload.batches(batch_size)])
     return lambda: model.step(next(batches))
 
@@ -67,7 +68,8 @@ def verify(plan, workload, stage: str, batch_size: int) -> dict[str, dict]:
     Returns
     -------
     dict of str to dict
-        For each competitor and dtype: "bpr", "regulariser", "codebook", "bias"; and "agrees".
+        For each competitor and dtype: "bpr", "regulariser", and what is trained but for the global bias, whose gradient is
+        zero; and "agrees".
     """
     found: dict[str, dict] = {}
     for dtype, tolerance in TOLERANCE.items():
@@ -89,25 +91,15 @@ def _our_gradients(workload, stage: str, batch_size: int, engine: str, dtype: st
     """Losses, and the clipped gradients as the first moments after a first step hold them, m = (1 - beta1) g."""
     state, graph = workload.state(stage, dtype), workload.graph(stage, engine, dtype)
     triples = workload.triples(workload.batches(batch_size)[0])
-    _, moments, _, losses = train_step(
-        state, workload.moments(stage, dtype), workload.problem(engine, dtype), graph, triples
-    )
-    codebook = "E_fine" if stage == "fine" else "E_coarse"
-    return {
-        "bpr": losses[0],
-        "regulariser": losses[1],
-        "codebook": moments.mean[codebook] / (1 - BETA1),
-        "bias": moments.mean["bias"] / (1 - BETA1),
-    }
+    step = workload.step(stage, engine, dtype)
+    _, moments, _, losses = step(state, workload.moments(stage, dtype), graph, triples)
+    gradients = {name: mean / (1 - BETA1) for name, mean in moments.mean.items() if name != "bias_global"}
+    return {"bpr": losses[0], "regulariser": losses[1]} | gradients
 
 
 def _torch_gradients(torch, workload, stage: str, batch_size: int, kind: str, dtype: str) -> dict:
-    state = workload.state(stage, dtype)
-    model = stage_of(torch, stage, state, workload.problem().R, workload.settings(dtype=dtype), kind)
+    settings = workload.settings(dtype=dtype, stage=stage)
+    model = torch_model(torch, stage, workload.state(stage, dtype), workload.problem().R, settings, kind)
     bpr, regulariser = model.backward(tensors(torch, workload.batches(batch_size)[0]))
-    return {
-        "bpr": bpr.item(),
-        "regulariser": regulariser.item(),
-        "codebook": model.codebook.grad.numpy(),
-        "bias": model.bias.grad.numpy(),
-    }
+    gradients = {name: values.grad.numpy() for name, values in model.parameters.items() if name != "bias_global"}
+    return {"bpr": bpr.item(), "regulariser": regulariser.item()} | gradients
