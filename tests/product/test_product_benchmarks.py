@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gowalla import page, read_run, short_table
+from benchmarks.report import markdown
+from benchmarks.summary import replace_block, with_summary
+
 ROOT = Path(__file__).parents[2]
 
 
 def test_summary_in_the_readme_is_that_of_the_result_file():
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.report import markdown
-        from benchmarks.summary import with_summary
-    finally:
-        sys.path.remove(str(ROOT))
     result = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
     assert not result["options"]["quick"] and not result["failed"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,12 +25,6 @@ def test_summary_in_the_readme_is_that_of_the_result_file():
 
 
 def test_page_and_readme_show_the_committed_run_on_gowalla():
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.gowalla import page, read_run, short_table
-        from benchmarks.summary import replace_block
-    finally:
-        sys.path.remove(str(ROOT))
     metrics, control = read_run()
     assert (ROOT / "docs/results/gowalla.md").read_text(encoding="utf-8") == page(metrics, control)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
