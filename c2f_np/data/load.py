@@ -211,7 +211,7 @@ def _locate(path: Path, file_format: str) -> tuple[Path, str]:
         if not known:
             raise DataError("the folder has no train.txt, u.data, ratings.dat or .inter file; name the file", path=path)
         if len(known) > 1:
-            raise DataError(f"the folder has data in several formats; set file_format to one of {known}", path=path)
+            raise DataError(f"the folder has data in several formats; set file_format (--format) to one of {known}", path=path)
         file_format = known[0]
     files = found[file_format]
     if len(files) != 1:
