@@ -63,8 +63,13 @@ LONGER = ("seeds = [0, 1]\n", f"seeds = {list(range(12))}\n")
 
 def start(study, out, *more):
     command = [sys.executable, "-m", "c2f_np", "study", str(study.path), "--out", str(out), *more]
-    # A group of its own, so that a signal reaches all of its processes and not this one.
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    # A group of its own, so that a signal reaches all of its processes and not this one. Tests that run in a shell's background
+    # inherit that Ctrl-C is ignored, and would pass it on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def end_after_rows(process, out, n_rows, how):
