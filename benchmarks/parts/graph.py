@@ -48,7 +48,7 @@ def _rebuild(plan, workload, stage: str) -> dict:
 
 def _rebuild_and_step(plan, workload, stage: str) -> dict:
     state, moments, problem = workload.state(stage), workload.moments(stage), workload.problem()
-    batch_size = workload.size.fine_batch if stage == "fine" else workload.size.coarse_batch
+    batch_size = workload.batch_size(stage)
     batch = workload.batches(batch_size)[0]
 
     def first_step():

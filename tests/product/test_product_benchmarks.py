@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gowalla import page, read_run, short_table
+from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, page, read_run, short_table
 from benchmarks.report import markdown
 from benchmarks.summary import replace_block, with_summary
 
@@ -29,7 +29,10 @@ def test_page_and_readme_show_the_committed_run_on_gowalla():
     assert (ROOT / "docs/results/gowalla.md").read_text(encoding="utf-8") == page(metrics, control)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert replace_block(readme, "gowalla", short_table(metrics, control)) == readme
-    assert metrics["settings"]["n_coarse"] == 300 and metrics["protocol"] == "authors"
+    assert metrics["preset"] == "authors" and metrics["protocol"] == "authors"
+    # The command on the page is that of the run.
+    given = {name[2:].replace("-", "_"): value for name, value in (ARCHITECTURE | SCHEDULE).items() if name != "--preset"}
+    assert {name: metrics["settings"][name] for name in given} == given
 
 
 @pytest.mark.slow
