@@ -38,12 +38,15 @@ class Case:
     engine : {"numpy", "numba"}
     run : callable
         ``run(seed) -> Report``.
+    interpreted : bool
+        Whether the command runs the case without compiling: the kernels are then plain Python (``NUMBA_DISABLE_JIT=1``).
     """
 
     operation: str
     variation: str
     engine: str
     run: Callable[[int], Report]
+    interpreted: bool = False
 
     @property
     def name(self) -> str:
