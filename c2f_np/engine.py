@@ -1,28 +1,39 @@
-"""The two engines: ``"numpy"``, the text that people read, and ``"numba"``, the same functions compiled."""
+"""The two engines: ``"numpy"``, the text that people read, and ``"numba"``, the same functions compiled.
+
+An engine is a module: :mod:`c2f_np.model.text` or :mod:`c2f_np.kernels`, which hold functions of the same names. It is chosen
+once, where a graph, a recommender or a run is made.
+"""
 
 from __future__ import annotations
+
+import importlib
+from types import ModuleType
 
 from .errors import SettingsError
 
 ENGINES = ("numpy", "numba")
 
 
-def is_compiled(engine: str) -> bool:
-    """Tell whether `engine` is the compiled one.
-
-    Parameters
-    ----------
-    engine : {"numpy", "numba"}
-
-    Returns
-    -------
-    bool
+def engine_named(name: str) -> ModuleType:
+    """The module of an engine.
 
     Raises
     ------
     SettingsError
-        If the name is neither.
+        If the name is neither, or Numba is asked for and not installed.
     """
+    if not is_compiled(name):
+        return importlib.import_module("c2f_np.model.text")
+    try:
+        return importlib.import_module("c2f_np.kernels")
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("numba", "llvmlite"):
+            raise
+        raise SettingsError('engine = "numba" needs the package numba; engine = "numpy" works without it') from error
+
+
+def is_compiled(engine: str) -> bool:
+    """Tell whether `engine` is the compiled one; raise SettingsError if the name is neither."""
     if engine not in ENGINES:
         raise SettingsError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     return engine == "numba"

@@ -1,0 +1,101 @@
+"""The coarse stage (this alone is LEGCF): compose, propagate, score; and all of it backwards.
+
+    Z = tanh(S_c E_c),   X_0 = [Z; E_c],   X_{k+1} = X_hat X_k,   H = mean(X_0, ..., X_L)
+    loss = BPR(H, b) + decay * l2-penalty(Z)
+
+E_c affects the loss along three paths: through Z and the graph, through Z and the regulariser, and directly as the coarse rows
+of X_0.
+
+Shapes
+------
+E_c, H_coarse : (C, d)     Z, H_entities : (N, d), or (K, d) for a batch     X_hat : (N + C,) * 2     S_c : (N, C)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..errors import SettingsError
+from ..settings import Settings
+from .links import update_coarse_assignment
+from .loss import batch_loss_backward
+from .sparse import SparseOperator
+from .state import ModelState
+from .triples import Triples
+
+
+@dataclass(frozen=True)
+class CoarseGraph:
+    """The expanded graph and the assignment it was built from."""
+
+    X_hat: SparseOperator
+    S_coarse: SparseOperator
+    engine: ModuleType
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a forward pass computed: of all nodes, or H of the entities `rows` alone."""
+
+    Z: np.ndarray
+    H_entities: np.ndarray
+    H_coarse: np.ndarray | None = None
+    rows: np.ndarray | None = None
+
+
+def coarse_graph(A, S_coarse, *, degree: str = "signed", engine: ModuleType) -> CoarseGraph:
+    """Build the graph of the stage over the normalised adjacency `A`."""
+    if S_coarse.shape[0] != A.shape[0]:
+        raise SettingsError(f"the assignment has {S_coarse.shape[0]} rows, the graph {A.shape[0]} entities")
+    X_hat = sparse.csr_array(engine.expanded_graph(A, S_coarse, degree=degree), dtype=S_coarse.dtype)
+    return CoarseGraph(engine.symmetric_operator(X_hat), engine.operator(S_coarse), engine)
+
+
+def coarse_forward(E_coarse: np.ndarray, graph: CoarseGraph, n_layers: int, *, batch: Triples | None = None) -> Forward:
+    """Embeddings of all nodes, or of a batch's entities."""
+    n, engine = graph.S_coarse.shape[0], graph.engine
+    X0 = engine.compose_above(graph.S_coarse, E_coarse)
+    rows = None if batch is None else batch.entities
+    H = engine.propagate(X0, graph.X_hat, n_layers, rows=rows)
+    return Forward(X0[:n], H[:n], H[n:]) if rows is None else Forward(X0[:n], H, None, rows)
+
+
+def coarse_gradients(
+    forward: Forward, slope: np.ndarray, graph: CoarseGraph, triples: Triples, *, n_layers: int, l2: float, decay: float
+) -> dict[str, np.ndarray]:
+    """Gradients of the loss with respect to E_coarse, bias and bias_global; ``decay=0`` leaves those of the data loss."""
+    n, engine = len(forward.Z), graph.engine
+    grad_H, grad_bias, grad_bias_global = batch_loss_backward(forward, slope, triples, engine=engine)
+    grad_X0 = engine.propagate_backward(grad_H, graph.X_hat, n_layers, rows=triples.entities)
+    grad_Z = engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])
+    grad_E_coarse = grad_X0[n:] + engine.compose_backward(grad_Z, graph.S_coarse, forward.Z)
+    return {"E_coarse": grad_E_coarse, "bias": grad_bias, "bias_global": grad_bias_global}
+
+
+@dataclass(frozen=True)
+class CoarseStage:
+    """The stage as training sees it (`c2f_np.training.step`)."""
+
+    settings: Settings
+    engine: ModuleType
+    name = "coarse"
+    trained = ("E_coarse", "bias", "bias_global")
+
+    def graph(self, state: ModelState, A) -> CoarseGraph:
+        return coarse_graph(A, state.S_coarse, degree=self.settings.degree, engine=self.engine)
+
+    def forward(self, state: ModelState, graph: CoarseGraph, *, batch: Triples | None = None) -> Forward:
+        return coarse_forward(state.E_coarse, graph, self.settings.n_layers, batch=batch)
+
+    def gradients(self, forward: Forward, slope, state: ModelState, graph: CoarseGraph, triples: Triples, **weights):
+        return coarse_gradients(forward, slope, graph, triples, n_layers=self.settings.n_layers, **weights)
+
+    def updated(self, forward: Forward, state: ModelState) -> dict[str, sparse.csr_array]:
+        """The closed-form assignment update."""
+        columns = self.engine.largest_columns
+        t = self.settings.t_coarse
+        return {"S_coarse": update_coarse_assignment(forward.H_entities, forward.H_coarse, t, largest=columns)}

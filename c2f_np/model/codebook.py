@@ -1,0 +1,97 @@
+"""From the codebooks to the entities: soft threshold, bridge, composition; each backward pass below its forward.
+
+    F = sign(E_f) max(|E_f| - tau, 0)        soft threshold: the proximal map of tau |.|_1
+    E_hat = g S_f F + (1 - g) E_c            bridge: a few fine rows refine every coarse row, with the weight g ("gate")
+    Z = tanh(S E)                            composition: an entity is a weighted sum of a few codebook rows
+
+The threshold's derivative is 1 where |E_f| > tau and 0 elsewhere (at |E_f| = tau, a kink, by convention): the entries inside are a
+dead zone from which no gradient leads out.
+
+Shapes
+------
+E_f, F : (M, d)     E_c, E_hat : (C, d)     S_f : (C, M) operator     S : (N, K) operator, E : (K, d)     Z : (N, d)
+tau, g : scalars     gradients with respect to assignments : (nnz,), of the stored weights
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import SettingsError
+
+
+# ---- soft threshold ----------------------------------------------------------------------------------------------------
+def soft_threshold(E: np.ndarray, tau: float) -> np.ndarray:
+    """F; complex input branches on the real part."""
+    _require_threshold(tau)
+    inside = np.abs(E.real) <= np.real(tau)
+    return np.where(inside, E.dtype.type(0), E - np.sign(E.real) * _as(E, tau))
+
+
+def soft_threshold_backward(grad_F: np.ndarray, E: np.ndarray, tau: float) -> np.ndarray:
+    """grad_E: the cotangent where |E| > tau, zero elsewhere."""
+    _require_threshold(tau)
+    return np.where(np.abs(E) > tau, grad_F, grad_F.dtype.type(0))
+
+
+def soft_threshold_backward_tau(grad_F: np.ndarray, E: np.ndarray, tau: float) -> float:
+    """grad_tau: ``-sum(grad_F * sign(E))`` over the entries outside the threshold."""
+    _require_threshold(tau)
+    return float(-np.sum(np.where(np.abs(E) > tau, grad_F * np.sign(E), 0.0)))
+
+
+def _require_threshold(tau) -> None:
+    if not np.real(tau) >= 0:
+        raise SettingsError(f"the soft threshold must be 0 or more, not {tau}")
+
+
+def _as(E: np.ndarray, tau):
+    """The threshold in the codebook's precision, unless a complex step is being taken in it."""
+    return tau if np.iscomplexobj(tau) else E.dtype.type(tau)
+
+
+# ---- bridge ------------------------------------------------------------------------------------------------------------
+def bridge(E_coarse: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
+    """E_hat."""
+    return gate * S_fine.forward(F) + (1 - gate) * E_coarse
+
+
+def bridge_backward(grad_E_hat: np.ndarray, S_fine, gate: float) -> tuple[np.ndarray, np.ndarray]:
+    """grad_E_coarse = ``(1 - g) grad_E_hat`` and grad_F = ``g S_f^T grad_E_hat``."""
+    return (1 - gate) * grad_E_hat, gate * S_fine.adjoint(grad_E_hat)
+
+
+def bridge_backward_gate(grad_E_hat: np.ndarray, E_coarse: np.ndarray, S_fine, F: np.ndarray) -> float:
+    """grad_g = ``sum(grad_E_hat * (S_f F - E_c))``."""
+    return float(np.sum(grad_E_hat * (S_fine.forward(F) - E_coarse)))
+
+
+def bridge_backward_assignment(grad_E_hat: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
+    """grad_S_f = ``g <grad_E_hat[i], F[j]>`` at (i, j)."""
+    return S_fine.weights_gradient(gate * grad_E_hat, F)
+
+
+# ---- composition -------------------------------------------------------------------------------------------------------
+def compose(S, E: np.ndarray) -> np.ndarray:
+    """Z, the ego embeddings."""
+    return np.tanh(S.forward(E))
+
+
+def compose_above(S, E: np.ndarray) -> np.ndarray:
+    """``[tanh(S E); E]``: the composed embeddings above the codebook itself, X0 of the coarse stage."""
+    return np.concatenate([compose(S, E), E])
+
+
+def compose_backward(grad_Z: np.ndarray, S, Z: np.ndarray) -> np.ndarray:
+    """grad_E = ``S^T (grad_Z * (1 - Z^2))``; with tanh' = 1 - tanh^2 the output is all that is needed."""
+    return S.adjoint(tanh_backward(grad_Z, Z))
+
+
+def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
+    """Gradient before tanh, from its output: ``grad_Z * (1 - Z^2)``."""
+    return grad_Z * (1 - Z**2)
+
+
+def compose_backward_assignment(grad_Z: np.ndarray, S, E: np.ndarray, Z: np.ndarray) -> np.ndarray:
+    """grad_S = ``<grad_Z[i] * (1 - Z[i]^2), E[j]>`` at (i, j)."""
+    return S.weights_gradient(tanh_backward(grad_Z, Z), E)

@@ -1,0 +1,338 @@
+"""Which codebook rows an entity is linked to, and with which weights: everything about links that is not a gradient step.
+
+*Closed-form updates* (the two stages). W minimises |H_entities - W H_coarse|; among the minimisers it has the least norm.
+
+    W = H_entities pinv(H_coarse);   S_c = the t largest entries of each row of W, with their values
+    T = W^T H_entities pinv(H_fine); S_f = the t_f largest entries of each row of softmax(T)
+
+*Pursuit* (joint training). Orthogonal matching pursuit: t times the row that explains most of what is left is taken, and the
+weights of all that were taken are fitted anew. Alternating it with the codebook that explains Y best is the *method of optimal
+directions* of sparse coding (Engan et al., ICASSP 1999); of a table, with two codebooks, it makes a *residual code*.
+
+    S = pursue(Y, E, t)         min |Y_i - S_i E|^2 over rows S_i of t entries, greedily
+    E = fit_codebook(Y, S)      min |Y - S E|^2 over codebooks
+    residual_code(Y)            Y ~ S_c E_hat + S_d F: where an entity lies, and what is left
+
+*Exchange* (joint training, an option). The weakest link goes, the most wanted comes. A free link has the weight 0, and its pull
+is the slope of the loss there: to first order, the free row with the largest pull is where a new weight lowers the loss
+fastest. It starts at 0, so that an exchange changes the composed row by no more than the weakest link. (The rule by
+which sparse networks are grown in Evci et al., *Rigging the Lottery*, ICML 2020.)
+
+    strength(i, j) = |s_ij| |E_j|       pull(i, j) = |<grad_Y_i, E_j>|
+
+Everywhere ties go to the lower column, and what is as large as N x C is formed for `block` rows at a time.
+
+Shapes
+------
+H_entities : (N, d)   H_coarse : (C, d)   H_fine : (M, d)   W : (N, C)   T : (C, M)   Y, grad_Y : (N, d)   E : (K, d)   S : (N, K)
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..errors import SettingsError
+from ..threads import one_blas_thread
+
+_BLOCK = 8192
+# Of the mean squared length of a codebook row: keeps the weights of rows that are (nearly) multiples of each other finite.
+_RIDGE = 1e-8
+#: Rounds of fitting codebooks and links in turn. The error falls by less than 1 % after the fifth.
+ROUNDS = 10
+_MOST_ITERATIONS = 50  # of k-means, which is only where the rounds begin
+
+
+# ---- closed-form updates -----------------------------------------------------------------------------------------------
+def pseudoinverse(H: np.ndarray) -> np.ndarray:
+    """Moore-Penrose inverse in float64, shape (d, K).
+
+    Singular values below ``max(shape) * eps`` times the largest count as 0, with the eps of the precision in which H came: what
+    float32 arithmetic left behind in a deficient direction is noise and must not be inverted.
+
+    Raises
+    ------
+    SettingsError
+        If H holds NaN or infinity.
+    """
+    if not np.isfinite(H).all():
+        raise SettingsError("embeddings are not finite: training has diverged; lower the learning rate")
+    cutoff = max(H.shape) * np.finfo(H.dtype).eps
+    return np.linalg.pinv(H.astype(np.float64), rcond=cutoff)
+
+
+def largest_columns(W: np.ndarray, t: int) -> np.ndarray:
+    """Columns of the t largest entries of each row, ascending, shape (n, t)."""
+    return np.sort(np.argsort(-W, axis=1, kind="stable")[:, :t], axis=1)
+
+
+def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.csr_array:
+    """The t largest entries of each row, with their values. `largest` is the engine's :func:`largest_columns`.
+
+    Raises
+    ------
+    SettingsError
+        If t is not between 1 and the number of columns.
+    """
+    n, m = W.shape
+    require_row_entries(t, m)
+    columns = largest(W, t)
+    return _rows_of(np.take_along_axis(W, columns, axis=1), columns, m)
+
+
+def update_coarse_assignment(H_entities, H_coarse, t: int, *, largest=largest_columns, block: int = _BLOCK) -> sparse.csr_array:
+    """S_c, in the dtype of the embeddings.
+
+    Raises
+    ------
+    SettingsError
+        If t is out of range or the embeddings are not finite.
+    """
+    inverse = pseudoinverse(H_coarse)
+    parts = [keep_largest(H_entities[rows].astype(np.float64) @ inverse, t, largest=largest) for rows in _blocks(H_entities, block)]
+    return sparse.csr_array(sparse.vstack(parts, format="csr"), dtype=H_entities.dtype)
+
+
+def fine_affinity(H_entities: np.ndarray, H_coarse: np.ndarray, H_fine: np.ndarray) -> np.ndarray:
+    """T in float64: how much the entities of a coarse row lean on each fine row.
+
+    W is never formed: T = pinv(H_coarse)^T (H_entities^T H_entities) pinv(H_fine), a product of small matrices.
+    """
+    entities = H_entities.astype(np.float64)
+    return pseudoinverse(H_coarse).T @ (entities.T @ entities) @ pseudoinverse(H_fine)
+
+
+def softmax_rows(T: np.ndarray) -> np.ndarray:
+    """Softmax of each row, without overflow."""
+    powers = np.exp(T - T.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def largest_softmax(T: np.ndarray, t: int, *, renormalise: bool = False, largest=largest_columns) -> sparse.csr_array:
+    """The t largest entries of each row of softmax(T), optionally divided by their sum (which the published code does not)."""
+    S = keep_largest(softmax_rows(T), t, largest=largest)
+    if renormalise:
+        rows = S.data.reshape(-1, t)
+        S.data = (rows / rows.sum(axis=1, keepdims=True)).ravel()
+    return S
+
+
+def update_fine_assignment(
+    H_entities, H_coarse, H_fine, t_fine: int, *, renormalise: bool = False, largest=largest_columns
+) -> sparse.csr_array:
+    """S_f, in the dtype of the embeddings; errors as of :func:`update_coarse_assignment`."""
+    T = fine_affinity(H_entities, H_coarse, H_fine)
+    return largest_softmax(T, t_fine, renormalise=renormalise, largest=largest).astype(H_entities.dtype)
+
+
+def require_row_entries(t: int, n_columns: int) -> None:
+    """Raise SettingsError unless 1 <= t <= n_columns."""
+    if not 1 <= t <= n_columns:
+        raise SettingsError(f"cannot keep {t} entries in a row of {n_columns}: choose between 1 and {n_columns}")
+
+
+# ---- pursuit -----------------------------------------------------------------------------------------------------------
+def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, block: int = _BLOCK) -> sparse.csr_array:
+    """Code every row of Y by t rows of E: exactly t entries a row (some may be 0), sorted, in float64.
+
+    Raises
+    ------
+    SettingsError
+        If t is out of range.
+    """
+    k = len(E)
+    if not 1 <= t <= k:
+        raise SettingsError(f"a row cannot be coded by {t} rows of a codebook of {k}")
+    Y, E = np.asarray(Y, np.float64), np.asarray(E, np.float64)
+    chosen, weights = np.empty((len(Y), t), np.int64), np.empty((len(Y), t))
+    with one_blas_thread():
+        for rows in _blocks(Y, block):
+            chosen[rows], weights[rows] = _pursue_block(Y[rows], E, t)
+    order = np.argsort(chosen, axis=1)
+    return _rows_of(*(np.take_along_axis(part, order, axis=1) for part in (weights, chosen)), k)
+
+
+def _pursue_block(Y: np.ndarray, E: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows chosen and their weights, both (n, t), in the order of choice."""
+    length = np.linalg.norm(E, axis=1)
+    directions = E / np.where(length > 0, length, 1)[:, None]
+    ridge = _RIDGE * max(np.mean(length**2), np.finfo(float).tiny)
+    chosen = np.empty((len(Y), 0), np.int64)
+    left, weights = Y, None
+    for _ in range(t):
+        explained = np.abs(left @ directions.T)
+        np.put_along_axis(explained, chosen, -1, axis=1)
+        chosen = np.column_stack([chosen, np.argmax(explained, axis=1)])
+        rows = E[chosen]
+        gram = np.einsum("nid,njd->nij", rows, rows) + ridge * np.eye(chosen.shape[1])
+        weights = np.linalg.solve(gram, np.einsum("nid,nd->ni", rows, Y)[:, :, None])[:, :, 0]
+        left = Y - np.einsum("ni,nid->nd", weights, rows)
+    return chosen, weights
+
+
+def fit_codebook(Y: np.ndarray, S: sparse.csr_array, E: np.ndarray) -> np.ndarray:
+    """The codebook, in float64, that explains Y best by the links S: of least norm where S does not determine it.
+
+    `E` is taken for the rows that no link of a weight other than 0 leads to, which could be anything.
+    """
+    S = sparse.csr_array(S, dtype=np.float64)
+    transpose = S.T.tocsr()
+    gram = (transpose @ S).toarray()
+    with one_blas_thread():
+        fitted = np.linalg.lstsq(gram, transpose @ np.asarray(Y, np.float64), rcond=None)[0]
+    return np.where(np.diag(gram)[:, None] > 0, fitted, E)
+
+
+@dataclass(frozen=True)
+class ResidualCode:
+    """Codebooks and links of a table, in float64, with t_coarse and t_direct links a row; the mean square of all weights is 1.
+
+    F and S_direct are None without direct links. `errors` holds |Y - S_c E_hat - S_d F|^2 / |Y|^2 at the start and after each round.
+    """
+
+    E_hat: np.ndarray
+    S_coarse: sparse.csr_array
+    F: np.ndarray | None
+    S_direct: sparse.csr_array | None
+    errors: tuple[float, ...]
+
+
+def residual_code(
+    Y: np.ndarray, n_coarse: int, n_fine: int, t_coarse: int, t_direct: int, *, seed: int, rounds: int = ROUNDS
+) -> ResidualCode:
+    """Code a table. E_hat begins as the centres of k-means on its rows, F as those of the residuals; then links and codebooks
+    are fitted in turn, each given the others, and no such step makes the error larger. This is residual vector quantisation
+    with a weight on every link."""
+    Y = np.asarray(Y, np.float64)
+    E_hat, F, S_direct = _centres(Y, n_coarse, seed), None, None
+    S_coarse = pursue(Y, E_hat, t_coarse)
+    if t_direct:
+        residual = Y - S_coarse @ E_hat
+        F = _centres(residual, n_fine, seed + 1)
+        S_direct = pursue(residual, F, t_direct)
+    errors = [_error(Y, S_coarse, E_hat, S_direct, F)]
+    for _ in range(rounds):
+        E_hat, F = _fitted_codebooks(Y, S_coarse, E_hat, S_direct, F)
+        S_coarse = _better_links(Y if F is None else Y - S_direct @ F, E_hat, S_coarse)
+        if F is not None:
+            S_direct = _better_links(Y - S_coarse @ E_hat, F, S_direct)
+        errors.append(_error(Y, S_coarse, E_hat, S_direct, F))
+    S_coarse, E_hat = _unit_weights(S_coarse, E_hat)
+    if F is not None:
+        S_direct, F = _unit_weights(S_direct, F)
+    return ResidualCode(E_hat, S_coarse, F, S_direct, tuple(errors))
+
+
+def _centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """k centres of k-means."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    with warnings.catch_warnings():
+        # Fewer different rows than clusters is no fault: some centres are then the same.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Several threads add up a cluster's rows in the order in which they happen to finish.
+        with threadpool_limits(1):
+            means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=seed % 2**32).fit(Y)
+    return means.cluster_centers_.astype(np.float64)
+
+
+def _fitted_codebooks(Y, S_coarse, E_hat, S_direct, F):
+    """Both codebooks, fitted together."""
+    if F is None:
+        return fit_codebook(Y, S_coarse, E_hat), None
+    both = fit_codebook(Y, sparse.hstack([S_coarse, S_direct], format="csr"), np.concatenate([E_hat, F]))
+    return both[: len(E_hat)], both[len(E_hat) :]
+
+
+def _better_links(Y: np.ndarray, E: np.ndarray, S: sparse.csr_array) -> sparse.csr_array:
+    """Links found anew, in the rows where these come closer to Y than those of S. (With several a greedy choice may not.)"""
+    found = pursue(Y, E, S.nnz // len(Y))
+    better = _squares(Y - found @ E) < _squares(Y - S @ E)
+    keep = np.repeat(~better, S.nnz // len(Y))
+    data, columns = found.data, found.indices.astype(np.int64)
+    data[keep], columns[keep] = S.data[keep], S.indices[keep]
+    return sparse.csr_array((data, columns, found.indptr), shape=S.shape)
+
+
+def _unit_weights(S: sparse.csr_array, E: np.ndarray) -> tuple[sparse.csr_array, np.ndarray]:
+    """The same product with weights of mean square 1: the steps of an optimiser fit weights of that size."""
+    scale = np.sqrt(np.mean(S.data**2))
+    return (S, E) if scale == 0 else (sparse.csr_array(S / scale), E * scale)
+
+
+def _error(Y, S_coarse, E_hat, S_direct, F) -> float:
+    """|Y - S_c E_hat - S_d F|^2 / |Y|^2."""
+    left = Y - S_coarse @ E_hat
+    if F is not None:
+        left = left - S_direct @ F
+    return float(np.sum(left**2) / max(np.sum(Y**2), np.finfo(float).tiny))
+
+
+def _squares(Y: np.ndarray) -> np.ndarray:
+    return np.sum(Y**2, axis=1)
+
+
+# ---- exchange ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ExchangedLinks:
+    """An assignment after an exchange, and for each stored weight the position it had before: -1 for a new link."""
+
+    S: sparse.csr_array
+    kept: np.ndarray
+
+    def carry(self, values: np.ndarray) -> np.ndarray:
+        """What belonged to the old weights, one number each, for the new ones: 0 for new links."""
+        return np.where(self.kept >= 0, values[self.kept], values.dtype.type(0))
+
+
+def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray, *, block: int = _BLOCK) -> ExchangedLinks:
+    """Exchange the weakest link of every row for the free one with the largest pull.
+
+    `grad_Y` is the gradient of the loss at ``S E``, summed over as many batches as one likes. A row of zeros is left alone; if
+    every column is taken there is nothing to exchange.
+
+    Raises
+    ------
+    SettingsError
+        If rows differ in their number of entries, or shapes do not fit.
+    """
+    n, k = S.shape
+    t = S.nnz // max(n, 1)
+    if E.shape[0] != k or grad_Y.shape != (n, E.shape[1]):
+        raise SettingsError(f"an assignment of {n} x {k} does not fit a codebook {E.shape} and a gradient {grad_Y.shape}")
+    if not np.array_equal(S.indptr, np.arange(n + 1) * t):
+        raise SettingsError("links can be exchanged only where every row has the same number of them")
+    if t == k or t == 0:
+        return ExchangedLinks(S, np.arange(S.nnz))
+    columns, weights = S.indices.reshape(n, t).copy(), S.data.reshape(n, t).copy()
+    kept = np.arange(n * t).reshape(n, t)
+    weakest = np.argmin(np.abs(weights) * np.linalg.norm(E, axis=1)[columns], axis=1)
+    for rows in _blocks(grad_Y, block):
+        rows = np.arange(rows.start, rows.stop)
+        pull = np.abs(grad_Y[rows] @ E.T)
+        pull[np.arange(len(rows))[:, None], columns[rows]] = -1
+        wanted = np.argmax(pull, axis=1)
+        moved = pull[np.arange(len(rows)), wanted] > 0
+        rows, wanted = rows[moved], wanted[moved]
+        columns[rows, weakest[rows]] = wanted
+        weights[rows, weakest[rows]] = 0
+        kept[rows, weakest[rows]] = -1
+    order = np.argsort(columns, axis=1, kind="stable")
+    columns, weights, kept = (np.take_along_axis(part, order, axis=1) for part in (columns, weights, kept))
+    return ExchangedLinks(_rows_of(weights, columns, k), kept.ravel())
+
+
+def _blocks(rows: np.ndarray, size: int) -> list[slice]:
+    """Slices of at most `size` rows."""
+    return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+
+
+def _rows_of(weights: np.ndarray, columns: np.ndarray, n_columns: int) -> sparse.csr_array:
+    """A matrix with the same number of entries in every row, given row by row, both (n, t)."""
+    n, t = columns.shape
+    return sparse.csr_array((weights.ravel(), columns.ravel(), np.arange(0, n * t + 1, t)), shape=(n, n_columns))

@@ -1,0 +1,297 @@
+"""How training starts: partitions of the entities, SparsePCA, and the first state of each phase.
+
+    S_c   weight w* on an entity's own part, (1 - w*) / (t - 1) on each of t - 1 other parts, drawn without replacement
+    S_f   the t_f largest of softmax(S_c^T P) in each row; P (N x M) has 0.5 on the own part and 0.5 / (M - 1) elsewhere
+    E_c   unit normal      b  unit normal (what the released code does, by leaving a framework's default in place) or 0      b_0 = 0
+    E_f   from a SparsePCA of M rows of E_c drawn with replacement
+
+Everything random comes from (seed, purpose). All numbers are float64; training casts them.
+
+Shapes
+------
+R : (U, I) interactions     parts : (N,) part of each entity, users first
+S_c : (N, C)     S_f : (C, M)     S_d : (N, M)     E_c : (C, d)     E_f : (M, d)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..errors import SettingsError
+from ..settings import Settings
+from .graph import bipartite_adjacency
+from .links import largest_softmax, require_row_entries, residual_code
+from .state import ModelState
+
+PARTITIONS = ("auto", "metis", "coclustering", "random")
+FINE_STARTS = ("scores", "components")  # of the fine stage; from a partition, jointly trained codebooks both start unit normal
+# Of a table. Small, so that nearly all of a row is learned; not 0, where all rows would learn the same.
+_TABLE_SCALE = 0.1
+
+
+def generator(seed: int, *purpose) -> np.random.Generator:
+    """A stream of its own for each purpose, whatever was drawn elsewhere."""
+    words = [b for part in purpose for b in str(part).encode()]
+    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
+
+
+# ---- partitions --------------------------------------------------------------------------------------------------------
+def partition_entities(R, n_parts: int, *, method: str = "auto", seed: int = 0) -> np.ndarray:
+    """Partition the unweighted user-item graph into parts of about equal size, shape (N,).
+
+    "metis" through pymetis; "coclustering" is scikit-learn's and there on every platform; "random" deals parts out at random;
+    "auto" takes METIS where it is installed.
+
+    Raises
+    ------
+    SettingsError
+        If there are fewer entities than parts, the method is unknown, or METIS is asked for and not installed.
+    """
+    require_partition(R.shape, n_parts, method)
+    n_entities = sum(R.shape)
+    if n_parts == 1:
+        return np.zeros(n_entities, dtype=np.int64)
+    if method == "random":
+        return np.random.default_rng(seed).permutation(np.arange(n_entities, dtype=np.int64) % n_parts)
+    if method == "metis" or (method == "auto" and metis_is_installed()):
+        return _metis(R, n_parts, seed)
+    return _coclustering(R, n_parts, seed)
+
+
+def require_partition(shape: tuple[int, int], n_parts: int, method: str) -> None:
+    """Raise SettingsError where :func:`partition_entities` would, without partitioning."""
+    n_entities = sum(shape)
+    if n_parts > n_entities:
+        raise SettingsError(
+            f"a codebook of {n_parts} rows for {n_entities} entities ({shape[0]} users and {shape[1]} items): "
+            "choose fewer rows (n_coarse, n_fine) than entities"
+        )
+    if method not in PARTITIONS:
+        raise SettingsError(f"partition must be one of {', '.join(PARTITIONS)}, not {method!r}")
+    if method == "metis" and not metis_is_installed():
+        raise SettingsError("partition='metis' needs the package pymetis; 'coclustering' works everywhere")
+
+
+def metis_is_installed() -> bool:
+    """Whether pymetis can be imported."""
+    try:
+        import pymetis  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _metis(R, n_parts: int, seed: int) -> np.ndarray:
+    import pymetis
+
+    B = bipartite_adjacency(R)
+    neighbours = pymetis.CSRAdjacency(B.indptr.astype(np.int32), B.indices.astype(np.int32))
+    _, parts = pymetis.part_graph(n_parts, neighbours, options=pymetis.Options(seed=seed))
+    return np.asarray(parts, dtype=np.int64)
+
+
+def _coclustering(R, n_parts: int, seed: int) -> np.ndarray:
+    """Spectral co-clustering of the entities that have interactions; the others are dealt out in turn."""
+    from sklearn.cluster import SpectralCoclustering
+
+    R = sparse.csr_array(R, dtype=np.float64)
+    degree = np.concatenate([np.asarray(R.sum(axis=1)).ravel(), np.asarray(R.sum(axis=0)).ravel()])
+    linked = degree > 0
+    users, items = linked[: R.shape[0]], linked[R.shape[0] :]
+    parts = np.arange(len(degree), dtype=np.int64) % n_parts
+    if 1 < n_parts < min(users.sum(), items.sum()):
+        model = SpectralCoclustering(n_clusters=n_parts, random_state=seed)
+        model.fit(sparse.csr_matrix(R[users][:, items]))
+        parts[linked] = np.concatenate([model.row_labels_, model.column_labels_])
+    return parts
+
+
+# ---- assignments, biases, the fine codebook ------------------------------------------------------------------------------
+def start_coarse_assignment(
+    parts: np.ndarray, n_coarse: int, t: int, anchor_weight: float, rng: np.random.Generator
+) -> sparse.csr_array:
+    """S_c; with t = 1 the own part has weight 1. (S_d starts in the same way, from a partition into M parts.)"""
+    require_row_entries(t, n_coarse)
+    n = len(parts)
+    # Numbers below C - 1, distinct in each row, stand for the parts other than the own one.
+    others = _distinct_below(rng, n, n_coarse - 1, t - 1)
+    others = others + (others >= parts[:, None])
+    columns = np.concatenate([parts[:, None], others], axis=1)
+    values = np.full((n, t), (1 - anchor_weight) / max(t - 1, 1))
+    values[:, 0] = 1 if t == 1 else anchor_weight
+    S = sparse.csr_array((values.ravel(), columns.ravel(), np.arange(0, n * t + 1, t)), shape=(n, n_coarse))
+    S.sort_indices()
+    return S
+
+
+def _distinct_below(rng: np.random.Generator, n_rows: int, bound: int, k: int) -> np.ndarray:
+    """k distinct numbers below `bound` in each row, every subset equally likely (Floyd's algorithm, all rows at once)."""
+    chosen = np.empty((n_rows, k), dtype=np.int64)
+    for position, top in enumerate(range(bound - k, bound)):
+        draw = rng.integers(0, top + 1, size=n_rows)
+        taken = (chosen[:, :position] == draw[:, None]).any(axis=1)
+        chosen[:, position] = np.where(taken, top, draw)
+    return chosen
+
+
+def start_fine_assignment(
+    S_coarse: sparse.csr_array, parts: np.ndarray, n_fine: int, t_fine: int, *, renormalise: bool = False
+) -> sparse.csr_array:
+    """S_f, from a partition into M parts. P is never formed: it is a constant plus one entry a row."""
+    n = len(parts)
+    elsewhere = 0.5 / (n_fine - 1) if n_fine > 1 else 0.5
+    own = sparse.csr_array((np.full(n, 0.5 - elsewhere), (np.arange(n), parts)), shape=(n, n_fine))
+    transpose = sparse.csr_array(S_coarse.T, dtype=np.float64)
+    affinity = elsewhere * np.asarray(transpose.sum(axis=1)).reshape(-1, 1) + (transpose @ own).toarray()
+    return largest_softmax(affinity, t_fine, renormalise=renormalise)
+
+
+def start_biases(n_entities: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Biases of the entities, unit normal or zero, and the global one, zero."""
+    if kind not in ("normal", "zero"):
+        raise SettingsError(f"bias_start must be normal or zero, not {kind!r}")
+    return rng.standard_normal(n_entities) if kind == "normal" else np.zeros(n_entities), np.zeros(1)
+
+
+def start_fine_codebook(
+    E_coarse: np.ndarray, n_fine: int, n_components: int, *, kind: str, threshold: float, seed: int
+) -> np.ndarray:
+    """E_f.
+
+    ``kind="scores"`` (the released code): each row's scores, which are dense, stand in order at sorted random positions of a
+    zero row. The sparsity is random padding, and the coordinates are scrambled.
+
+    ``kind="components"`` (the paper): the sparse components themselves are the rows, each at the scale of its scores, so
+    that the codebook is on the scale of E_c. They are moved away from zero by tau, so that soft thresholding returns exactly
+    them: unit components would all lie inside the threshold and never be trained. With fewer components than rows they are
+    used in turn.
+
+    Raises
+    ------
+    SettingsError
+        If the kind is unknown or the codebook is not finite.
+    """
+    if kind not in FINE_STARTS:
+        raise SettingsError(f"fine_start must be one of {', '.join(FINE_STARTS)}, not {kind!r}")
+    if not np.isfinite(E_coarse).all():
+        raise SettingsError("the coarse codebook is not finite: training has diverged; lower the learning rate")
+    rng = np.random.default_rng(seed)
+    dim = E_coarse.shape[1]
+    n_components = min(dim, n_components)
+    rows = E_coarse[rng.integers(0, len(E_coarse), size=n_fine)].astype(np.float64)
+    scores, components = _sparse_pca(rows, n_components, seed)
+    if kind == "scores":
+        E_fine = np.zeros((n_fine, dim))
+        for row, values in zip(E_fine, scores, strict=True):
+            row[np.sort(rng.permutation(dim)[: len(values)])] = values
+        return E_fine
+    used = np.flatnonzero(np.abs(components).max(axis=1) > 0)
+    if not len(used):
+        return np.zeros((n_fine, dim))
+    scale = np.sqrt(np.mean(scores[:, used] ** 2, axis=0))
+    seeds = (components[used] * scale[:, None])[np.arange(n_fine) % len(used)]
+    return seeds + threshold * np.sign(seeds)
+
+
+def _sparse_pca(rows: np.ndarray, n_components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (M x n_components) and components (n_components x d)."""
+    from sklearn.decomposition import SparsePCA
+    from sklearn.exceptions import ConvergenceWarning
+
+    model = SparsePCA(n_components=n_components, alpha=1, random_state=seed)
+    with warnings.catch_warnings():
+        # A start need not be converged; the published code does not look either.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        scores = model.fit_transform(rows)
+    return scores, model.components_
+
+
+# ---- first states ------------------------------------------------------------------------------------------------------
+def start_coarse(R, settings: Settings) -> ModelState:
+    """Of the coarse stage."""
+    s, rng = settings, generator(settings.seed, "start coarse")
+    parts = partition_entities(R, s.n_coarse, method=s.partition, seed=s.seed)
+    S_coarse = start_coarse_assignment(parts, s.n_coarse, s.t_coarse, s.anchor_weight, rng)
+    E_coarse = rng.standard_normal((s.n_coarse, s.dim))
+    return ModelState(E_coarse, S_coarse, *start_biases(sum(R.shape), s.bias_start, rng))
+
+
+def start_fine(coarse: ModelState, R, settings: Settings) -> ModelState:
+    """Of the fine stage, from the coarse stage's result."""
+    s, seed = settings, settings.seed + 1  # another partition than the coarse one, hence another seed
+    parts = partition_entities(R, s.n_fine, method=s.partition, seed=seed)
+    S_fine = start_fine_assignment(coarse.S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
+    E_fine = start_fine_codebook(
+        coarse.E_coarse, s.n_fine, s.n_components, kind=s.fine_start, threshold=s.threshold, seed=seed
+    )
+    return dataclasses.replace(coarse, E_fine=E_fine, S_fine=S_fine)
+
+
+def start_joint(R, settings: Settings) -> ModelState:
+    """Of joint training from partitions: both codebooks unit normal, links from two partitions of the entities.
+
+    The fine codebook starts tau away from zero: soft thresholding returns the normal draw, and nothing begins in the dead zone.
+    """
+    s, rng = settings, generator(settings.seed, "start joint")
+    parts = partition_entities(R, s.n_coarse, method=s.partition, seed=s.seed)
+    S_coarse = start_coarse_assignment(parts, s.n_coarse, s.t_coarse, s.anchor_weight, rng)
+    E_coarse = rng.standard_normal((s.n_coarse, s.dim))
+    state = ModelState(E_coarse, S_coarse, *start_biases(sum(R.shape), s.bias_start, rng))
+    if not s.has_fine_codebook:
+        return state
+    E_fine = rng.standard_normal((s.n_fine, s.dim))
+    E_fine += s.threshold * np.sign(E_fine)
+    # Another partition than the coarse one, hence another seed.
+    parts = partition_entities(R, s.n_fine, method=s.partition, seed=s.seed + 1)
+    S_fine = S_direct = None
+    if s.gate > 0:
+        S_fine = start_fine_assignment(S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
+    if s.t_direct:
+        S_direct = start_coarse_assignment(parts, s.n_fine, s.t_direct, s.anchor_weight, rng)
+    return dataclasses.replace(state, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct)
+
+
+def start_table(R, settings: Settings) -> ModelState:
+    """Of a table: a row of its own for every entity, as a codebook of N rows with S_c = I."""
+    n, rng = sum(R.shape), generator(settings.seed, "start table")
+    table = _TABLE_SCALE * rng.standard_normal((n, settings.dim))
+    itself = sparse.csr_array((np.ones(n), np.arange(n), np.arange(n + 1)), shape=(n, n))
+    return ModelState(table, itself, *start_biases(n, settings.bias_start, rng))
+
+
+def code_table(table: ModelState, R, settings: Settings) -> ModelState:
+    """Of joint training from a trained table: codebooks and links are its residual code; the biases stay.
+
+    E_f is moved away from zero by tau, so that soft thresholding returns the F of the code. With a bridge, S_f starts from a
+    partition of the entities by their strongest direct links (without these, as in the fine stage), and E_c is such that
+    (1 - g) E_c + g S_f F is the E_hat of the code. A fine codebook that only the bridge uses starts normal.
+    """
+    s, gate = settings, settings.gate
+    code = residual_code(table.E_coarse, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
+    E_coarse, F, S_fine = code.E_hat, code.F, None
+    if not s.has_fine_codebook:
+        return dataclasses.replace(table, E_coarse=E_coarse, S_coarse=code.S_coarse)
+    if F is None:
+        rng = generator(s.seed, "code table")
+        F = np.sqrt(np.mean(E_coarse**2)) * rng.standard_normal((s.n_fine, s.dim))
+        parts = partition_entities(R, s.n_fine, method=s.partition, seed=s.seed + 1)
+    else:
+        parts = _strongest(code.S_direct, F)
+    if gate > 0:
+        S_fine = start_fine_assignment(code.S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
+        E_coarse = (E_coarse - gate * (S_fine @ F)) / (1 - gate)
+    E_fine = F + s.threshold * np.sign(F)
+    return dataclasses.replace(
+        table, E_coarse=E_coarse, S_coarse=code.S_coarse, E_fine=E_fine, S_fine=S_fine, S_direct=code.S_direct
+    )
+
+
+def _strongest(S: sparse.csr_array, E: np.ndarray) -> np.ndarray:
+    """The column of each row's strongest link; every row has the same number of them."""
+    n = S.shape[0]
+    strength = np.abs(S.data) * np.linalg.norm(E, axis=1)[S.indices]
+    return S.indices.reshape(n, -1)[np.arange(n), np.argmax(strength.reshape(n, -1), axis=1)]
