@@ -123,6 +123,8 @@ def resolves(dotted):
 
 def resolves_in(module, name):
     """Whether a role's target is there, seen from a module: in it, in its package, or a method of one of its classes."""
+    if name.startswith("."):
+        return resolves(f"{module.__name__ if hasattr(module, '__path__') else module.__package__}{name}")
     if name.split(".")[0] in (*LIBRARIES, "c2f_np"):
         return resolves(name)
     first, _, rest = name.partition(".")
@@ -413,7 +415,7 @@ def cited_equations():
                     yield pytest.param(node.name, cited[1], numbers(cited[2]), id=f"{place}:{node.name}")
 
 
-@pytest.mark.parametrize(("function", "section", "cited"), cited_equations())
+@pytest.mark.parametrize(("function", "section", "cited"), list(cited_equations()))
 def test_an_equation_that_a_function_cites_is_its_own(function, section, cited):
     """The table under the equations names the function in the row of that number, or in the row of the whole."""
     rows = [row for row in sections()[section][2] if re.search(rf"\b{function}\b", row)]
