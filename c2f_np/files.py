@@ -27,7 +27,7 @@ def write_atomically(path, write: Callable[[BinaryIO], None]) -> None:
     path = Path(path)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -183,7 +183,7 @@ class C2FRecommender(EmbeddingRecommender):
         progress : Progress, optional
             Where an earlier run stood.
         after_epoch : callable, optional
-            Called with a :class:`c2f_np.training.Progress` after every epoch.
+            Called with a :class:`c2f_np.training.progress.Progress` after every epoch.
 
         Returns
         -------

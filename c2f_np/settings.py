@@ -2,7 +2,7 @@
 
 ``preset="authors"`` is the released code, oddities included; ``"paper"`` is the paper's own reading of the fine stage;
 ``"staged"`` mends both where the two stages stay; ``"default"`` trains both codebooks jointly, which is what we recommend.
-docs/model.md has one table of all differences.
+docs/model.md has tables of all differences.
 """
 
 from __future__ import annotations

@@ -1,22 +1,16 @@
 """Data: reading files, splitting, evaluation protocols, the shipped and the fetched data sets.
 
-A path or name becomes :class:`Interactions` (or a :class:`Split`, if the data come with one), these become a
-:class:`Split`, and a protocol makes it a :class:`Dataset`. :func:`load_dataset` does all of it.
+A path or a name becomes :class:`Interactions` (`readers`, `catalog`, `shipped`), these become a :class:`Split` (`splits`; some
+sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does all of this.
 """
 
-from .catalog import DatasetInfo, dataset_info, list_datasets
+from .catalog import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
 from .dataset import PROTOCOLS, Dataset
-from .fetch import cached, data_folder, fetch
 from .interactions import Interactions
-from .lightgcn import read_lightgcn, read_lightgcn_file, write_lightgcn
 from .load import FORMATS, SPLITS, load_dataset, read_interactions
-from .movielens import read_ratings_dat, read_u_data
-from .planted import PlantedParameters, PlantedTruth, generate_planted
-from .protocols import apply_protocol
-from .shipped import load_truth, write_shipped
-from .southern_women import southern_women_split
-from .splits import Split, split_none, split_random, split_temporal
-from .tables import read_csv, read_recbole
+from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data, write_lightgcn
+from .shipped import PlantedParameters, PlantedTruth, generate_planted, load_truth, southern_women_split, write_shipped
+from .splits import Split, apply_protocol, split_none, split_random, split_temporal
 
 __all__ = [
     "FORMATS",

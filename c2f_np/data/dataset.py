@@ -1,4 +1,4 @@
-"""A data set ready for training: what to learn from, what to stop on, what to be judged by.
+"""A data set ready for training: what to learn from, when to stop, and what to judge by.
 
 Shapes: U users, I items. All parts are U x I, binary, and disjoint.
 """
@@ -14,10 +14,14 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from ..errors import DataError
-from .pairs import keys_of_codes, keys_of_matrix, matrix_of_keys, minus
+from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
 
 PROTOCOLS = ("authors", "clean")
 PARTS = ("train", "validation", "test")
+_PROTOCOL_IN_WORDS = {
+    "authors": "validation items compete with test items in the test ranking",
+    "clean": "training and validation items are left out of the test ranking",
+}
 
 
 def check_protocol(protocol: str) -> None:
@@ -37,20 +41,19 @@ class Dataset:
         Ones where a user interacted with an item; sorted indices, no duplicates.
     validation, test : csr_array of int8, shape (U, I), or None
         Likewise; no pair is in two parts.
-    user_ids : ndarray of str, shape (U,)
-    item_ids : ndarray of str, shape (I,)
+    user_ids, item_ids : ndarray of str, shape (U,) and (I,)
         External ids, unique.
     split : str
         How the parts were made, in plain words, with the seed.
     protocol : {"authors", "clean"}
         Which known items are left out of the ranking; see :meth:`masked_when_ranking`.
     report : dict of str to int
-        What was merged, dropped or left out on the way; counts of users and items without interactions are added.
+        What was merged, dropped or left out; counts of users and items without interactions are added.
 
     Raises
     ------
     DataError
-        If the parts do not fit together. :meth:`from_matrices` takes matrices that are not in this form yet.
+        If the parts do not fit together. :meth:`from_matrices` accepts matrices in other forms.
     """
 
     name: str
@@ -72,12 +75,12 @@ class Dataset:
             raise DataError(f"{self.name}: there are no training interactions")
         for kind, ids, count in (("user", self.user_ids, self.n_users), ("item", self.item_ids, self.n_items)):
             _check_ids(kind, ids, count)
-        parts = list(self.parts())
-        for position, (name, matrix) in enumerate(parts):
-            for other_name, other in parts[position + 1 :]:
-                n_shared = len(np.intersect1d(keys_of_matrix(matrix), keys_of_matrix(other), assume_unique=True))
+        keys = {name: keys_of_matrix(matrix) for name, matrix in self.parts()}
+        for name, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            if name in keys and other in keys:
+                n_shared = len(np.intersect1d(keys[name], keys[other], assume_unique=True))
                 if n_shared:
-                    raise DataError(f"{n_shared} pairs are in both {name} and {other_name}")
+                    raise DataError(f"{n_shared} pairs are in both {name} and {other}")
         object.__setattr__(self, "report", {**self.report, **self._gaps()})
 
     @classmethod
@@ -95,9 +98,8 @@ class Dataset:
     ) -> Dataset:
         """Build a data set from matrices.
 
-        Every entry greater than zero is an interaction, whatever its size; explicit zeros are none; duplicate entries
-        are merged. A pair in two parts stays in training before test before validation. All of this is counted in the
-        report.
+        Every entry greater than zero is an interaction, whatever its size; explicit zeros are not; duplicate entries are merged.
+        A pair in several parts stays in training before test before validation. All of this is counted in the report.
 
         Parameters
         ----------
@@ -108,10 +110,6 @@ class Dataset:
             External ids; by default "0", "1", ...
         name, split : str
         protocol : {"authors", "clean"}
-
-        Returns
-        -------
-        Dataset
 
         Raises
         ------
@@ -128,16 +126,12 @@ class Dataset:
             if part_shape != shape:
                 raise DataError(f"{part} has shape {part_shape}, but train has {shape}")
             report = {what: report[what] + counts[what] for what in report}
-        parts, dropped = disjoint_parts(keys["train"], keys["validation"], keys["test"], shape)
-        return cls(
-            name,
-            *parts,
-            _ids_or_numbers(user_ids, shape[0]),
-            _ids_or_numbers(item_ids, shape[1]),
-            split,
-            protocol,
-            {**report, **dropped},
+        parts, dropped = disjoint_parts(**keys, shape=shape)
+        ids = (
+            np.array([str(external_id) for external_id in (range(count) if given is None else given)], dtype=np.str_)
+            for given, count in zip((user_ids, item_ids), shape, strict=True)
         )
+        return cls(name, *parts, *ids, split, protocol, {**report, **dropped})
 
     @property
     def n_users(self) -> int:
@@ -152,12 +146,11 @@ class Dataset:
     def parts(self):
         """Iterate over the ``(name, matrix)`` of the parts that exist."""
         for name in PARTS:
-            matrix = getattr(self, name)
-            if matrix is not None:
-                yield name, matrix
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
 
     def masked_when_ranking(self, part: str) -> csr_array:
-        """Return what a user is known to have and is therefore left out of the ranking.
+        """Return the items each user is known to have, which are left out of the ranking.
 
         ============ ================== ==========================
         protocol     ranked: validation ranked: test
@@ -166,8 +159,8 @@ class Dataset:
         ``clean``    training items     training, validation items
         ============ ================== ==========================
 
-        Under ``authors`` the validation items compete with the test items and push them down, so figures of the two
-        protocols must not be compared.
+        Under ``authors`` the validation items compete with the test items and push them down, so figures of the two protocols
+        must not be compared.
 
         Parameters
         ----------
@@ -196,7 +189,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of the shape, the pairs of each part and the ids.
 
-        The same on every platform and in every run. Neither name, split, protocol nor report enter it.
+        It is the same on every platform and in every run. Name, split, protocol and report do not affect it.
         """
         digest = hashlib.sha256(b"c2f_np data set 1\n")
         digest.update(f"{self.n_users} {self.n_items}\n".encode())
@@ -205,21 +198,18 @@ class Dataset:
             digest.update(f"{name} {-1 if matrix is None else matrix.nnz}\n".encode())
             if matrix is not None:
                 digest.update(keys_of_matrix(matrix).astype("<i8").tobytes())
-        for ids in (self.user_ids, self.item_ids):
-            for external_id in ids.tolist():
-                encoded = external_id.encode("utf-8", "surrogatepass")
-                # The length goes first, so that no two lists of ids make the same bytes.
-                digest.update(b"%d:" % len(encoded) + encoded)
+        for external_id in (*self.user_ids.tolist(), *self.item_ids.tolist()):
+            encoded = external_id.encode("utf-8", "surrogatepass")
+            # The length comes first, so that different lists of ids never give the same bytes.
+            digest.update(b"%d:" % len(encoded) + encoded)
         return digest.hexdigest()
 
     def describe(self) -> str:
         """Return a few readable lines: sizes, how it was split, what was merged or left out."""
         lines = [self.name, f"  {self.n_users:,} users, {self.n_items:,} items"]
         for name, matrix in self.parts():
-            n_active = int(np.count_nonzero(np.diff(matrix.indptr)))
-            lines.append(f"  {name:<10} {matrix.nnz:>11,} interactions of {n_active:,} users")
-        density = self.train.nnz / (self.n_users * self.n_items)
-        lines.append(f"  training density {density:.3%}")
+            lines.append(f"  {name:<10} {matrix.nnz:>11,} interactions of {self.n_users - _n_empty_rows(matrix):,} users")
+        lines.append(f"  training density {self.train.nnz / (self.n_users * self.n_items):.3%}")
         lines.append(f"  split: {self.split}")
         lines.append(f"  protocol: {self.protocol} ({_PROTOCOL_IN_WORDS[self.protocol]})")
         lines.extend(f"  {what.replace('_', ' ')}: {count:,}" for what, count in self.report.items() if count)
@@ -242,65 +232,46 @@ class Dataset:
         DataError
             If an id is unknown; the message names the unknown ones.
         """
-        return _look_up(self._user_index_of, ids, "user", self.name)
+        return self._look_up(ids, "user")
 
     def item_index(self, ids) -> np.ndarray:
         """Return the indices of external item ids; see :meth:`user_index`."""
-        return _look_up(self._item_index_of, ids, "item", self.name)
+        return self._look_up(ids, "item")
 
     @cached_property
-    def _user_index_of(self) -> dict[str, int]:
-        return {external_id: index for index, external_id in enumerate(self.user_ids.tolist())}
+    def _index_of(self) -> dict[str, dict[str, int]]:
+        both = {"user": self.user_ids, "item": self.item_ids}
+        return {kind: {external_id: index for index, external_id in enumerate(ids.tolist())} for kind, ids in both.items()}
 
-    @cached_property
-    def _item_index_of(self) -> dict[str, int]:
-        return {external_id: index for index, external_id in enumerate(self.item_ids.tolist())}
+    def _look_up(self, ids, kind: str) -> np.ndarray:
+        wanted = [str(external_id) for external_id in ([ids] if isinstance(ids, str | int | np.integer) else ids)]
+        unknown = [repr(external_id) for external_id in wanted if external_id not in self._index_of[kind]]
+        if unknown:
+            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise DataError(f"{len(unknown)} of {len(wanted)} {kind} ids are unknown to {self.name}: {shown}")
+        return np.array([self._index_of[kind][external_id] for external_id in wanted], dtype=np.int64)
 
     def _gaps(self) -> dict[str, int]:
         """Count users and items that a part leaves out."""
-        per_item = np.bincount(self.train.indices, minlength=self.n_items)
-        gaps = {
-            "users_without_training": int(np.count_nonzero(np.diff(self.train.indptr) == 0)),
-            "items_without_training": int(np.count_nonzero(per_item == 0)),
-        }
-        for part in ("validation", "test"):
-            matrix = getattr(self, part)
-            if matrix is not None:
-                gaps[f"users_without_{part}"] = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
-        return gaps
-
-
-_PROTOCOL_IN_WORDS = {
-    "authors": "validation items compete with test items in the test ranking",
-    "clean": "training and validation items are left out of the test ranking",
-}
+        gaps = {f"users_without_{name}": _n_empty_rows(matrix) for name, matrix in self.parts()}
+        n_without = self.n_items - len(np.unique(self.train.indices))
+        return {"users_without_training": gaps.pop("users_without_train"), "items_without_training": n_without, **gaps}
 
 
 def disjoint_parts(train, validation, test, shape) -> tuple[tuple, dict[str, int]]:
-    """Turn keys into matrices that share no pair: training goes before test, test before validation.
+    """Matrices of sorted unique keys that share no pair (train before test before validation), and counts of what was dropped."""
+    parts, report = {"train": train, "validation": validation, "test": test}, {}
+    for part, earlier in (("test", "train"), ("validation", "train"), ("validation", "test")):
+        if parts[part] is not None:
+            keys = parts[part]
+            if parts[earlier] is not None:
+                parts[part] = np.setdiff1d(keys, parts[earlier], assume_unique=True)
+            report[f"{part}_pairs_also_in_{'training' if earlier == 'train' else earlier}"] = len(keys) - len(parts[part])
+    return tuple(None if keys is None else matrix_of_keys(keys, shape) for keys in parts.values()), report
 
-    Parameters
-    ----------
-    train, validation, test : ndarray of int64
-        Sorted unique keys; the last two may be None.
-    shape : (U, I)
 
-    Returns
-    -------
-    (train, validation, test) : csr_array of int8, shape (U, I), or None
-    report : dict
-        How many pairs were dropped, and why.
-    """
-    report = {}
-    if test is not None:
-        test, n_before = minus(test, train), len(test)
-        report["test_pairs_also_in_training"] = n_before - len(test)
-    if validation is not None:
-        validation, n_before = minus(validation, train), len(validation)
-        report["validation_pairs_also_in_training"] = n_before - len(validation)
-        validation, n_before = minus(validation, test), len(validation)
-        report["validation_pairs_also_in_test"] = n_before - len(validation)
-    return tuple(None if keys is None else matrix_of_keys(keys, shape) for keys in (train, validation, test)), report
+def _n_empty_rows(matrix: csr_array) -> int:
+    return int(np.count_nonzero(np.diff(matrix.indptr) == 0))
 
 
 def _check_part(name: str, matrix, shape) -> None:
@@ -312,13 +283,9 @@ def _check_part(name: str, matrix, shape) -> None:
         raise DataError(f"{name} has a column index outside 0..{shape[1] - 1}")
     if not (matrix.data == 1).all():
         raise DataError(f"{name} must hold ones only", value=matrix.data[matrix.data != 1][0])
-    if not _is_sorted(matrix):
+    # SciPy caches its own flag, which can be stale.
+    if not (np.diff(keys_of_matrix(matrix)) > 0).all():
         raise DataError(f"the column indices of {name} must be sorted, without duplicates")
-
-
-def _is_sorted(matrix: csr_array) -> bool:
-    # SciPy's own flag is cached and can be stale; the keys tell the truth.
-    return bool((np.diff(keys_of_matrix(matrix)) > 0).all())
 
 
 def _check_ids(kind: str, ids, count: int) -> None:
@@ -329,11 +296,11 @@ def _check_ids(kind: str, ids, count: int) -> None:
     values, counts = np.unique(ids, return_counts=True)
     if len(values) < len(ids):
         repeated = values[counts.argmax()]
-        raise DataError(f"{kind} ids must be unique; this one is there {counts.max()} times", value=repeated)
+        raise DataError(f"{kind} ids must be unique; this one occurs {counts.max()} times", value=repeated)
 
 
 def _keys_of_any(part: str, matrix) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
-    """Return the keys, the shape and the counts of any matrix of interactions."""
+    """The keys, the shape and the counts of any matrix of interactions."""
     if not issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.ndim != 2:
@@ -343,48 +310,22 @@ def _keys_of_any(part: str, matrix) -> tuple[np.ndarray, tuple[int, int], dict[s
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     if 0 in shape:
         raise DataError(f"{part} has shape {shape}: there must be at least one user and one item")
-    users, items, values = _entries(matrix)
-    _check_values(part, users, items, values)
+    if issparse(matrix):  # in this form duplicates and explicit zeros are still there
+        entries = matrix.tocoo()
+        users, items, values = entries.row, entries.col, entries.data
+    else:
+        users, items = np.nonzero(matrix)
+        values = matrix[users, items]
+    for what, bad in (("not a finite number", ~np.isfinite(values)), ("negative", values < 0)):
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])
     present = values != 0
-    keys = keys_of_codes(users[present], items[present], shape[1])
     n_present = int(np.count_nonzero(present))
+    keys = keys_of_codes(users[present], items[present], shape[1])
     counts = {
         "duplicates_merged": n_present - len(keys),
         "explicit_zeros": len(values) - n_present,
         "values_made_one": int(np.count_nonzero(values[present] != 1)),
     }
     return keys, shape, counts
-
-
-def _entries(matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, columns and values as stored: duplicates and explicit zeros are still there."""
-    if not issparse(matrix):
-        users, items = np.nonzero(matrix)
-        return users, items, matrix[users, items]
-    entries = matrix.tocoo()
-    rows, columns = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
-    return rows, columns, entries.data
-
-
-def _check_values(part: str, users, items, values) -> None:
-    for what, bad in (("not a finite number", ~np.isfinite(values)), ("negative", values < 0)):
-        if bad.any():
-            at = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])
-
-
-def _ids_or_numbers(ids, count: int) -> np.ndarray:
-    if ids is None:
-        return np.arange(count).astype(np.str_)
-    return np.array([str(external_id) for external_id in ids], dtype=np.str_)
-
-
-def _look_up(index_of: dict[str, int], ids, kind: str, name: str) -> np.ndarray:
-    if isinstance(ids, str | int | np.integer):
-        ids = [ids]
-    wanted = [str(external_id) for external_id in ids]
-    unknown = [external_id for external_id in wanted if external_id not in index_of]
-    if unknown:
-        shown = ", ".join(repr(external_id) for external_id in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise DataError(f"{len(unknown)} of {len(wanted)} {kind} ids are unknown to {name}: {shown}")
-    return np.array([index_of[external_id] for external_id in wanted], dtype=np.int64)

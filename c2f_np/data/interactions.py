@@ -1,11 +1,13 @@
-"""Who interacted with what, and when: the form every reader hands over and every split starts from.
+"""Who interacted with what, and when: what every reader returns and every split starts from.
 
 Shapes: U users, I items, n unique pairs.
 
-Users and items have two names. The *external id* is the string in the file; the *code* is a number from 0. Codes
-follow a fixed order of the ids, never the order of the rows: if all ids of a kind are whole numbers written plainly,
-numeric order; otherwise the order of their Unicode code points. The same interactions in another row order thus give
-the same codes.
+Users and items have two names. The *external id* is the string in the file; the *code* is a number from 0. If all ids of a kind
+are plainly written whole numbers, codes follow their numeric order; otherwise the order of their Unicode code points. The order
+of the rows never matters.
+
+A set of pairs has two forms: a binary sparse matrix, and sorted keys ``user * I + item``, on which set arithmetic is easy. Both
+are unique, so equal sets have equal bytes.
 """
 
 from __future__ import annotations
@@ -19,10 +21,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..errors import DataError
-from .pairs import matrix_of_keys
 
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
-# Python refuses to turn very long digit strings into numbers; such ids are just names.
+# Python refuses to convert very long digit strings to numbers; such ids are treated as names.
 _MOST_DIGITS = 4000
 
 
@@ -36,14 +37,13 @@ class Interactions:
         Codes of each pair, sorted by user, then item.
     timestamp : ndarray of float64, shape (n,), or None
         When it happened, in the source's unit (usually seconds since 1970); the latest one where rows were merged.
-    user_ids : ndarray of str, shape (U,)
-    item_ids : ndarray of str, shape (I,)
+    user_ids, item_ids : ndarray of str, shape (U,) and (I,)
         External ids; ``user_ids[user[j]]`` is the user of pair j.
     source : str
         Where the rows came from.
     report : dict of str to int
-        ``rows_read``, ``rows_below_threshold``, ``duplicates_merged``, ``users_below_threshold``,
-        ``items_below_threshold`` (the last two: users and items all of whose rows were below the threshold).
+        ``rows_read``, ``rows_below_threshold``, ``duplicates_merged``, and ``users_below_threshold`` and
+        ``items_below_threshold``: how many had all their rows below the threshold.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class Interactions:
         return len(self.user)
 
     def matrix(self) -> csr_array:
-        """Return the pairs as a binary csr_array of int8, shape (U, I)."""
+        """The pairs as a binary csr_array of int8, shape (U, I)."""
         return matrix_of_keys(self.user * self.n_items + self.item, (self.n_users, self.n_items))
 
     @classmethod
@@ -98,8 +98,8 @@ class Interactions:
     ) -> Interactions:
         """Build interactions from parallel columns of external ids.
 
-        Rows below the rating threshold go first; what is left of a pair is then merged into one, with the latest
-        timestamp. A pair that was rated twice therefore stays if either rating reaches the threshold.
+        Rows below the rating threshold are dropped first; the remaining rows of a pair are then merged into one, with the latest
+        timestamp. So a pair that was rated twice stays if either rating reaches the threshold.
 
         Parameters
         ----------
@@ -113,38 +113,69 @@ class Interactions:
         source : str
             For messages and descriptions.
 
-        Returns
-        -------
-        Interactions
-
         Raises
         ------
         DataError
             If lengths differ, an id is empty, a rating or timestamp is not finite, a threshold comes without ratings,
             or nothing is left.
         """
-        user_table, item_table = IdTable(), IdTable()
-        user_codes = [user_table.code(_as_id(value, "user")) for value in users]
-        item_codes = [item_table.code(_as_id(value, "item")) for value in items]
-        return assemble(
-            user_codes, item_codes, user_table.ids, item_table.ids, ratings, timestamps, rating_threshold, source
-        )
+        columns, numbered = [], []
+        for kind, ids in (("user", users), ("item", items)):
+            numbering: dict[str, int] = {}
+            columns.append([numbering.setdefault(_as_id(value, kind), len(numbering)) for value in ids])
+            numbered.append(list(numbering))
+        return assemble(*columns, *numbered, ratings, timestamps, rating_threshold, source)
 
 
-class IdTable:
-    """Numbers ids by first appearance while rows stream past; :func:`assemble` brings them into their final order."""
+def assemble(user, item, user_ids, item_ids, ratings, timestamps, rating_threshold, source: str, path=None) -> Interactions:
+    """Interactions from rows of numbers into two lists of ids; see :meth:`Interactions.from_rows`. Errors name `path`."""
+    user, item = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
+    n_rows = len(user)
+    if len(item) != n_rows:
+        raise DataError(f"{n_rows} users but {len(item)} items", path=path)
+    if n_rows == 0:
+        raise DataError("there are no interactions in it", path=path)
+    ratings = _finite_column(ratings, n_rows, "rating", path)
+    timestamps = _finite_column(timestamps, n_rows, "timestamp", path)
+    keep = _rows_to_keep(ratings, rating_threshold, n_rows, path)
+    user, n_users_lost, user_ids = _final_codes(user[keep], user_ids, "user", path)
+    item, n_items_lost, item_ids = _final_codes(item[keep], item_ids, "item", path)
+    keys, place = np.unique(user * len(item_ids) + item, return_inverse=True)
+    latest = None
+    if timestamps is not None:
+        latest = np.full(len(keys), -np.inf)
+        np.maximum.at(latest, place, timestamps[keep])
+    report = {
+        "rows_read": n_rows,
+        "rows_below_threshold": n_rows - len(user),
+        "duplicates_merged": len(user) - len(keys),
+        "users_below_threshold": n_users_lost,
+        "items_below_threshold": n_items_lost,
+    }
+    return Interactions(*np.divmod(keys, len(item_ids)), latest, user_ids, item_ids, source, report)
 
-    def __init__(self):
-        self._codes: dict[str, int] = {}
 
-    def code(self, external_id: str) -> int:
-        """Return the id's number, a new one if it has not been seen."""
-        return self._codes.setdefault(external_id, len(self._codes))
+def keys_of_codes(user, item, n_items: int) -> np.ndarray:
+    """Sorted unique int64 keys of the pairs ``(user[j], item[j])``."""
+    return np.unique(np.asarray(user, dtype=np.int64) * n_items + np.asarray(item, dtype=np.int64))
 
-    @property
-    def ids(self) -> list[str]:
-        """Ids in order of first appearance."""
-        return list(self._codes)
+
+def keys_of_matrix(matrix: csr_array) -> np.ndarray:
+    """Sorted int64 keys, shape (n,), of a matrix with sorted indices."""
+    users = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return users * matrix.shape[1] + matrix.indices
+
+
+def matrix_of_keys(keys: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """Binary int8 matrix, shape (U, I), of sorted unique `keys`."""
+    n_users, n_items = shape
+    # SciPy asks for 32-bit indices wherever they suffice.
+    index_type = np.int32 if max(len(keys), n_users, n_items) < 2**31 else np.int64
+    indptr = np.zeros(n_users + 1, dtype=index_type)
+    np.cumsum(np.bincount(keys // n_items, minlength=n_users), out=indptr[1:])
+    matrix = csr_array((np.ones(len(keys), dtype=np.int8), (keys % n_items).astype(index_type), indptr), shape=shape)
+    matrix.has_canonical_format = True
+    return matrix
 
 
 def _as_id(value, kind: str) -> str:
@@ -154,67 +185,6 @@ def _as_id(value, kind: str) -> str:
     if not text:
         raise DataError(f"a {kind} id is empty")
     return text
-
-
-def order_of_ids(ids: Sequence[str]) -> list[int]:
-    """Return the positions of `ids` in their final order: numeric if all are whole numbers, else by code point."""
-    if all(len(text) <= _MOST_DIGITS and _PLAIN_INTEGER.fullmatch(text) for text in ids):
-        return sorted(range(len(ids)), key=lambda position: int(ids[position]))
-    return sorted(range(len(ids)), key=ids.__getitem__)
-
-
-def assemble(user, item, user_ids, item_ids, ratings, timestamps, rating_threshold, source: str, path=None):
-    """Turn streamed rows into :class:`Interactions`; see :meth:`Interactions.from_rows` for what happens to them.
-
-    Parameters
-    ----------
-    user, item : sequence of int, length n_rows
-        Numbers into `user_ids` and `item_ids`.
-    user_ids, item_ids : list of str
-        Ids in any order.
-    ratings, timestamps : sequence of float, length n_rows, or None
-    rating_threshold : float or None
-    source : str
-    path : path-like, optional
-        The file to name in errors.
-
-    Returns
-    -------
-    Interactions
-
-    Raises
-    ------
-    DataError
-        As :meth:`Interactions.from_rows`.
-    """
-    user, item = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
-    n_rows = len(user)
-    if len(item) != n_rows:
-        raise DataError(f"{n_rows} users but {len(item)} items", path=path)
-    if n_rows == 0:
-        raise DataError("there are no interactions in it", path=path)
-    ratings = _finite_column(ratings, n_rows, "rating", path)
-    timestamps = _finite_column(timestamps, n_rows, "timestamp", path)
-
-    keep = _rows_to_keep(ratings, rating_threshold, n_rows, path)
-    user, n_users_lost, user_ids = _final_codes(user, keep, user_ids, "user", path)
-    item, n_items_lost, item_ids = _final_codes(item, keep, item_ids, "item", path)
-    keys = user * len(item_ids) + item
-    unique_keys, place = np.unique(keys, return_inverse=True)
-    latest = None
-    if timestamps is not None:
-        latest = np.full(len(unique_keys), -np.inf)
-        np.maximum.at(latest, place, timestamps[keep])
-    report = {
-        "rows_read": n_rows,
-        "rows_below_threshold": n_rows - len(keys),
-        "duplicates_merged": len(keys) - len(unique_keys),
-        "users_below_threshold": n_users_lost,
-        "items_below_threshold": n_items_lost,
-    }
-    return Interactions(
-        unique_keys // len(item_ids), unique_keys % len(item_ids), latest, user_ids, item_ids, source, report
-    )
 
 
 def _finite_column(values, n_rows: int, what: str, path):
@@ -241,17 +211,18 @@ def _rows_to_keep(ratings, threshold, n_rows: int, path) -> np.ndarray:
     return keep
 
 
-def _final_codes(codes: np.ndarray, keep: np.ndarray, ids: list[str], kind: str, path):
-    """Drop ids that no kept row uses and renumber the rest in their final order."""
-    codes = codes[keep]
-    used = np.zeros(len(ids), dtype=bool)
-    used[codes] = True
-    left = [ids[position] for position in np.flatnonzero(used)]
-    # NumPy cuts trailing NUL characters off its strings, which would make two ids one.
-    bad = next((text for text in left if "\0" in text), None)
+def _final_codes(codes: np.ndarray, ids: list[str], kind: str, path) -> tuple[np.ndarray, int, np.ndarray]:
+    """Final codes, how many ids no row uses, and the ids that are used, in their final order."""
+    used = np.flatnonzero(np.bincount(codes))
+    left = [(ids[number], number) for number in used.tolist()]
+    # NumPy strips trailing NUL characters from its strings, which would merge two ids into one.
+    bad = next((text for text, _ in left if "\0" in text), None)
     if bad is not None:
         raise DataError(f"a {kind} id holds a NUL character", path=path, value=bad)
-    order = order_of_ids(left)
+    if all(len(text) <= _MOST_DIGITS and _PLAIN_INTEGER.fullmatch(text) for text, _ in left):
+        left.sort(key=lambda entry: int(entry[0]))
+    else:
+        left.sort()
     final = np.empty(len(ids), dtype=np.int64)
-    final[np.flatnonzero(used)[order]] = np.arange(len(left))
-    return final[codes], len(ids) - len(left), np.array([left[position] for position in order], dtype=np.str_)
+    final[[number for _, number in left]] = np.arange(len(left))
+    return final[codes], len(ids) - len(left), np.array([text for text, _ in left], dtype=np.str_)

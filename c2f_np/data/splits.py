@@ -1,6 +1,17 @@
-"""Splits of interactions into training and test, and the form they share with splits that come with the data.
+"""Splits of interactions into training and test, and the two evaluation protocols.
 
-Shapes: U users, I items. A split is made with a seed of its own, which has nothing to do with the model's.
+A protocol says where validation items come from and what the test ranking leaves out:
+
+=========== ======================================= ====================================================
+protocol    validation items, unless they are given left out of the test ranking
+=========== ======================================= ====================================================
+``authors`` a third of each user's test items       training items; validation items compete
+``clean``   a share of each user's training items   training and validation items
+=========== ======================================= ====================================================
+
+Figures of one protocol must not be compared with figures of the other: test sets, training sets and rankings all differ.
+
+Shapes: U users, I items, n pairs. The seed of a split has nothing to do with the model's.
 """
 
 from __future__ import annotations
@@ -12,16 +23,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..errors import DataError
-from .interactions import Interactions
-from .pairs import (
-    STREAM_TEST,
-    STREAM_TIES,
-    draw_per_user,
-    keys_of_matrix,
-    matrix_of_keys,
-    seed_in_words,
-    split_generator,
-)
+from .dataset import Dataset, check_protocol
+from .interactions import Interactions, keys_of_matrix, matrix_of_keys
+
+# Each purpose draws from its own stream, so that one draw never shifts another.
+_STREAM_TEST, _STREAM_VALIDATION, _STREAM_TIES = 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +38,8 @@ class Split:
     ----------
     train : csr_array of int8, shape (U, I)
     validation, test : csr_array of int8, shape (U, I), or None
-        No pair is in two parts. A split made here has no validation; :mod:`c2f_np.data.protocols` draws it.
-    user_ids : ndarray of str, shape (U,)
-    item_ids : ndarray of str, shape (I,)
+        No pair is in two parts. A split made here has no validation; :func:`apply_protocol` draws it.
+    user_ids, item_ids : ndarray of str, shape (U,) and (I,)
         External ids.
     how : str
         How the split was made, in plain words.
@@ -54,35 +59,22 @@ class Split:
     report: dict[str, int] = field(default_factory=dict)
 
     def pooled(self) -> Interactions:
-        """Return all parts as one set of :class:`Interactions`, without timestamps, to be split anew."""
+        """All parts as one set of :class:`Interactions`, without timestamps, to be split anew."""
         matrices = [matrix for matrix in (self.train, self.validation, self.test) if matrix is not None]
-        keys = np.sort(np.concatenate([keys_of_matrix(matrix) for matrix in matrices]))
-        n_items = len(self.item_ids)
-        return Interactions(
-            keys // n_items, keys % n_items, None, self.user_ids, self.item_ids, self.source, dict(self.report)
-        )
+        codes = np.divmod(np.sort(np.concatenate([keys_of_matrix(matrix) for matrix in matrices])), len(self.item_ids))
+        return Interactions(*codes, None, self.user_ids, self.item_ids, self.source, dict(self.report))
 
 
 def split_none(interactions: Interactions) -> Split:
-    """Put everything into training: for a model that is put to use rather than judged.
-
-    Parameters
-    ----------
-    interactions : Interactions
-
-    Returns
-    -------
-    Split
-        Without test.
-    """
+    """Put everything into training, for a model that will be used rather than judged."""
     return _split(interactions, np.zeros(len(interactions), dtype=bool), "everything is training")
 
 
 def split_random(interactions: Interactions, test_fraction: float = 0.2, seed=0) -> Split:
     """Hold out a share of each user's items, drawn at random.
 
-    A user with n items gives ``test_fraction * n`` of them, rounded to the nearest whole number (halves up), but at
-    least one and at most n - 1. A user with a single item keeps it in training.
+    A user with n items gives ``test_fraction * n`` of them, rounded to the nearest whole number (halves up), but at least one and
+    at most n - 1. A user with a single item keeps it in training.
 
     Parameters
     ----------
@@ -91,29 +83,25 @@ def split_random(interactions: Interactions, test_fraction: float = 0.2, seed=0)
         Between 0 and 1, both excluded.
     seed : int or numpy.random.Generator
 
-    Returns
-    -------
-    Split
-
     Raises
     ------
     DataError
         If the fraction or the seed is impossible.
     """
-    check_fraction(test_fraction, "test_fraction")
-    rng = split_generator(seed, STREAM_TEST)
+    _check_fraction(test_fraction, "test_fraction")
+    rng = _generator(seed, _STREAM_TEST)
     per_user = np.bincount(interactions.user, minlength=interactions.n_users)
     n_test = np.floor(test_fraction * per_user + 0.5).astype(np.int64)
     n_test = np.minimum(np.maximum(n_test, 1), np.maximum(per_user - 1, 0))
-    how = f"test: {test_fraction:.0%} of each user's items at random ({seed_in_words(seed)})"
-    return _split(interactions, draw_per_user(interactions.user, n_test, rng), how)
+    how = f"test: {test_fraction:.0%} of each user's items at random ({_in_words(seed)})"
+    return _split(interactions, _draw_per_user(interactions.user, n_test, rng), how)
 
 
 def split_temporal(interactions: Interactions, n_last: int = 1, seed=0) -> Split:
     """Hold out each user's last items.
 
-    Where several items share the deciding timestamp, those held out are drawn from them at random: any fixed order,
-    such as by item number, would favour some items over others. A user always keeps at least one item in training.
+    Where several items share the deciding timestamp, those held out are drawn from them at random: any fixed order, such as by
+    item number, would favour some items over others. A user always keeps at least one item in training.
 
     Parameters
     ----------
@@ -136,25 +124,62 @@ def split_temporal(interactions: Interactions, n_last: int = 1, seed=0) -> Split
     """
     if isinstance(n_last, bool) or not isinstance(n_last, int | np.integer) or n_last < 1:
         raise DataError("n_last must be a whole number of at least 1", value=n_last)
-    if interactions.timestamp is None:
+    user, time = interactions.user, interactions.timestamp
+    if time is None:
         raise DataError(f"a temporal split needs timestamps, and {interactions.source or 'the source'} has none")
-    rng = split_generator(seed, STREAM_TIES)
-    per_user = np.bincount(interactions.user, minlength=interactions.n_users)
-    n_test = np.minimum(n_last, np.maximum(per_user - 1, 0))
-    held_out = draw_per_user(interactions.user, n_test, rng, first_by=-interactions.timestamp)
-    n_tied = _count_users_with_ties(interactions, held_out)
-    how = f"test: the last {n_last} of each user's items by time, ties drawn at random ({seed_in_words(seed)})"
-    return _split(interactions, held_out, how, {"users_with_ties": n_tied})
+    rng = _generator(seed, _STREAM_TIES)
+    n_test = np.minimum(n_last, np.maximum(np.bincount(user, minlength=interactions.n_users) - 1, 0))
+    held_out = _draw_per_user(user, n_test, rng, first_by=-time)
+    # The draw decided for users who keep an item as late as the earliest one held out.
+    first_out, last_kept = np.full(interactions.n_users, np.inf), np.full(interactions.n_users, -np.inf)
+    np.minimum.at(first_out, user[held_out], time[held_out])
+    np.maximum.at(last_kept, user[~held_out], time[~held_out])
+    how = f"test: the last {n_last} of each user's items by time, ties drawn at random ({_in_words(seed)})"
+    return _split(interactions, held_out, how, users_with_ties=int(np.count_nonzero(last_kept == first_out)))
 
 
-def check_fraction(value, name: str, zero_is_fine: bool = False) -> None:
-    """Raise DataError unless `value` is a number between 0 and 1, both excluded (0 included if `zero_is_fine`)."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not (0 < value < 1 or (zero_is_fine and value == 0)):
-        raise DataError(f"{name} must lie between 0 and 1{', or be 0' if zero_is_fine else ''}", value=value)
+def apply_protocol(
+    split: Split, protocol: str = "clean", *, validation_fraction: float = 0.1, seed=0, name: str | None = None
+) -> Dataset:
+    """Turn a split into a data set.
+
+    Validation that came with the data is used as it is under either protocol; only the masking then differs.
+
+    Parameters
+    ----------
+    split : Split
+    protocol : {"authors", "clean"}
+    validation_fraction : float
+        The share of each user's training items that ``clean`` takes; 0 for no validation. ``authors`` ignores it.
+    seed : int or numpy.random.Generator
+        The split's seed; validation has a stream of its own, so it does not shift with the draw of the test items.
+    name : str, optional
+        By default the split's source.
+
+    Raises
+    ------
+    DataError
+        If the protocol is unknown, the fraction or the seed is impossible, or ``authors`` meets a split without test.
+    """
+    check_protocol(protocol)
+    train, validation, test, how = split.train, split.validation, split.test, split.how
+    if validation is None and protocol == "authors":
+        if test is None:
+            raise DataError('the protocol "authors" takes validation from the test items, and there are none; use "clean"')
+        a_third_rounded_up = -(-np.diff(test.indptr).astype(np.int64) // 3)
+        validation, test = _drawn_and_left(test, a_third_rounded_up, _generator(seed, _STREAM_VALIDATION))
+        how += f"; validation: a third of each user's test items at random ({_in_words(seed)})"
+    elif validation is None:
+        _check_fraction(validation_fraction, "validation_fraction", zero_is_fine=True)
+        if validation_fraction:
+            validation, train = _share_of_training(train, validation_fraction, _generator(seed, _STREAM_VALIDATION))
+            share = f"{validation_fraction:.0%} of each user's training items at random"
+            how += f"; validation: {share} ({_in_words(seed)})"
+    name = name or split.source
+    return Dataset(name, train, validation, test, split.user_ids, split.item_ids, how, protocol, dict(split.report))
 
 
-def _split(interactions: Interactions, held_out: np.ndarray, how: str, counts: dict[str, int] | None = None) -> Split:
+def _split(interactions: Interactions, held_out: np.ndarray, how: str, **counts: int) -> Split:
     keys = interactions.user * interactions.n_items + interactions.item
     shape = (interactions.n_users, interactions.n_items)
     return Split(
@@ -165,14 +190,55 @@ def _split(interactions: Interactions, held_out: np.ndarray, how: str, counts: d
         interactions.item_ids,
         how,
         interactions.source,
-        {**interactions.report, **(counts or {})},
+        interactions.report | counts,
     )
 
 
-def _count_users_with_ties(interactions: Interactions, held_out: np.ndarray) -> int:
-    """Count users with an item left in training as late as the earliest one held out."""
-    first_out = np.full(interactions.n_users, np.inf)
-    np.minimum.at(first_out, interactions.user[held_out], interactions.timestamp[held_out])
-    last_kept = np.full(interactions.n_users, -np.inf)
-    np.maximum.at(last_kept, interactions.user[~held_out], interactions.timestamp[~held_out])
-    return int(np.count_nonzero(last_kept == first_out))
+def _share_of_training(train, fraction: float, rng):
+    """Draw a share of each user's training items, but never the last one; return (validation or None, training).
+
+    The share is rounded up or down at random, in proportion. Plain rounding would take nothing from users with few items, so that
+    early stopping would depend on the busiest users only.
+    """
+    per_user = np.diff(train.indptr).astype(np.int64)
+    wanted = np.floor(fraction * per_user + rng.random(len(per_user))).astype(np.int64)
+    validation, train = _drawn_and_left(train, np.minimum(wanted, np.maximum(per_user - 1, 0)), rng)
+    return validation if validation.nnz else None, train
+
+
+def _drawn_and_left(matrix, how_many: np.ndarray, rng):
+    keys = keys_of_matrix(matrix)
+    taken = _draw_per_user(keys // matrix.shape[1], how_many, rng)
+    return matrix_of_keys(keys[taken], matrix.shape), matrix_of_keys(keys[~taken], matrix.shape)
+
+
+def _draw_per_user(user: np.ndarray, how_many: np.ndarray, rng: np.random.Generator, first_by=None) -> np.ndarray:
+    """Choose `how_many` pairs of each user, smallest `first_by` first, else at random; bool, shape (n,). Chance breaks ties."""
+    # Sorting uniform numbers, not Generator.choice: NumPy guarantees the stream of random() for longer.
+    chance = rng.random(len(user))
+    order = np.lexsort((chance, user) if first_by is None else (chance, first_by, user))
+    sorted_user = user[order]
+    place = np.arange(len(user)) - np.searchsorted(sorted_user, sorted_user, side="left")
+    taken = np.zeros(len(user), dtype=bool)
+    taken[order] = place < how_many[sorted_user]
+    return taken
+
+
+def _generator(seed, stream: int) -> np.random.Generator:
+    """The generator of one purpose of a split; a generator given as `seed` is used as it is."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise DataError("the split seed must be a whole number of at least 0", value=seed)
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(stream,)))
+
+
+def _in_words(seed) -> str:
+    return "a generator passed in" if isinstance(seed, np.random.Generator) else f"split seed {seed}"
+
+
+def _check_fraction(value, name: str, zero_is_fine: bool = False) -> None:
+    """Raise DataError unless `value` is a number between 0 and 1, both excluded (0 included if `zero_is_fine`)."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not (0 < value < 1 or (zero_is_fine and value == 0)):
+        raise DataError(f"{name} must lie between 0 and 1{', or be 0' if zero_is_fine else ''}", value=value)

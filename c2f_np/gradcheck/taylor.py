@@ -6,7 +6,7 @@ stand clear of rounding. Where rounding begins is read off the data: at the smal
 is left once a first-order term, which would halve exactly, is taken off. A function that is linear (or nearly) leaves
 no remainder but rounding; it passes as *linear*, with an infinite rate.
 
-Shapes: S steps, D directions, K outputs; ``change`` (S, D, K), ``first_order`` (D, K).
+Shapes: S steps, D directions, K outputs; ``change`` (S, D, K), ``first`` (D, K).
 """
 
 from __future__ import annotations

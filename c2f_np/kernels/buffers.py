@@ -16,18 +16,17 @@ import numpy as np
 
 # A row of 16 float32 is one vector register and one cache line: an aligned row is read with half the accesses.
 _ALIGNMENT = 64
-#: Below this an array comes from the allocator's own free lists, which are as fast.
-SMALLEST_REUSED = 1 << 20
 
-_free_blocks: ContextVar[dict[int, list[np.ndarray]] | None] = ContextVar("free blocks by size", default=None)
+# Free blocks by size, and the size from which blocks are used again.
+_reused: ContextVar[tuple[dict[int, list[np.ndarray]], float]] = ContextVar("reused blocks", default=({}, math.inf))
 
 
 def empty(shape, dtype) -> np.ndarray:
     """An array like that of ``numpy.empty``, aligned to a cache line."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    free = _free_blocks.get()
-    if free is None or size < SMALLEST_REUSED:
+    free, smallest = _reused.get()
+    if size < smallest:
         return _aligned(np.empty(size + _ALIGNMENT, np.uint8), size).view(dtype).reshape(shape)
     # Batches differ a little in their number of entities: blocks come in few sizes, so that they fit the next one too.
     room = _rounded_up(size)
@@ -37,13 +36,16 @@ def empty(shape, dtype) -> np.ndarray:
 
 
 @contextmanager
-def reused_buffers() -> Iterator[None]:
-    """Within this block the memory of large arrays from :func:`empty` is used again once they are gone."""
-    token = _free_blocks.set({})
+def reused_buffers(smallest: int = 1 << 20) -> Iterator[None]:
+    """Within this block the memory of large arrays from :func:`empty` is used again once they are gone.
+
+    Arrays below `smallest` bytes come from the allocator's own free lists, which are as fast.
+    """
+    token = _reused.set(({}, smallest))
     try:
         yield
     finally:
-        _free_blocks.reset(token)
+        _reused.reset(token)
 
 
 class _Loan:

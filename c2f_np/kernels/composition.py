@@ -13,40 +13,41 @@ from functools import cache
 
 import numba
 import numpy as np
-from numba import carray, njit, prange
+from numba import njit, prange
 
 from ..threads import in_threads
-from .accumulator import stack_pointer
+from .accumulator import carray, stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
 from .sparse_product import multiply
 from .widths import has_own_kernel
 
-# Entries of a matrix below which handing rows to threads takes longer than their tanh.
-_WORTH_A_THREAD = 1 << 20
 # Entries between asking for their rows and using them.
 _AHEAD = 8
 
 
 def multiply_tanh(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
     """``tanh(S @ E)``."""
-    return _tanh_in_place(multiply(S, bounds, E))
+    return tanh_in_place(multiply(S, bounds, E))
 
 
 def multiply_tanh_above(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
     """``[tanh(S @ E); E]``, the first part computed where it belongs."""
     n = S.shape[0]
     both = empty((n + len(E), E.shape[1]), np.result_type(S.dtype, E.dtype))
-    _tanh_in_place(multiply(S, bounds, E, out=both[:n]))
+    tanh_in_place(multiply(S, bounds, E, out=both[:n]))
     both[n:] = E
     return both
 
 
-def _tanh_in_place(X: np.ndarray) -> np.ndarray:
-    """NumPy's tanh, on as many threads as the kernels use."""
-    if X.size < _WORTH_A_THREAD:
+def tanh_in_place(X: np.ndarray, *, worth_a_thread: int = 1 << 20, n_chunks: int = 16) -> np.ndarray:
+    """NumPy's tanh, on as many threads as the kernels use.
+
+    Below `worth_a_thread` entries, handing rows to threads takes longer than their tanh.
+    """
+    if X.size < worth_a_thread:
         return np.tanh(X, out=X)
-    rows = -(-len(X) // 16)
+    rows = -(-len(X) // n_chunks)
 
     def work(first: int) -> None:
         np.tanh(X[first : first + rows], out=X[first : first + rows])

@@ -14,38 +14,39 @@ from numba import njit, prange
 
 from .buffers import empty
 
+# Entries of a block.
 _BLOCK = 1 << 14
 
 
-def scale_by_tanh_slope(grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
+def scale_by_tanh_slope(grad_Z: np.ndarray, Z: np.ndarray, *, block: int = _BLOCK) -> np.ndarray:
     """``grad_Z * (1 - Z^2)``."""
     out = empty(Z.shape, np.result_type(grad_Z.dtype, Z.dtype))
-    _scale_by_tanh_slope(*(np.ascontiguousarray(part).reshape(-1) for part in (grad_Z, Z)), out.reshape(-1))
+    _scale_by_tanh_slope(*(np.ascontiguousarray(part).reshape(-1) for part in (grad_Z, Z)), out.reshape(-1), block)
     return out
 
 
 @njit(parallel=True, cache=True)
-def _scale_by_tanh_slope(grad_Z, Z, out):
+def _scale_by_tanh_slope(grad_Z, Z, out, block):
     one = out.dtype.type(1)
-    for block in prange((out.shape[0] + _BLOCK - 1) // _BLOCK):
-        for k in range(block * _BLOCK, min((block + 1) * _BLOCK, out.shape[0])):
+    for b in prange((out.shape[0] + block - 1) // block):
+        for k in range(b * block, min((b + 1) * block, out.shape[0])):
             out[k] = grad_Z[k] * (one - Z[k] * Z[k])
 
 
-def adam(x, g, m, v, rate: float, root_correction: float, beta1: float, beta2: float, epsilon: float):
+def adam(x, g, m, v, rate: float, root_correction: float, beta1: float, beta2: float, epsilon: float, *, block: int = _BLOCK):
     """New parameters and moments of one Adam step, as three new arrays."""
     new, mean, square = (empty(x.shape, x.dtype) for _ in range(3))
     given = (np.ascontiguousarray(part).reshape(-1) for part in (x, g, m, v))
     # Factors in the precision of the parameters, as NumPy takes Python floats.
     factors = (x.dtype.type(f) for f in (rate, root_correction, beta1, 1 - beta1, beta2, 1 - beta2, epsilon))
-    _adam(*given, *factors, new.reshape(-1), mean.reshape(-1), square.reshape(-1))
+    _adam(*given, *factors, new.reshape(-1), mean.reshape(-1), square.reshape(-1), block)
     return new, mean, square
 
 
 @njit(parallel=True, cache=True)
-def _adam(x, g, m, v, rate, root_correction, beta1, rest1, beta2, rest2, epsilon, new, mean, square):
-    for block in prange((x.shape[0] + _BLOCK - 1) // _BLOCK):
-        for k in range(block * _BLOCK, min((block + 1) * _BLOCK, x.shape[0])):
+def _adam(x, g, m, v, rate, root_correction, beta1, rest1, beta2, rest2, epsilon, new, mean, square, block):
+    for b in prange((x.shape[0] + block - 1) // block):
+        for k in range(b * block, min((b + 1) * block, x.shape[0])):
             mean[k] = beta1 * m[k] + rest1 * g[k]
             square[k] = beta2 * v[k] + rest2 * g[k] * g[k]
             new[k] = x[k] - rate * mean[k] / (np.sqrt(square[k]) / root_correction + epsilon)

@@ -2,12 +2,13 @@
 
 A sparse product reads rows in an order that no hardware prefetcher can guess, and waits for each. The column numbers of the
 entries to come are known, though: asking for their rows some entries ahead hides most of the wait.
+Where Numba does not compile, nothing is asked for.
 """
 
 from __future__ import annotations
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 _CACHE_LINE = 64  # bytes
@@ -35,3 +36,9 @@ def prefetch_row(typing_context, X, row, width):
         return context.get_dummy_value()
 
     return types.void(X, row, width), generate
+
+
+if config.DISABLE_JIT:
+
+    def prefetch_row(X, row, width):
+        """Nothing, in plain Python."""

@@ -16,35 +16,37 @@ import numpy as np
 from ..threads import in_threads, one_blas_thread
 from .buffers import empty
 
+# Rows of a block.
 _BLOCK = 4096
 
 
-def add_product_of_rows(K: np.ndarray, W: np.ndarray, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def add_product_of_rows(
+    K: np.ndarray, W: np.ndarray, X: np.ndarray, rows: np.ndarray, *, block: int = _BLOCK
+) -> np.ndarray:
     """``K[rows] + W[rows] @ X``."""
     out = empty((len(rows), X.shape[1]), np.result_type(K.dtype, W.dtype, X.dtype))
 
     def work(first: int) -> None:
-        block = rows[first : first + _BLOCK]
-        product = out[first : first + _BLOCK]
-        np.matmul(W[block], X, out=product)
-        product += K[block]
+        mine, product = rows[first : first + block], out[first : first + block]
+        np.matmul(W[mine], X, out=product)
+        product += K[mine]
 
-    _in_blocks(work, len(rows))
+    _in_blocks(work, len(rows), block)
     return out
 
 
-def transposed_product_of_rows(W: np.ndarray, G: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def transposed_product_of_rows(W: np.ndarray, G: np.ndarray, rows: np.ndarray, *, block: int = _BLOCK) -> np.ndarray:
     """``W[rows].T @ G``."""
-    starts = range(0, len(rows), _BLOCK)
+    starts = range(0, len(rows), block)
     parts = np.zeros((len(starts), W.shape[1], G.shape[1]), np.result_type(W.dtype, G.dtype))
 
     def work(first: int) -> None:
-        np.matmul(W[rows[first : first + _BLOCK]].T, G[first : first + _BLOCK], out=parts[first // _BLOCK])
+        np.matmul(W[rows[first : first + block]].T, G[first : first + block], out=parts[first // block])
 
-    _in_blocks(work, len(rows))
+    _in_blocks(work, len(rows), block)
     return parts.sum(axis=0)
 
 
-def _in_blocks(work, n_rows: int) -> None:
+def _in_blocks(work, n_rows: int, block: int) -> None:
     with one_blas_thread():
-        in_threads(work, range(0, n_rows, _BLOCK), numba.get_num_threads())
+        in_threads(work, range(0, n_rows, block), numba.get_num_threads())

@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import carray, njit, prange
+from numba import njit, prange
 
-from .accumulator import stack_pointer
+from .accumulator import carray, stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
 from .row_groups import even_groups_of

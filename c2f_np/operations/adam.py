@@ -19,8 +19,6 @@ from ..engine import is_compiled
 from ..errors import SettingsError
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-# Entries below which NumPy's passes stay in the cache.
-_WORTH_COMPILED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,7 @@ def adam_step(
     learning_rate: float,
     *,
     engine: str = "numpy",
+    worth_compiled: int = 1 << 16,
 ) -> tuple[dict[str, np.ndarray], AdamMoments]:
     """One Adam step over all trained arrays (model.md, coarse stage, 6).
 
@@ -89,6 +88,8 @@ def adam_step(
     learning_rate : float
     engine : {"numpy", "numba"}
         Compiled, arrays of the size of a table take one trip through memory; smaller ones are left to NumPy.
+    worth_compiled : int
+        Entries from which an array counts as large: below, NumPy's passes stay in the cache.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def adam_step(
     new, mean, square = {}, {}, {}
     for name, value in parameters.items():
         g = gradients[name]
-        if is_compiled(engine) and value.size >= _WORTH_COMPILED:
+        if is_compiled(engine) and value.size >= worth_compiled:
             from ..kernels.elementwise import adam
 
             given = (value, g, moments.mean[name], moments.square[name])

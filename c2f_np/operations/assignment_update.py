@@ -19,9 +19,6 @@ import scipy.sparse as sparse
 from ..engine import is_compiled
 from ..errors import SettingsError
 
-# Rows of W that are formed at a time, so that N x C is never held at once.
-_ROWS_AT_A_TIME = 8192
-
 
 def pseudoinverse(H: np.ndarray) -> np.ndarray:
     """Moore-Penrose inverse, in float64, through the singular values.
@@ -80,7 +77,7 @@ def keep_largest(W: np.ndarray, t: int, *, engine: str = "numpy") -> sparse.csr_
 
 
 def update_coarse_assignment(
-    H_entities: np.ndarray, H_coarse: np.ndarray, t: int, *, engine: str = "numpy"
+    H_entities: np.ndarray, H_coarse: np.ndarray, t: int, *, engine: str = "numpy", rows_at_a_time: int = 8192
 ) -> sparse.csr_array:
     """The closed-form update of S_c (model.md, coarse stage, two phases).
 
@@ -92,6 +89,8 @@ def update_coarse_assignment(
     t : int
         Entries kept in a row.
     engine : {"numpy", "numba"}
+    rows_at_a_time : int
+        Rows of W that are formed at a time, so that N x C is never held at once.
 
     Returns
     -------
@@ -104,8 +103,8 @@ def update_coarse_assignment(
     """
     inverse = pseudoinverse(H_coarse)
     blocks = [
-        keep_largest(H_entities[rows].astype(np.float64) @ inverse, t, engine=engine)
-        for rows in _row_blocks(len(H_entities))
+        keep_largest(H_entities[first : first + rows_at_a_time].astype(np.float64) @ inverse, t, engine=engine)
+        for first in range(0, len(H_entities), rows_at_a_time)
     ]
     return sparse.csr_array(sparse.vstack(blocks, format="csr"), dtype=H_entities.dtype)
 
@@ -195,7 +194,3 @@ def require_row_entries(t: int, n_columns: int) -> None:
     """Raise SettingsError unless 1 <= t <= n_columns."""
     if not 1 <= t <= n_columns:
         raise SettingsError(f"cannot keep {t} entries in a row of {n_columns}: choose between 1 and {n_columns}")
-
-
-def _row_blocks(n: int) -> list[slice]:
-    return [slice(start, min(start + _ROWS_AT_A_TIME, n)) for start in range(0, n, _ROWS_AT_A_TIME)]

@@ -59,7 +59,7 @@ class CollapsedPropagation:
 def collapse(
     Z: np.ndarray, E_coarse: np.ndarray, graph: BridgedGraph, n_layers: int, *, engine: str = "numpy"
 ) -> CollapsedPropagation:
-    """Compute K, W1 and W2 by propagating them (model.md, what the structure gives).
+    """Compute K, W1 and W2 by propagating them (model.md, fine stage, collapsed).
 
     Parameters
     ----------

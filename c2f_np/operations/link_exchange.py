@@ -21,9 +21,6 @@ import scipy.sparse as sparse
 
 from ..errors import SettingsError
 
-# Rows whose pulls are formed at a time, so that N x K is never held at once.
-_ROWS_AT_A_TIME = 8192
-
 
 @dataclass(frozen=True)
 class ExchangedLinks:
@@ -44,7 +41,9 @@ class ExchangedLinks:
         return np.where(self.kept >= 0, values[self.kept], values.dtype.type(0))
 
 
-def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray) -> ExchangedLinks:
+def exchange_links(
+    S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray, *, rows_at_a_time: int = 8192
+) -> ExchangedLinks:
     """Exchange the weakest link of every row for the free one with the largest pull.
 
     Parameters
@@ -54,6 +53,8 @@ def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray) -> Ex
     E : ndarray, shape (K, d)
     grad_Y : ndarray, shape (N, d)
         Gradient of the loss at ``S @ E``, summed over as many batches as one likes. A row of zeros is left alone.
+    rows_at_a_time : int
+        Rows whose pulls are formed at a time, so that N x K is never held at once.
 
     Returns
     -------
@@ -76,8 +77,8 @@ def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray) -> Ex
     columns, weights = S.indices.reshape(n, t).copy(), S.data.reshape(n, t).copy()
     kept = np.arange(n * t).reshape(n, t)
     weakest = np.argmin(np.abs(weights) * np.linalg.norm(E, axis=1)[columns], axis=1)
-    for first in range(0, n, _ROWS_AT_A_TIME):
-        rows = np.arange(first, min(first + _ROWS_AT_A_TIME, n))
+    for first in range(0, n, rows_at_a_time):
+        rows = np.arange(first, min(first + rows_at_a_time, n))
         pull = np.abs(grad_Y[rows] @ E.T)
         pull[np.arange(len(rows))[:, None], columns[rows]] = -1
         wanted = np.argmax(pull, axis=1)

@@ -20,13 +20,11 @@ import scipy.sparse as sparse
 from ..errors import SettingsError
 from ..threads import one_blas_thread
 
-# Rows whose products with the codebook are held at a time.
-_ROWS_AT_A_TIME = 8192
 # Of the mean squared length of a codebook row: keeps the weights of rows that are (nearly) multiples of each other finite.
 _RIDGE = 1e-8
 
 
-def pursue(Y: np.ndarray, E: np.ndarray, t: int) -> sparse.csr_array:
+def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, rows_at_a_time: int = 8192) -> sparse.csr_array:
     """Code every row of a matrix by t rows of a codebook.
 
     Parameters
@@ -35,6 +33,8 @@ def pursue(Y: np.ndarray, E: np.ndarray, t: int) -> sparse.csr_array:
     E : ndarray, shape (K, d)
     t : int
         From 1 to K.
+    rows_at_a_time : int
+        Rows whose products with the codebook are held at a time.
 
     Returns
     -------
@@ -52,8 +52,8 @@ def pursue(Y: np.ndarray, E: np.ndarray, t: int) -> sparse.csr_array:
     Y, E = np.asarray(Y, np.float64), np.asarray(E, np.float64)
     chosen, weights = np.empty((len(Y), t), np.int64), np.empty((len(Y), t))
     with one_blas_thread():
-        for first in range(0, len(Y), _ROWS_AT_A_TIME):
-            rows = slice(first, first + _ROWS_AT_A_TIME)
+        for first in range(0, len(Y), rows_at_a_time):
+            rows = slice(first, first + rows_at_a_time)
             chosen[rows], weights[rows] = _pursue_block(Y[rows], E, t)
     order = np.argsort(chosen, axis=1)
     chosen, weights = (np.take_along_axis(part, order, axis=1).ravel() for part in (chosen, weights))

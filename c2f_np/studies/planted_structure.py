@@ -27,9 +27,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from ..data import Dataset
-from ..data.planted import PlantedTruth
-from ..data.shipped import load_truth
+from ..data import Dataset, PlantedTruth, load_truth
 from ..errors import DataError, SettingsError
 from ..files import write_atomically, write_text_atomically
 from ..settings import settings_from_preset

@@ -102,7 +102,7 @@ def start(problem: Problem) -> Progress:
 
 
 def start_coarse(problem: Problem) -> Progress:
-    """The state before the first epoch (model.md, coarse stage, 6)."""
+    """The state before the first epoch (model.md, starts)."""
     settings, n = problem.settings, problem.n_users + problem.n_items
     rng = generator(settings.seed, "start coarse")
     parts = partition_entities(problem.R, settings.n_coarse, method=settings.partition, seed=settings.seed)
@@ -116,7 +116,7 @@ def start_coarse(problem: Problem) -> Progress:
 
 
 def start_fine(coarse: ModelState, problem: Problem) -> ModelState:
-    """The fine stage's first state, from the coarse stage's result (model.md, start of the fine stage).
+    """The fine stage's first state, from the coarse stage's result (model.md, starts).
 
     Returns
     -------

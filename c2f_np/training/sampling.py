@@ -42,7 +42,7 @@ def below(random: np.ndarray, bound: np.ndarray) -> np.ndarray:
 def sample_triples(
     R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, *, engine: str = "numpy"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the triples of an epoch, not yet shuffled (model.md, training samples).
+    """Draw the triples of an epoch, not yet shuffled (model.md, sampling).
 
     Parameters
     ----------

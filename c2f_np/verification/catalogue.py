@@ -1,4 +1,4 @@
-"""All that can be checked, by name: every operation, both stages, joint training and the baselines that are trained."""
+"""All that can be checked, by name: every operation, both stages, joint training, trained baselines, sampling and evaluation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .baselines import BASELINES
 from .case import Case
 from .joint import JOINT
 from .operations import OPERATIONS
+from .sampling import SAMPLING
 from .stages import STAGES
 
 #: All that can be checked, by the name that ``--op`` takes.
-CHECKED: dict[str, Callable] = OPERATIONS | STAGES | JOINT | BASELINES
+CHECKED: dict[str, Callable] = OPERATIONS | STAGES | JOINT | BASELINES | SAMPLING
 
 
 def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> Iterable[Case]:

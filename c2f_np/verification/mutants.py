@@ -162,7 +162,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("square forgotten", "one - Z[k] * Z[k]", "one - Z[k]"),
     ),
     *_in("kernels.elementwise._scale_by_tanh_slope", "compose")(
-        ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % _BLOCK] * Z[k % _BLOCK]"),
+        ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % block] * Z[k % block]"),
     ),
     *_in("kernels.composition._gather_fixed_width", "compose")(
         ("tanh' forgotten", "(grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))", "grad_Z[i, f]"),
@@ -251,7 +251,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_in("kernels.row_products.transposed_product_of_rows", "propagate_collapsed")(
         ("last block only", "parts.sum(axis=0)", "parts[-1]"),
-        ("the first rows instead of the chosen", "W[rows[first : first + _BLOCK]]", "W[first : min(first + _BLOCK, len(rows))]"),
+        ("the first rows instead of the chosen", "W[rows[first : first + block]]", "W[first : min(first + block, len(rows))]"),
     ),
     *_in("operations.collapsed_propagation.collapse", "fine_stage")(
         ("gate of W1 forgotten", "= g * sparse_product", "= sparse_product"),

@@ -13,7 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from c2f_np.data import cached, catalog, data_folder, fetch, load_dataset
-from c2f_np.data.fetch import git_blob_id
+from c2f_np.data.catalog import checksum
 from c2f_np.errors import DataError
 
 U_DATA = b"1\t1\t5\t1\n1\t2\t5\t2\n2\t1\t5\t1\n"
@@ -114,7 +114,8 @@ def test_single_files_are_checked_by_sha256_or_git_blob_id(site, expect, tmp_pat
     (folder / "test.txt").write_bytes(TEST)
     expect("gowalla", blob(TRAIN), sha256(TEST))
     path = get("gowalla", url, tmp_path / "cache")
-    assert git_blob_id(path / "train.txt") == blob(TRAIN)
+    with open(path / "train.txt", "rb") as file:
+        assert checksum(file, "git-blob") == blob(TRAIN)
     assert load_dataset("gowalla", cache_dir=tmp_path / "cache").test.nnz == 2
 
     (path / "train.txt").write_bytes(b"spoilt\n")
@@ -159,7 +160,7 @@ def test_a_wrong_checksum(site, tmp_path):
 def test_a_file_the_server_does_not_have(site, tmp_path):
     _, url = site
     cache = tmp_path / "cache"
-    message = assert_refused("ml-1m", url, cache, "the server answers 404", "By hand: download https://files.grouplens.org")
+    message = assert_refused("ml-1m", url, cache, "the server answered 404", "By hand: download https://files.grouplens.org")
     assert "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20" in message
     assert str(cache / "ml-1m" / "ml-1m.zip") in message
 

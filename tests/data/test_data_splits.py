@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2f_np.data import Interactions, apply_protocol, split_none, split_random, split_temporal
-from c2f_np.data.pairs import keys_of_matrix
+from c2f_np.data.interactions import keys_of_matrix
 from c2f_np.errors import DataError
 
 

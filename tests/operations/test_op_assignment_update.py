@@ -6,7 +6,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from op_rules import WIDTHS, check_engines
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations import assignment_update
 from c2f_np.operations.assignment_update import (
     fine_affinity,
     keep_largest,
@@ -100,14 +99,14 @@ def test_engines(width):
         check_engines(update_fine_assignment, entities, coarse, fine, t, single=None)
 
 
-def test_blocks_of_rows_do_not_show(monkeypatch):
+def test_blocks_of_rows_do_not_show():
     rng = np.random.default_rng(0)
     entities, coarse = rng.normal(size=(20, 4)), rng.normal(size=(6, 4))
     whole = update_coarse_assignment(entities, coarse, 2)
-    monkeypatch.setattr(assignment_update, "_ROWS_AT_A_TIME", 7)
-    parts = update_coarse_assignment(entities, coarse, 2)
-    assert_array_equal(whole.indices, parts.indices)
-    assert_allclose(whole.data, parts.data, rtol=1e-13)
+    for rows in (1, 7, 10, 19):
+        parts = update_coarse_assignment(entities, coarse, 2, rows_at_a_time=rows)
+        assert_array_equal(whole.indices, parts.indices)
+        assert_allclose(whole.data, parts.data, rtol=1e-13)
 
 
 def test_softmax():

@@ -5,9 +5,9 @@ import gc
 import numpy as np
 import pytest
 
-from c2f_np.kernels.buffers import SMALLEST_REUSED, _rounded_up, empty, reused_buffers
+from c2f_np.kernels.buffers import _rounded_up, empty, reused_buffers
 
-LARGE = (SMALLEST_REUSED // 4, 1)
+LARGE = (1 << 18, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])

@@ -59,15 +59,16 @@ def test_complex_step_equals_backward():
 def test_tanh_in_blocks_gives_the_same_bits():
     import numba
 
-    from c2f_np.kernels.composition import _WORTH_A_THREAD, _tanh_in_place
+    from c2f_np.kernels.composition import tanh_in_place
 
     rng = np.random.default_rng(0)
     before = numba.get_num_threads()
     try:
         for dtype, width in ((np.float32, 128), (np.float64, 37)):
-            X = rng.standard_normal((_WORTH_A_THREAD // width + 77, width)).astype(dtype)
-            for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
-                numba.set_num_threads(threads)
-                np.testing.assert_array_equal(_tanh_in_place(X.copy()), np.tanh(X))
+            for rows in (0, 1, 15, 16, 17, 93):
+                X = rng.standard_normal((rows, width)).astype(dtype)
+                for threads in range(1, min(3, numba.config.NUMBA_NUM_THREADS) + 1):
+                    numba.set_num_threads(threads)
+                    np.testing.assert_array_equal(tanh_in_place(X.copy(), worth_a_thread=1), np.tanh(X))
     finally:
         numba.set_num_threads(before)

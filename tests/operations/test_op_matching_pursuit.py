@@ -8,7 +8,6 @@ import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations import matching_pursuit
 from c2f_np.operations.matching_pursuit import fit_codebook, pursue
 
 #: The ridge moves weights by this share, times what is lost if rows are nearly multiples of each other.
@@ -120,14 +119,14 @@ def test_a_number_of_links_that_cannot_be(t):
         pursue(np.ones((2, 2)), np.ones((3, 2)), t)
 
 
-def test_blocks_of_rows_do_not_show(monkeypatch):
+def test_blocks_of_rows_do_not_show():
     rng = np.random.default_rng(0)
     Y, E = rng.normal(size=(23, 4)), rng.normal(size=(6, 4))
     whole = pursue(Y, E, 2)
-    monkeypatch.setattr(matching_pursuit, "_ROWS_AT_A_TIME", 5)
-    parts = pursue(Y, E, 2)
-    assert_array_equal(whole.indices, parts.indices)
-    assert_allclose(whole.data, parts.data, rtol=1e-12)
+    for rows in (1, 5, 22):
+        parts = pursue(Y, E, 2, rows_at_a_time=rows)
+        assert_array_equal(whole.indices, parts.indices)
+        assert_allclose(whole.data, parts.data, rtol=1e-12)
 
 
 def test_single_precision_is_coded_in_double_and_inputs_stay():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from c2f_np.data import Dataset
-from c2f_np.data.planted import PlantedParameters, generate_planted
+from c2f_np.data import Dataset, PlantedParameters, generate_planted
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.settings import settings_from_preset
 from c2f_np.studies import planted_structure as p

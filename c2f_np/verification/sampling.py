@@ -1,0 +1,240 @@
+"""Sampling, batches and evaluation, which have no gradients: the same again in a few lines of plain Python, compared exactly.
+
+The references share no code with the package. Their random numbers are unbounded integers, their lists are walked through from
+the front, and a ranking is a sort of all items.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..evaluation import evaluate
+from ..operations import triples
+from ..settings import Settings
+from ..training import batches, sampling
+from ..training.problem import Problem
+from ..training.progress import Progress
+from .case import Case, verdict_case
+from .problems import generator
+
+# ---- the references ------------------------------------------------------------------------------------------------------
+
+
+def mixed(x: int) -> int:
+    """The mixing function of splitmix64."""
+    x %= 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
+
+
+def plain_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int) -> Iterator[tuple[int, int, int]]:
+    """What :func:`c2f_np.training.sampling.sample_triples` draws, triple by triple."""
+    step, (n_users, n_items) = 0x9E3779B97F4A7C15, R.shape
+    for draw in range(n_draws):
+        stream = mixed(mixed(seed + step) + draw * step)
+        fractions = (mixed(stream + position * step) >> 11 for position in count(1))  # of 2^53
+        user = next(fractions) * n_users >> 53
+        held = R.indices[R.indptr[user] : R.indptr[user + 1]].tolist()
+        if not 0 < len(held) < n_items:
+            continue
+        positive, n_free, ranks = held[next(fractions) * len(held) >> 53], n_items - len(held), []
+        for top in range(max(n_free - neg_size, 0), n_free):
+            rank = next(fractions) * (top + 1) >> 53
+            ranks.append(top if rank in ranks else rank)
+        for negative in ranks:
+            for item in held:  # ascending; each one up to here moves the free item on by a place
+                negative += item <= negative
+            yield user, positive, negative
+
+
+def plain_batches(R: sparse.csr_array, settings: Settings, stage: str, epoch: int, size: int) -> list[list[tuple[int, int, int]]]:
+    """The batches of an epoch, each sorted by user, as lists of (user, positive item, negative item)."""
+    rng = np.random.default_rng([settings.seed, *stage.encode(), *str(epoch).encode()])
+    drawn = list(plain_triples(R, R.nnz, settings.neg_size, int(rng.integers(2**63))))
+    shuffled = [drawn[k] for k in rng.permutation(len(drawn))]
+    return [sorted(shuffled[k : k + size], key=lambda triple: triple[0]) for k in range(0, len(shuffled), size)]
+
+
+def plain_ranking(scores, masked) -> list[int]:
+    """All items that are not masked: higher scores first, among equal ones the lower item."""
+    left = sorted(set(range(len(scores))) - set(masked))
+    return sorted(left, key=lambda item: -scores[item])  # stable
+
+
+def plain_evaluation(scores, relevant, masked, ks) -> dict[str, list[float]]:
+    """NDCG@k, Recall@k and ties at k, user by user, of those with relevant items; dense arguments, one row a user."""
+    found = {"users": [user for user in range(len(scores)) if relevant[user].any()]}
+    found |= {f"{name}@{k}": [] for k in ks for name in ("ndcg", "recall", "tie")}
+    for user in found["users"]:
+        masked_items, wanted = (np.flatnonzero(pattern[user]).tolist() for pattern in (masked, relevant))
+        listed = plain_ranking(scores[user], masked_items)
+        for k in ks:
+            places = [place for place, item in enumerate(listed[:k], 1) if item in wanted]
+            best = range(1, min(k, len(wanted)) + 1)
+            gain, ideal = (math.fsum(1 / math.log2(place + 1) for place in hits) for hits in (places, best))
+            found[f"ndcg@{k}"].append(gain / ideal)
+            found[f"recall@{k}"].append(len(places) / len(wanted))
+            found[f"tie@{k}"].append(k < len(listed) and scores[user][listed[k - 1]] == scores[user][listed[k]])
+    return found
+
+
+# ---- the problems --------------------------------------------------------------------------------------------------------
+
+
+def interactions(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
+    """Rows of all densities, in disorder; among them one without items, one with all, one with one item, one with one left."""
+    dense = rng.random((n_users, n_items)) < rng.random((n_users, 1))
+    one = np.arange(n_items) == rng.integers(n_items)
+    dense[:4] = np.zeros(n_items), np.ones(n_items), one, ~one
+    return sparse.csr_array(rng.permutation(dense).astype(np.int8))
+
+
+def wide(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
+    """Numbers of users or items that need more than 16 bits: a few items each, the last one among them."""
+    indices = np.sort(np.stack([rng.choice(n_items - 1, 3, replace=False) for _ in range(64)]), axis=1).astype(np.int32)
+    indices = np.column_stack([indices[np.arange(n_users) % 64], np.full(n_users, n_items - 1, np.int32)])
+    start = 4 * np.arange(n_users + 1, dtype=np.int32)
+    return sparse.csr_array((np.ones(indices.size, np.int8), indices.ravel(), start), shape=(n_users, n_items))
+
+
+def unequal(found, expected, dtype=None) -> float:
+    """How many entries differ; infinite if shape or type do."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    if found.shape != expected.shape or dtype is not None and found.dtype != dtype:
+        return math.inf
+    return float(np.count_nonzero(found != expected))
+
+
+# ---- the cases -----------------------------------------------------------------------------------------------------------
+
+
+def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
+    """1 to 6 negatives, of small problems with every kind of user; then numbers beyond 16 bits."""
+
+    def check(name, make, n_draws, neg_size):
+        def run(seed):
+            rng = generator(seed, "sampling", name)
+            R, key = make(rng), int(rng.integers(2**64, dtype=np.uint64))
+            with np.errstate(over="ignore"):  # interpreted, the hash warns of its wrap-around
+                columns = sampling.sample_triples(R, n_draws, neg_size, key, engine=engine)
+            expected = np.array(list(plain_triples(R, n_draws, neg_size, key)), dtype=np.int32).reshape(-1, 3)
+            for part, found, column in zip(("user", "positive", "negative"), columns, expected.T, strict=True):
+                yield part, unequal(found, column, np.int32), 0.0
+
+        return verdict_case("sampling", name, engine, run)
+
+    for neg_size in range(1, 7):
+        def small(rng):
+            return interactions(rng, *(int(n) for n in rng.integers((6, 5), (20, 30))))
+
+        yield check(f"{neg_size} of every kind of user", small, 60, neg_size)
+    yield check("70,000 items", lambda rng: wide(rng, 300, 70_000), 20, 3)
+    yield check("70,000 users", lambda rng: wide(rng, 70_000, 8), 20, 6)
+
+
+def batch_cases(engine: str, seed: int) -> Iterator[Case]:
+    """Whole epochs of several stages in batches of several sizes, and where the entities of a batch occur."""
+
+    def epochs(seed):
+        rng = generator(seed, "epochs")
+        R = interactions(rng, 9, 13)
+        # Cut without a rest, with a rest of one, into one whole batch, into one that is not full, and anyhow.
+        for phase, stage in (("coarse_phase1", "coarse"), ("fine", "fine"), ("table", "table"), ("joint", "joint")):
+            settings = Settings(seed=int(rng.integers(2**32)), neg_size=int(rng.integers(1, 5)), engine=engine)
+            epoch = int(rng.integers(300))
+            n = sum(map(len, plain_batches(R, settings, stage, epoch, 10**6)))
+            progress, problem = Progress(phase, epoch, 1, None, None), Problem(None, settings, R, None)
+            divisor = next(size for size in range(7, n + 1) if n % size == 0)
+            for size in (divisor, max(n - 1, 1), n, n + 7, int(rng.integers(3, 30))):
+                with np.errstate(over="ignore"):
+                    found = list(batches.epoch_batches(progress, problem, size))
+                expected = plain_batches(R, settings, stage, epoch, size)
+                what = f"{stage}, batches of {size}"
+                yield f"{what}: sizes", unequal([len(batch) for batch in found], [len(batch) for batch in expected]), 0.0
+                for part, shift in (("user", 0), ("positive", 9), ("negative", 9)):
+                    column = "user positive negative".split().index(part)
+                    whole = np.concatenate([getattr(batch, part) for batch in found])
+                    yield f"{what}: {part}", unequal(whole, [t[column] + shift for b in expected for t in b], np.int64), 0.0
+                yield f"{what}: entities", unequal([batch.n_entities for batch in found], [22] * len(expected)), 0.0
+
+    yield verdict_case("batches", "epochs", engine, epochs)
+
+    def occurrences(n_users, n_items, n_triples):
+        def run(seed):
+            rng = generator(seed, "occurrences", n_users)
+            columns = [rng.integers(n - n // 3, n, n_triples).astype(np.int32) for n in (n_users, n_items, n_items)]
+            chosen = rng.permutation(n_triples)[: n_triples - 5]
+            batch = triples.Triples.by_user(columns, chosen, n_users, n_items, engine=engine)
+            expected = sorted(zip(*(column[chosen].tolist() for column in columns), strict=True), key=lambda triple: triple[0])
+            slots: dict[int, list[int]] = {}
+            for slot, entity in enumerate([t[role] + (n_users if role else 0) for role in range(3) for t in expected]):
+                slots.setdefault(entity, []).append(slot)
+            entities = sorted(slots)
+            where, local = batch.occurrences, batch.local
+            yield "entities", unequal(where.entities, entities), 0.0
+            yield "slots", unequal(where.slots, [slot for entity in entities for slot in slots[entity]]), 0.0
+            yield "counts", unequal(where.counts, [len(slots[entity]) for entity in entities]), 0.0
+            for own in ("start", "slots"):
+                yield f"local {own}", unequal(getattr(local.occurrences, own), getattr(where, own)), 0.0
+            yield "local entities", unequal(local.occurrences.entities, range(len(entities))), 0.0
+            for role, part in enumerate(("user", "positive", "negative")):
+                own = [t[role] + (n_users if role else 0) for t in expected]
+                yield part, unequal(getattr(batch, part), own, np.int64), 0.0
+                yield f"local {part}", unequal(where.entities[getattr(local, part)], own), 0.0
+
+        return verdict_case("batches", f"occurrences, {n_users + n_items} entities", engine, run)
+
+    yield occurrences(40, 260, 130)
+    yield occurrences(3, 66_000, 12)
+
+
+def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:
+    """Blocks of several sizes, 1 to 3 threads, long masks, many ties, users left out; lists of all lengths."""
+
+    def check(name, sizes, ks, ways=3):
+        def run(seed):
+            rng = generator(seed, "evaluation", name)
+            n_users, n_items = (int(rng.integers(*size)) for size in sizes)
+            # Whole numbers: every product is exact, and scores are equal in most rows.
+            users, items = (rng.integers(-3, 4, (n, 3)).astype(np.float32) for n in (n_users, n_items))
+            bias, shift = (rng.integers(-3, 4, n).astype(np.float32) for n in (n_items, n_users))
+            part = rng.random((n_users, n_items))
+            relevant, masked = part < rng.choice([0.0, 0.1, 0.3], (n_users, 1)), part > rng.choice([0.05, 0.3, 0.9], (n_users, 1))
+            relevant[-1, -1] = masked[n_users // 2] = True
+            scores = users @ items.T + bias + shift[:, None] - 2
+            relevant[0, plain_ranking(scores[0], np.flatnonzero(masked[0]))[0]] = True  # at every k somebody has a hit
+            expected = plain_evaluation(scores.tolist(), relevant, masked, ks)
+            n, pattern = len(expected["users"]), {"relevant": sparse.csr_array(relevant), "masked": sparse.csr_array(masked)}
+            for n_threads, block_rows in ((1, None), (2, int(rng.integers(1, 40))), (3, 49))[:ways]:
+                how = {"engine": engine, "n_threads": n_threads, "block_rows": block_rows, "per_user": True}
+                how |= pattern | {"ks": ks}
+                results = {
+                    "scores": evaluate.evaluate_ranking(lambda block: scores[block], **how),
+                    "embeddings": evaluate.evaluate_embeddings(users, items, bias, user_bias=shift, global_bias=-2.0, **how),
+                }
+                for kind, result in results.items():
+                    what = f"{kind}, {n_threads} threads"
+                    yield f"{what}: users", unequal(result.users, expected["users"]), 0.0
+                    yield f"{what}: counts", unequal([result.n_users, result.n_users_left_out], [n, n_users - n]), 0.0
+                    yield f"{what}: ties", unequal([result.ties[k] for k in ks], [sum(expected[f"tie@{k}"]) for k in ks]), 0.0
+                    for metric in (f"{metric}@{k}" for k in ks for metric in ("ndcg", "recall")):
+                        each = np.asarray(expected[metric])
+                        gap = np.linalg.norm(result.per_user[metric] - each) / np.linalg.norm(each)
+                        yield f"{what}: {metric} of each user", gap, 1e-14
+                        yield f"{what}: {metric}", abs(result.metrics[metric] / (math.fsum(each) / n) - 1), 1e-14
+
+        return verdict_case("evaluation", name, engine, run)
+
+    yield check("blocks, masks, ties, lists longer than the catalogue", ((97, 130), (60, 80)), (1, 4, 2, 45, 99))
+    yield check("33,000 items", ((2, 3), (33_000, 33_001)), (30, 4), ways=1)
+    yield check("lists that are sorted as a whole", ((3, 4), (1_300, 1_400)), (1_001, 5), ways=1)
+
+
+#: By the names that ``--op`` takes.
+SAMPLING = {"sampling": sampling_cases, "batches": batch_cases, "evaluation": evaluation_cases}
