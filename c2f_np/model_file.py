@@ -15,8 +15,8 @@ import scipy.sparse as sparse
 
 from .archive import pack_csr, read_archive, take, unpack_csr, write_archive
 from .errors import ModelFileError, SettingsError
+from .model.state import ModelState
 from .settings import Settings
-from .stages.state import ModelState
 
 KIND, VERSION = "model", 1
 

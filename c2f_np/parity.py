@@ -44,25 +44,23 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sparse
 
-from .engine import ENGINES, is_compiled
+from .engine import ENGINES, engine_named
 from .errors import C2FError, DataError
 from .evaluation.metrics import mean_metrics, metrics_per_user
 from .evaluation.ranking import rank_items
-from .operations.adam import BETA2, EPSILON, adam_step, clip_by_value, fresh_moments
-from .operations.assignment_update import (
+from .model.adam import BETA2, EPSILON, adam_step, fresh_moments
+from .model.coarse import coarse_forward, coarse_gradients, coarse_graph
+from .model.fine import fine_forward, fine_gradients, fine_graph
+from .model.graph import normalised_adjacency
+from .model.links import (
     fine_affinity,
     pseudoinverse,
     softmax_rows,
     update_coarse_assignment,
     update_fine_assignment,
 )
-from .operations.bpr import bpr_backward
-from .operations.graph import normalised_adjacency
-from .operations.regulariser import squared_norm_penalty_backward
-from .operations.triples import Triples
-from .stages.batch_loss import batch_loss
-from .stages.coarse import coarse_forward, coarse_gradients, coarse_graph
-from .stages.fine import fine_forward, fine_gradients, fine_graph
+from .model.loss import batch_loss, bpr_backward, squared_norm_penalty_backward
+from .model.triples import Triples
 
 TOLERANCE = 1e-12
 
@@ -154,7 +152,7 @@ def compare(path, *, engine: str = "numpy") -> ParityReport:
     SettingsError
         If there is no such engine.
     """
-    is_compiled(engine)
+    engine_named(engine)
     reference = _Reference(path)
     with np.errstate(all="ignore"):
         errors = _errors(reference, engine)
@@ -177,7 +175,7 @@ def main_parity(files: Iterable, engine: str = "both") -> int:
     """
     engines = ENGINES if engine == "both" else (engine,)
     for name in engines:
-        is_compiled(name)
+        engine_named(name)
     reports: list[ParityReport] = []
     unusable = False
     for path in files:
@@ -393,7 +391,7 @@ class _Stage:
     trained: str  # the codebook that this stage trains
 
     def __init__(self, reference: _Reference, adjacency, S_coarse, S_fine, engine: str):
-        self.reference, self.engine = reference, engine
+        self.reference, self.engine_name, self.engine = reference, engine, engine_named(engine)
         self.weights = {"l2": reference.l2, "decay": reference.decay}
         self.parameters = {name: reference[name] for name in _TRAINED}
         self.graph = self._graph(adjacency, S_coarse, S_fine)
@@ -458,7 +456,7 @@ class _Stage:
         factors = _top_norm(forward.H_entities[:u]) * _top_norm(forward.H_entities[u:])
         own("scores", scores, natural=factors + _top(reference["bias_user_item"]) + _top(reference["bias_global"]))
         if name == "coarse":
-            errors |= _evaluation_errors(scores, reference, self.engine)
+            errors |= _evaluation_errors(scores, reference, self.engine_name)
         return errors
 
     def _padded_graph(self):
@@ -471,7 +469,8 @@ class _Stage:
         """The size of the summands of each gradient."""
         triples = self.reference.triples
         grad_H, _, _ = bpr_backward(forward.H_entities, triples, slope)
-        grad_Z = squared_norm_penalty_backward(self.reference.decay, forward.Z, triples, self.reference.l2)
+        grad_Z = np.zeros_like(forward.Z)
+        grad_Z = squared_norm_penalty_backward(self.reference.decay, forward.Z, triples, self.reference.l2, grad_Z)
         cotangent, slopes = _top(grad_H) + _top(grad_Z), float(np.sum(np.abs(slope)))
         return {"E_coarse": cotangent, "E_fine": cotangent, "bias_user_item": slopes, "bias_global": slopes}
 
@@ -488,8 +487,8 @@ class _Stage:
             loss, slope = self._loss(forward, parameters)
             losses.append(loss.total)
             gradients = self._gradients(forward, slope, parameters)
-            clipped = {name: clip_by_value(gradients[name], reference.clip) for name in trained}
-            new, moments = adam_step({name: parameters[name] for name in trained}, clipped, moments, reference.lr)
+            moving = {name: parameters[name] for name in trained}
+            new, moments = adam_step(moving, gradients, moments, learning_rate=reference.lr, clip=reference.clip)
             parameters |= new
             for name, rounding in self._gradient_rounding(gradients, slope, zero_noise).items():
                 size = np.sqrt(moments.square[name] / (1 - BETA2**step)) + EPSILON
@@ -523,14 +522,14 @@ class _Coarse(_Stage):
     name, trained = "coarse", "E_coarse"
 
     def _graph(self, adjacency, S_coarse, S_fine):
-        return coarse_graph(adjacency, S_coarse)
+        return coarse_graph(adjacency, S_coarse, engine=self.engine)
 
     def _padded_graph(self):
         """The fine nodes exist in the published code, but without edges."""
         return np.pad(self.graph.X_hat.matrix.toarray(), (0, len(self.reference["E_fine"])))
 
     def _forward(self, parameters):
-        return coarse_forward(parameters["E_coarse"], self.graph, self.reference.n_layers, engine=self.engine)
+        return coarse_forward(parameters["E_coarse"], self.graph, self.reference.n_layers)
 
     def _loss(self, forward, parameters):
         biases = parameters["bias_user_item"], parameters["bias_global"]
@@ -544,7 +543,6 @@ class _Coarse(_Stage):
             self.reference.triples,
             n_layers=self.reference.n_layers,
             **self.weights,
-            engine=self.engine,
         )
         return _by_file_names(gradients) | {"E_fine": np.zeros_like(parameters["E_fine"])}
 
@@ -558,7 +556,7 @@ class _Coarse(_Stage):
             return H_entities @ pseudoinverse(H_coarse)
 
         def update(*H):
-            return update_coarse_assignment(*H, t, engine=self.engine)
+            return update_coarse_assignment(*H, t, largest=self.engine.largest_columns)
 
         embeddings = forward.H_entities, forward.H_coarse
         return {key: _update_error(update, weights, embeddings, self.reference[key])}
@@ -568,10 +566,10 @@ class _Fine(_Stage):
     name, trained = "fine", "E_fine"
 
     def _graph(self, adjacency, S_coarse, S_fine):
-        return fine_graph(adjacency, S_coarse, S_fine, self.reference.gate)
+        return fine_graph(adjacency, S_coarse, S_fine, self.reference.gate, engine=self.engine)
 
     def _padded_graph(self):
-        return self.graph.bridged.X_hat.matrix
+        return self.graph.layer.X_hat.matrix
 
     def _forward(self, parameters):
         return fine_forward(
@@ -580,7 +578,6 @@ class _Fine(_Stage):
             self.graph,
             threshold=self.reference.threshold,
             n_layers=self.reference.n_layers,
-            engine=self.engine,
         )
 
     def _loss(self, forward, parameters):
@@ -597,7 +594,6 @@ class _Fine(_Stage):
             threshold=self.reference.threshold,
             n_layers=self.reference.n_layers,
             **self.weights,
-            engine=self.engine,
         )
         return _by_file_names(gradients)
 
@@ -614,7 +610,7 @@ class _Fine(_Stage):
             return softmax_rows(fine_affinity(*H))
 
         def update(*H):
-            return update_fine_assignment(*H, t, engine=self.engine)
+            return update_fine_assignment(*H, t, largest=self.engine.largest_columns)
 
         embeddings = forward.H_entities, forward.H_coarse, forward.H_fine
         return {key: _update_error(update, weights, embeddings, self.reference[key])}

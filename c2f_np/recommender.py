@@ -18,12 +18,12 @@ from sklearn.utils.validation import check_is_fitted
 from ._version import __version__
 from .estimator import EmbeddingRecommender, as_dataset, positions, require_k
 from .evaluation import rank_embeddings
+from .model.graph import normalised_adjacency
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
-from .operations.graph import normalised_adjacency
 from .settings import Settings, settings_from_preset
+from .threads import working_threads
 from .training.loop import train
 from .training.problem import entity_embeddings
-from .training.threads import working_threads
 
 
 class C2FRecommender(EmbeddingRecommender):

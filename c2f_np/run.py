@@ -26,12 +26,12 @@ from .files import write_atomically, write_text_atomically
 from .model_file import StoredModel, save_model, size_in_bytes
 from .recommender import versions
 from .settings import Settings
+from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
-from .training.control import train_control
-from .training.loop import evaluate_state, train
-from .training.problem import pose, threads_of
-from .training.progress import Progress, phases_of
-from .training.threads import working_threads
+from .training.loop import train, train_control
+from .training.phases import phase_names, phases_of
+from .training.problem import evaluate_state, pose
+from .training.progress import Progress
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
 METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"
@@ -209,7 +209,7 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
     problem = pose(data, request.settings)
     control = train_control(done, problem, after_epoch=watch)
     found = {"validation": {}, "test": {}, "size_in_bytes": {}, "best_epoch": {}, "history": list(control.history)}
-    with working_threads(threads_of(problem), request.settings.engine):
+    with working_threads(problem.threads, request.settings.engine):
         for phase, best in control.finished.items():
             found["best_epoch"][phase] = best.epoch
             found["size_in_bytes"][phase] = size_in_bytes(best.state)
@@ -228,9 +228,9 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
 def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
     """Everything worth knowing about a finished run, as plain JSON."""
     problem = pose(data, request.settings)
-    with working_threads(threads_of(problem), request.settings.engine):
+    with working_threads(problem.threads, request.settings.engine):
         parts = {part: _evaluate_phases(progress, problem, part) for part in ("validation", "test")}
-    phases = phases_of(request.settings)
+    phases = phase_names(request.settings)
     sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in phases}
     sizes["popularity"] = {"model": popularity_size_bytes(fit_popularity(data.train))}
     seconds = {phase: sum(r["seconds"] for r in progress.history if r["phase"] == phase) for phase in phases}
@@ -284,8 +284,8 @@ def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] 
         protocol=problem.data.protocol,
     )
     rows = {"popularity": popular.metrics}
-    for phase in phases_of(problem.settings):
-        rows[phase] = evaluate_state(progress.finished[phase].state, problem, part).metrics
+    for phase in phases_of(problem.settings, problem.engine):
+        rows[phase.name] = evaluate_state(progress.finished[phase.name].state, problem, part, stage=phase.stage).metrics
     return rows
 
 

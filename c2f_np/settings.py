@@ -140,13 +140,6 @@ class Settings:
         """Whether a fine codebook can reach the loss: jointly trained without links and bridge it cannot, and is left out."""
         return self.training == "stages" or self.t_direct > 0 or self.gate > 0
 
-    def most_epochs(self, phase: str) -> int:
-        """How many epochs a phase may have."""
-        if phase in ("table", "partition"):
-            return self.table_epochs if phase == "table" else self.partition_epochs
-        first = phase.endswith("_phase1") and self.phase1_epochs > 0
-        return min(self.phase1_epochs, self.max_epochs) if first else self.max_epochs
-
     def to_dict(self) -> dict:
         """Plain values by name, for JSON."""
         return dataclasses.asdict(self)

@@ -1,14 +1,23 @@
-"""Spreading blocks of rows over Python threads, with BLAS held to one thread, so that the bits do not depend on their number."""
+"""Threads: how many work, blocks of rows spread over them, and why the result does not depend on their number.
+
+Compiled kernels gather, so that any number of threads gives the same bits. BLAS gives no such promise, so it works on one thread.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from threadpoolctl import ThreadpoolController
+
+from .engine import is_compiled
+
+# Multiplications and additions in one sparse product below which a second thread does not pay for being woken. Measured: at 0.7
+# million one thread is faster by a third, at 10 million two are; and on a busy machine every hand-over can take milliseconds.
+_WORTH_A_THREAD = 4_000_000
 
 _lock = threading.Lock()
 _controller: ThreadpoolController | None = None
@@ -41,6 +50,40 @@ def in_threads(work: Callable[[int], None], starts: Iterable[int], n_threads: in
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def training_threads(threads: int, n_entries: int, width: int) -> int:
+    """How many threads train over a graph of so many entries: as many as asked for, else (0) one if it is small, else all cores."""
+    if threads:
+        return threads
+    return 1 if n_entries * width < _WORTH_A_THREAD else available_cores()
+
+
+@contextmanager
+def working_threads(threads: int, engine: str) -> Iterator[int]:
+    """Run the compiled kernels on so many threads (0: all), with buffers that are used again, and BLAS on one; restore all after."""
+    count = threads or available_cores()
+    with one_blas_thread():
+        if not is_compiled(engine):
+            yield count
+            return
+        from .kernels.buffers import reused_buffers
+
+        with kernel_threads(count), reused_buffers():
+            yield count
+
+
+@contextmanager
+def kernel_threads(count: int) -> Iterator[None]:
+    """Run Numba's parallel loops on so many threads inside the block."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 @contextmanager

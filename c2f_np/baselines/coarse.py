@@ -1,11 +1,10 @@
 """The coarse stage alone, as a recommender: this is LEGCF, what the fine stage has to improve on.
 
-Shapes: see `c2f_np.stages`.
+Shapes: see `c2f_np.model`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -15,42 +14,14 @@ from ..data import Dataset
 from ..estimator import EmbeddingRecommender, as_dataset
 from ..model_file import size_in_bytes
 from ..settings import Settings, settings_from_preset
-from ..training.loop import start_coarse, train_epoch
-from ..training.problem import Problem, entity_embeddings, pose, threads_of
-from ..training.progress import Progress, phases_of
-from ..training.threads import working_threads
+from ..threads import working_threads
+from ..training.loop import run_phases
+from ..training.phases import phases_of
+from ..training.problem import entity_embeddings, pose
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
 _NOT_SETTINGS = ("preset", "validation_fraction")
 _RENAMED = {"lr": "coarse_lr", "batch": "coarse_batch"}
-
-
-def train_coarse_stage(problem: Problem, *, after_epoch=None) -> Progress:
-    """Train the phases of the coarse stage, to the very states that the whole training has, and never begin the fine one.
-
-    Parameters
-    ----------
-    problem : Problem
-    after_epoch : callable, optional
-        Called with the progress after every epoch.
-
-    Returns
-    -------
-    Progress
-        ``finished`` holds the best state of "coarse_phase1" (if the settings have it) and "coarse".
-    """
-    settings, graph = problem.settings, None
-    with working_threads(threads_of(problem), settings.engine):
-        progress = start_coarse(problem)
-        for phase in phases_of(settings)[:-2]:
-            progress = dataclasses.replace(progress, phase=phase, phase_epoch=0, best=None, bad_evaluations=0)
-            most = settings.most_epochs(phase)
-            while progress.phase_epoch < most and progress.bad_evaluations < settings.patience:
-                progress, graph = train_epoch(progress, problem, graph, most)
-                if after_epoch is not None:
-                    after_epoch(progress)
-            progress = dataclasses.replace(progress, finished={**progress.finished, phase: progress.best})
-    return progress
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -124,11 +95,13 @@ class Coarse(EmbeddingRecommender):
             interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed
         )
         problem = pose(data, settings)
-        done = train_coarse_stage(problem, after_epoch=after_epoch)
+        # The phases of the coarse stage, to the very states that the whole training has; the fine one is never begun.
+        phases = phases_of(settings, problem.engine)[:-2]
+        done = run_phases(phases, problem, after_epoch=after_epoch)
         best = done.finished["coarse"]
         self.settings_, self.phases_, self.history_ = settings, done.finished, list(done.history)
         self.state_, self.best_epoch_ = best.state, best.epoch
-        with working_threads(threads_of(problem), settings.engine):
+        with working_threads(problem.threads, settings.engine):
             self.embeddings_ = entity_embeddings(best.state, problem.A, settings)
         self._fitted_on(data)
         self.seconds_ = time.perf_counter() - started

@@ -17,9 +17,9 @@ import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
-from ..engine import ENGINES
+from ..engine import ENGINES, engine_named
 from ..estimator import Recommender, as_dataset
-from ..operations.assignment_update import keep_largest
+from ..model.links import keep_largest
 from .parameters import check_parameters, parameter
 
 # Items whose similarities to all others are held at a time.
@@ -53,7 +53,7 @@ def item_neighbours(R, k: int, shrinkage: float, *, engine: str = "numpy") -> sp
         together[np.arange(stop - start), np.arange(start, stop)] = 0
         scale = np.sqrt(n[start:stop, None] * n) + shrinkage
         similar = np.divide(together, scale, out=np.zeros_like(together), where=together > 0)
-        blocks.append(keep_largest(similar, min(k, len(n)), engine=engine))
+        blocks.append(keep_largest(similar, min(k, len(n)), largest=engine_named(engine).largest_columns))
     W = sparse.csr_array(sparse.vstack(blocks, format="csr"), dtype=np.float32)
     W.eliminate_zeros()
     return W

@@ -7,19 +7,26 @@ N = U + I entities, users first     d : embedding width
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
-from ..engine import ENGINES
+from ..engine import ENGINES, engine_named
 from ..errors import SettingsError
 from ..estimator import EmbeddingRecommender, as_dataset
+from ..model.graph import normalised_adjacency
+from ..model.sampling import require_something_to_rank
+from ..threads import working_threads
+from ..training.loop import run_phases
 from .parameters import check_parameters, parameter
-from .table_model import FullTable, HashedTable, QuotientRemainderTable, Table
-from .table_training import TableSettings, train_table
+from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
+
+_COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -78,12 +85,26 @@ class TableRecommender(EmbeddingRecommender):
         started = time.perf_counter()
         check_parameters(self)
         data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=self.seed)
-        dim = self._width(data.n_users, data.n_items)
         table = self._table(data.n_users, data.n_items)
-        own = {field.name: getattr(self, field.name) for field in fields(TableSettings)}
-        trained = train_table(data, table, TableSettings(**own | {"dim": dim}), after_epoch=after_epoch)
-        self.parameters_, self.embeddings_ = trained.parameters, trained.embeddings
-        self.best_epoch_, self.history_ = trained.best_epoch, trained.history
+        settings = dataclasses.replace(self, dim=self._width(data.n_users, data.n_items))
+        R = sparse.csr_array(data.train)
+        R.sort_indices()
+        require_something_to_rank(R)
+        A = normalised_adjacency(R).astype(self.dtype)
+        problem = TableProblem(data, settings, R, A, engine_named(self.engine))
+        phase = table_phase(table, problem)
+
+        def watch(progress):
+            if after_epoch is not None:
+                after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
+
+        done = run_phases([phase], problem, after_epoch=watch)
+        best = done.result
+        graph = phase.stage.graph(best.state, A)
+        with working_threads(problem.threads, self.engine):
+            self.embeddings_ = phase.stage.forward(best.state, graph).H_entities
+        self.parameters_, self.best_epoch_ = best.state.arrays, best.epoch
+        self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
         self._fitted_on(data)
         self.seconds_ = time.perf_counter() - started
         return self
@@ -169,7 +190,7 @@ class HashedLightGCN(TableRecommender):
         n_rows = self.n_rows
         if self.bytes is not None:
             n_rows = self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim
-        return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype)
+        return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype, self.engine)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -6,6 +6,7 @@ import math
 import sys
 
 from ..settings import Settings
+from ..training.phases import phases_of
 from ..training.progress import Progress
 
 
@@ -20,7 +21,8 @@ class PhaseBars:
     """
 
     def __init__(self, settings: Settings, already: int = 0):
-        self._settings, self._already = settings, already
+        self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
+        self._already = already
         self._bar, self._phase = None, None
 
     def __call__(self, progress: Progress) -> None:
@@ -50,7 +52,7 @@ class PhaseBars:
         # In a log file a bar that is redrawn ten times a second is noise.
         pause = 0.1 if sys.stderr.isatty() else 10
         self._bar = tqdm(
-            total=self._settings.most_epochs(phase),
+            total=self._most[phase],
             initial=done,
             desc=f"{phase:<13}",
             unit="epoch",

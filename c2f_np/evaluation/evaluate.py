@@ -15,10 +15,9 @@ from scipy import sparse
 from ..engine import is_compiled
 from ..errors import DataError
 from ..threads import in_threads
-from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer
+from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
 from .ranking import BLOCK_BYTES, rank_block, rank_embeddings_with_ties
-from .threads import thread_count
 from .ties import ties_after
 
 

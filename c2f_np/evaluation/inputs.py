@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from ..errors import DataError, SettingsError
+from ..threads import available_cores
 
 
 class Pattern(NamedTuple):
@@ -105,3 +106,8 @@ def list_lengths(ks: Iterable[int]) -> tuple[int, ...]:
     if not lengths:
         raise SettingsError("ks must name at least one list length")
     return lengths
+
+
+def thread_count(n_threads: int | None) -> int:
+    """`n_threads`, or for None the number of processors this process may use; SettingsError unless it is at least 1."""
+    return available_cores() if n_threads is None else positive_integer(n_threads, "n_threads")

@@ -16,8 +16,7 @@ import numpy as np
 from ..engine import is_compiled
 from ..errors import DataError
 from ..threads import in_threads, one_blas_thread
-from .inputs import Pattern, dense_scores, pattern_of, positive_integer
-from .threads import thread_count
+from .inputs import Pattern, dense_scores, pattern_of, positive_integer, thread_count
 from .ties import ties_after
 
 # The compiled buffer moves about k/2 entries for an item that enters. Beyond this k a full sort of the row is as fast

@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from numba import njit, prange
 
+from ..model.triples import Triples
 from .accumulator import carray, stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
@@ -23,12 +24,13 @@ from .widths import LANE, has_own_kernel
 _AHEAD = 8
 
 
-def losses_and_slopes(H, bias, user, positive, negative):
-    """softplus(negative - positive) of each triple, and its derivative divided by the number of triples."""
+def bpr_loss(H: np.ndarray, bias: np.ndarray, bias_global: np.ndarray, triples: Triples):
+    """The loss and the slope of every triple; the global bias cancels."""
     H = np.ascontiguousarray(H)
-    differences = np.empty(len(user), H.dtype)
-    _differences(H.shape[1])(H, bias, user, positive, negative, differences)
-    return _softplus_and_slopes(differences)
+    differences = np.empty(len(triples), H.dtype)
+    _differences(H.shape[1])(H, bias, triples.user, triples.positive, triples.negative, differences)
+    losses, slope = _softplus_and_slopes(differences)
+    return np.mean(losses), slope
 
 
 @cache
@@ -91,15 +93,30 @@ def _softplus_and_slopes(differences):
     return losses, slope
 
 
-def gather_gradients(H, slope, user, positive, negative, entities, start, slots):
-    """Gradients of embeddings and biases: every entity collects from its own occurrences, in their fixed order."""
-    H = np.ascontiguousarray(H)
-    everywhere = len(entities) == len(H)
+def bpr_backward(H: np.ndarray, triples: Triples, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of H, b and b_0: every entity collects from its own occurrences, in their fixed order."""
+    H, where = np.ascontiguousarray(H), triples.occurrences
+    everywhere = len(where.entities) == len(H)
     grad_H = empty(H.shape, H.dtype) if everywhere else np.zeros_like(H)
     grad_bias = np.zeros(H.shape[0], H.dtype)
-    gather = _gather(H.shape[1])
-    gather(even_groups_of(np.diff(start)), H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias)
-    return grad_H, grad_bias
+    _gather(H.shape[1])(
+        even_groups_of(where.counts), H, slope, triples.user, triples.positive, triples.negative,
+        where.entities, where.start, where.slots, grad_H, grad_bias,
+    )  # fmt: skip
+    return grad_H, grad_bias, np.zeros(1, dtype=H.dtype)
+
+
+def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
+    """The regulariser, from the norms of the distinct entities."""
+    where = triples.occurrences
+    return Z.dtype.type(l2) * np.sum(squared_norms(Z, where.entities) * where.counts.astype(Z.dtype)) / len(triples)
+
+
+def squared_norm_penalty_backward(grad_penalty: float, Z: np.ndarray, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
+    """``onto + grad_penalty * 2 l2 count_e Z_e / B``, in place."""
+    where = triples.occurrences
+    add_scaled_rows(onto, Z, where.entities, 2 * l2 * grad_penalty / len(triples) * where.counts)
+    return onto
 
 
 @njit(cache=True, inline="always")

@@ -1,4 +1,4 @@
-"""Compiled backward pass of composition.
+"""Compiled composition and its backward pass.
 
 tanh itself is left to NumPy in the forward pass: its vectorised version is several times faster than a call per entry.
 
@@ -19,23 +19,23 @@ from ..threads import in_threads
 from .accumulator import carray, stack_pointer
 from .buffers import empty
 from .prefetch import prefetch_row
-from .sparse_product import multiply
+from .sparse_product import CompiledOperator, multiply
 from .widths import has_own_kernel
 
 # Entries between asking for their rows and using them.
 _AHEAD = 8
 
 
-def multiply_tanh(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
-    """``tanh(S @ E)``."""
-    return tanh_in_place(multiply(S, bounds, E))
+def compose(S: CompiledOperator, E: np.ndarray) -> np.ndarray:
+    """``tanh(S E)``."""
+    return tanh_in_place(S.forward(E))
 
 
-def multiply_tanh_above(S, bounds: np.ndarray, E: np.ndarray) -> np.ndarray:
-    """``[tanh(S @ E); E]``, the first part computed where it belongs."""
+def compose_above(S: CompiledOperator, E: np.ndarray) -> np.ndarray:
+    """``[tanh(S E); E]``, the first part computed where it belongs."""
     n = S.shape[0]
-    both = empty((n + len(E), E.shape[1]), np.result_type(S.dtype, E.dtype))
-    tanh_in_place(multiply(S, bounds, E, out=both[:n]))
+    both = empty((n + len(E), E.shape[1]), np.result_type(S.matrix.dtype, E.dtype))
+    tanh_in_place(multiply(S.matrix, S.row_bounds, E, out=both[:n]))
     both[n:] = E
     return both
 
@@ -56,12 +56,12 @@ def tanh_in_place(X: np.ndarray, *, worth_a_thread: int = 1 << 20, n_chunks: int
     return X
 
 
-def multiply_tanh_backward(S_transpose, bounds: np.ndarray, grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
+def compose_backward(grad_Z: np.ndarray, S: CompiledOperator, Z: np.ndarray) -> np.ndarray:
     """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets."""
-    grad_E = np.zeros((S_transpose.shape[0], Z.shape[1]), dtype=np.result_type(S_transpose.dtype, grad_Z.dtype))
-    gather = _gather(Z.shape[1])
+    T = S.transpose
+    grad_E = np.zeros((T.shape[0], Z.shape[1]), dtype=np.result_type(T.dtype, grad_Z.dtype))
     grad_Z, Z = np.ascontiguousarray(grad_Z), np.ascontiguousarray(Z)
-    gather(bounds, S_transpose.indptr, S_transpose.indices, S_transpose.data, grad_Z, Z, grad_E)
+    _gather(Z.shape[1])(S.transpose_row_bounds, T.indptr, T.indices, T.data, grad_Z, Z, grad_E)
     return grad_E
 
 

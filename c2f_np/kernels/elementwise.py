@@ -12,13 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..model import adam as text
 from .buffers import empty
 
 # Entries of a block.
 _BLOCK = 1 << 14
 
 
-def scale_by_tanh_slope(grad_Z: np.ndarray, Z: np.ndarray, *, block: int = _BLOCK) -> np.ndarray:
+def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray, *, block: int = _BLOCK) -> np.ndarray:
     """``grad_Z * (1 - Z^2)``."""
     out = empty(Z.shape, np.result_type(grad_Z.dtype, Z.dtype))
     _scale_by_tanh_slope(*(np.ascontiguousarray(part).reshape(-1) for part in (grad_Z, Z)), out.reshape(-1), block)
@@ -33,12 +34,17 @@ def _scale_by_tanh_slope(grad_Z, Z, out, block):
             out[k] = grad_Z[k] * (one - Z[k] * Z[k])
 
 
-def adam(x, g, m, v, rate: float, root_correction: float, beta1: float, beta2: float, epsilon: float, *, block: int = _BLOCK):
-    """New parameters and moments of one Adam step, as three new arrays."""
+def adam_update(
+    x, g, m, v, rate: float, root_correction: float, *, block: int = _BLOCK, worth_compiled: int = 1 << 16
+):  # fmt: skip
+    """New x, m and v: in one trip through memory from `worth_compiled` entries on; below, NumPy's passes stay in the cache."""
+    if x.size < worth_compiled:
+        return text.adam_update(x, g, m, v, rate, root_correction)
     new, mean, square = (empty(x.shape, x.dtype) for _ in range(3))
     given = (np.ascontiguousarray(part).reshape(-1) for part in (x, g, m, v))
     # Factors in the precision of the parameters, as NumPy takes Python floats.
-    factors = (x.dtype.type(f) for f in (rate, root_correction, beta1, 1 - beta1, beta2, 1 - beta2, epsilon))
+    beta1, beta2 = text.BETA1, text.BETA2
+    factors = (x.dtype.type(f) for f in (rate, root_correction, beta1, 1 - beta1, beta2, 1 - beta2, text.EPSILON))
     _adam(*given, *factors, new.reshape(-1), mean.reshape(-1), square.reshape(-1), block)
     return new, mean, square
 

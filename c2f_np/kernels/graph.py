@@ -9,7 +9,21 @@ X : (N + C + M,) * 2
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sparse
 from numba import njit, prange
+
+from ..model.graph import inverse_roots
+from ..model.sparse import canonical
+
+
+def expanded_graph(A, S_coarse, S_fine=None, *, degree: str = "signed") -> sparse.csr_array:
+    """The normalised expanded graph; its arrays are written directly, since this is done anew after every assignment update."""
+    blocks = [canonical(sparse.csr_array(block)) for block in (A, S_coarse, S_fine) if block is not None]
+    dtype = np.result_type(*blocks)
+    indptr, indices, data = expand(*(block.astype(dtype, copy=False) for block in blocks))
+    factor = inverse_roots(*row_sums(indptr, data), degree).astype(dtype)
+    size = len(indptr) - 1
+    return sparse.csr_array((scale_both_sides(indptr, indices, data, factor), indices, indptr), shape=(size, size))
 
 
 def expand(A, S_coarse, S_fine=None):

@@ -47,6 +47,17 @@ def transposed_product_of_rows(W: np.ndarray, G: np.ndarray, rows: np.ndarray, *
     return parts.sum(axis=0)
 
 
+def propagate_collapsed(F, tanh_F, collapsed, *, rows: np.ndarray) -> np.ndarray:
+    """Some rows of H_entities: ``K + W1 F + W2 tanh(F)``."""
+    return add_product_of_rows(collapsed.constant, collapsed.weights, np.concatenate([F, tanh_F]), rows)
+
+
+def propagate_collapsed_backward(grad_H, collapsed, *, rows: np.ndarray):
+    """grad_F and grad_tanh_F, as of two arguments."""
+    both = transposed_product_of_rows(collapsed.weights, grad_H, rows)
+    return both[: len(both) // 2], both[len(both) // 2 :]
+
+
 def _in_blocks(work, n_rows: int, block: int) -> None:
     with one_blas_thread():
         in_threads(work, range(0, n_rows, block), numba.get_num_threads())

@@ -20,7 +20,7 @@ which sparse networks are grown in Evci et al., *Rigging the Lottery*, ICML 2020
 
     strength(i, j) = |s_ij| |E_j|       pull(i, j) = |<grad_Y_i, E_j>|
 
-Everywhere ties go to the lower column, and what is as large as N x C is formed for `block` rows at a time.
+Everywhere ties go to the lower column, and what is as large as N x C is formed for `rows_at_a_time` rows at a time.
 
 Shapes
 ------
@@ -38,7 +38,6 @@ import scipy.sparse as sparse
 from ..errors import SettingsError
 from ..threads import one_blas_thread
 
-_BLOCK = 8192
 # Of the mean squared length of a codebook row: keeps the weights of rows that are (nearly) multiples of each other finite.
 _RIDGE = 1e-8
 #: Rounds of fitting codebooks and links in turn. The error falls by less than 1 % after the fifth.
@@ -83,7 +82,9 @@ def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.cs
     return _rows_of(np.take_along_axis(W, columns, axis=1), columns, m)
 
 
-def update_coarse_assignment(H_entities, H_coarse, t: int, *, largest=largest_columns, block: int = _BLOCK) -> sparse.csr_array:
+def update_coarse_assignment(
+    H_entities, H_coarse, t: int, *, largest=largest_columns, rows_at_a_time: int = 8192
+) -> sparse.csr_array:
     """S_c, in the dtype of the embeddings.
 
     Raises
@@ -92,7 +93,8 @@ def update_coarse_assignment(H_entities, H_coarse, t: int, *, largest=largest_co
         If t is out of range or the embeddings are not finite.
     """
     inverse = pseudoinverse(H_coarse)
-    parts = [keep_largest(H_entities[rows].astype(np.float64) @ inverse, t, largest=largest) for rows in _blocks(H_entities, block)]
+    blocks = _blocks(H_entities, rows_at_a_time)
+    parts = [keep_largest(H_entities[rows].astype(np.float64) @ inverse, t, largest=largest) for rows in blocks]
     return sparse.csr_array(sparse.vstack(parts, format="csr"), dtype=H_entities.dtype)
 
 
@@ -135,7 +137,7 @@ def require_row_entries(t: int, n_columns: int) -> None:
 
 
 # ---- pursuit -----------------------------------------------------------------------------------------------------------
-def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, block: int = _BLOCK) -> sparse.csr_array:
+def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, rows_at_a_time: int = 8192) -> sparse.csr_array:
     """Code every row of Y by t rows of E: exactly t entries a row (some may be 0), sorted, in float64.
 
     Raises
@@ -149,7 +151,7 @@ def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, block: int = _BLOCK) -> spar
     Y, E = np.asarray(Y, np.float64), np.asarray(E, np.float64)
     chosen, weights = np.empty((len(Y), t), np.int64), np.empty((len(Y), t))
     with one_blas_thread():
-        for rows in _blocks(Y, block):
+        for rows in _blocks(Y, rows_at_a_time):
             chosen[rows], weights[rows] = _pursue_block(Y[rows], E, t)
     order = np.argsort(chosen, axis=1)
     return _rows_of(*(np.take_along_axis(part, order, axis=1) for part in (weights, chosen)), k)
@@ -290,7 +292,9 @@ class ExchangedLinks:
         return np.where(self.kept >= 0, values[self.kept], values.dtype.type(0))
 
 
-def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray, *, block: int = _BLOCK) -> ExchangedLinks:
+def exchange_links(
+    S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray, *, rows_at_a_time: int = 8192
+) -> ExchangedLinks:
     """Exchange the weakest link of every row for the free one with the largest pull.
 
     `grad_Y` is the gradient of the loss at ``S E``, summed over as many batches as one likes. A row of zeros is left alone; if
@@ -312,7 +316,7 @@ def exchange_links(S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray, *, bl
     columns, weights = S.indices.reshape(n, t).copy(), S.data.reshape(n, t).copy()
     kept = np.arange(n * t).reshape(n, t)
     weakest = np.argmin(np.abs(weights) * np.linalg.norm(E, axis=1)[columns], axis=1)
-    for rows in _blocks(grad_Y, block):
+    for rows in _blocks(grad_Y, rows_at_a_time):
         rows = np.arange(rows.start, rows.stop)
         pull = np.abs(grad_Y[rows] @ E.T)
         pull[np.arange(len(rows))[:, None], columns[rows]] = -1

@@ -40,6 +40,15 @@ class ModelState:
     S_fine: sparse.csr_array | None = None
     S_direct: sparse.csr_array | None = None
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether there is a fine codebook."""
+        return self.E_fine is not None
+
+    def item_bias(self, n_users: int) -> np.ndarray:
+        """The biases of the items, shape (I,)."""
+        return self.bias[n_users:]
+
     def parameters(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         """The arrays of these names that the state has; of an assignment the stored weights, row by row."""
         parts = {name: getattr(self, name) for name in names}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
+from .coarse import CoarseGraph, Forward
 from .codebook import (
     bridge_backward,
     bridge_backward_assignment,
@@ -20,7 +21,6 @@ from .codebook import (
     compose_backward_assignment,
     soft_threshold_backward_tau,
 )
-from .coarse import CoarseGraph, Forward
 from .fine import FineForward, FineGraph
 from .graph import expanded_graph_backward
 from .propagation import propagate_backward_structure

@@ -12,9 +12,9 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import SettingsError
+from ..model.codebook import soft_threshold
+from ..model.graph import normalised_adjacency
 from ..model_file import StoredModel
-from ..operations.graph import normalised_adjacency
-from ..operations.soft_threshold import soft_threshold
 from ..training.problem import entity_embeddings
 from .codebook import compact_codebook
 from .compact import NUMBER_TYPES, Compact, compact_matrix, quantise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import SettingsError
 from ..settings import Settings, settings_from_preset
-from ..training.progress import phases_of
+from ..training.phases import phase_names
 from .study import C2F, COARSE, WITHIN, Run, Source, Study
 
 
@@ -63,7 +63,7 @@ def _parts(study: Study, run: Run) -> set[str]:
     phases = set()
     for source in filter(run.is_made_on, study.sources):
         place = f"{study.path}: run {run.name!r}"
-        phases |= set(phases_of(c2f_settings(study, run, source, place))[:-1])
+        phases |= set(phase_names(c2f_settings(study, run, source, place))[:-1])
     return phases | set(run.after)
 
 

@@ -17,13 +17,12 @@ from threadpoolctl import threadpool_limits
 from ..data import Dataset
 from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
+from ..model.state import ModelState
 from ..model_file import size_in_bytes
 from ..recommender import versions
 from ..settings import Settings
-from ..stages.state import ModelState
-from ..training.control import train_control
-from ..training.loop import train
-from ..training.problem import Problem, build_graph, forward, pose
+from ..training.loop import train, train_control
+from ..training.problem import Problem, pose, stage_of
 from ..training.progress import Progress
 from .jobs import COARSE, Job, has_parameter
 from .memory import forget_peak, peak_in_bytes
@@ -114,15 +113,15 @@ def _analysis(analysis: str, label: str, progress: Progress, last: str, problem:
 def _outcome_of(label: str, part: str, state: ModelState, graph, problem: Problem, seconds: float) -> Outcome:
     """Evaluate and weigh a state."""
     main = part_of_report(problem.data)
-    graph = build_graph(state, problem.A, problem.settings) if graph is None else graph
-    H = forward(state, graph, problem.settings).H_entities
+    stage = stage_of(state, problem.settings)
+    H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
     results = {name: _evaluation(H, state, problem, name, per_user=name == main) for name in ("validation", "test")}
     kind = "fine" if state.is_fine else "coarse"  # a joint model without a fine codebook is a coarse one
     return Outcome(label, part, kind, size=size_of_state(state), seconds=seconds, **measured(results, main))
 
 
 def _evaluation(H: np.ndarray, state: ModelState, problem: Problem, part: str, *, per_user: bool) -> EvaluationResult | None:
-    """As :func:`c2f_np.training.loop.evaluate_state`, with the numbers of every user."""
+    """As :func:`c2f_np.training.problem.evaluate_state`, with the numbers of every user."""
     relevant, n_users = getattr(problem.data, part), problem.n_users
     if relevant is None or relevant.nnz == 0:
         return None

@@ -30,11 +30,12 @@ from scipy import sparse
 from ..data import Dataset, PlantedTruth, load_truth
 from ..errors import DataError, SettingsError
 from ..files import write_atomically, write_text_atomically
+from ..model.starts import partition_entities, start_fine
 from ..settings import settings_from_preset
-from ..stages.partition import partition_entities
-from ..training.loop import start_coarse, start_fine, train
-from ..training.problem import entity_embeddings, pose, threads_of
-from ..training.threads import working_threads
+from ..threads import working_threads
+from ..training.loop import begin, train
+from ..training.phases import phases_of
+from ..training.problem import entity_embeddings, pose
 from .kinds import STAGED
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
@@ -126,9 +127,10 @@ def partitions_found(dataset: Dataset, settings, truth: dict[str, np.ndarray]) -
         found[f"partition into {n_parts}, where {name} starts"] = (parts, 0.0)
     finished = train(dataset, settings).finished
     coarse, fine = finished["coarse"].state, finished["fine"].state
-    with working_threads(threads_of(problem), settings.engine):
-        first = start_coarse(problem).state
-        states = (("start", first), ("coarse stage", coarse), ("start of the fine stage", start_fine(coarse, problem)),
+    with working_threads(problem.threads, settings.engine):
+        first = begin(phases_of(settings, problem.engine), problem).state
+        fine_start = start_fine(coarse, problem.R, settings).astype(settings.dtype)
+        states = (("start", first), ("coarse stage", coarse), ("start of the fine stage", fine_start),
                   ("fine stage", fine))  # fmt: skip
         for when, state in states:
             own, tied = largest_weight(state.S_coarse)

@@ -22,9 +22,9 @@ from ..errors import DataError, SettingsError
 from ..evaluation import DEFINITIONS, fit_popularity, hit_matrix, over_all_users, popularity_scores, rank_items, rank_sampled
 from ..files import write_atomically, write_text_atomically
 from ..settings import Settings, settings_from_preset
+from ..threads import working_threads
 from ..training.loop import train
-from ..training.problem import entity_embeddings, pose, threads_of
-from ..training.threads import working_threads
+from ..training.problem import entity_embeddings, pose
 from .protocol_report import METRICS, Row, averaged, over_seeds, report
 
 K, OTHER_KS, N_NEGATIVES, N_DRAWS = 20, (5, 10, 50), 100, 5
@@ -40,7 +40,7 @@ def trained_scorers(dataset: Dataset, settings: Settings) -> dict[str, Scorer]:
     finished = train(dataset, settings).finished
     counts = fit_popularity(dataset.train)
     scorers: dict[str, Scorer] = {"popularity": lambda users: popularity_scores(counts, users)}
-    with working_threads(threads_of(problem), settings.engine):
+    with working_threads(problem.threads, settings.engine):
         for phase in ("coarse", "fine"):
             state = finished[phase].state
             scorers[phase] = _dot_product(entity_embeddings(state, problem.A, settings), state.bias, dataset.n_users)

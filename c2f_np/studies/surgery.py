@@ -1,7 +1,7 @@
 """What a trained model owes to its fine codebook: evaluate it again with a part taken out or put in disorder.
 
 Each analysis is a pure function of the trained state; nothing is trained. The control, which trains, is
-:mod:`c2f_np.training.control`.
+:func:`c2f_np.training.phases.control_phases`.
 
     zero-fine            E_f = 0; graph and gate as they are
     random-fine          the entries of every row of E_f in a random order: same values, norms and zeros
@@ -23,11 +23,9 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse as sparse
 
-from ..operations.graph import expanded_graph
-from ..operations.sparse_operator import as_operator, symmetric_operator
-from ..stages.fine import FineGraph
-from ..stages.state import ModelState
-from ..training.problem import Problem, build_graph
+from ..model.fine import FineGraph, FineStage
+from ..model.state import ModelState
+from ..training.problem import Problem
 
 
 def zero_fine(state: ModelState) -> ModelState:
@@ -68,17 +66,17 @@ def without_fine_edges(state: ModelState, problem: Problem) -> FineGraph:
     -------
     FineGraph
     """
-    settings = problem.settings
-    graph = build_graph(state, problem.A, settings)
+    settings, engine = problem.settings, problem.engine
+    graph = FineStage(settings, engine).graph(state, problem.A)
     n, c = state.S_coarse.shape
-    coarse = expanded_graph(problem.A, state.S_coarse, degree=settings.degree, engine=settings.engine)
+    coarse = engine.expanded_graph(problem.A, state.S_coarse, degree=settings.degree)
     size = n + c + len(state.E_fine)
     indptr = np.concatenate([coarse.indptr, np.full(size - n - c, coarse.indptr[-1], dtype=coarse.indptr.dtype)])
     X_hat = sparse.csr_array((coarse.data.astype(state.S_coarse.dtype), coarse.indices, indptr), shape=(size, size))
-    bridged = dataclasses.replace(graph.bridged, X_hat=symmetric_operator(X_hat))
-    if bridged.coarse_message is not None:
-        bridged = dataclasses.replace(bridged, coarse_message=as_operator(sparse.csr_array(X_hat[:n, n : n + c])))
-    return dataclasses.replace(graph, bridged=bridged, collapsed=None)
+    layer = dataclasses.replace(graph.layer, X_hat=engine.symmetric_operator(X_hat))
+    if layer.coarse_message is not None:
+        layer = dataclasses.replace(layer, coarse_message=engine.operator(sparse.csr_array(X_hat[:n, n : n + c])))
+    return dataclasses.replace(graph, layer=layer, collapsed=None)
 
 
 #: Name to a function of (state, problem, rng) that returns the state to evaluate and its graph (None: the state's own).

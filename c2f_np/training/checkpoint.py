@@ -7,12 +7,13 @@ going on from it gives the same bits as never having stopped.
 from __future__ import annotations
 
 from ..archive import read_archive, take, write_archive
+from ..engine import engine_named
 from ..errors import ModelFileError
+from ..model.adam import AdamMoments
 from ..model_file import pack_state, unpack_state
-from ..operations.adam import AdamMoments
 from ..settings import Settings
-from .parameters import trained_parameters
-from .progress import Best, Progress, phases_of
+from .phases import phases_of
+from .progress import Best, Progress
 
 KIND, VERSION = "checkpoint", 1
 
@@ -79,14 +80,16 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
             for name, about in header["bests"].items()
         }
         state = unpack_state("state", arrays, path)
-        trained = trained_parameters(state, settings)
+        phases = {phase.name: phase for phase in phases_of(settings, engine_named(settings.engine))}
+        if header["phase"] not in (*phases, "done"):
+            raise ModelFileError(f"{path}: unknown phase {header['phase']!r}")
+        phase = phases.get(header["phase"]) or list(phases.values())[-1]
+        trained = state.parameters(phase.stage.trained)
         moments = AdamMoments(
             {name: take(arrays, f"adam.mean.{name}", path) for name in trained},
             {name: take(arrays, f"adam.square.{name}", path) for name in trained},
             header["adam_step"],
         )
-        if header["phase"] not in (*phases_of(settings), "done"):
-            raise ModelFileError(f"{path}: unknown phase {header['phase']!r}")
         return Progress(
             header["phase"],
             header["stage_epoch"],

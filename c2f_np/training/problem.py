@@ -1,4 +1,4 @@
-"""What is being trained: the data in the form that the stages want it, and the settings.
+"""What is being trained: the data in the form that the stages want it, the settings, and the engine.
 
 Shapes
 ------
@@ -8,23 +8,25 @@ R : (U, I) csr     A : (N, N) csr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import scipy.sparse as sparse
 
 from ..data import Dataset
+from ..engine import engine_named
 from ..errors import DataError
-from ..operations.collapsed_propagation import collapse_pays
-from ..operations.graph import normalised_adjacency
-from ..operations.triples import Triples
+from ..evaluation import EvaluationResult, evaluate_embeddings
+from ..model.coarse import CoarseStage
+from ..model.fine import FineGraph, FineStage, collapsed_graph
+from ..model.graph import normalised_adjacency
+from ..model.joint import JointStage
+from ..model.propagation import collapse_pays
+from ..model.sampling import require_something_to_rank
+from ..model.starts import generator, require_partition
+from ..model.state import ModelState
 from ..settings import Settings
-from ..stages.coarse import CoarseGraph, coarse_forward, coarse_graph
-from ..stages.fine import FineGraph, collapsed_graph, fine_forward, fine_graph
-from ..stages.joint import JointGraph, joint_forward, joint_graph
-from ..stages.partition import require_partition
-from ..stages.state import ModelState
-from .sampling import require_something_to_rank
-from .threads import training_threads
+from ..threads import training_threads
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class Problem:
         Training interactions.
     A : csr_array, shape (N, N)
         Normalised adjacency, in the precision of training.
+    engine : module
+        See `c2f_np.engine`.
     """
 
     data: Dataset
     settings: Settings
     R: sparse.csr_array
     A: sparse.csr_array
+    engine: ModuleType
 
     @property
     def n_users(self) -> int:
@@ -53,6 +58,16 @@ class Problem:
     @property
     def n_items(self) -> int:
         return self.R.shape[1]
+
+    def random(self, stage: str, epoch: int) -> np.random.Generator:
+        """The random numbers of an epoch of a stage, counted from 0."""
+        return generator(self.settings.seed, stage, epoch)
+
+    @property
+    def threads(self) -> int:
+        """How many threads the compiled kernels use for this problem."""
+        n_entries = self.A.nnz + 2 * self.settings.t_coarse * (self.n_users + self.n_items)
+        return training_threads(self.settings.threads, n_entries, self.settings.dim)
 
 
 def pose(data: Dataset, settings: Settings) -> Problem:
@@ -63,7 +78,7 @@ def pose(data: Dataset, settings: Settings) -> Problem:
     DataError
         If there is not a single training interaction, or no user with an item left over.
     SettingsError
-        If a codebook has more rows than there are entities, or the partition cannot be made.
+        If a codebook has more rows than there are entities, or the partition or the engine cannot be had.
     """
     R = sparse.csr_array(data.train)
     R.sort_indices()
@@ -72,86 +87,59 @@ def pose(data: Dataset, settings: Settings) -> Problem:
     require_something_to_rank(R)
     for n_rows in (settings.n_coarse, *([settings.n_fine] if settings.has_fine_codebook else [])):
         require_partition(R.shape, n_rows, settings.partition)
-    return Problem(data, settings, R, normalised_adjacency(R).astype(settings.dtype))
+    return Problem(data, settings, R, normalised_adjacency(R).astype(settings.dtype), engine_named(settings.engine))
 
 
-def threads_of(problem: Problem) -> int:
-    """How many threads the compiled kernels use for this problem."""
-    settings = problem.settings
-    n_entries = problem.A.nnz + 2 * settings.t_coarse * (problem.n_users + problem.n_items)
-    return training_threads(settings.threads, n_entries, settings.dim)
+def stage_of(state: ModelState, settings: Settings):
+    """The stage that a state without a phase, such as a finished model, is to be evaluated as."""
+    kind = JointStage if settings.training == "joint" else FineStage if state.is_fine else CoarseStage
+    return kind(settings, engine_named(settings.engine))
 
 
-def graph_of(state: ModelState, problem: Problem) -> CoarseGraph | FineGraph | JointGraph:
-    """The expanded graph of a state, of the fine stage once there is a fine codebook; ready for training steps."""
-    settings = problem.settings
-    graph = build_graph(state, problem.A, settings)
+def training_graph(stage, state: ModelState, problem: Problem):
+    """The graph of a state for training steps: that of the fine stage is collapsed where this pays."""
+    graph = stage.graph(state, problem.A)
     if isinstance(graph, FineGraph) and _should_collapse(graph, problem):
-        return collapsed_graph(graph, state.E_coarse, settings.n_layers, engine=settings.engine)
+        return collapsed_graph(graph, state.E_coarse, problem.settings.n_layers)
     return graph
 
 
 def _should_collapse(graph: FineGraph, problem: Problem) -> bool:
     """Whether training steps over this graph are cheaper collapsed. A function of sizes, so that every run decides alike."""
-    settings = problem.settings
-    if graph.composition != "coarse" or settings.propagation == "layers":
-        return False
-    if settings.propagation == "collapsed":
-        return True
-    n = problem.n_users + problem.n_items
+    s, n = problem.settings, problem.n_users + problem.n_items
+    if graph.composition != "coarse" or s.propagation != "auto":
+        return s.propagation == "collapsed"
     return collapse_pays(
-        n,
-        graph.bridged.X_hat.matrix.nnz,
-        settings.n_fine,
-        settings.dim,
-        settings.n_layers,
-        n_steps=-(-problem.R.nnz * settings.neg_size // settings.fine_batch),
-        n_rows=min(n, 3 * settings.fine_batch),
-        itemsize=np.dtype(settings.dtype).itemsize,
-    )
-
-
-def build_graph(state: ModelState, A: sparse.csr_array, settings: Settings) -> CoarseGraph | FineGraph | JointGraph:
-    """The graph of a state over the normalised adjacency `A`; of the two stages it is the expanded one."""
-    if settings.training == "joint":
-        return joint_graph(A, state, settings.gate)
-    if not state.is_fine:
-        return coarse_graph(A, state.S_coarse, degree=settings.degree, engine=settings.engine)
-    return fine_graph(
-        A,
-        state.S_coarse,
-        state.S_fine,
-        settings.gate,
-        composition=settings.composition,
-        layer_bridge=settings.layer_bridge,
-        degree=settings.degree,
-        engine=settings.engine,
-    )
-
-
-def forward(state: ModelState, graph: CoarseGraph | FineGraph | JointGraph, settings: Settings, *, batch: Triples | None = None):
-    """The forward pass of whichever stage the state is in, for all nodes or for a batch's entities.
-
-    Returns
-    -------
-    CoarseForward, FineForward or JointForward
-    """
-    if isinstance(graph, CoarseGraph):
-        return coarse_forward(state.E_coarse, graph, settings.n_layers, batch=batch, engine=settings.engine)
-    if isinstance(graph, JointGraph):
-        codebooks, of_both = (state.E_coarse, state.E_fine), joint_forward
-    else:
-        codebooks, of_both = (state.E_fine, state.E_coarse), fine_forward
-    return of_both(
-        *codebooks,
-        graph,
-        threshold=settings.threshold,
-        n_layers=settings.n_layers,
-        batch=batch,
-        engine=settings.engine,
-    )
+        n, graph.layer.X_hat.matrix.nnz, s.n_fine, s.dim, s.n_layers,
+        n_steps=-(-problem.R.nnz * s.neg_size // s.fine_batch), n_rows=min(n, 3 * s.fine_batch),
+        itemsize=np.dtype(s.dtype).itemsize,
+    )  # fmt: skip
 
 
 def entity_embeddings(state: ModelState, A: sparse.csr_array, settings: Settings) -> np.ndarray:
     """Propagated embeddings of all entities, users first, shape (N, d)."""
-    return forward(state, build_graph(state, A, settings), settings).H_entities
+    stage = stage_of(state, settings)
+    return stage.forward(state, stage.graph(state, A)).H_entities
+
+
+def evaluate_state(
+    state: ModelState, problem: Problem, part: str, *, stage=None, graph=None, ks=(5, 10, 20, 50)
+) -> EvaluationResult | None:
+    """Rank all items for the users of "validation" or "test", under the data's protocol; None if the part is empty."""
+    relevant = getattr(problem.data, part)
+    if relevant is None or relevant.nnz == 0:
+        return None
+    settings, n_users = problem.settings, problem.n_users
+    stage = stage_of(state, settings) if stage is None else stage
+    H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
+    return evaluate_embeddings(
+        H[:n_users],
+        H[n_users:],
+        state.item_bias(n_users),
+        relevant,
+        problem.data.masked_when_ranking(part),
+        ks,
+        engine=settings.engine,
+        n_threads=settings.threads or None,
+        protocol=problem.data.protocol,
+    )

@@ -1,28 +1,14 @@
 """Where a training run stands: everything the next epoch depends on, so that a run can go on as if never interrupted.
 
-Shapes: see `c2f_np.stages.state`.
+Shapes: see `c2f_np.model.state`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..operations.adam import AdamMoments
-from ..settings import Settings
-from ..stages.state import ModelState
-
-# The four phases of the two stages in order; the second phase of a stage is the stage's result and carries its name.
-PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
-# Joint training may begin with a table, and before it try a partition.
-JOINT_PHASES = ("partition", "table", "joint")
-
-
-def phases_of(settings: Settings) -> tuple[str, ...]:
-    """The phases of a training in their order; the last one's result is the model."""
-    if settings.training == "joint":
-        wanted = {"partition": settings.partition_epochs, "table": settings.table_epochs, "joint": True}
-        return tuple(phase for phase in JOINT_PHASES if wanted[phase])
-    return PHASES if settings.coarse_phase1 else PHASES[1:]
+from ..model.adam import AdamMoments
+from ..model.state import ModelState
 
 
 @dataclass(frozen=True)
@@ -50,7 +36,7 @@ class Progress:
     Attributes
     ----------
     phase : str
-        One of :func:`phases_of` the settings, or "done".
+        Name of a phase (`c2f_np.training.phases`), or "done".
     stage_epoch, phase_epoch : int
         Epochs finished in this stage and in this phase.
     state : ModelState
@@ -83,11 +69,6 @@ class Progress:
     def stage(self) -> str:
         """"coarse", "fine", "partition", "table" or "joint"."""
         return self.phase.removesuffix("_phase1")
-
-    @property
-    def updates_assignment(self) -> bool:
-        """Whether this is no first phase of a stage: in the second ones the assignment is updated."""
-        return not self.phase.endswith("_phase1")
 
     @property
     def is_done(self) -> bool:

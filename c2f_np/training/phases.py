@@ -1,0 +1,202 @@
+"""The phases of a training, as a list: what each trains, from where, with which rate, for how long.
+
+    coarse_phase1   E_c and biases, S_c fixed (left out if so set)
+    coarse          goes on from where phase 1 stands; S_c is updated in closed form during the first batch of an epoch
+    fine_phase1     starts from the best checkpoint of "coarse"; E_f and biases, S_f fixed
+    fine            goes on; S_f is updated
+
+    partition       joint training of everything, from a partition of the entities
+    table           a row for every entity, to be coded
+    joint           joint training from the coded table, or from the best state of "partition", if that validates better; without
+                    a table, from a partition
+
+The control that the paper lacks (:func:`control_phases`) and the trained baselines (`c2f_np.baselines`) are lists of phases too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import SettingsError
+from ..model import starts
+from ..model.coarse import CoarseStage
+from ..model.fine import FineStage
+from ..model.joint import JointStage, table_stage
+from ..model.state import ModelState
+from ..settings import Settings
+from .problem import Problem, evaluate_state
+from .progress import Best, Progress
+
+STOPPING_METRIC = "ndcg@5"
+CONTROL = ("control_phase1", "control")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase.
+
+    Attributes
+    ----------
+    name : str
+        A second phase carries the name of its stage, the first one that name and "_phase1".
+    stage
+        What is trained and how (`c2f_np.training.step`).
+    start : callable or None
+        ``start(finished, problem) -> Start``; None goes on from where training stands, with its moments.
+    most_epochs : int
+    patience : int
+        Evaluations without improvement that end the phase.
+    learning_rate : float
+    batch : int
+    schedule : {"constant", "cosine", "steps"}
+    schedule_epochs : int
+        E of the schedule; by default `most_epochs`.
+    update_every, exchange_every : int or None
+        Epochs between closed-form updates of the assignment, and between exchanges of links; 0: once; None: never.
+    exchange_epochs : int
+        Epochs within which links are exchanged.
+    """
+
+    name: str
+    stage: object
+    start: Callable | None
+    most_epochs: int
+    patience: int
+    learning_rate: float
+    batch: int
+    schedule: str = "constant"
+    schedule_epochs: int = 0
+    update_every: int | None = None
+    exchange_every: int | None = None
+    exchange_epochs: int = 0
+
+    def rate_of(self, epoch: int) -> float:
+        """The learning rate of an epoch of the phase, counted from 0.
+
+        ``cosine`` is ``(1 + cos(pi e / E)) / 2`` of the rate; ``steps`` is 1 for two thirds of the E epochs, 1/3 for a sixth and
+        1/10 for the last sixth.
+        """
+        rate, most = self.learning_rate, self.schedule_epochs or self.most_epochs
+        if self.schedule == "cosine":
+            return rate * (1 + math.cos(math.pi * epoch / most)) / 2
+        if self.schedule == "steps":
+            sixth = 6 * epoch // most
+            return rate if sixth < 4 else rate / 3 if sixth == 4 else rate / 10
+        return rate
+
+    def updates_in(self, epoch: int) -> bool:
+        """Whether the assignment is updated in this epoch, counted from 0."""
+        if self.update_every is None:
+            return False
+        return epoch == 0 if self.update_every == 0 else epoch % self.update_every == 0
+
+    def exchanges_after(self, epoch: int) -> bool:
+        """Whether links are exchanged at the end of this epoch, counted from 0."""
+        if self.exchange_every is None or epoch >= self.exchange_epochs:
+            return False
+        return epoch == 0 if self.exchange_every == 0 else (epoch + 1) % self.exchange_every == 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a phase begins; `best` is its first candidate, if the state counts as one."""
+
+    state: ModelState
+    best: Best | None = None
+    started_from: str = ""
+
+
+def phases_of(settings: Settings, engine) -> tuple[Phase, ...]:
+    """The phases of a training in their order; the last one's result is the model."""
+    s = settings
+    if s.training == "joint":
+        joint, table = JointStage(s, engine), table_stage(s, engine)
+        common = {"patience": s.patience, "batch": s.coarse_batch, "schedule": s.lr_schedule}
+        begin = _after_table if s.table_epochs else _from(starts.start_joint)
+        phases = [
+            Phase("partition", joint, _from(starts.start_joint), s.partition_epochs, learning_rate=s.start_lr, **common),
+            Phase("table", table, _from(starts.start_table), s.table_epochs, learning_rate=s.start_lr, **common),
+            Phase("joint", joint, begin, s.max_epochs, learning_rate=s.coarse_lr, exchange_every=s.update_every,
+                  exchange_epochs=s.exchange_epochs, **common),
+        ]  # fmt: skip
+        return tuple(phase for phase in phases if phase.most_epochs)
+    first = min(s.phase1_epochs, s.max_epochs) if s.phase1_epochs else s.max_epochs
+    coarse = _two_phases(s, "coarse", CoarseStage(s, engine), _from(starts.start_coarse), first, s.coarse_lr, s.coarse_batch)
+    if not s.coarse_phase1:
+        coarse = (dataclasses.replace(coarse[1], start=coarse[0].start),)
+    return *coarse, *_two_phases(s, "fine", FineStage(s, engine), _after_coarse, first, s.fine_lr, s.fine_batch)
+
+
+def phase_names(settings: Settings) -> tuple[str, ...]:
+    """The names of the phases in their order."""
+    return tuple(phase.name for phase in phases_of(settings, None))
+
+
+def _two_phases(s: Settings, name: str, stage, start, first: int, rate: float, batch: int) -> tuple[Phase, Phase]:
+    """A stage: with the assignment fixed, then with its updates."""
+    common = {"patience": s.patience, "learning_rate": rate, "batch": batch}
+    return (
+        Phase(f"{name}_phase1", stage, start, first, **common),
+        Phase(name, stage, None, s.max_epochs, schedule=s.lr_schedule, update_every=s.update_every, **common),
+    )
+
+
+def control_phases(done: Progress, problem: Problem) -> tuple[Phase, Phase]:
+    """The coarse stage simply goes on, as the fine stage would have trained.
+
+    The fine stage differs from the coarse one in more than its codebook: it has its own learning rate and batch size, and it
+    comes with further epochs. The control starts where the fine stage starts, from the best coarse checkpoint with fresh
+    moments, and makes as many epochs with the fine stage's learning rate and batches, first with S_c fixed and then with its
+    updates, but trains E_c. What the fine stage is better by is what the fine codebook and its nodes bring.
+
+    Raises
+    ------
+    SettingsError
+        If the training `done` has not ended, or is joint.
+    """
+    if not done.is_done:
+        raise SettingsError("the control needs a training that has come to its end: go on with --resume first")
+    s = problem.settings
+    if s.training != "stages":
+        raise SettingsError("the control continues the coarse stage, and a joint training has none")
+    epochs = [sum(row["phase"] == phase for row in done.history) for phase in ("fine_phase1", "fine")]
+    def start(finished, problem):
+        return Start(done.finished["coarse"].state)
+
+    stage = CoarseStage(s, problem.engine)
+    phases = _two_phases(s, CONTROL[1], stage, start, s.max_epochs, s.fine_lr, s.fine_batch)
+    # As many epochs as the fine stage made: no evaluation ends them.
+    return tuple(
+        dataclasses.replace(phase, most_epochs=n, patience=n + 1, schedule_epochs=phase.most_epochs)
+        for phase, n in zip(phases, epochs, strict=True)
+    )
+
+
+def _from(make: Callable) -> Callable:
+    """A start that depends on data and settings alone."""
+    return lambda finished, problem: Start(make(problem.R, problem.settings).astype(problem.settings.dtype))
+
+
+def _after_coarse(finished: dict[str, Best], problem: Problem) -> Start:
+    """The fine stage's, from the coarse stage's result; only what is new is cast."""
+    state = starts.start_fine(finished["coarse"].state, problem.R, problem.settings)
+    return Start(state.astype(problem.settings.dtype))
+
+
+def _after_table(finished: dict[str, Best], problem: Problem) -> Start:
+    """Joint training's: the best table, coded, or the best that a partition led to; whichever validates better.
+
+    The state is also the first candidate of the phase, as that of an epoch 0, so that the result never validates worse. (Without
+    validation scores are NaN: no comparison holds, the table is taken, and every later state replaces it.)
+    """
+    settings = problem.settings
+    state = starts.code_table(finished["table"].state, problem.R, settings).astype(settings.dtype)
+    started_from, result = "table", evaluate_state(state, problem, "validation")
+    score = float("nan") if result is None else result.metrics[STOPPING_METRIC]
+    rival = finished.get("partition")
+    if rival is not None and rival.score > score:
+        state, score, started_from = rival.state, rival.score, "partition"
+    return Start(state, None if math.isnan(score) else Best(score, 0, state), started_from)
