@@ -12,9 +12,10 @@ from .joint import JOINT
 from .operations import OPERATIONS
 from .sampling import SAMPLING
 from .stages import STAGES
+from .steps import STEPS
 
 #: All that can be checked, by the name that ``--op`` takes.
-CHECKED: dict[str, Callable] = OPERATIONS | STAGES | JOINT | BASELINES | SAMPLING
+CHECKED: dict[str, Callable] = OPERATIONS | STAGES | JOINT | BASELINES | STEPS | SAMPLING
 
 
 def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> Iterable[Case]:
