@@ -9,7 +9,7 @@ import numpy as np
 from .frontier import MODEL_STYLES
 from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, new_picture, plain
 
-_PHASES = {"partition": "from a partition", "table": "a row for every entity", "joint": "coarse and fine, jointly"}
+_PHASES = {"partition": "start: graph partition", "table": "full table", "joint": "coarse and fine, jointly"}
 
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
@@ -46,12 +46,12 @@ def _draw_curves(axes, history: list[dict]) -> None:
 def _draw_bars(axes, table: dict[str, dict]) -> None:
     names = list(table)
     values = [table[name]["ndcg@20"] for name in names]
-    grey = ("popularity", "a row each")  # for comparison
+    grey = ("popularity", "full table (no compression)")  # for comparison
     colours = [POPULARITY if name in grey else COARSE if name.startswith("coarse,") else FINE for name in names]
     axes.barh(range(len(names)), values, color=colours, height=0.6)
     for position, value in enumerate(values):
         axes.text(value, position, f" {value:.4f}", va="center", fontsize=8, color=INK)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), [name.replace(" (", "\n(") for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="test NDCG@20", xlim=(0, max(values) * 1.25 or 1))
     plain(axes)
