@@ -263,6 +263,16 @@ def exchange_links(S, links, E, pull):
     return S, links
 
 
+def ndcg(scores, known, relevant, k):
+    """Mean NDCG@k over the users with a relevant item; known items are left out of the ranking, ties go to the lower item."""
+    found = []
+    for user in np.flatnonzero(relevant.any(axis=1)):
+        ranking = [i for i in np.argsort(-scores[user], kind="stable") if not known[user, i]][:k]
+        gain = sum(relevant[user, i] / np.log2(place + 2) for place, i in enumerate(ranking))
+        found.append(gain / sum(1 / np.log2(place + 2) for place in range(min(k, relevant[user].sum()))))
+    return np.mean(found)
+
+
 BIASES = ("bias", "bias_global")
 #: Of every model its graph, its embeddings (Z, H), and what a step may move.
 MODELS = {

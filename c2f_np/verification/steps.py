@@ -100,10 +100,10 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     })  # fmt: skip
 
 
-def _data(rng) -> Dataset:
+def _data(rng, *, validation: bool = True) -> Dataset:
     R = problems.interactions(rng, N_USERS, N_ITEMS)
     others = sparse.csr_array((R.toarray() == 0) & (rng.random(R.shape) < 0.2))
-    return Dataset.from_matrices(R, validation=others)
+    return Dataset.from_matrices(R, validation=others if validation else None)
 
 
 def _batch(rng, how: str) -> Triples:
