@@ -11,10 +11,10 @@ from serving_models import hand_made
 
 from c2f_np.errors import SettingsError
 from c2f_np.operations.graph import normalised_adjacency
-from c2f_np.serving import Served, propagation
+from c2f_np.serving import Served, inference
 from c2f_np.serving import served as served_module
-from c2f_np.serving.export import reduce_model, require_same_embeddings
-from c2f_np.serving.propagation import graph_of, propagate, propagate_transposed, start
+from c2f_np.serving.exporting import reduce_model, require_same_embeddings
+from c2f_np.serving.inference import graph_of, propagate, propagate_transposed, start
 from c2f_np.training.problem import entity_embeddings
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -154,15 +154,15 @@ def test_neighbourhood_by_hand(preset):
 @pytest.mark.parametrize(
     "preset, name, wrong",
     [
-        ("staged", "_layer", lambda X, graph: propagation.expanded_product(X, graph)),
+        ("staged", "_layer", lambda X, graph: inference.plain_layer(X, graph)),
         ("staged", "_links", lambda parts: [(parts.S_coarse, slice(0, 21), slice(21, 26))]),
-        ("default", "_layer", lambda X, graph: propagation._bipartite_product(graph.R, 9, X)),
+        ("default", "_layer", lambda X, graph: inference._bipartite_product(graph.R, 9, X)),
         ("default", "start", lambda parts, columns: np.tanh(parts.S_coarse.times(parts.E_coarse.dense("f8")[:, columns].T))),
     ],
 )
 def test_a_model_that_would_come_out_differently_is_not_exported(monkeypatch, preset, name, wrong):
     model = hand_made(preset)
     require_same_embeddings(model)
-    monkeypatch.setattr(served_module if name == "start" else propagation, name, wrong)
+    monkeypatch.setattr(served_module if name == "start" else inference, name, wrong)
     with pytest.raises(SettingsError, match="cannot be exported"):
         require_same_embeddings(model)

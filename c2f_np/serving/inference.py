@@ -5,11 +5,11 @@
 A model of the two stages is propagated over X_hat; its nodes are the entities and the rows of the codebooks. One that was
 trained jointly is propagated over A alone, and its nodes are the entities.
 
-The weights of R are all 1, so that neither A nor X_hat need be stored: R's pattern, a, and the factors D^-1/2 are enough.
-What is computed is what `c2f_np.operations.graph`, `propagation` and `bridged_propagation` compute, up to rounding.
+All weights of R are 1, so neither A nor X_hat need be stored: R's pattern, a, and the factors D^-1/2 are enough. The results
+equal those of `c2f_np.operations.graph`, `propagation` and `bridged_propagation`, up to rounding.
 
-Every column is propagated by itself, H[:, j] = P X0[:, j]; so memory is a matter of how many at a time. And one row of P is
-a single vector propagated backwards, P^T e_u: with it, one user's embedding needs no other's.
+Each column is propagated separately, H[:, j] = P X0[:, j], so memory depends on how many are propagated at a time. One row of P
+is a single vector propagated backwards, P^T e_u; so one user's embedding needs no other's.
 
 Shapes
 ------
@@ -23,50 +23,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .codebook import Codebook
-from .compact import Compact
+from .compact import Codebook, Compact
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All that inference needs of a model.
-
-    Attributes
-    ----------
-    E_coarse : Codebook, shape (C, d)
-    F : Codebook, shape (M, d), or None without a fine codebook
-        After soft thresholding.
-    S_coarse : Compact, shape (N, C)
-    S_fine : Compact, shape (C, M), or None without a bridge
-    S_direct : Compact, shape (N, M), or None without direct links
-    item_bias : ndarray, shape (I,)
-    n_users : int
-    n_layers : int
-    gate : float
-    training : {"stages", "joint"}
-        Which of the two models it is.
-    composition : {"coarse", "bridged"}
-    layer_bridge : {"raw", "exchange"}
-    degree : {"signed", "absolute"}
-        These three are of the two stages only.
-    dtype : {"float32", "float64"}
-        Precision to compute in.
-    """
+    """All that inference needs of a model; the names of the settings are those of `c2f_np.settings.Settings`."""
 
     E_coarse: Codebook
-    F: Codebook | None
+    F: Codebook | None  # after soft thresholding; None without a fine codebook
     S_coarse: Compact
-    S_fine: Compact | None
-    S_direct: Compact | None
-    item_bias: np.ndarray
+    S_fine: Compact | None  # None without a bridge
+    S_direct: Compact | None  # None without direct links
+    item_bias: np.ndarray  # shape (I,)
     n_users: int
     n_layers: int
     gate: float
     training: str
-    composition: str
+    composition: str  # this and the next two apply to the two stages only
     layer_bridge: str
     degree: str
-    dtype: str
+    dtype: str  # precision to compute in
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -86,8 +63,8 @@ class Parts:
 def start(parts: Parts, columns: slice) -> np.ndarray:
     """Some columns of what is propagated, shape (w, n).
 
-    After joint training X0 = tanh(S_c E_hat + S_d F). Of the fine stage it is [tanh(S_c E); E_hat; tanh(F)], where E is E_c or
-    E_hat, and of the coarse stage [tanh(S_c E_c); E_c]. Without a bridge E_hat = E_c.
+    After joint training X0 = tanh(S_c E_hat + S_d F). In the fine stage it is [tanh(S_c E); E_hat; tanh(F)], where E is E_c or
+    E_hat, and in the coarse stage [tanh(S_c E_c); E_c]. Without a bridge E_hat = E_c.
     """
     E_coarse = _columns_of(parts.E_coarse, columns, parts.dtype)
     F = None if parts.F is None else _columns_of(parts.F, columns, parts.dtype)
@@ -109,23 +86,12 @@ def _columns_of(book: Codebook, columns: slice, dtype) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Graph:
-    """The graph in factors.
-
-    Attributes
-    ----------
-    parts : Parts
-    R : Compact, shape (U, I)
-        Training interactions.
-    bipartite : ndarray, shape (N,)
-        a: 1 / sqrt(number of interactions), 0 where there are none.
-    factor : ndarray, shape (N + C + M,), or None after joint training
-        D^-1/2 of the expanded graph.
-    """
+    """The graph in factors."""
 
     parts: Parts
-    R: Compact
-    bipartite: np.ndarray
-    factor: np.ndarray | None
+    R: Compact  # training interactions
+    bipartite: np.ndarray  # a, shape (N,): 1 / sqrt(number of interactions), 0 where there are none
+    factor: np.ndarray | None  # D^-1/2 of the expanded graph, shape (N + C + M,); None after joint training
 
 
 def graph_of(parts: Parts, R: Compact) -> Graph:
@@ -138,11 +104,9 @@ def graph_of(parts: Parts, R: Compact) -> Graph:
 
 def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndarray:
     """D^-1/2 of the expanded graph, shape (N + C + M,), float64."""
-    n, c, m = parts.sizes
-    A_sums = bipartite * _bipartite_product(R, parts.n_users, bipartite[None])[0]
-    signed, absolute = np.zeros(n + c + m), np.zeros(n + c + m)
+    signed, absolute = np.zeros(parts.n_nodes), np.zeros(parts.n_nodes)
     for sums, magnitudes in ((signed, False), (absolute, True)):
-        sums[:n] = A_sums
+        sums[: len(bipartite)] = bipartite * _bipartite_product(R, parts.n_users, bipartite[None])[0]
         for S, rows, columns in _links(parts):
             S = S.magnitudes() if magnitudes else S
             sums[rows] += S.times(np.ones((1, S.shape[1])))[0]
@@ -174,53 +138,50 @@ def propagate_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
 
 
 def _layer(X: np.ndarray, graph: Graph) -> np.ndarray:
-    """T X: after joint training A X, of the coarse stage X_hat X, else c2f_np.operations.bridged_propagation.bridged_layer."""
+    """T X: A X after joint training, X_hat X in the coarse stage, else c2f_np.operations.bridged_propagation.bridged_layer."""
     parts, (n, c, _) = graph.parts, graph.parts.sizes
-    if parts.training == "joint":
-        return adjacency_product(X, graph)
-    Y = expanded_product(X, graph)
-    if parts.F is None:
+    Y = plain_layer(X, graph)
+    if parts.training == "joint" or parts.F is None:
         return Y
-    g = parts.gate
+    g, coarse = parts.gate, slice(n, n + c)
     if parts.layer_bridge == "exchange":
-        change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, n : n + c])
-        Y[:, :n] += graph.factor[:n] * parts.S_coarse.times(graph.factor[n : n + c] * change)
+        change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, coarse])
+        Y[:, :n] += graph.factor[:n] * parts.S_coarse.times(graph.factor[coarse] * change)
         return Y
-    change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, n : n + c]
+    change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, coarse]
     Y[:, :n] += parts.S_coarse.times(change)
-    Y[:, n : n + c] += change
+    Y[:, coarse] += change
     return Y
 
 
 def layer_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
-    """T^T G, shape (w, n): what a layer does, read from the end."""
+    """T^T G, shape (w, n): the steps of a layer in reverse."""
     parts, (n, c, _) = graph.parts, graph.parts.sizes
-    if parts.training == "joint":
-        return adjacency_product(G, graph)
-    if parts.F is None:
-        return expanded_product(G, graph)
-    g = parts.gate
+    if parts.training == "joint" or parts.F is None:
+        return plain_layer(G, graph)
+    g, coarse = parts.gate, slice(n, n + c)
     if parts.layer_bridge == "exchange":
-        X = expanded_product(G, graph)
-        at_change = g * graph.factor[n : n + c] * parts.S_coarse.transposed_times(graph.factor[:n] * G[:, :n])
-        X[:, n : n + c] -= at_change
+        X = plain_layer(G, graph)
+        at_change = g * graph.factor[coarse] * parts.S_coarse.transposed_times(graph.factor[:n] * G[:, :n])
+        X[:, coarse] -= at_change
         X[:, n + c :] += parts.S_fine.transposed_times(at_change)
         return X
-    at_change = parts.S_coarse.transposed_times(G[:, :n]) + G[:, n : n + c]
+    at_change = parts.S_coarse.transposed_times(G[:, :n]) + G[:, coarse]
     at_Y = G.copy()
-    at_Y[:, n : n + c] -= g * at_change
+    at_Y[:, coarse] -= g * at_change
     at_Y[:, n + c :] += (2 * g - 1) * parts.S_fine.transposed_times(at_change)
-    return expanded_product(at_Y, graph)
+    return plain_layer(at_Y, graph)
 
 
-def expanded_product(X: np.ndarray, graph: Graph) -> np.ndarray:
-    """X_hat X; X_hat is symmetric."""
-    parts = graph.parts
-    n = parts.sizes[0]
+def plain_layer(X: np.ndarray, graph: Graph) -> np.ndarray:
+    """A X after joint training, else X_hat X: a layer without a bridge. Both are symmetric."""
+    if graph.factor is None:
+        return adjacency_product(X, graph)
     scaled = graph.factor * X
     Y = np.zeros_like(X)
+    n = graph.parts.sizes[0]
     Y[:, :n] = adjacency_product(scaled[:, :n], graph)
-    for S, rows, columns in _links(parts):
+    for S, rows, columns in _links(graph.parts):
         Y[:, rows] += S.times(scaled[:, columns])
         Y[:, columns] += S.transposed_times(scaled[:, rows])
     Y *= graph.factor
@@ -242,6 +203,4 @@ def _links(parts: Parts) -> list[tuple[Compact, slice, slice]]:
     n, c, m = parts.sizes
     entities, coarse, fine = slice(0, n), slice(n, n + c), slice(n + c, n + c + m)
     links = [(parts.S_coarse, entities, coarse)]
-    if parts.S_fine is not None:
-        links.append((parts.S_fine, coarse, fine))
-    return links
+    return links if parts.S_fine is None else [*links, (parts.S_fine, coarse, fine)]
