@@ -85,28 +85,81 @@ def _columns_of(book: Codebook, columns: slice, dtype) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Graph:
-    """The graph in factors."""
+class Layer:
+    """One layer of propagation, T, over the graph in factors."""
 
     parts: Parts
     R: Compact  # training interactions
     bipartite: np.ndarray  # a, shape (N,): 1 / sqrt(number of interactions), 0 where there are none
     factor: np.ndarray | None  # D^-1/2 of the expanded graph, shape (N + C + M,); None after joint training
 
+    def forward(self, X: np.ndarray) -> np.ndarray:
+        """T X: A X after joint training, X_hat X in the coarse stage, else that and c2f_np.operations.bridged_propagation."""
+        parts, (n, c, _) = self.parts, self.parts.sizes
+        Y = self._without_bridge(X)
+        if parts.training == "joint" or parts.F is None:
+            return Y
+        g, coarse = parts.gate, slice(n, n + c)
+        if parts.layer_bridge == "exchange":
+            change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, coarse])
+            Y[:, :n] += self.factor[:n] * parts.S_coarse.times(self.factor[coarse] * change)
+            return Y
+        change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, coarse]
+        Y[:, :n] += parts.S_coarse.times(change)
+        Y[:, coarse] += change
+        return Y
 
-def graph_of(parts: Parts, R: Compact) -> Graph:
-    """The graph of a model over its training interactions."""
+    def adjoint(self, G: np.ndarray) -> np.ndarray:
+        """T^T G, shape (w, n): the steps of `forward` in reverse."""
+        parts, (n, c, _) = self.parts, self.parts.sizes
+        if parts.training == "joint" or parts.F is None:
+            return self._without_bridge(G)
+        g, coarse = parts.gate, slice(n, n + c)
+        if parts.layer_bridge == "exchange":
+            X = self._without_bridge(G)
+            at_change = g * self.factor[coarse] * parts.S_coarse.transposed_times(self.factor[:n] * G[:, :n])
+            X[:, coarse] -= at_change
+            X[:, n + c :] += parts.S_fine.transposed_times(at_change)
+            return X
+        at_change = parts.S_coarse.transposed_times(G[:, :n]) + G[:, coarse]
+        at_Y = G.copy()
+        at_Y[:, coarse] -= g * at_change
+        at_Y[:, n + c :] += (2 * g - 1) * parts.S_fine.transposed_times(at_change)
+        return self._without_bridge(at_Y)
+
+    def over_interactions(self, X: np.ndarray) -> np.ndarray:
+        """A X, shape (w, N); A is symmetric."""
+        return self.bipartite * _bipartite_product(self.R, self.parts.n_users, self.bipartite * X)
+
+    def _without_bridge(self, X: np.ndarray) -> np.ndarray:
+        """A X after joint training, else X_hat X; both are symmetric."""
+        if self.factor is None:
+            return self.over_interactions(X)
+        n = self.parts.sizes[0]
+        scaled = self.factor * X
+        Y = np.zeros_like(X)
+        Y[:, :n] = self.over_interactions(scaled[:, :n])
+        for S, rows, columns in _links(self.parts):
+            Y[:, rows] += S.times(scaled[:, columns])
+            Y[:, columns] += S.transposed_times(scaled[:, rows])
+        Y *= self.factor
+        return Y
+
+
+def layer_of(parts: Parts, R: Compact) -> Layer:
+    """The layer of a model over its training interactions."""
     entries = np.concatenate([R.lengths(), R.transposed_times(np.ones((1, parts.n_users)))[0]])
     bipartite = np.where(entries > 0, 1 / np.sqrt(np.maximum(entries, 1)), 0)
     factor = None if parts.training == "joint" else _expanded_factor(parts, R, bipartite).astype(parts.dtype)
-    return Graph(parts, R, bipartite.astype(parts.dtype), factor)
+    return Layer(parts, R, bipartite.astype(parts.dtype), factor)
 
 
 def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndarray:
     """D^-1/2 of the expanded graph, shape (N + C + M,), float64."""
+    A_sums = bipartite * _bipartite_product(R, parts.n_users, bipartite[None])[0]
     signed, absolute = np.zeros(parts.n_nodes), np.zeros(parts.n_nodes)
     for sums, magnitudes in ((signed, False), (absolute, True)):
-        sums[: len(bipartite)] = bipartite * _bipartite_product(R, parts.n_users, bipartite[None])[0]
+        sums[: len(A_sums)] = A_sums
         for S, rows, columns in _links(parts):
             S = S.magnitudes() if magnitudes else S
             sums[rows] += S.times(np.ones((1, S.shape[1])))[0]
@@ -117,80 +170,24 @@ def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndar
     return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
 
 
-def propagate(X0: np.ndarray, graph: Graph) -> np.ndarray:
+def propagate(X0: np.ndarray, layer: Layer, n_layers: int) -> np.ndarray:
     """P X0: L layers and the mean over X_0, ..., X_L, shape (w, n)."""
-    layer, total = X0, X0.copy()
-    for _ in range(graph.parts.n_layers):
-        layer = _layer(layer, graph)
-        total += layer
-    total /= graph.parts.n_layers + 1
+    X, total = X0, X0.copy()
+    for _ in range(n_layers):
+        X = layer.forward(X)
+        total += X
+    total /= n_layers + 1
     return total
 
 
-def propagate_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
+def propagate_backward(G: np.ndarray, layer: Layer, n_layers: int) -> np.ndarray:
     """P^T G, shape (w, n): with a unit vector, the row of P that says what a node's embedding consists of."""
-    share = G / (graph.parts.n_layers + 1)
-    layer = share
-    for _ in range(graph.parts.n_layers):
-        layer = layer_transposed(layer, graph)
-        layer += share
-    return layer
-
-
-def _layer(X: np.ndarray, graph: Graph) -> np.ndarray:
-    """T X: A X after joint training, X_hat X in the coarse stage, else c2f_np.operations.bridged_propagation.bridged_layer."""
-    parts, (n, c, _) = graph.parts, graph.parts.sizes
-    Y = plain_layer(X, graph)
-    if parts.training == "joint" or parts.F is None:
-        return Y
-    g, coarse = parts.gate, slice(n, n + c)
-    if parts.layer_bridge == "exchange":
-        change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, coarse])
-        Y[:, :n] += graph.factor[:n] * parts.S_coarse.times(graph.factor[coarse] * change)
-        return Y
-    change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, coarse]
-    Y[:, :n] += parts.S_coarse.times(change)
-    Y[:, coarse] += change
-    return Y
-
-
-def layer_transposed(G: np.ndarray, graph: Graph) -> np.ndarray:
-    """T^T G, shape (w, n): the steps of a layer in reverse."""
-    parts, (n, c, _) = graph.parts, graph.parts.sizes
-    if parts.training == "joint" or parts.F is None:
-        return plain_layer(G, graph)
-    g, coarse = parts.gate, slice(n, n + c)
-    if parts.layer_bridge == "exchange":
-        X = plain_layer(G, graph)
-        at_change = g * graph.factor[coarse] * parts.S_coarse.transposed_times(graph.factor[:n] * G[:, :n])
-        X[:, coarse] -= at_change
-        X[:, n + c :] += parts.S_fine.transposed_times(at_change)
-        return X
-    at_change = parts.S_coarse.transposed_times(G[:, :n]) + G[:, coarse]
-    at_Y = G.copy()
-    at_Y[:, coarse] -= g * at_change
-    at_Y[:, n + c :] += (2 * g - 1) * parts.S_fine.transposed_times(at_change)
-    return plain_layer(at_Y, graph)
-
-
-def plain_layer(X: np.ndarray, graph: Graph) -> np.ndarray:
-    """A X after joint training, else X_hat X: a layer without a bridge. Both are symmetric."""
-    if graph.factor is None:
-        return adjacency_product(X, graph)
-    scaled = graph.factor * X
-    Y = np.zeros_like(X)
-    n = graph.parts.sizes[0]
-    Y[:, :n] = adjacency_product(scaled[:, :n], graph)
-    for S, rows, columns in _links(graph.parts):
-        Y[:, rows] += S.times(scaled[:, columns])
-        Y[:, columns] += S.transposed_times(scaled[:, rows])
-    Y *= graph.factor
-    return Y
-
-
-def adjacency_product(X: np.ndarray, graph: Graph) -> np.ndarray:
-    """A X, shape (w, N); A is symmetric."""
-    return graph.bipartite * _bipartite_product(graph.R, graph.parts.n_users, graph.bipartite * X)
+    share = G / (n_layers + 1)
+    total = share
+    for _ in range(n_layers):
+        total = layer.adjoint(total)
+        total += share
+    return total
 
 
 def _bipartite_product(R: Compact, n_users: int, X: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError, SettingsError
 from .compact import Compact, compact_matrix
-from .inference import Graph, adjacency_product, graph_of, layer_transposed, propagate, propagate_transposed, start
+from .inference import Layer, layer_of, propagate, propagate_backward, start
 from .stored import Exported, read
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to
@@ -78,7 +78,7 @@ class Served:
             if exported.R is not None:
                 raise DataError("the file has the training interactions already")
             self._R = self._interactions(interactions)
-        self._graph: Graph | None = None
+        self._layer: Layer | None = None
         self._table: np.ndarray | None = None
 
     @property
@@ -142,10 +142,10 @@ class Served:
             If the interactions are missing.
         """
         if self._table is None:
-            graph, n, d = self._the_graph(), self.n_users + self.n_items, self._parts.dim
+            n, d = self.n_users + self.n_items, self._parts.dim
             table = np.empty((n, d), self._parts.dtype)
             for columns in _blocks(d, _COLUMNS):
-                table[:, columns] = propagate(start(self._parts, columns), graph)[:, :n].T
+                table[:, columns] = self._propagate(start(self._parts, columns))[:, :n].T
             self._table = table
         return self._table
 
@@ -183,9 +183,9 @@ class Served:
             return self._score(u)
         if columns_at_a_time < 1:
             raise SettingsError(f"columns_at_a_time must be at least 1, not {columns_at_a_time}")
-        graph, scores = self._the_graph(), self.item_bias
+        scores = self.item_bias
         for columns in _blocks(self._parts.dim, columns_at_a_time):
-            H = propagate(start(self._parts, columns), graph)
+            H = self._propagate(start(self._parts, columns))
             scores += H[:, u] @ H[:, self._items]
         return scores
 
@@ -202,15 +202,14 @@ class Served:
         -------
         list of int, L + 1 long
         """
-        graph = self._the_graph()
-        n = self.n_users + self.n_items
+        layer, n = self._the_layer(), self.n_users + self.n_items
         # Not a layer with its codebook rows left out: some layers mix entities through these within a single hop.
-        hop, n_nodes = (layer_transposed, self._parts.n_nodes) if meta_nodes else (adjacency_product, n)
+        hop, n_nodes = (layer.adjoint, self._parts.n_nodes) if meta_nodes else (layer.over_interactions, n)
         reached = self._unit(self._user_position(user), n_nodes)
         counts = [1]
         for _ in range(self._parts.n_layers):
             # Only where something arrives counts; its size would soon be too small for the precision.
-            reached = ((reached != 0) | (hop(reached, graph) != 0)).astype(reached.dtype)
+            reached = ((reached != 0) | (hop(reached) != 0)).astype(reached.dtype)
             counts.append(int(np.count_nonzero(reached[0, :n])))
         return counts
 
@@ -233,7 +232,7 @@ class Served:
             "assignment indices": sum(S.index_bytes for S in matrices),
             "item biases": parts.item_bias.nbytes,
         }
-        factors = () if self._graph is None else (self._graph.bipartite, self._graph.factor)
+        factors = () if self._layer is None else (self._layer.bipartite, self._layer.factor)
         return sizes | {
             "model": sum(sizes.values()),
             "interactions": 0 if self._R is None else self._R.index_bytes,
@@ -252,7 +251,8 @@ class Served:
         return unit
 
     def _embedding(self, u: int) -> np.ndarray:
-        of_user = propagate_transposed(self._unit(u, self._parts.n_nodes), self._the_graph())[0]
+        unit = self._unit(u, self._parts.n_nodes)
+        of_user = propagate_backward(unit, self._the_layer(), self._parts.n_layers)[0]
         return np.concatenate([start(self._parts, columns) @ of_user for columns in self._few_columns()])
 
     def _score(self, u: int) -> np.ndarray:
@@ -260,18 +260,21 @@ class Served:
         mixed = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
         for columns in self._few_columns():
             mixed += h[columns] @ start(self._parts, columns)
-        return propagate(mixed, self._the_graph())[0, self._items] + self.item_bias
+        return self._propagate(mixed)[0, self._items] + self.item_bias
+
+    def _propagate(self, X0: np.ndarray) -> np.ndarray:
+        return propagate(X0, self._the_layer(), self._parts.n_layers)
 
     def _few_columns(self) -> list[slice]:
         """Columns of X0 made at a time for one user: a small part of the table, not one by one, which takes longer."""
         return _blocks(self._parts.dim, max(1, self._parts.dim // 16))
 
-    def _the_graph(self) -> Graph:
-        if self._graph is None:
+    def _the_layer(self) -> Layer:
+        if self._layer is None:
             # With no layers nothing is propagated, so no interaction is ever looked at.
             R = self._require_interactions() if self._parts.n_layers else self._compact(np.zeros((0, 2), int))
-            self._graph = graph_of(self._parts, R)
-        return self._graph
+            self._layer = layer_of(self._parts, R)
+        return self._layer
 
     def _require_interactions(self) -> Compact:
         if self._R is None:
