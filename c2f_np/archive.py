@@ -1,7 +1,7 @@
 """Archives: named arrays and one JSON header in an ``.npz`` file, written aside and renamed, read without pickle.
 
-The header stands in the archive as the bytes of a JSON text, under the name ``header``. Only :func:`unpack_csr` needs SciPy,
-and imports it when it is called: `c2f_np.serving` reads archives with NumPy alone.
+The header is stored as the bytes of a JSON text, under the name ``header``. `c2f_np.serving` reads archives with NumPy alone, so
+SciPy is imported only in :func:`unpack_csr`, which needs it.
 """
 
 from __future__ import annotations
@@ -23,44 +23,13 @@ if TYPE_CHECKING:
 _HEADER = "header"
 
 # What the zip, npy and JSON readers raise over damaged or foreign bytes: a lone array is no context manager (TypeError), a
-# damaged zip header asks for a compression or version that nobody has (NotImplementedError) or for a password (RuntimeError),
-# a damaged length for more memory than there is.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    TypeError,
-    NotImplementedError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# damaged zip header asks for an unknown compression or a password (RuntimeError), a damaged length for more memory than there is.
+_NOT_READABLE = (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, MemoryError)
+_DAMAGE = (*_NOT_READABLE, zipfile.BadZipFile, zlib.error)
 
 
-def write_archive(
-    path, kind: str, version: int, header: dict, arrays: dict[str, np.ndarray], *, compressed: bool = False
-) -> None:
-    """Write arrays and a header to one file.
-
-    Parameters
-    ----------
-    path : path-like
-    kind : str
-        What the file is; checked on reading.
-    version : int
-    header : dict
-        Must be plain JSON.
-    arrays : dict of str to ndarray
-    compressed : bool
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written; what stood there before is untouched.
-    """
+def write_archive(path, kind: str, version: int, header: dict, arrays: dict, *, compressed: bool = False) -> None:
+    """Write arrays and a header (plain JSON) to one file; `kind` and `version` are checked on reading."""
     text = json.dumps({"kind": kind, "version": version} | header, allow_nan=True)
     members = {_HEADER: np.frombuffer(text.encode("utf-8"), dtype=np.uint8)} | arrays
     save = np.savez_compressed if compressed else np.savez
@@ -68,18 +37,7 @@ def write_archive(
 
 
 def read_archive(path, kind: str, version: int) -> tuple[dict, dict[str, np.ndarray]]:
-    """Read what :func:`write_archive` wrote.
-
-    Returns
-    -------
-    header : dict
-    arrays : dict of str to ndarray
-
-    Raises
-    ------
-    ModelFileError
-        If there is no such file, or it is damaged, of another kind, or of a newer version.
-    """
+    """The header and the arrays of a file, or ModelFileError if it is missing, damaged, or of another kind or version."""
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
@@ -107,13 +65,7 @@ def pack_csr(name: str, matrix: sparse.csr_array) -> dict[str, np.ndarray]:
 
 
 def unpack_csr(name: str, arrays: dict[str, np.ndarray], path) -> sparse.csr_array:
-    """The csr matrix that :func:`pack_csr` took apart, checked.
-
-    Raises
-    ------
-    ModelFileError
-        If a part is missing, or the parts do not make a matrix.
-    """
+    """The csr matrix that :func:`pack_csr` took apart, or ModelFileError if the parts do not make a matrix."""
     import scipy.sparse as sparse
 
     data, indices, indptr, shape = (take(arrays, f"{name}.{part}", path) for part in ("data", "indices", "indptr", "shape"))
@@ -127,12 +79,7 @@ def unpack_csr(name: str, arrays: dict[str, np.ndarray], path) -> sparse.csr_arr
 
 
 def take(arrays: dict[str, np.ndarray], name: str, path) -> np.ndarray:
-    """A member of an archive, or an error that names it.
-
-    Raises
-    ------
-    ModelFileError
-    """
+    """A member of an archive, or a ModelFileError that names it."""
     if name not in arrays:
         raise ModelFileError(f"{path}: damaged, {name} is missing")
     return arrays[name]

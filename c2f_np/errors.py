@@ -1,6 +1,6 @@
-"""The errors a user can cause, each with what is needed to mend it.
+"""The errors a user can cause, each with what is needed to correct the input.
 
-All of them derive from :class:`C2FError`; the command line prints such an error as one line and exits with code 2.
+The command line prints such an error as one line and exits with code 2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class DataError(C2FError):
     Parameters
     ----------
     message : str
-        What is wrong, in a form that can follow the place.
+        What is wrong; it follows the place.
     path : path-like, optional
         The file at fault.
     line : int, optional

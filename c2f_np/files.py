@@ -5,25 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 
 def write_atomically(path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file aside, then rename it over `path`.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to create or replace. Its folder must exist.
-    write : callable
-        Receives a binary file object open for writing.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or the folder cannot be written; the old file, if there was one, is then untouched.
-    """
+    """Let `write` write (and read) a temporary file, then rename that to `path`; after an error `path` is as it was."""
     path = Path(path)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
@@ -31,16 +19,14 @@ def write_atomically(path, write: Callable[[BinaryIO], None]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; give the result the mode any other new file would have.
+        # mkstemp makes files private; give this one the mode of any other new file.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(aside, 0o666 & ~umask)
         os.replace(aside, path)
     except BaseException:
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(aside)
-        except FileNotFoundError:
-            pass
         raise
 
 

@@ -1,4 +1,4 @@
-"""Models on disk, and what they weigh.
+"""Models on disk, and their size.
 
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
 propagation, and to leave out what a user has already seen), the external ids, and the settings.
@@ -19,6 +19,9 @@ from .model.state import ModelState
 from .settings import Settings
 
 KIND, VERSION = "model", 1
+_FIELDS = ("E_coarse", "bias", "bias_global", "S_coarse", "E_fine", "S_fine", "S_direct")
+_MATRICES = ("S_coarse", "S_fine", "S_direct")
+_OPTIONAL = ("E_fine", "S_fine", "S_direct")
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,7 @@ class StoredModel:
 
 
 def save_model(path, model: StoredModel) -> None:
-    """Write a model file, aside and then renamed.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
+    """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
     arrays = pack_state("state", model.state) | pack_csr("interactions", model.R.astype(np.int8))
     arrays |= {"user_ids": np.asarray(model.user_ids, dtype=str), "item_ids": np.asarray(model.item_ids, dtype=str)}
@@ -71,85 +68,68 @@ def load_model(path) -> StoredModel:
         settings = Settings(**header["settings"])
     except (KeyError, TypeError, SettingsError) as error:
         raise ModelFileError(f"{path}: its settings cannot be used ({error})") from error
-    state = unpack_state("state", arrays, path)
-    R = unpack_csr("interactions", arrays, path)
-    model = StoredModel(
-        state, settings, R, take(arrays, "user_ids", path), take(arrays, "item_ids", path), header.get("about", {})
-    )
-    _check_fit(model, path)
-    return model
+    state, R = unpack_state("state", arrays, path), unpack_csr("interactions", arrays, path)
+    user_ids, item_ids = take(arrays, "user_ids", path), take(arrays, "item_ids", path)
+    about = header.get("about", {})
+    if len(state.bias) != sum(R.shape):
+        raise ModelFileError(f"{path}: {len(state.bias)} biases for {R.shape[0]} users and {R.shape[1]} items")
+    if (user_ids.shape, item_ids.shape) != (R.shape[:1], R.shape[1:]):
+        raise ModelFileError(f"{path}: the lists of ids do not have one id for each user and item")
+    if user_ids.dtype.kind != "U" or item_ids.dtype.kind != "U":
+        raise ModelFileError(f"{path}: the ids are not text")
+    _check_assignments(state, settings.training, path)
+    if not isinstance(about, dict):
+        raise ModelFileError(f"{path}: what it says about itself is not a JSON object")
+    return StoredModel(state, settings, R, user_ids, item_ids, about)
 
 
 def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:
     """The arrays of a state, under names that begin with `name`."""
-    arrays = {f"{name}.{field}": getattr(state, field) for field in ("E_coarse", "bias", "bias_global")}
-    arrays |= pack_csr(f"{name}.S_coarse", state.S_coarse)
-    if state.is_fine:
-        arrays[f"{name}.E_fine"] = state.E_fine
-    for field in ("S_fine", "S_direct"):
-        if getattr(state, field) is not None:
-            arrays |= pack_csr(f"{name}.{field}", getattr(state, field))
+    arrays = {}
+    for field, value in _present(state).items():
+        arrays |= pack_csr(f"{name}.{field}", value) if field in _MATRICES else {f"{name}.{field}": value}
     return arrays
 
 
 def unpack_state(name: str, arrays: dict[str, np.ndarray], path) -> ModelState:
-    """The state that :func:`pack_state` took apart.
+    """The state that :func:`pack_state` took apart, or ModelFileError if a part is missing, wrong, or does not fit the others."""
 
-    Raises
-    ------
-    ModelFileError
-        If a part is missing, of a wrong kind, or does not fit the others.
-    """
+    def unpacked(field: str):
+        stored = f"{name}.{field}"
+        if field in _OPTIONAL and stored not in arrays and f"{stored}.data" not in arrays:
+            return None
+        return unpack_csr(stored, arrays, path) if field in _MATRICES else take(arrays, stored, path)
 
-    def matrix(field: str):
-        return unpack_csr(f"{name}.{field}", arrays, path) if f"{name}.{field}.data" in arrays else None
-
-    is_fine = f"{name}.E_fine" in arrays
-    state = ModelState(
-        take(arrays, f"{name}.E_coarse", path),
-        unpack_csr(f"{name}.S_coarse", arrays, path),
-        take(arrays, f"{name}.bias", path),
-        take(arrays, f"{name}.bias_global", path),
-        take(arrays, f"{name}.E_fine", path) if is_fine else None,
-        matrix("S_fine"),
-        matrix("S_direct"),
-    )
-    to_fine = [S for S in (state.S_fine, state.S_direct) if S is not None]
-    numbers = [state.E_coarse, state.bias, state.bias_global, state.S_coarse.data]
-    numbers += [state.E_fine] if is_fine else []
-    numbers += [S.data for S in to_fine]
-    if any(part.dtype.kind != "f" or not np.isfinite(part).all() for part in numbers):
-        raise ModelFileError(f"{path}: a codebook, an assignment or a bias does not hold finite numbers")
-    n, c = state.S_coarse.shape
-    fits = state.E_coarse.ndim == 2 and len(state.E_coarse) == c and state.bias.shape == (n,)
-    fits = fits and state.bias_global.shape == (1,) and is_fine == bool(to_fine)
-    if is_fine:
-        fits = fits and state.E_fine.ndim == 2 and state.E_fine.shape[1] == state.E_coarse.shape[1]
-        fits = fits and all(S.shape[1] == len(state.E_fine) for S in to_fine)
-    fits = fits and (state.S_fine is None or len(state.S_fine.indptr) == c + 1)
-    fits = fits and (state.S_direct is None or len(state.S_direct.indptr) == n + 1)
-    if not fits:
+    state = ModelState(**{field: unpacked(field) for field in _FIELDS})
+    for field, value in _present(state).items():
+        numbers = value.data if field in _MATRICES else value
+        if numbers.dtype.kind != "f" or not np.isfinite(numbers).all():
+            raise ModelFileError(f"{path}: a codebook, an assignment or a bias does not hold finite numbers")
+    if not _fits_together(state):
         raise ModelFileError(f"{path}: codebooks, assignments and biases have shapes that do not fit together")
     return state
 
 
-def _check_fit(model: StoredModel, path) -> None:
-    n_users, n_items = model.R.shape
-    if len(model.state.bias) != n_users + n_items:
-        raise ModelFileError(f"{path}: {len(model.state.bias)} biases for {n_users} users and {n_items} items")
-    if model.user_ids.shape != (n_users,) or model.item_ids.shape != (n_items,):
-        raise ModelFileError(f"{path}: the lists of ids do not have one id for each user and item")
-    if model.user_ids.dtype.kind != "U" or model.item_ids.dtype.kind != "U":
-        raise ModelFileError(f"{path}: the ids are not text")
-    _check_assignments(model, path)
-    if not isinstance(model.about, dict):
-        raise ModelFileError(f"{path}: what it says about itself is not a JSON object")
+def _present(state: ModelState) -> dict:
+    return {field: getattr(state, field) for field in _FIELDS if getattr(state, field) is not None}
 
 
-def _check_assignments(model: StoredModel, path) -> None:
+def _fits_together(state: ModelState) -> bool:
+    present = _present(state)
+    if any(present[book].ndim != 2 for book in ("E_coarse", "E_fine") if book in present):
+        return False
+    if ("E_fine" in present) != ("S_fine" in present or "S_direct" in present):
+        return False
+    (n, c), dim = state.S_coarse.shape, state.E_coarse.shape[1]
+    m = len(state.E_fine) if state.is_fine else 0
+    books, links = {"E_coarse": (c, dim), "E_fine": (m, dim)}, {"S_coarse": (n, c), "S_fine": (c, m), "S_direct": (n, m)}
+    wanted = books | links | {"bias": (n,), "bias_global": (1,)}
+    return all(value.shape == wanted[field] for field, value in present.items())
+
+
+def _check_assignments(state: ModelState, training: str, path) -> None:
     """Two stages have no direct links and always a bridge; a joint model has the same number of links in every row."""
-    state = model.state
-    if model.settings.training == "stages":
+    if training == "stages":
         if state.S_direct is not None or state.is_fine != (state.S_fine is not None):
             raise ModelFileError(f"{path}: its codebooks and assignments are not those of two stages")
         return
@@ -160,7 +140,7 @@ def _check_assignments(model: StoredModel, path) -> None:
 
 
 def size_in_bytes(state: ModelState) -> dict[str, int]:
-    """What inference must hold, part by part.
+    """The memory that inference needs, part by part.
 
     Parameters
     ----------
@@ -169,13 +149,13 @@ def size_in_bytes(state: ModelState) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        "codebooks", "assignment weights", "assignment indices" (each in the smallest unsigned type that holds the numbers of its
-        codebook's rows; every row has the same number of entries, so no row pointers are needed), "biases", and their sum,
-        "model".
+        "codebooks", "assignment weights", "assignment indices" (each in the smallest unsigned type that can number its codebook's
+        rows; every row has the same number of entries, so no row pointers are needed), "biases", and their sum, "model".
     """
-    matrices = [S for S in (state.S_coarse, state.S_fine, state.S_direct) if S is not None]
+    present = _present(state)
+    matrices = [present[name] for name in _MATRICES if name in present]
     parts = {
-        "codebooks": state.E_coarse.nbytes + (state.E_fine.nbytes if state.is_fine else 0),
+        "codebooks": sum(present[name].nbytes for name in ("E_coarse", "E_fine") if name in present),
         "assignment weights": sum(S.data.nbytes for S in matrices),
         "assignment indices": sum(S.nnz * np.min_scalar_type(S.shape[1] - 1).itemsize for S in matrices),
         "biases": state.bias.nbytes + state.bias_global.nbytes,

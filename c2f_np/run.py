@@ -295,8 +295,8 @@ TITLES = {
     "coarse": "coarse, phase 2",
     "fine_phase1": "fine, phase 1",
     "fine": "fine",
-    "partition": "from partition",
-    "table": "a row each",
+    "partition": "start: graph partition",
+    "table": "full table (no compression)",
     "joint": "coarse and fine",
     "control_phase1": "control, ph. 1",
     "control": "control",
@@ -323,20 +323,20 @@ def comparison_table(metrics: dict, part: str = "test", rows=SHOWN) -> str:
     str
     """
     columns = "".join(f"{f'@{k}':>7}" for k in DEFAULT_KS)
+    rows = [name for name in rows if name in metrics[part]]
+    width = 1 + max([len("model"), *(len(TITLES[name]) for name in rows)])
     lines = [
         f"{part}, protocol {metrics['protocol']}",
-        f"{'':<16}|{'Recall':^28}|{'NDCG':^28}|{'bytes':>10}",
-        f"{'model':<16}|{columns}|{columns}|",
-        "-" * 16 + "+" + "-" * 28 + "+" + "-" * 28 + "+" + "-" * 10,
+        f"{'':<{width}}|{'Recall':^28}|{'NDCG':^28}|{'bytes':>10}",
+        f"{'model':<{width}}|{columns}|{columns}|",
+        "-" * width + "+" + "-" * 28 + "+" + "-" * 28 + "+" + "-" * 10,
     ]
     for name in rows:
-        if name not in metrics[part]:
-            continue
         values = metrics[part][name]
         recall = "".join(f"{values[f'recall@{k}']:>7.4f}" for k in DEFAULT_KS)
         ndcg = "".join(f"{values[f'ndcg@{k}']:>7.4f}" for k in DEFAULT_KS)
         size = metrics["size_in_bytes"][name]["model"]
-        lines.append(f"{TITLES[name]:<16}|{recall}|{ndcg}|{size:>10,}")
+        lines.append(f"{TITLES[name]:<{width}}|{recall}|{ndcg}|{size:>10,}")
     return "\n".join(lines)
 
 

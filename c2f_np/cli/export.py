@@ -58,7 +58,7 @@ def _table(model, options) -> int:
     import dataclasses
 
     from ..run import read_request
-    from ..serving.table import TABLE, write_table
+    from ..serving.exporting import TABLE, write_table
 
     request = read_request(options.folder)
     if options.data:
@@ -70,7 +70,7 @@ def _table(model, options) -> int:
 
 def _file(model, options) -> int:
     from ..serving import load_exported
-    from ..serving.export import export_model
+    from ..serving.exporting import export_model
 
     export_model(
         model,

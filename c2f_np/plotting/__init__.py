@@ -1,5 +1,5 @@
-"""Figures: functions that take numbers and return a picture, in one style. One subject a file; `style` is common to all."""
+"""Figures: functions that take numbers and return a :class:`~c2f_np.plotting.style.Picture`, all in one style."""
 
-from .curves import learning_curves
+from .results import learning_curves
 
 __all__ = ["learning_curves"]

@@ -11,24 +11,10 @@ FLOOR = 1e-17
 
 
 def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, labels=("x", "f(x)"), title: str = "", width: float = 5.0):
-    """A function and straight lines through two of its points: what a difference quotient measures.
+    """A function (x, y) and straight lines through two of its points: what a difference quotient measures.
 
-    Parameters
-    ----------
-    x, y : ndarray, shape (n,)
-        The function's curve.
-    pairs : dict of str to (x1, y1, x2, y2)
-        By name, the two points that each secant goes through.
-    tangent : (x, y, slope), optional
-    labels : tuple of str
-        Of the axes.
-    title : str
-    width : float
-        Inches.
-
-    Returns
-    -------
-    Picture
+    `pairs` maps the name of a secant to its points (x1, y1, x2, y2); `tangent` is (x, y, slope); `labels` are those of the axes;
+    `width` is in inches.
     """
     picture, axes = new_picture(width, 3.0)
     axes.plot(x, y, color=INK, linewidth=1.8)
@@ -49,25 +35,12 @@ def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, labels=("x", 
 
 
 def v_curve_picture(steps, errors: dict[str, np.ndarray], *, title: str = "", width: float = 6.5, height: float = 3.8):
-    """Error of numerical derivatives against the step, both axes logarithmic.
+    """Relative errors of numerical derivatives (name of the method to errors) against the step, both axes logarithmic.
 
-    Parameters
-    ----------
-    steps : ndarray, shape (n,)
-    errors : dict of str to ndarray, shape (n,)
-        Relative errors of each method. Zeros are drawn at the lower edge.
-    title : str
-    width, height : float
-        Inches.
-
-    Returns
-    -------
-    Picture
+    Errors of 0 are drawn at the lower edge; `width` and `height` are in inches.
     """
     picture, axes = new_picture(width, height)
-    for (name, values), colour, line, marker in zip(errors.items(), CYCLE, LINES, MARKERS, strict=False):
-        values = np.maximum(values, FLOOR)
-        axes.loglog(steps, values, color=colour, linestyle=line, marker=marker, markersize=3.5, linewidth=1.4, label=name)
+    _logarithmic_curves(axes, steps, errors)
     eps = float(np.finfo(float).eps)
     axes.axhline(eps, color=GREY, linewidth=0.8, linestyle=":")
     axes.annotate("machine precision", (max(steps), eps), ha="right", va="bottom", fontsize=8, color=GREY)
@@ -78,55 +51,38 @@ def v_curve_picture(steps, errors: dict[str, np.ndarray], *, title: str = "", wi
 
 
 def taylor_picture(steps, remainders: dict[str, np.ndarray], *, title: str = "", width: float = 6.0, height: float = 3.6):
-    """Taylor remainders against the step, with thin lines that fall like h and like h squared.
+    """Taylor remainders against the step, with guide lines that fall like h and like h squared.
 
-    Parameters
-    ----------
-    steps : ndarray, shape (n,)
-    remainders : dict of str to ndarray, shape (n,)
-        |f(x + h v) - f(x) - h <g, v>| for each gradient g.
-    title : str
-    width, height : float
-        Inches.
-
-    Returns
-    -------
-    Picture
+    `remainders` maps the name of a gradient g to |f(x + h v) - f(x) - h <g, v>|; `width` and `height` are in inches.
     """
     picture, axes = new_picture(width, height)
     steps = np.asarray(steps, dtype=float)
-    for (name, values), colour, line, marker in zip(remainders.items(), CYCLE, LINES, MARKERS, strict=False):
-        values = np.maximum(values, FLOOR)
-        axes.loglog(steps, values, color=colour, linestyle=line, marker=marker, markersize=3.5, linewidth=1.4, label=name)
+    _logarithmic_curves(axes, steps, remainders)
     lowest, highest = axes.get_ylim()
     start = max(np.max(values) for values in remainders.values())
-    for power in (1, 2):
+    quarter = np.argsort(steps)[len(steps) // 4]
+    look = {"xytext": (-6, 6), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 8, "color": GREY}
+    for power, name in ((1, "like h"), (2, "like h²")):
         guide = 3 * start * (steps / steps.max()) ** power
         axes.loglog(steps, guide, color=PALE, linewidth=4, zorder=0)
-        k = np.argsort(steps)[len(steps) // 4]
-        look = {"xytext": (-6, 6), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 8, "color": GREY}
-        axes.annotate(f"like h{'²' if power == 2 else ''}", (steps[k], guide[k]), **look)
+        axes.annotate(name, (steps[quarter], guide[quarter]), **look)
     axes.set(xlabel="step h (log)", ylabel="remainder (log)", ylim=(lowest, 10 * highest))
     axes.set_title(title, fontsize=10, color=INK)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     return picture
 
 
+def _logarithmic_curves(axes, steps, curves: dict[str, np.ndarray]) -> None:
+    for (name, values), colour, line, marker in zip(curves.items(), CYCLE, LINES, MARKERS, strict=False):
+        look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 3.5, "linewidth": 1.4}
+        axes.loglog(steps, np.maximum(values, FLOOR), label=name, **look)
+
+
 def caught_picture(caught, mistakes, tests, *, title: str = "", width: float = 7.0, height=None):
-    """Which test rejects which mistake: a filled square where it does, an empty one where it lets the mistake pass.
+    """Which test rejects which mistake: a filled square where it does, an empty one where the mistake passes.
 
-    Parameters
-    ----------
-    caught : ndarray of bool or float, shape (number of mistakes, number of tests)
-        NaN where a test does not apply; drawn as a dash.
-    mistakes, tests : sequence of str
-    title : str
-    width, height : float, optional
-        Inches.
-
-    Returns
-    -------
-    Picture
+    `caught` has a row for each of the names `mistakes` and a column for each of the names `tests`, NaN (a dash) where a test does
+    not apply; `width` and `height` are in inches.
     """
     caught = np.asarray(caught, dtype=float)
     picture, axes = new_picture(width, height or 1.1 + 0.28 * len(mistakes))

@@ -1,52 +1,32 @@
-"""Bargains: what is paid and what is had for it. Size against quality, work against work, a graph against a strip."""
+"""Costs and what they buy: size against quality, work against work, a graph against a strip, a change against its effect."""
 
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, SIZES, new_picture
+from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, SIZES, colour_bar, name_curve, new_picture
 
-#: Kinds of points: colour and marker.
-KINDS = {
-    "popularity": (POPULARITY, "X"),
-    "coarse": (COARSE, "o"),
-    "fine": (FINE, "s"),
-    "other": (INK, "^"),
-}
+#: Colour and marker of each kind of model.
+MODEL_STYLES = {"popularity": (POPULARITY, "X"), "coarse": (COARSE, "o"), "fine": (FINE, "s"), "other": (INK, "^")}
 
 
 def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceiling: tuple[str, float] | None = None):
-    """Models by their bytes and their quality, with the frontier: what no smaller model reaches.
+    """Models by their size in bytes and their quality, with the frontier: what no smaller model reaches.
 
-    Parameters
-    ----------
-    points : sequence of (name, bytes, quality, kind)
-        `kind` is one of :data:`KINDS`.
-    ylabel, title : str
-    ceiling : (name, quality), optional
-        A level to compare with, drawn as a line.
-
-    Returns
-    -------
-    Picture
+    `points` holds (name, bytes, quality, kind of :data:`MODEL_STYLES`); `ceiling` is (name, quality), drawn as a line.
     """
     # Every name has a line of its own beside the axes, so many names need a higher picture.
     height = max(4.0, 1.0 + 0.2 * len(points))
     picture, axes = new_picture(7.5, height)
     ordered = sorted(points, key=lambda point: (point[1], -point[2]))
-    best, frontier = -np.inf, []
-    for point in ordered:
-        if point[2] > best:
-            best = point[2]
-            frontier.append(point)
     sizes = [point[1] for point in ordered]
+    best = np.maximum.accumulate([point[2] for point in ordered])
     low, high = min(sizes) / 1.6, max(sizes) * 1.6
-    steps_x = [p[1] for p in frontier] + [high]
-    steps_y = [p[2] for p in frontier] + [best]
-    axes.step(steps_x, steps_y, where="post", color=PALE, linewidth=5, zorder=1)
+    axes.step([*sizes, high], [*best, best[-1]], where="post", color=PALE, linewidth=5, zorder=1)
     for _, size, quality, kind in ordered:
-        colour, marker = KINDS[kind]
+        colour, marker = MODEL_STYLES[kind]
         axes.plot(size, quality, marker=marker, color=colour, markersize=7, linestyle="none", zorder=3)
     if ceiling is not None:
         axes.axhline(ceiling[1], color=GREY, linewidth=1, linestyle="--", zorder=0)
@@ -55,20 +35,20 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     axes.xaxis.set_major_locator(FixedLocator([s * 10**e for e in range(2, 9) for s in (1, 3)]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    top = max([best] + ([ceiling[1]] if ceiling else []))
+    top = max(best[-1], ceiling[1] if ceiling else best[-1])
     axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel, title=title)
     _name_points(axes, ordered, gap=0.052 * top * 4.0 / height)
     return picture
 
 
 def _name_points(axes, points, *, gap: float) -> None:
-    """Names in a column to the right, in the order of quality, each tied to its point; no name lies on another."""
+    """Names in a column on the right in the order of quality, each tied to its point, so that no two names overlap."""
     points = sorted(points, key=lambda point: point[2])
     heights = _apart(np.array([point[2] for point in points]), gap)
     # A column that grew beyond the axes comes down again, as far as there is room below.
     heights -= np.clip(heights[-1] - axes.get_ylim()[1], 0, max(heights[0], 0))
     for (name, size, quality, kind), height in zip(points, heights, strict=True):
-        colour = KINDS[kind][0] if kind != "popularity" else INK
+        colour = MODEL_STYLES[kind][0] if kind != "popularity" else INK
         right = axes.get_xlim()[1]
         axes.plot([size, right], [quality, height], color=GREY, linewidth=0.6, zorder=2, clip_on=False)
         # Many names make a column that is higher than the axes.
@@ -77,7 +57,7 @@ def _name_points(axes, points, *, gap: float) -> None:
 
 
 def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Ascending heights, moved as little as it takes to be `gap` apart."""
+    """Ascending heights, moved as little as it takes for them to be `gap` apart."""
     heights = heights.copy()
     for _ in range(1000):
         missing = np.maximum(gap - np.diff(heights), 0)
@@ -89,16 +69,9 @@ def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
 
 
 def found_groups(table, *, rows: str = "planted group", columns: str = "codebook row", title: str = ""):
-    """Which group went to which row of a codebook: counts, the columns put in the order of the rows they mostly hold.
+    """How many entities of each planted group (rows of `table`, shape (G, C)) went to each codebook row (columns).
 
-    Parameters
-    ----------
-    table : ndarray of int, shape (G, C)
-    rows, columns, title : str
-
-    Returns
-    -------
-    Picture
+    The columns are sorted by the group that most of their entities come from.
     """
     table = np.asarray(table)
     order = np.lexsort((-table.max(axis=0), table.argmax(axis=0)))
@@ -107,28 +80,15 @@ def found_groups(table, *, rows: str = "planted group", columns: str = "codebook
     axes.set(xlabel=f"{columns} (in the order of the groups)", ylabel=rows, title=title)
     for axis, count in ((axes.xaxis, table.shape[1]), (axes.yaxis, table.shape[0])):
         axis.set_major_locator(FixedLocator(range(0, count, 1 if count <= 16 else 5)))
-    bar = picture.colorbar(image, ax=axes, shrink=0.9)
-    bar.set_label("entities", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(picture, image, axes, shrink=0.9).set_label("entities", fontsize=9)
     return picture
 
 
 def graph_and_strip(rows, columns, blocks, strip, *, names=("the graph", "the strip")):
     """Where a square graph has entries (darker: more of them), and a dense matrix beside it at the same scale.
 
-    Parameters
-    ----------
-    rows, columns : ndarray of int
-        Of the stored entries.
-    blocks : sequence of (name, size)
-        Kinds of nodes, in order; sizes add up to n for a graph of n x n. A name may be empty.
-    strip : ndarray, shape (N, k)
-        Drawn by the size of its entries.
-    names : (str, str)
-
-    Returns
-    -------
-    Picture
+    `rows` and `columns` are the places of the stored entries; `blocks` holds (name or "", size) for each kind of node; `strip`
+    (N, k) is shaded by the size of its entries.
     """
     n = sum(size for _, size in blocks)
     strip = np.sqrt(np.abs(np.asarray(strip)))
@@ -139,8 +99,8 @@ def graph_and_strip(rows, columns, blocks, strip, *, names=("the graph", "the st
     axes.imshow(cells, extent=(0, n, n, 0), cmap="Greys", vmax=np.quantile(cells[cells > 0], 0.995), **shades)
     width, height = strip.shape[1], len(strip)
     axes.imshow(strip, extent=(left, left + width, height, 0), cmap="Greys", vmin=0, vmax=np.quantile(strip, 0.98), **shades)
-    axes.add_patch(_frame(0, 0, n, n))
-    axes.add_patch(_frame(left, 0, width, height))
+    for corner, *sides in (((0, 0), n, n), ((left, 0), width, height)):
+        axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=GREY, linewidth=0.8, zorder=3))
     edge = 0
     for name, size in blocks:
         for low, high in (((0, n), (edge, edge)), ((edge, edge), (0, n))):
@@ -150,60 +110,31 @@ def graph_and_strip(rows, columns, blocks, strip, *, names=("the graph", "the st
         edge += size
     axes.set(xlim=(-0.27 * n, left + 0.3 * n), ylim=(1.02 * n, -0.1 * n), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.text(n / 2, -0.03 * n, names[0], ha="center", va="bottom", fontsize=9, color=INK)
-    axes.text(left, -0.03 * n, names[1], ha="left", va="bottom", fontsize=9, color=INK)
+    for x, name, side in ((n / 2, names[0], "center"), (left, names[1], "left")):
+        axes.text(x, -0.03 * n, name, ha=side, va="bottom", fontsize=9, color=INK)
     return picture
 
 
-def _frame(x: float, y: float, width: float, height: float):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, fill=False, edgecolor=GREY, linewidth=0.8, zorder=3)
-
-
 def work_of_two_ways(layered: float, collapsed: float, collapsing: float, n_steps: int, *, unit: str = "million multiplications"):
-    """Work over the steps between two assignment updates: so much a step, or some at once and less a step.
+    """Work over the steps between two assignment updates, through the layers and with the layers collapsed.
 
-    Parameters
-    ----------
-    layered, collapsed, collapsing : float
-        A step of either kind, and what has to be done once for the second.
-    n_steps : int
-    unit : str
-
-    Returns
-    -------
-    Picture
+    `layered` and `collapsed` are the work of one step; `collapsing` is done once, before the first collapsed step.
     """
     steps = np.arange(n_steps + 1)
     picture, axes = new_picture(6.5, 3.2)
-    axes.plot(steps, layered * steps, color=COARSE, linestyle=LINES[0], linewidth=1.8)
-    axes.plot(steps, collapsing + collapsed * steps, color=FINE, linestyle=LINES[1], linewidth=1.8)
+    ways = (("through layers", layered * steps, COARSE), ("collapsed", collapsing + collapsed * steps, FINE))
+    for (name, work, colour), line in zip(ways, LINES, strict=False):
+        axes.plot(steps, work, color=colour, linestyle=line, linewidth=1.8)
+        name_curve(axes, n_steps, work[-1], name, colour)
     axes.set(xlabel="steps until the assignments change", ylabel=unit, xlim=(0, n_steps * 1.22), ylim=(0, None))
     axes.set_xticks(range(0, n_steps + 1, max(1, n_steps // 6)))
-    axes.annotate("through layers", (n_steps, layered * n_steps), xytext=(4, 0), textcoords="offset points", fontsize=8,
-                  va="center", color=COARSE)
-    axes.annotate("collapsed", (n_steps, collapsing + collapsed * n_steps), xytext=(4, 0), textcoords="offset points",
-                  fontsize=8, va="center", color=FINE)
     return picture
 
 
 def moved_by(names, values, baseline: float, *, spread: float | None = None, xlabel: str = "test NDCG@20", title: str = ""):
-    """What each change does to a number: a dot for each, a line for what it is without a change, a band for what seeds do.
+    """How far each change moves a number: dots for its values and their mean, a line at the number without any change.
 
-    Parameters
-    ----------
-    names : sequence of str
-    values : sequence of float, or of sequences of float
-        One value or several (e.g. seeds) for each name.
-    baseline : float
-    spread : float, optional
-        Half the width of the band.
-    xlabel, title : str
-
-    Returns
-    -------
-    Picture
+    `values` holds one value, or several (one per seed), for each name; `spread` is half the width of a band around `baseline`.
     """
     values = [np.atleast_1d(each) for each in values]
     picture, axes = new_picture(7.0, 0.9 + 0.36 * len(names))

@@ -1,25 +1,17 @@
-"""Functions of one number: with their slopes and kinks, as minima of something, and what they do to a codebook."""
+"""Functions of one number: their slopes and kinks, the objectives they minimise, and their effect on a codebook."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .style import COARSE, CYCLE, FINE, GREY, INK, LINES, MARKERS, PALE, SIGNED, name_curve, new_picture
+from .style import COARSE, CYCLE, FINE, GREY, INK, LINES, MARKERS, PALE, colour_bar, heat_map, name_curve, new_picture
 
 
 def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: dict[float, tuple[float, float, float]]):
-    """Left a function, right its slope; at each kink both one-sided slopes as rings and the agreed one as a dot.
+    """A function (left) and its slope (right); at each kink both one-sided slopes, a dot for the one that is taken.
 
-    Parameters
-    ----------
-    x, y, slope : ndarray, shape (n,)
-        No x may lie at a kink.
-    kinks : dict of float to (float, float, float)
-        Place of a kink: the function's value there, the slope that is *not* taken there, the slope that is.
-
-    Returns
-    -------
-    Picture
+    `kinks` maps the place of a kink to the function's value there, the slope that is *not* taken and the slope that is; no x may
+    lie at a kink.
     """
     picture, (left, right) = new_picture(8.6, 3.2, 1, 2)
     for axes in (left, right):
@@ -43,16 +35,9 @@ def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: d
 
 
 def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]]):
-    """Curves of an objective and its parts, with the place of the minimum of the first.
+    """An objective and its parts, with the minimum of the objective marked.
 
-    Parameters
-    ----------
-    panels : dict of str to (ndarray, dict of str to ndarray, float)
-        Title of a panel: x, named curves over x, and the minimiser of the first curve.
-
-    Returns
-    -------
-    Picture
+    `panels` maps a title to x, the named curves over x, the objective first, and the minimiser.
     """
     picture, axes = new_picture(9.2, 3.1, 1, len(panels), sharey=True)
     for panel, (title, (x, curves, best)) in zip(np.ravel(axes), panels.items(), strict=True):
@@ -60,34 +45,20 @@ def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]
         for k, (name, y) in enumerate(curves.items()):
             colour = (FINE, COARSE, GREY)[k % 3]
             panel.plot(x, y, color=colour, linestyle=LINES[k], linewidth=1.9 if k == 0 else 1.1, label=name)
-            if k == 0:
-                panel.plot(best, np.interp(best, x, y), "o", color=INK, markersize=6, zorder=4)
-                panel.annotate(
-                    f"minimum at {best:g}", (best, np.interp(best, x, y)), (0, 28), textcoords="offset points",
-                    ha="center", fontsize=8, color=INK, arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.7},
-                )  # fmt: skip
+        lowest = np.interp(best, x, next(iter(curves.values())))
+        panel.plot(best, lowest, "o", color=INK, markersize=6, zorder=4)
+        look = {"ha": "center", "fontsize": 8, "color": INK, "arrowprops": {"arrowstyle": "-", "color": INK, "linewidth": 0.7}}
+        panel.annotate(f"minimum at {best:g}", (best, lowest), (0, 28), textcoords="offset points", **look)
         panel.set(title=title, xlabel="x")
-    picture.legend(
-        *np.ravel(axes)[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=3
-    )
+    handles = np.ravel(axes)[0].get_legend_handles_labels()
+    picture.legend(*handles, fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     return picture
 
 
 def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, ylabel: str, mark: float | None = None):
-    """Shares over the threshold, from 0 to 1; lines for what is expected, markers for what was counted.
+    """Shares (0 to 1) over the threshold: the first curve, what is expected, as a line; counts as markers.
 
-    Parameters
-    ----------
-    thresholds : ndarray, shape (K,)
-    curves : dict of str to ndarray, shape (K,)
-        The first is drawn as a line, all others as markers.
-    ylabel : str
-    mark : float, optional
-        A threshold to point at.
-
-    Returns
-    -------
-    Picture
+    `mark` is a threshold to point at.
     """
     picture, axes = new_picture(6.4, 3.2)
     for k, (name, values) in enumerate(curves.items()):
@@ -103,25 +74,14 @@ def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, 
 
 
 def shrinking(E: np.ndarray, F: np.ndarray, tau: float):
-    """A codebook before and after thresholding, as heat maps of one scale (zero is white), and entry against entry.
-
-    Parameters
-    ----------
-    E, F : ndarray, shape (M, d)
-    tau : float
-
-    Returns
-    -------
-    Picture
-    """
+    """A codebook E (M, d) before and F after soft thresholding by `tau`: as heat maps on one scale, and entry against entry."""
     reach = float(np.abs(E).max())
     picture, (before, after, points) = new_picture(9.2, 3.1, 1, 3, width_ratios=(1, 1, 1.2))
     for axes, values, title in ((before, E, "before, E"), (after, F, f"after, F: {np.mean(F == 0):.0%} are 0")):
-        drawn = axes.imshow(values, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
+        image = heat_map(axes, values, reach)
         axes.set(title=title, xlabel="column", ylabel="row")
         axes.spines[["top", "right"]].set_visible(True)
-    bar = picture.colorbar(drawn, ax=[before, after], shrink=0.85)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(picture, image, [before, after], shrink=0.85)
     points.axvspan(-tau, tau, facecolor="none", edgecolor=GREY, hatch="///", linewidth=0, alpha=0.6)
     points.axhline(0, color=PALE, linewidth=0.8, zorder=0)
     points.plot([-reach, reach], [-reach, reach], color=GREY, linewidth=0.8, linestyle="--")
@@ -133,16 +93,8 @@ def shrinking(E: np.ndarray, F: np.ndarray, tau: float):
 def trajectories(panels: dict[str, tuple[np.ndarray, float]], targets: np.ndarray, *, ylabel: str = "value"):
     """Numbers over the steps of a training, with their targets as markers at the right edge.
 
-    Parameters
-    ----------
-    panels : dict of str to (ndarray of shape (steps + 1, K), float)
-        Title; the numbers; half the width of a band around 0 that is hatched, 0 for none.
-    targets : ndarray, shape (K,)
-    ylabel : str
-
-    Returns
-    -------
-    Picture
+    `panels` maps a title to the numbers, shape (steps + 1, K), and to half the width of a hatched band around 0 (0 for none);
+    `targets` has shape (K,).
     """
     picture, axes = new_picture(9.2, 3.3, 1, len(panels), sharey=True)
     for panel, (title, (values, band)) in zip(np.ravel(axes), panels.items(), strict=True):

@@ -1,32 +1,18 @@
-"""Propagation: numbers that spread over a graph, embeddings that grow alike, and what the layers do to the spectrum."""
+"""Propagation: numbers that spread over a graph, embeddings that become alike, and what the layers do to the spectrum."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.colors import PowerNorm
 
-from .style import CYCLE, GREY, INK, ITEM, LINES, MARKERS, PALE, SIZES, USER, name_curve, new_picture
+from .style import CYCLE, GREY, INK, ITEM, LINES, MARKERS, PALE, SIZES, USER, colour_bar, name_curve, new_picture
 
 
 def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=None, *, label: str = "value"):
-    """The bipartite graph once for every column of numbers, each node filled by its number: users left, items right.
+    """The bipartite graph of R (U, I), once for every column of numbers, each node filled by its number: users left, items right.
 
-    A node whose number is 0 stays white. Colours follow the root of the number, so that small ones are seen.
-
-    Parameters
-    ----------
-    columns : dict of str to ndarray, shape (U + I,)
-        Title of a panel and the numbers of its nodes, users first, none negative.
-    R : sparse, shape (U, I)
-        The edges.
-    user_names, item_names : sequence of str, optional
-        Written beside the nodes of the first panel (users) and of the last (items).
-    label : str
-        Of the colour bar, which all panels share.
-
-    Returns
-    -------
-    Picture
+    `columns` maps a title to the numbers of the nodes, users first, none negative; a node with 0 stays white. Colours follow the
+    square root, so that small numbers are visible. `label` is that of the colour bar, which all panels share.
     """
     n_users, n_items = R.shape
     x = np.repeat([0.0, 1.0], [n_users, n_items])
@@ -39,37 +25,25 @@ def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=Non
             panel.plot(x[[u, i]], y[[u, i]], color=GREY, linewidth=0.4, zorder=1)
         panel.scatter(x, y, color="white", s=52, edgecolors=GREY, linewidths=0.6, zorder=2)
         some = np.flatnonzero(values)
-        drawn = panel.scatter(
-            x[some], y[some], c=values[some], cmap=SIZES, norm=scale, s=52, edgecolors=INK, linewidths=0.6, zorder=3
-        )
+        look = {"cmap": SIZES, "norm": scale, "s": 52, "edgecolors": INK, "linewidths": 0.6, "zorder": 3}
+        image = panel.scatter(x[some], y[some], c=values[some], **look)
         panel.set(title=title, xlim=(-0.25, 1.25), ylim=(-0.06, 1.04))
         panel.axis("off")
-    first, last = np.ravel(axes)[0], np.ravel(axes)[-1]
-    for k, name in enumerate(user_names if user_names is not None else ()):
-        first.annotate(name, (x[k], y[k]), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=7, color=INK)
-    for k, name in enumerate(item_names if item_names is not None else (), n_users):
-        last.annotate(name, (x[k], y[k]), (6, 0), textcoords="offset points", ha="left", va="center", fontsize=7, color=INK)
-    bar = picture.colorbar(drawn, ax=list(np.ravel(axes)), shrink=0.7, aspect=30, pad=0.06)
+    first, last = np.ravel(axes)[[0, -1]]
+    for panel, names, start, shift, side in ((first, user_names, 0, -6, "right"), (last, item_names, n_users, 6, "left")):
+        look = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 7, "color": INK}
+        for k, name in enumerate(names if names is not None else (), start):
+            panel.annotate(name, (x[k], y[k]), (shift, 0), **look)
+    bar = colour_bar(picture, image, axes, f"{label} (root scale)", shrink=0.7, aspect=30, pad=0.06)
     bar.set_ticks([0, *(scale.vmax * np.array([0.05, 0.2, 0.5, 1]))])
-    bar.ax.tick_params(labelsize=8)
     bar.ax.yaxis.set_major_formatter("{x:.2g}")
-    bar.set_label(f"{label} (root scale)", fontsize=8)
     return picture
 
 
 def clouds(embeddings: dict[str, np.ndarray], n_users: int):
-    """Embeddings of two columns as points, one panel for each depth; users and items apart by colour and marker.
+    """Embeddings of two columns as points, one panel per title; the first `n_users` are users.
 
-    Parameters
-    ----------
-    embeddings : dict of str to ndarray, shape (U + I, 2)
-        Title of a panel and its points. Each panel has a scale of its own, the same on both axes, with the origin in the middle.
-    n_users : int
-        U.
-
-    Returns
-    -------
-    Picture
+    Each panel has its own scale, the same on both axes, with the origin in the middle.
     """
     picture, axes = new_picture(9.2, 2.7, 1, len(embeddings))
     for panel, (title, points) in zip(np.ravel(axes), embeddings.items(), strict=True):
@@ -85,17 +59,9 @@ def clouds(embeddings: dict[str, np.ndarray], n_users: int):
 
 
 def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.ndarray, np.ndarray]]):
-    """Left the eigenvalues of a graph in order; right by what each is multiplied, for several filters.
+    """The eigenvalues of a graph in order (left), and the factor each is multiplied by (right).
 
-    Parameters
-    ----------
-    eigenvalues : ndarray, shape (n,)
-    filters : dict of str to (ndarray, ndarray)
-        Name, the points at which it was evaluated, and its values.
-
-    Returns
-    -------
-    Picture
+    `filters` maps a name to the points at which the filter was evaluated and its values there.
     """
     picture, (left, right) = new_picture(9, 3.4, 1, 2)
     order = np.sort(eigenvalues)
@@ -114,26 +80,12 @@ def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.nd
 
 
 def against_layers(n_layers: np.ndarray, curves: dict[str, np.ndarray], *, ylabel: str, log: bool = False):
-    """Curves over the number of layers, named at their ends.
-
-    Parameters
-    ----------
-    n_layers : ndarray, shape (K,)
-    curves : dict of str to ndarray, shape (K,)
-    ylabel : str
-    log : bool
-        A logarithmic vertical axis, which its label then says.
-
-    Returns
-    -------
-    Picture
-    """
+    """Curves by name over the number of layers, named at their ends; `log` makes the vertical axis logarithmic."""
     picture, axes = new_picture(7, 3.2)
     for k, (name, values) in enumerate(curves.items()):
         every = max(len(values) // 8, 1)
-        axes.plot(
-            n_layers, values, color=CYCLE[k], linestyle=LINES[k], marker=MARKERS[k], markersize=4, markevery=every
-        )
+        look = {"color": CYCLE[k], "linestyle": LINES[k], "marker": MARKERS[k], "markersize": 4, "markevery": every}
+        axes.plot(n_layers, values, **look)
         name_curve(axes, n_layers[-1], values[-1], name, CYCLE[k])
     if log:
         axes.set_yscale("log")

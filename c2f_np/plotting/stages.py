@@ -1,5 +1,5 @@
-"""Pictures of whole stages: the computation graph with a gradient on each edge, the expanded graph as blocks, assignments before
-and after training, gradients by the way they came, and the sparsity of the fine codebook while it is trained.
+"""Pictures of whole stages: the computation graph with its gradients, the expanded graph in blocks, assignments before and after
+training, gradients by the way they arrive, and the sparsity of the fine codebook during training.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse as sparse
 from matplotlib.patches import FancyArrowPatch
 
-from .style import COARSE, CYCLE, FINE, GREY, INK, ITEM, PALE, SIGNED, SIZES, USER, new_picture
+from .style import COARSE, CYCLE, FINE, GREY, INK, ITEM, PALE, SIGNED, SIZES, USER, block_lines, colour_bar, heat_map, new_picture
 
 #: Fill and frame of a node: what is trained, what is fixed, what is computed, and the loss.
-_KINDS = {
+_NODE_STYLES = {
     "trained": {"facecolor": "#FBE3D6", "edgecolor": FINE, "linewidth": 2.0},
     "fixed": {"facecolor": PALE, "edgecolor": GREY, "linewidth": 1.0},
     "computed": {"facecolor": "white", "edgecolor": INK, "linewidth": 1.0},
@@ -20,30 +20,16 @@ _KINDS = {
 
 
 def computation_graph(nodes: dict[str, tuple], edges, *, width: float = 9.0, height: float = 4.4):
-    """What is computed from what, and on each edge what the backward pass sends the other way.
+    """What is computed from what, and on each edge the gradient that the backward pass sends the other way.
 
-    Parameters
-    ----------
-    nodes : dict of str to (float, float, str, str)
-        By key: place (x, y), label, and kind (trained, fixed, computed or loss).
-    edges : sequence of tuples (from, to, gradient) or (from, to, gradient, options)
-        `gradient` is written on the edge; empty for an edge without one. `options` is a dict with ``bend`` (curvature, positive
-        bends to the left of its direction), ``at`` (where on the edge the text stands, 0 to 1), ``shift`` (of the text, in
-        points) and ``way`` (number of a way through the graph; edges of one way have one colour).
-    width, height : float
-        Inches.
-
-    Returns
-    -------
-    Picture
+    `nodes` maps a key to (x, y, label, kind), the kind being trained, fixed, computed or loss. `edges` holds (from, to, gradient)
+    and optionally a dict of options for :func:`_edge`; an edge with an empty gradient is dashed.
     """
     picture, axes = new_picture(width, height)
     boxes = {}
     for key, (x, y, label, kind) in nodes.items():
-        boxes[key] = axes.text(
-            x, y, label, ha="center", va="center", fontsize=9.5, color=INK, zorder=3,
-            bbox={"boxstyle": "round,pad=0.45", **_KINDS[kind]},
-        )  # fmt: skip
+        box = {"boxstyle": "round,pad=0.45", **_NODE_STYLES[kind]}
+        boxes[key] = axes.text(x, y, label, ha="center", va="center", fontsize=9.5, color=INK, zorder=3, bbox=box)
     xs, ys = [node[0] for node in nodes.values()], [node[1] for node in nodes.values()]
     axes.set(xlim=(min(xs) - 0.7, max(xs) + 0.7), ylim=(min(ys) - 0.6, max(ys) + 0.6))
     for start, end, gradient, *more in edges:
@@ -54,7 +40,11 @@ def computation_graph(nodes: dict[str, tuple], edges, *, width: float = 9.0, hei
 
 
 def _edge(axes, start, end, box_start, box_end, gradient: str, *, bend=0.0, at=0.5, shift=(0, 0), way: int | None = None):
-    """An arrow from box to box with its gradient beside it."""
+    """An arrow from box to box with its gradient beside it.
+
+    `bend` is the curvature (positive: to the left of the direction), `at` the place of the text (0 to 1), `shift` moves it
+    (points), and edges with the same number `way` have one colour.
+    """
     colour = INK if way is None else CYCLE[way % len(CYCLE)]
     arrow = FancyArrowPatch(
         start, end, connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=11, color=colour, zorder=2,
@@ -67,136 +57,75 @@ def _edge(axes, start, end, box_start, box_end, gradient: str, *, bend=0.0, at=0
         # The control point of matplotlib's arc3, and the point of the quadratic curve at `at`.
         control = ((x0 + x1) / 2 - bend * (y1 - y0), (y0 + y1) / 2 + bend * (x1 - x0))
         place = [(1 - at) ** 2 * a + 2 * at * (1 - at) * c + at**2 * b for a, c, b in zip(start, control, end, strict=True)]
-        axes.annotate(
-            gradient, place, xytext=shift, textcoords="offset points",
-            ha="center", va="center", fontsize=8, color=colour, zorder=4,
-            bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.92},
-        )  # fmt: skip
+        box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.92}
+        look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8, "color": colour, "zorder": 4}
+        axes.annotate(gradient, place, xytext=shift, bbox=box, **look)
 
 
 def expanded_adjacency(X, sizes, names, *, title: str = "", width: float = 5.0):
-    """The expanded graph's matrix as a picture, with lines between its blocks.
-
-    Parameters
-    ----------
-    X : sparse or dense matrix, shape (n, n)
-    sizes : sequence of int
-        Rows of each block.
-    names : sequence of str
-    title : str
-    width : float
-        Inches.
-
-    Returns
-    -------
-    Picture
-    """
+    """The matrix (n, n) of the expanded graph as a picture, with lines between its blocks of `sizes` rows called `names`."""
     X = X.toarray() if sparse.issparse(X) else np.asarray(X)
     picture, axes = new_picture(width, width * 0.86)
-    has_sign = bool((X < 0).any())
-    largest = np.abs(X).max() or 1.0
-    shown = axes.imshow(
-        np.ma.masked_equal(X, 0), cmap=SIGNED if has_sign else SIZES, vmin=-largest if has_sign else 0, vmax=largest,
-        interpolation="nearest",
-    )  # fmt: skip
-    ends = np.cumsum(sizes)
-    for end in ends[:-1]:
-        axes.axhline(end - 0.5, color=INK, linewidth=1)
-        axes.axvline(end - 0.5, color=INK, linewidth=1)
-    middles = ends - np.asarray(sizes) / 2 - 0.5
-    axes.set_xticks(middles, names, fontsize=8)
-    axes.set_yticks(middles, names, fontsize=8)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    image = axes.imshow(np.ma.masked_equal(X, 0), interpolation="nearest", **_scale_of([X]))
+    block_lines(axes, sizes, names, linewidth=1, fontsize=8)
+    axes.tick_params(labeltop=True, labelbottom=False)
     axes.spines[["top", "right"]].set_visible(True)
-    bar = picture.colorbar(shown, ax=axes, shrink=0.7)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(picture, image, axes, shrink=0.7)
     if title:
         axes.set_title(title, fontsize=10)
     return picture
 
 
+def _scale_of(matrices) -> dict:
+    """One colour scale for several matrices: from 0 if nothing is negative, otherwise with 0 in the middle."""
+    lowest, highest = min(matrix.min() for matrix in matrices), max(matrix.max() for matrix in matrices)
+    if lowest < 0:
+        return {"cmap": SIGNED, "vmin": -max(-lowest, highest), "vmax": max(-lowest, highest)}
+    return {"cmap": SIZES, "vmin": 0, "vmax": highest or 1.0}
+
+
 def assignments_side_by_side(matrices: dict[str, object], row_groups, group_names, *, ylabel: str = "entities", order=True):
-    """Assignments as heat maps on one scale, rows in order of their groups; entries that are 0 are white.
+    """Assignments by name, shape (N, C), as heat maps on one scale, rows sorted by their group; zeros are white.
 
-    Parameters
-    ----------
-    matrices : dict of str to matrix, shape (N, C)
-    row_groups : ndarray of int, shape (N,)
-        Group of each row; rows are sorted by it.
-    group_names : sequence of str
-    ylabel : str
-    order : bool
-        Sort the columns of each matrix by the group that weighs most in them (columns have no order of their own).
-
-    Returns
-    -------
-    Picture
+    `row_groups` (N,) numbers the groups called `group_names`. With `order`, the columns of each matrix are sorted by the group
+    with the largest weight in them, because columns have no order of their own.
     """
     picture, axes = new_picture(4.3 * len(matrices), 4.4, 1, len(matrices), sharey=True, squeeze=False)
     axes = axes.ravel()
     rows = np.argsort(row_groups, kind="stable")
     sizes = np.bincount(row_groups, minlength=len(group_names))
     dense = {name: np.asarray(S.toarray() if sparse.issparse(S) else S)[rows] for name, S in matrices.items()}
-    lowest, highest = min(S.min() for S in dense.values()), max(S.max() for S in dense.values())
-    scale = {"cmap": SIZES, "vmin": 0, "vmax": highest}
-    if lowest < 0:
-        scale = {"cmap": SIGNED, "vmin": -max(-lowest, highest), "vmax": max(-lowest, highest)}
+    scale = _scale_of(dense.values())
     ends = np.cumsum(sizes)
     for each, (name, S) in zip(axes, dense.items(), strict=True):
         if order:
             weight = np.stack([np.abs(part).sum(axis=0) for part in np.split(S, ends[:-1])])
             S = S[:, np.argsort(weight.argmax(axis=0), kind="stable")]
-        shown = each.imshow(np.ma.masked_equal(S, 0), aspect="auto", interpolation="nearest", **scale)
+        image = each.imshow(np.ma.masked_equal(S, 0), aspect="auto", interpolation="nearest", **scale)
         for end in ends[:-1]:
             each.axhline(end - 0.5, color=INK, linewidth=0.6)
         each.set(title=name, xlabel="coarse row")
     axes[0].set_yticks(ends - sizes / 2 - 0.5, group_names, fontsize=8)
     axes[0].set_ylabel(ylabel)
-    bar = picture.colorbar(shown, ax=list(axes), shrink=0.7)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(picture, image, axes, shrink=0.7)
     return picture
 
 
 def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the codebook", height: float = 2.6):
-    """Gradients of one array, each by the way on which it came, on one scale.
-
-    Parameters
-    ----------
-    parts : dict of str to ndarray, all of one shape (rows, width)
-    ylabel : str
-    height : float
-        Inches.
-
-    Returns
-    -------
-    Picture
-    """
+    """The gradients of one array that arrive along different ways, by name, as heat maps on one scale."""
     picture, axes = new_picture(2.2 * len(parts) + 0.6, height, 1, len(parts), sharey=True, squeeze=False)
     largest = max(np.abs(part).max() for part in parts.values()) or 1.0
     for each, (name, part) in zip(axes.ravel(), parts.items(), strict=True):
-        shown = each.imshow(part, aspect="auto", cmap=SIGNED, vmin=-largest, vmax=largest, interpolation="nearest")
+        image = heat_map(each, part, largest)
         each.set_title(f"{name}\nnorm {np.sqrt(np.sum(part * part)):.2g}", fontsize=8.5)
         each.set(xlabel="coordinate", xticks=[], yticks=[])
     axes.ravel()[0].set_ylabel(ylabel)
-    bar = picture.colorbar(shown, ax=list(axes.ravel()), shrink=0.9)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(picture, image, axes, shrink=0.9)
     return picture
 
 
 def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
-    """The least-squares weights of one entity, those that are kept filled.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (C,)
-    kept : ndarray of bool, shape (C,)
-    names : sequence of str, optional
-    xlabel : str
-
-    Returns
-    -------
-    Picture
-    """
+    """The least-squares weights (C,) of one entity; those that are `kept` are filled."""
     picture, axes = new_picture(6.6, 2.6)
     weights, kept = np.asarray(weights), np.asarray(kept)
     places = np.arange(len(weights))
@@ -211,47 +140,23 @@ def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
 
 
 def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
-    """Fine codebooks as heat maps on one scale; what soft thresholding sets to zero is grey.
-
-    Parameters
-    ----------
-    codebooks : dict of str to ndarray, shape (M, d)
-        Before thresholding.
-    threshold : float
-
-    Returns
-    -------
-    Picture
-    """
+    """Fine codebooks by name, shape (M, d), on one scale; what soft thresholding by `threshold` sets to zero is grey."""
     picture, axes = new_picture(4.2 * len(codebooks), 2.9, 1, len(codebooks), squeeze=False)
     largest = max(np.abs(E).max() for E in codebooks.values()) or 1.0
     for each, (name, E) in zip(axes.ravel(), codebooks.items(), strict=True):
         dead = np.abs(E) <= threshold
         each.set_facecolor("#BBBBBB")
-        shown = each.imshow(
-            np.ma.masked_array(E, dead), aspect="auto", cmap=SIGNED, vmin=-largest, vmax=largest, interpolation="nearest"
-        )
+        image = heat_map(each, np.ma.masked_array(E, dead), largest)
         each.set(title=f"{name}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
-    bar = picture.colorbar(shown, ax=list(axes.ravel()), shrink=0.9)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(picture, image, axes, shrink=0.9)
     return picture
 
 
 def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=None):
     """Share of the fine codebook beyond the threshold over the epochs, and beside it what died and what came back.
 
-    Parameters
-    ----------
-    epochs, alive : ndarray, shape (n,)
-        `alive` between 0 and 1.
-    died, revived : ndarray, shape (n,), optional
-        Entries that fell inside the threshold, and that came out of it, up to each epoch.
-    phase_starts : dict of str to float, optional
-        First epoch of each phase, by name.
-
-    Returns
-    -------
-    Picture
+    `died` and `revived` count the entries that fell inside the threshold, and that came out of it, up to each epoch;
+    `phase_starts` maps a phase to its first epoch.
     """
     both = died is not None
     picture, axes = new_picture(8.4 if both else 5, 2.9, 1, 2 if both else 1, squeeze=False)
@@ -267,26 +172,13 @@ def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=No
         each.xaxis.get_major_locator().set_params(integer=True)
         for name, start in (phase_starts or {}).items():
             each.axvline(start, color=GREY, linewidth=0.8, linestyle=":")
-            each.annotate(
-                name, (start, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
-                ha="left", va="bottom", fontsize=7, color=GREY,
-            )  # fmt: skip
+            above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points", "va": "bottom"}
+            each.annotate(name, (start, 1), ha="left", fontsize=7, color=GREY, **above)
     return picture
 
 
 def layer_factors(names, powers: dict[str, np.ndarray], *, ylabel: str = "size after k layers"):
-    """How sizes develop over layers, on a logarithmic axis.
-
-    Parameters
-    ----------
-    names : sequence of int
-        Numbers of the layers.
-    powers : dict of str to ndarray, shape (n,)
-
-    Returns
-    -------
-    Picture
-    """
+    """How sizes (by name) develop over the layers `names`, on a logarithmic axis."""
     picture, axes = new_picture(5.6, 2.8)
     for k, (name, sizes) in enumerate(powers.items()):
         colour, line, marker = (FINE, COARSE, USER)[k], ("--", "-", ":")[k], "so^"[k]

@@ -4,8 +4,7 @@
 >>> served = load_exported("small.npz")                # doctest: +SKIP
 >>> served.recommend("alice", k=5)                     # doctest: +SKIP
 
-`export` and `table` in this folder make such files and measure them; these two need the whole package and are not imported
-here.
+`exporting` in this folder makes such files and measures them; it needs the whole package and is not imported here.
 """
 
 from .served import Served, load_exported

@@ -1,13 +1,13 @@
-"""Small arrays: indices in the smallest type that holds them, numbers in few bits, sparse matrices with their products.
+"""Small arrays: indices in the smallest type that holds them, numbers in few bits; sparse matrices and codebooks of these.
 
     int8:   number = stored * scale,   stored in -127..127,   one scale for each row of a codebook or column of an assignment
 
-A product takes and gives its vectors as the *rows* of an array, (w, n), so that each of the w is one piece of memory.
-Entries are looked at in pieces, so that what is needed on the way is a few vectors, whatever the number of entries.
+A product takes and returns its vectors as the *rows* of an array, (w, n), so that each of the w is contiguous in memory. It
+handles the entries piece by piece, so that the working memory is a few vectors, whatever the number of entries.
 
 Shapes
 ------
-a matrix : (n_rows, n_columns) with `size` stored entries     X : (w, n_columns)     Y : (w, n_rows)
+a matrix : (n_rows, n_columns) with `size` stored entries     X : (w, n_columns)     Y : (w, n_rows)     a codebook : (n_rows, d)
 """
 
 from __future__ import annotations
@@ -25,74 +25,14 @@ NUMBER_TYPES = ("float32", "float16", "int8")
 _PIECE = 2048
 
 
-def smallest_unsigned(values: np.ndarray) -> np.ndarray:
-    """The same whole numbers, none negative, in the smallest unsigned type that holds the largest of them."""
-    largest = int(values.max()) if values.size else 0
-    return values.astype(np.min_scalar_type(largest))
-
-
-def quantise(values: np.ndarray, kind: str, groups: np.ndarray, n_groups: int, what: str):
-    """Numbers in fewer bits.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (size,)
-    kind : {"float64", "float32", "float16", "int8"}
-    groups : ndarray of int, shape (size,)
-        Which scale each number belongs to; only int8 has scales.
-    n_groups : int
-    what : str
-        Its name in the error.
-
-    Returns
-    -------
-    stored : ndarray of `kind`, shape (size,)
-    scale : ndarray of float32, shape (n_groups,), or None
-        A group's largest magnitude / 127.
-
-    Raises
-    ------
-    SettingsError
-        If a number is not finite, or too large for the type.
-    """
-    if not np.isfinite(values).all():
-        raise SettingsError(f"{what} holds numbers that are not finite")
-    scale = None
-    with np.errstate(over="ignore"):
-        if kind == "int8":
-            largest = np.zeros(n_groups)
-            np.maximum.at(largest, groups, np.abs(values))
-            # Rounded to float32 first, so that numbers are divided by what they will be multiplied with.
-            scale = (largest / 127).astype(np.float32)
-            stored = np.rint(values / np.where(scale > 0, scale, 1)[groups])
-            stored = np.clip(stored, -127, 127).astype(np.int8)
-        else:
-            stored = values.astype(kind)
-    if not np.isfinite(stored if scale is None else scale).all():
-        raise SettingsError(f"{what} holds numbers too large for {kind}: choose a wider type")
-    return stored, scale
-
-
 @dataclass(frozen=True)
 class Compact:
-    """A sparse matrix, row by row.
+    """A sparse matrix, row by row."""
 
-    Attributes
-    ----------
-    starts : ndarray of unsigned, shape (n_rows + 1,), or int
-        Where rows begin among the entries; or the length of all rows, if it is the same.
-    indices : ndarray of unsigned, shape (size,)
-        Columns.
-    values : ndarray, shape (size,), or None
-        None where every entry is 1.
-    scale : ndarray of float32, shape (n_columns,), or None
-    shape : tuple of int
-    """
-
-    starts: np.ndarray | int
-    indices: np.ndarray
-    values: np.ndarray | None
-    scale: np.ndarray | None
+    starts: np.ndarray | int  # where rows begin among the entries, shape (n_rows + 1,); or the one length that all rows have
+    indices: np.ndarray  # columns, unsigned, shape (size,)
+    values: np.ndarray | None  # shape (size,); None where every entry is 1
+    scale: np.ndarray | None  # float32, shape (n_columns,)
     shape: tuple[int, int]
 
     @property
@@ -149,7 +89,7 @@ class Compact:
 
     @cached_property
     def _borders(self) -> list[int]:
-        """Rows at which pieces begin and end: about 2,048 entries, or as many as there are columns, but at least a row."""
+        """Rows at which pieces begin and end: about 2,048 entries, or as many as there are columns, but at least one row."""
         n_rows, n_columns = self.shape
         starts, most, borders = self._bounds(0, n_rows), max(_PIECE, n_columns), [0]
         while borders[-1] < n_rows:
@@ -171,32 +111,8 @@ class Compact:
             yield first, last, rows, columns, weights
 
 
-def _sums(places: np.ndarray, values: np.ndarray, weights: np.ndarray | None, n: int) -> np.ndarray:
-    """Sums of values times weights by place, made in float64."""
-    return np.bincount(places, values if weights is None else values * weights, minlength=n)
-
-
 def compact_matrix(rows: np.ndarray, columns: np.ndarray, values, shape, kind: str, what: str) -> Compact:
-    """A sparse matrix from its entries, which must be ordered by row.
-
-    Parameters
-    ----------
-    rows, columns : ndarray of int, shape (size,)
-    values : ndarray of float, shape (size,), or None
-    shape : tuple of int
-    kind : str
-        As for :func:`quantise`; one scale a column.
-    what : str
-
-    Returns
-    -------
-    Compact
-
-    Raises
-    ------
-    SettingsError
-        If a number is too large for the type.
-    """
+    """A sparse matrix from its entries, which must be ordered by row; `kind` and `what` as for :func:`quantise`."""
     lengths = np.bincount(rows, minlength=shape[0])
     if len(lengths) and (lengths == lengths[0]).all():
         starts = int(lengths[0])
@@ -204,3 +120,72 @@ def compact_matrix(rows: np.ndarray, columns: np.ndarray, values, shape, kind: s
         starts = smallest_unsigned(np.concatenate([[0], np.cumsum(lengths)]))
     stored, scale = (None, None) if values is None else quantise(values, kind, columns, shape[1], what)
     return Compact(starts, smallest_unsigned(columns), stored, scale, tuple(shape))
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Rows of d numbers, dense or, where that is smaller, only the entries that are not zero."""
+
+    stored: np.ndarray | Compact
+    scale: np.ndarray | None  # float32, shape (n_rows,)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.stored.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        is_sparse = isinstance(self.stored, Compact)
+        numbers = self.stored.index_bytes + self.stored.value_bytes if is_sparse else self.stored.nbytes
+        return numbers + (0 if self.scale is None else self.scale.nbytes)
+
+    def dense(self, dtype) -> np.ndarray:
+        """The numbers, shape (n_rows, d)."""
+        whole = self.stored.dense(dtype) if isinstance(self.stored, Compact) else self.stored.astype(dtype)
+        return whole if self.scale is None else whole * self.scale.astype(dtype)[:, None]
+
+
+def compact_codebook(table: np.ndarray, kind: str, what: str) -> Codebook:
+    """A codebook from a table of floats, shape (n_rows, d); `kind` and `what` as for :func:`quantise`."""
+    groups = np.repeat(np.arange(len(table)), table.shape[1])
+    stored, scale = quantise(table.ravel(), kind, groups, len(table), what)
+    stored = stored.reshape(table.shape)
+    rows, columns = np.nonzero(stored)
+    places = compact_matrix(rows, columns, None, table.shape, kind, what)
+    entries = replace(places, values=stored[rows, columns])
+    return min(Codebook(stored, scale), Codebook(entries, scale), key=lambda book: book.nbytes)
+
+
+def smallest_unsigned(values: np.ndarray) -> np.ndarray:
+    """The same whole numbers, none negative, in the smallest unsigned type that holds the largest of them."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def quantise(values: np.ndarray, kind: str, groups: np.ndarray, n_groups: int, what: str):
+    """Floats in fewer bits: ``(stored, scale)``, or a SettingsError about `what` if a number does not fit the type `kind`.
+
+    With int8 the scale of a group is its largest magnitude / 127; `groups` says which group each number belongs to. Other types
+    have no scale (None).
+    """
+    if not np.isfinite(values).all():
+        raise SettingsError(f"{what} holds numbers that are not finite")
+    scale = None
+    with np.errstate(over="ignore"):
+        if kind == "int8":
+            largest = np.zeros(n_groups)
+            np.maximum.at(largest, groups, np.abs(values))
+            # Rounded to float32 first, so that numbers are divided by what they will be multiplied by.
+            scale = (largest / 127).astype(np.float32)
+            stored = np.rint(values / np.where(scale > 0, scale, 1)[groups])
+            stored = np.clip(stored, -127, 127).astype(np.int8)
+        else:
+            stored = values.astype(kind)
+    if not np.isfinite(stored if scale is None else scale).all():
+        raise SettingsError(f"{what} holds numbers too large for {kind}: choose a wider type")
+    return stored, scale
+
+
+def _sums(places: np.ndarray, values: np.ndarray, weights: np.ndarray | None, n: int) -> np.ndarray:
+    """Sums of values times weights by place, in float64."""
+    return np.bincount(places, values if weights is None else values * weights, minlength=n)

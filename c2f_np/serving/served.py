@@ -1,10 +1,10 @@
-"""A model that was exported, at work: recommendations, embeddings, and single users without a table of embeddings.
+"""An exported model at work: recommendations, embeddings, and single users without a table of embeddings.
 
-H = P X0 is linear in X0, whichever way the model was trained, and the scores of one user u over all items are H h_u =
-P (X0 h_u). So they need two propagations of a *single* vector, P^T e_u for h_u = (P^T e_u)^T X0 and then P (X0 h_u): a few
-vectors of N numbers; the table is N x d.
+H = P X0 is linear in X0 however the model was trained, and the scores of one user u over all items are H h_u = P (X0 h_u). So two
+propagations of a *single* vector suffice: P^T e_u for h_u = (P^T e_u)^T X0, and then P (X0 h_u). That takes a few vectors of N
+numbers; the table is N x d.
 
-Scores leave out the user's bias and the global one: they are the same for all items, so that they cannot change a ranking.
+Scores leave out the user's bias and the global one: they are the same for all items, so they cannot change a ranking.
 
 Shapes
 ------
@@ -17,11 +17,11 @@ import numpy as np
 
 from ..errors import DataError, SettingsError
 from .compact import Compact, compact_matrix
-from .propagation import Graph, adjacency_product, graph_of, layer_transposed, propagate, propagate_transposed, start
+from .inference import Layer, layer_of, propagate, propagate_backward, start
 from .stored import Exported, read
 
-# Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough
-# that what is needed on the way stays small.
+# Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to
+# keep the working memory small.
 _COLUMNS = 8
 
 
@@ -52,6 +52,8 @@ def load_exported(path, *, interactions=None) -> Served:
 class Served:
     """An exported model, ready to recommend.
 
+    All methods that take a user raise DataError if the user is unknown or the training interactions are missing.
+
     Parameters
     ----------
     exported : Exported
@@ -76,7 +78,7 @@ class Served:
             if exported.R is not None:
                 raise DataError("the file has the training interactions already")
             self._R = self._interactions(interactions)
-        self._graph: Graph | None = None
+        self._layer: Layer | None = None
         self._table: np.ndarray | None = None
 
     @property
@@ -102,14 +104,12 @@ class Served:
         Returns
         -------
         items : ndarray of str, or of int if the model has no ids, shape (n, k)
-            Best first; among equal scores the item that stands first in the data. "" or -1 where fewer than k are left.
+            Best first; items with equal scores are in the order of the data. "" or -1 where fewer than k are left.
         scores : ndarray, shape (n, k)
             NaN there. Without the user's and the global bias.
 
         Raises
         ------
-        DataError
-            If a user is unknown, or the interactions are missing.
         SettingsError
             If k is not between 1 and the number of items.
         """
@@ -119,17 +119,19 @@ class Served:
         top = np.full((len(positions), k), -1)
         values = np.full((len(positions), k), np.nan, self._parts.dtype)
         for row, u in enumerate(positions):
-            scores = self._scores_from_table(u) if from_table else self._score(u)
+            if from_table:
+                H = self.embeddings()
+                scores = H[self.n_users :] @ H[u] + self.item_bias
+            else:
+                scores = self._score(u)
             allowed = np.ones(self.n_items, bool)
             if exclude_seen:
                 allowed[self._require_interactions().row(u)] = False
             candidates = np.flatnonzero(allowed)
-            # Stable: equal scores stay in the order of their positions.
+            # Stable: items with equal scores stay in the order of their positions.
             best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
             top[row, : len(best)], values[row, : len(best)] = best, scores[best]
-        if self.item_ids is None:
-            return top, values
-        return np.where(top < 0, "", self.item_ids[top]), values
+        return (top if self.item_ids is None else np.where(top < 0, "", self.item_ids[top])), values
 
     def embeddings(self) -> np.ndarray:
         """Propagated embeddings of all entities, users first, shape (N, d). Made at the first call, then kept.
@@ -140,33 +142,19 @@ class Served:
             If the interactions are missing.
         """
         if self._table is None:
-            graph, n, d = self._the_graph(), self.n_users + self.n_items, self._parts.dim
+            n, d = self.n_users + self.n_items, self._parts.dim
             table = np.empty((n, d), self._parts.dtype)
             for columns in _blocks(d, _COLUMNS):
-                table[:, columns] = propagate(start(self._parts, columns), graph)[:, :n].T
+                table[:, columns] = self._propagate(start(self._parts, columns))[:, :n].T
             self._table = table
         return self._table
 
     def forget_embeddings(self) -> None:
-        """Give the table of :meth:`embeddings` back; it is made again when it is needed."""
+        """Free the table of :meth:`embeddings`; it is made again when it is needed."""
         self._table = None
 
     def embedding_of_user(self, user) -> np.ndarray:
-        """One user's propagated embedding, exact, from the nodes within L hops and no table: (P^T e_u)^T X0.
-
-        Parameters
-        ----------
-        user : id
-
-        Returns
-        -------
-        ndarray, shape (d,)
-
-        Raises
-        ------
-        DataError
-            If the user is unknown, or the interactions are missing.
-        """
+        """One user's propagated embedding, shape (d,), exact, from the nodes within L hops and no table: (P^T e_u)^T X0."""
         return self._embedding(self._user_position(user))
 
     def score_user(self, user, *, columns_at_a_time: int | None = None) -> np.ndarray:
@@ -176,9 +164,9 @@ class Served:
         ----------
         user : id
         columns_at_a_time : int, optional
-            By default two vectors are propagated, P^T e_u and P (X0 h_u). With a number the d columns of X0 are propagated
-            instead, so many at a time, and their contributions added up: slower, and in more memory the more at a time.
-            It is the plain way, which the other one is tested with.
+            By default two vectors are propagated, P^T e_u and P (X0 h_u). With a number, that many of the d columns of X0 are
+            propagated at a time and their contributions added up: slower, and the more columns the more memory. It is the plain
+            way, against which the other one is tested.
 
         Returns
         -------
@@ -187,8 +175,6 @@ class Served:
 
         Raises
         ------
-        DataError
-            If the user is unknown, or the interactions are missing.
         SettingsError
             If `columns_at_a_time` is less than 1.
         """
@@ -197,11 +183,10 @@ class Served:
             return self._score(u)
         if columns_at_a_time < 1:
             raise SettingsError(f"columns_at_a_time must be at least 1, not {columns_at_a_time}")
-        graph, items = self._the_graph(), slice(self.n_users, self.n_users + self.n_items)
         scores = self.item_bias
         for columns in _blocks(self._parts.dim, columns_at_a_time):
-            H = propagate(start(self._parts, columns), graph)
-            scores += H[:, u] @ H[:, items]
+            H = self._propagate(start(self._parts, columns))
+            scores += H[:, u] @ H[:, self._items]
         return scores
 
     def neighbourhood_of_user(self, user, *, meta_nodes: bool = True) -> list[int]:
@@ -216,22 +201,15 @@ class Served:
         Returns
         -------
         list of int, L + 1 long
-
-        Raises
-        ------
-        DataError
-            If the user is unknown, or the interactions are missing.
         """
-        graph = self._the_graph()
-        n = self.n_users + self.n_items
+        layer, n = self._the_layer(), self.n_users + self.n_items
         # Not a layer with its codebook rows left out: some layers mix entities through these within a single hop.
-        hop, n_nodes = (layer_transposed, self._parts.n_nodes) if meta_nodes else (adjacency_product, n)
-        reached = np.zeros((1, n_nodes), self._parts.dtype)
-        reached[0, self._user_position(user)] = 1
+        hop, n_nodes = (layer.adjoint, self._parts.n_nodes) if meta_nodes else (layer.over_interactions, n)
+        reached = self._unit(self._user_position(user), n_nodes)
         counts = [1]
         for _ in range(self._parts.n_layers):
-            # Only where something arrives counts; its size would fall below what the precision can hold.
-            reached = ((reached != 0) | (hop(reached, graph) != 0)).astype(reached.dtype)
+            # Only where something arrives counts; its size would soon be too small for the precision.
+            reached = ((reached != 0) | (hop(reached) != 0)).astype(reached.dtype)
             counts.append(int(np.count_nonzero(reached[0, :n])))
         return counts
 
@@ -254,60 +232,62 @@ class Served:
             "assignment indices": sum(S.index_bytes for S in matrices),
             "item biases": parts.item_bias.nbytes,
         }
-        factors = () if self._graph is None else (self._graph.bipartite, self._graph.factor)
-        ids = [names for names in (self.user_ids, self.item_ids) if names is not None]
+        factors = () if self._layer is None else (self._layer.bipartite, self._layer.factor)
         return sizes | {
             "model": sum(sizes.values()),
             "interactions": 0 if self._R is None else self._R.index_bytes,
-            "graph factors": sum(factor.nbytes for factor in factors if factor is not None),
-            "propagated table": 0 if self._table is None else self._table.nbytes,
-            "ids": sum(names.nbytes for names in ids) + (0 if self._order is None else self._order.nbytes),
+            "graph factors": _n_bytes(*factors),
+            "propagated table": _n_bytes(self._table),
+            "ids": _n_bytes(self.user_ids, self.item_ids, self._order),
         }
 
-    def _embedding(self, u: int) -> np.ndarray:
-        graph = self._the_graph()
-        unit = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
+    @property
+    def _items(self) -> slice:
+        return slice(self.n_users, self.n_users + self.n_items)
+
+    def _unit(self, u: int, n_nodes: int) -> np.ndarray:
+        unit = np.zeros((1, n_nodes), self._parts.dtype)
         unit[0, u] = 1
-        of_user = propagate_transposed(unit, graph)[0]
+        return unit
+
+    def _embedding(self, u: int) -> np.ndarray:
+        unit = self._unit(u, self._parts.n_nodes)
+        of_user = propagate_backward(unit, self._the_layer(), self._parts.n_layers)[0]
         return np.concatenate([start(self._parts, columns) @ of_user for columns in self._few_columns()])
 
     def _score(self, u: int) -> np.ndarray:
-        h, graph = self._embedding(u), self._the_graph()
+        h = self._embedding(u)
         mixed = np.zeros((1, self._parts.n_nodes), self._parts.dtype)
         for columns in self._few_columns():
             mixed += h[columns] @ start(self._parts, columns)
-        items = slice(self.n_users, self.n_users + self.n_items)
-        return propagate(mixed, graph)[0, items] + self.item_bias
+        return self._propagate(mixed)[0, self._items] + self.item_bias
+
+    def _propagate(self, X0: np.ndarray) -> np.ndarray:
+        return propagate(X0, self._the_layer(), self._parts.n_layers)
 
     def _few_columns(self) -> list[slice]:
         """Columns of X0 made at a time for one user: a small part of the table, not one by one, which takes longer."""
         return _blocks(self._parts.dim, max(1, self._parts.dim // 16))
 
-    def _scores_from_table(self, u: int) -> np.ndarray:
-        H = self.embeddings()
-        return H[self.n_users :] @ H[u] + self.item_bias
-
-    def _the_graph(self) -> Graph:
-        if self._graph is None:
-            # Nothing is propagated through no layers, so no interaction is ever looked at.
+    def _the_layer(self) -> Layer:
+        if self._layer is None:
+            # With no layers nothing is propagated, so no interaction is ever looked at.
             R = self._require_interactions() if self._parts.n_layers else self._compact(np.zeros((0, 2), int))
-            self._graph = graph_of(self._parts, R)
-        return self._graph
+            self._layer = layer_of(self._parts, R)
+        return self._layer
 
     def _require_interactions(self) -> Compact:
         if self._R is None:
             raise DataError(
-                "the model was exported without its training interactions: give load_exported() these (to propagate, and to "
-                "leave out what was seen)"
+                "the model was exported without its training interactions: give them to load_exported() (they are needed to "
+                "propagate, and to leave out what was seen)"
             )
         return self._R
 
     def _interactions(self, pairs) -> Compact:
         pairs = np.asarray(pairs)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iuU":
-            raise DataError(
-                f"interactions must be positions or ids of shape (n, 2), not {pairs.dtype} of shape {pairs.shape}"
-            )
+            raise DataError(f"interactions must be positions or ids of shape (n, 2), not {pairs.dtype} of shape {pairs.shape}")
         if pairs.dtype.kind == "U":
             if self.user_ids is None:
                 raise DataError("the model was exported without ids: its interactions must be positions")
@@ -318,8 +298,7 @@ class Served:
         return self._compact(np.unique(pairs, axis=0))
 
     def _compact(self, pairs: np.ndarray) -> Compact:
-        shape = self.n_users, self.n_items
-        return compact_matrix(pairs[:, 0], pairs[:, 1], None, shape, "float32", "interactions")
+        return compact_matrix(pairs[:, 0], pairs[:, 1], None, (self.n_users, self.n_items), "float32", "interactions")
 
     def _user_position(self, user) -> int:
         if np.ndim(user):
@@ -345,6 +324,10 @@ def _positions(wanted: np.ndarray, ids: np.ndarray, order: np.ndarray, what: str
     if wrong.any():
         raise DataError(f"unknown {what}", value=wanted[wrong][0])
     return found
+
+
+def _n_bytes(*arrays: np.ndarray | None) -> int:
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _blocks(n: int, size: int) -> list[slice]:

@@ -24,8 +24,9 @@ def check(op: str | None = None, engine: str | None = None, seed: int = 0) -> li
 
 
 def run(
-    op: str | None = None, engine: str | None = None, seed: int = 0, json: bool = False, mutants: bool = False
-) -> int:
+    op: str | None = None, engine: str | None = None, seed: int = 0, json: bool = False, mutants: bool = False,
+    mutate: int | None = None, within: str | None = None, jobs: int | None = None,
+) -> int:  # fmt: skip
     """Check, print the table, and return the exit code.
 
     Parameters
@@ -40,6 +41,12 @@ def run(
         Print everything as JSON instead of the table.
     mutants : bool
         Put each mistake of the catalogue into the package and report which check kills it.
+    mutate : int, optional
+        Put so many changes made by machine into the package and report which survive.
+    within : str, optional
+        With `mutate`: only in the modules, functions and constants whose place begins with this.
+    jobs : int, optional
+        Processes to work with; by default as many as there are cores.
 
     Returns
     -------
@@ -51,6 +58,14 @@ def run(
     SettingsError
         If the operation or engine is unknown.
     """
+    if mutate is not None:
+        from . import mutation
+
+        if not mutation.is_interpreted():
+            given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
+            arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
+            return mutation.interpreted(arguments + ["--json"] * json)
+        return mutation.run_mutation(mutate, op, engine, seed, json, within, jobs)
     if mutants:
         from .mutants import run_mutants
 

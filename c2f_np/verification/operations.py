@@ -1,7 +1,9 @@
 """The cases of every operation.
 
-A function here yields the cases of one operation for one engine and seed. Operators are rectangular or at least not symmetric
-wherever the mathematics allows it, so that a forgotten transpose cannot hide.
+A function here yields the cases of one operation for one engine and seed. The seed draws the configurations as well as the
+numbers: every pair of values of two options occurs (see :mod:`c2f_np.verification.cover`), and over many seeds all combinations
+do. Operators are rectangular or at least not symmetric wherever the mathematics allows it, so that a forgotten transpose cannot
+hide. Values, float32, widths and threads are held to plain texts in :mod:`c2f_np.verification.kernels`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import scipy.sparse as sparse
 
 from ..gradcheck import check_convention
 from ..operations import (
-    adam,
     bpr,
     bridged_propagation,
     bridging,
@@ -26,21 +27,45 @@ from ..operations import (
     regulariser,
     soft_threshold,
     sparse_product,
+    table_composition,
 )
-from . import problems, rounding
-from .case import Case, InDtype, gradient_case, operator_in_dtype, promoted, twin, verdict_case
-from .problems import WIDTHS, generator, normal, random_matrix
+from . import problems
+from .case import Case, InDtype, gradient_case, operator_in_dtype, promoted, twin
+from .cover import pairwise_cover
+from .kernels import TEXTS, value_cases
+from .problems import generator, normal, random_matrix
 
 Cases = Iterator[Case]
-GATE = 0.3
+WIDTHS = (1, 3, 49)  # the last has compiled kernels of its own
+LAYERS = range(6)
+
+
+def gates(seed: int) -> tuple[float, ...]:
+    """One below and one above a half, and one at which something cancels."""
+    rng = generator(seed, "gates")
+    return round(rng.uniform(0.1, 0.45), 2), round(rng.uniform(0.55, 0.95), 2), float(rng.choice([0.0, 0.5, 1.0]))
+
+
+def links(seed: int) -> tuple[int, ...]:
+    """One link, some and many."""
+    rng = generator(seed, "links")
+    return 1, int(rng.integers(2, 4)), int(rng.integers(4, 7))
+
+
+def drawn(seed: int, name: str, engine: str, allowed=lambda configuration: True, **options):
+    """The configurations of an operation, each with a generator of its own and with itself in words."""
+    for k, at in enumerate(pairwise_cover(options, generator(seed, name, engine), allowed=allowed)):
+        words = {"n_layers": "L", "layer_bridge": "bridge"}
+        named = ", ".join(f"{words.get(key, key)} = {value}" for key, value in at.items())
+        yield generator(seed, name, engine, k), named, at
 
 
 # ---- sparse product --------------------------------------------------------------------------------------------------
 def sparse_product_cases(engine: str, seed: int) -> Cases:
     """Tall, wide, more rows than row groups, one row; the operator and its stored weights."""
-    for n, m, width in ((90, 37, 5), (37, 90, 48), (70, 4, 1), (1, 6, 3)):
-        rng = generator(seed, "sparse_product", n, m)
-        M, X = random_matrix(rng, n, m), normal(rng, m, width)
+    shapes = ((9, 5), (5, 9), (70, 3), (1, 6))
+    for rng, named, at in drawn(seed, "sparse_product", engine, shape=shapes, width=WIDTHS):
+        M, X = random_matrix(rng, *at["shape"]), normal(rng, at["shape"][1], at["width"])
 
         def forward(M, X):
             return sparse_product.sparse_product(M, X, engine=twin(engine, M, X))
@@ -51,22 +76,16 @@ def sparse_product_cases(engine: str, seed: int) -> Cases:
                 "grad_X": sparse_product.sparse_product_backward(grad_Y, M, engine=engine),
             }
 
-        def bound(grad_Y, M, X):
-            weights, back = rounding.weights_product(grad_Y, M, X), rounding.product(M.T, grad_Y)
-            return [rounding.product(M, X)], {"M": weights, "X": back}
-
-        yield gradient_case(
-            "sparse_product", f"{n} x {m}, width {width}", engine, forward, backward, {"M": M, "X": X},
-            linear_in=("M", "X"), rounding=bound,
-        )  # fmt: skip
+        yield gradient_case("sparse_product", named, engine, forward, backward, {"M": M, "X": X}, linear_in=("M", "X"))
 
 
 # ---- composition -----------------------------------------------------------------------------------------------------
 def compose_cases(engine: str, seed: int) -> Cases:
-    """t = 1, 2 and 3 entries a row, an entity without any, a codebook row that nobody uses; tanh without an assignment."""
-    for n, c, t, width in ((90, 20, 2, 5), (75, 9, 1, 48), (12, 80, 3, 3)):
-        rng = generator(seed, "compose", n, c)
-        S, E = problems.assignment(rng, n, c, t, empty=True), normal(rng, c, width)
+    """An entity without any link, a codebook row that nobody uses; tanh without an assignment."""
+    shapes = ((9, 4), (5, 12), (70, 3))
+    for rng, named, at in drawn(seed, "compose", engine, shape=shapes, t=links(seed), width=WIDTHS):
+        n, c = at["shape"]
+        S, E = problems.assignment(rng, n, c, min(at["t"], c), empty=True), normal(rng, c, at["width"])
 
         def forward(S, E):
             return composition.compose(S, E, engine=twin(engine, S, E))
@@ -78,34 +97,18 @@ def compose_cases(engine: str, seed: int) -> Cases:
                 "grad_E": composition.compose_backward(grad_Z, S, Z, engine=engine),
             }
 
-        def bound(grad_Z, S, E):
-            Z, grad_E, grad_S = rounding.composition(grad_Z, S, E)
-            return [Z], {"E": grad_E, "S": grad_S}
+        yield gradient_case("compose", named, engine, forward, backward, {"S": S, "E": E})
 
-        yield gradient_case(
-            "compose", f"t = {t}, {n} x {c}, width {width}", engine, forward, backward, {"S": S, "E": E}, rounding=bound
-        )
-    # One row, and more entries than one block of the compiled pass.
-    for n, width in ((1, 3), (401, 41)):
-        yield _tanh_case(engine, normal(generator(seed, "tanh", n), n, width))
-
-
-def _tanh_case(engine: str, Y: np.ndarray) -> Case:
-    def backward(grad_Z, Y):
+    def tanh_backward(grad_Z, Y):
         return composition.tanh_backward(grad_Z, np.tanh(Y), engine=engine)
 
-    def bound(grad_Z, Y):
-        Z, grad_Y = rounding.squashing(grad_Z, Y)
-        return [Z], {"Y": grad_Y}
-
-    variation = f"tanh alone, {len(Y)} x {Y.shape[1]}"
-    return gradient_case("compose", variation, engine, np.tanh, backward, {"Y": Y}, rounding=bound)
+    Y = normal(generator(seed, "tanh"), 7, 3)
+    yield gradient_case("compose", "tanh alone", engine, np.tanh, tanh_backward, {"Y": Y})
 
 
 # ---- soft threshold --------------------------------------------------------------------------------------------------
 def soft_threshold_cases(engine: str, seed: int) -> Cases:
     """Rows with and without a survivor, no threshold, and the convention exactly at the threshold."""
-    rng = generator(seed, "soft_threshold")
 
     def forward(E, tau):
         return soft_threshold.soft_threshold(E, tau, engine=twin(engine, E, tau))
@@ -119,20 +122,13 @@ def soft_threshold_cases(engine: str, seed: int) -> Cases:
     def branches(E, tau):
         return (E > tau).astype(int) - (E < -tau)
 
-    def bound(grad_F, E, tau):
-        F, grad_E, grad_tau = rounding.shrinkage(grad_F, E, tau)
-        return [F], {"E": grad_E, "tau": grad_tau}
-
-    E = problems.codebook_off_threshold(rng, (12, 6), 0.7)
-    yield gradient_case(
-        "soft_threshold", "a row inside the threshold", engine, forward, backward, {"E": E, "tau": 0.7},
-        active_set=branches, rounding=bound,
-    )  # fmt: skip
-    E = problems.codebook_off_threshold(rng, (3, 4), 0.5)
-    yield gradient_case(
-        "soft_threshold", "tau = 0", engine, forward, backward, {"E": E, "tau": 0.0}, active_set=branches, wrt="E",
-        rounding=lambda grad_F, E, tau: bound(grad_F, E, tau),
-    )  # fmt: skip
+    taus = (0.0, 0.2, 0.7, 2.5)
+    for rng, named, at in drawn(seed, "soft_threshold", engine, shape=((2, 6), (12, 2)), tau=taus):
+        E = problems.codebook_off_threshold(rng, at["shape"], at["tau"] or 0.5)
+        wrt = "E" if at["tau"] == 0 else None  # a threshold below 0 is refused
+        yield gradient_case(
+            "soft_threshold", named, engine, forward, backward, {"E": E, "tau": at["tau"]}, active_set=branches, wrt=wrt
+        )
 
     inside = np.array([[0.2, -0.4, 0.1]])
     yield gradient_case(
@@ -162,14 +158,15 @@ def soft_threshold_cases(engine: str, seed: int) -> Cases:
 
 # ---- bridge ----------------------------------------------------------------------------------------------------------
 def bridge_cases(engine: str, seed: int) -> Cases:
-    """Both codebooks, the gate and the stored weights; t = 1 and more."""
-    for c, m, t, width in ((80, 9, 4, 5), (20, 30, 1, 48)):
-        rng = generator(seed, "bridge", c, m)
+    """Both codebooks, the gate and the stored weights."""
+    options = {"shape": ((9, 4), (4, 9), (70, 3)), "t": links(seed), "gate": gates(seed), "width": WIDTHS}
+    for rng, named, at in drawn(seed, "bridge", engine, **options):
+        c, m = at["shape"]
         arguments = {
-            "E_coarse": normal(rng, c, width),
-            "S_fine": problems.assignment(rng, c, m, t),
-            "F": normal(rng, m, width),
-            "gate": GATE,
+            "E_coarse": normal(rng, c, at["width"]),
+            "S_fine": problems.assignment(rng, c, m, min(at["t"], m)),
+            "F": normal(rng, m, at["width"]),
+            "gate": at["gate"],
         }
 
         def forward(E_coarse, S_fine, F, gate):
@@ -184,14 +181,10 @@ def bridge_cases(engine: str, seed: int) -> Cases:
                 "grad_gate": bridging.bridge_backward_gate(grad_E_hat, E_coarse, S_fine, F),
             }
 
-        def bound(grad_E_hat, E_coarse, S_fine, F, gate):
-            E_hat, *grads = rounding.bridging(grad_E_hat, E_coarse, S_fine, F, gate)
-            return [E_hat], dict(zip(("E_coarse", "F", "gate", "S_fine"), grads, strict=True))
-
+        zero = {0.0: ("S_fine", "F"), 1.0: ("E_coarse",)}.get(at["gate"], ())
         yield gradient_case(
-            "bridge", f"t = {t}, {c} x {m}, width {width}", engine, forward, backward, arguments,
-            linear_in=tuple(arguments), rounding=bound,
-        )  # fmt: skip
+            "bridge", named, engine, forward, backward, arguments, linear_in=tuple(arguments), zero_gradient=zero
+        )
 
 
 # ---- propagation -----------------------------------------------------------------------------------------------------
@@ -202,24 +195,21 @@ def symmetric_graph(rng, n: int) -> sparse.csr_array:
 
 
 def propagate_cases(engine: str, seed: int) -> Cases:
-    """0 to 4 layers over a graph that is not symmetric; over one that is; the weights of the graph."""
-    for n_layers in range(5):
-        rng = generator(seed, "propagate", n_layers)
-        n, width = 75, WIDTHS[n_layers % 2]
-        yield _propagate_case(engine, "not symmetric", random_matrix(rng, n, n, size=0.4), normal(rng, n, width), n_layers)
-    rng = generator(seed, "propagate", "other")
-    yield _propagate_case(engine, "not symmetric", random_matrix(rng, 20, 20, size=0.4), normal(rng, 20, 7), 3)
-    yield _propagate_case(engine, "symmetric", symmetric_graph(rng, 70), normal(rng, 70, 48), 3)
-    for n_layers in range(4):
-        width = WIDTHS[n_layers % 2]
-        rows = np.sort(rng.choice(75, 30, replace=False))
-        M = random_matrix(rng, 75, 75, size=0.4)
-        yield _propagate_case(engine, "30 of 75 rows", M, normal(rng, 75, width), n_layers, rows)
-    for n_layers in (1, 2, 3):
-        yield _propagate_weights_case(engine, random_matrix(rng, 12, 12, size=0.5), normal(rng, 12, 3), n_layers)
+    """Over a graph that is not symmetric and one that is, to all rows and to some; the weights of the graph."""
+    graphs = ("not symmetric", "symmetric")
+    options = {"n_layers": LAYERS, "graph": graphs, "rows": ("all", "some"), "n": (7, 70), "width": WIDTHS}
+    for rng, _, at in drawn(seed, "propagate", engine, lambda at: at["n"] < 20 or at["width"] < 49, **options):
+        n = at["n"]
+        M = random_matrix(rng, n, n, size=0.4) if at["graph"] == "not symmetric" else symmetric_graph(rng, n)
+        rows = None if at["rows"] == "all" else rng.permutation(n)[: n // 2]
+        named = f"L = {at['n_layers']}, {at['graph']}, {at['rows']} of {n} rows, width {at['width']}"
+        yield _propagate_case(engine, named, M, normal(rng, n, at["width"]), at["n_layers"], rows)
+    for n_layers in (1, 2, 3, 5):
+        rng = generator(seed, "weights", n_layers)
+        yield _propagate_weights_case(engine, random_matrix(rng, 9, 9, size=0.5), normal(rng, 9, 3), n_layers)
 
 
-def _propagate_case(engine, kind, M, X0, n_layers, rows=None) -> Case:
+def _propagate_case(engine, variation, M, X0, n_layers, rows) -> Case:
     operator = operator_in_dtype(M)
 
     def forward(X0):
@@ -228,16 +218,7 @@ def _propagate_case(engine, kind, M, X0, n_layers, rows=None) -> Case:
     def backward(grad_H):
         return propagation.propagate_backward(grad_H, operator(grad_H), n_layers, rows=rows, engine=engine)
 
-    def bound(grad_H, X0):
-        H = rounding.propagation(X0, M, n_layers)
-        if rows is not None:
-            H, grad_H = H[rows], propagation.in_rows(grad_H, rows, len(X0))
-        return [H], {"X0": rounding.propagation(grad_H, M.T, n_layers)}
-
-    variation = f"L = {n_layers}, {kind}, width {X0.shape[1]}"
-    return gradient_case(
-        "propagate", variation, engine, forward, backward, {"X0": X0}, linear_in="X0", rounding=bound
-    )
+    return gradient_case("propagate", variation, engine, forward, backward, {"X0": X0}, linear_in="X0")
 
 
 def _propagate_weights_case(engine, X_hat, X0, n_layers) -> Case:
@@ -259,72 +240,71 @@ def fine_matrices(rng, n: int, c: int, m: int, t: int):
     """X_hat that is not symmetric, S_c and S_f."""
     size = n + c + m
     X_hat = random_matrix(rng, size, size, size=0.35)
-    return X_hat, problems.assignment(rng, n, c, t, empty=True), problems.assignment(rng, c, m, min(t, m))
+    return X_hat, problems.assignment(rng, n, c, min(t, c), empty=True), problems.assignment(rng, c, m, min(t, m))
+
+
+def bridged_options(seed: int) -> dict:
+    return {"layer_bridge": bridged_propagation.LAYER_BRIDGES, "gate": gates(seed), "t": links(seed)}
+
+
+def _takes_part(at: dict) -> bool:
+    """Whether S_f is more than rounding: with this gate the raw bridge adds it and takes it away again."""
+    return (at["layer_bridge"], at["gate"]) != ("raw", 0.5)
 
 
 def bridged_layer_cases(engine: str, seed: int) -> Cases:
     """One layer, either bridge; its matrices and its gate."""
-    for layer_bridge in bridged_propagation.LAYER_BRIDGES:
-        rng = generator(seed, "bridged_layer", layer_bridge)
-        for (n, c, m), width in (((60, 11, 6), 5), ((50, 6, 11), 48)):
-            matrices = fine_matrices(rng, n, c, m, 2)
-            X = normal(rng, n + c + m, width)
-            yield _bridged_case(engine, "bridged_layer", layer_bridge, matrices, X, None)
-        yield _bridged_structure_case(engine, layer_bridge, fine_matrices(rng, 8, 4, 3, 2), normal(rng, 15, 2), None)
+    sizes = ((6, 4, 3), (4, 3, 6), (60, 6, 7))
+    for rng, named, at in drawn(seed, "bridged_layer", engine, sizes=sizes, width=WIDTHS, **bridged_options(seed)):
+        X = normal(rng, sum(at["sizes"]), at["width"])
+        matrices = fine_matrices(rng, *at["sizes"], at["t"])
+        yield _bridged_case(engine, "bridged_layer", named, at["layer_bridge"], matrices, X, at["gate"])
+    for rng, named, at in drawn(seed, "layer's structure", engine, _takes_part, **bridged_options(seed)):
+        matrices, X = fine_matrices(rng, 7, 4, 3, at["t"]), normal(rng, 14, 2)
+        yield _bridged_structure_case(engine, f"matrices and gate, {named}", at["layer_bridge"], matrices, X, at["gate"])
 
 
 def propagate_bridged_cases(engine: str, seed: int) -> Cases:
-    """0 to 4 bridged layers, either bridge; matrices and gate."""
-    for layer_bridge in bridged_propagation.LAYER_BRIDGES:
-        for n_layers in range(5):
-            rng = generator(seed, "propagate_bridged", layer_bridge, n_layers)
-            matrices = fine_matrices(rng, 55, 10, 7, 1 + n_layers % 2)
-            X = normal(rng, 72, WIDTHS[n_layers % 2])
-            yield _bridged_case(engine, "propagate_bridged", layer_bridge, matrices, X, n_layers)
-        for n_layers in (1, 3):
-            rng = generator(seed, "structure", layer_bridge, n_layers)
-            matrices, X0 = fine_matrices(rng, 8, 4, 3, 2), normal(rng, 15, 2)
-            yield _bridged_structure_case(engine, layer_bridge, matrices, X0, n_layers)
+    """Several layers and their mean, either bridge; all rows or some; matrices and gate."""
+    options = bridged_options(seed) | {"n_layers": LAYERS, "rows": ("all", "some"), "width": WIDTHS}
+    for rng, named, at in drawn(seed, "propagate_bridged", engine, **options):
+        matrices, X = fine_matrices(rng, 8, 5, 4, at["t"]), normal(rng, 17, at["width"])
+        rows = None if at["rows"] == "all" else rng.permutation(17)[:9]
+        layers = at["n_layers"], rows
+        yield _bridged_case(engine, "propagate_bridged", named, at["layer_bridge"], matrices, X, at["gate"], *layers)
+    for rng, named, at in drawn(seed, "structure", engine, _takes_part, n_layers=(1, 2, 4), **bridged_options(seed)):
+        matrices, X0 = fine_matrices(rng, 7, 4, 3, at["t"]), normal(rng, 14, 2)
+        layers = at["layer_bridge"], matrices, X0, at["gate"], at["n_layers"]
+        yield _bridged_structure_case(engine, f"matrices and gate, {named}", *layers)
 
 
-def _bridged_case(engine, operation, layer_bridge, matrices, X, n_layers) -> Case:
+def _bridged_case(engine, operation, variation, layer_bridge, matrices, X, gate, n_layers=None, rows=None) -> Case:
     def make(dtype):
         return bridged_propagation.bridged_graph(
-            *(sparse.csr_array(matrix, dtype=dtype) for matrix in matrices), GATE, layer_bridge=layer_bridge
+            *(sparse.csr_array(matrix, dtype=dtype) for matrix in matrices), gate, layer_bridge=layer_bridge
         )
 
     graphs = InDtype(make)
-    n, c = matrices[1].shape
-    message = sparse.csr_array(matrices[0][:n, n : n + c])
 
     def forward(X):
         if n_layers is None:
             return bridged_propagation.bridged_layer(X, graphs(X), engine=twin(engine, X))
-        return bridged_propagation.propagate_bridged(X, graphs(X), n_layers, engine=twin(engine, X))
+        return bridged_propagation.propagate_bridged(X, graphs(X), n_layers, rows=rows, engine=twin(engine, X))
 
     def backward(grad):
         if n_layers is None:
             return bridged_propagation.bridged_layer_backward(grad, graphs(grad), engine=engine)
-        return bridged_propagation.propagate_bridged_backward(grad, graphs(grad), n_layers, engine=engine)
+        return bridged_propagation.propagate_bridged_backward(grad, graphs(grad), n_layers, rows=rows, engine=engine)
 
-    def bound(grad, X):
-        parts = ((*matrices, message), GATE, layer_bridge)
-        if n_layers is None:
-            return [rounding.bridged_layer(X, *parts)], {"X": rounding.bridged_layer_backward(grad, *parts)}
-        out = rounding.bridged_propagation(X, *parts, n_layers)
-        return [out], {"X": rounding.bridged_propagation_backward(grad, *parts, n_layers)}
-
-    layers = "" if n_layers is None else f", L = {n_layers}"
-    variation = f"{layer_bridge}{layers}, {len(X)} nodes, width {X.shape[1]}"
-    return gradient_case(operation, variation, engine, forward, backward, {"X": X}, linear_in="X", rounding=bound)
+    return gradient_case(operation, variation, engine, forward, backward, {"X": X}, linear_in="X")
 
 
 def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
-    """All entities, some, and more than one block of rows; linear in F and tanh(F) as two arguments."""
-    for n, m, width, n_rows in ((40, 7, 5, None), (60, 6, 48, 25), (5000, 2, 3, 4500)):
-        rng = generator(seed, "propagate_collapsed", n)
+    """All entities, and some; linear in F and tanh(F) as two arguments."""
+    for rng, named, at in drawn(seed, "propagate_collapsed", engine, n=(1, 9, 70), m=(1, 4), width=WIDTHS, rows=("all", "some")):
+        n, m, width = at["n"], at["m"], at["width"]
         K, W = normal(rng, n, width), normal(rng, n, 2 * m)
-        rows = None if n_rows is None else np.sort(rng.choice(n, n_rows, replace=False))
+        rows = None if at["rows"] == "all" else rng.permutation(n)[: max(n // 2, 1)]
 
         def make(dtype, K=K, W=W):
             nothing = np.zeros(0, dtype)
@@ -342,14 +322,11 @@ def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
             return dict(zip(("grad_F", "grad_tanh_F"), both, strict=True))
 
         arguments = {"F": normal(rng, m, width), "tanh_F": normal(rng, m, width)}
-        kind = "all rows" if rows is None else f"{n_rows} of {n} rows"
-        yield gradient_case(
-            "propagate_collapsed", f"{kind}, width {width}", engine, forward, backward, arguments
-        )
+        yield gradient_case("propagate_collapsed", named, engine, forward, backward, arguments)
 
 
-def _bridged_structure_case(engine, layer_bridge, matrices, X, n_layers) -> Case:
-    arguments = dict(zip(("X_hat", "S_coarse", "S_fine"), matrices, strict=True)) | {"gate": 0.35}
+def _bridged_structure_case(engine, variation, layer_bridge, matrices, X, gate, n_layers=None) -> Case:
+    arguments = dict(zip(("X_hat", "S_coarse", "S_fine"), matrices, strict=True)) | {"gate": gate}
 
     def layer_graph(X_hat, S_coarse, S_fine, gate):
         return bridged_propagation.bridged_graph(X_hat, S_coarse, S_fine, gate, layer_bridge=layer_bridge)
@@ -372,80 +349,79 @@ def _bridged_structure_case(engine, layer_bridge, matrices, X, n_layers) -> Case
             )
         return {key: getattr(found, key) for key in arguments}
 
-    layers = "" if n_layers is None else f", L = {n_layers}"
     operation = "bridged_layer" if n_layers is None else "propagate_bridged"
-    # "exchange" uses S_c only in the graph, which is an argument of its own here.
-    zero = "S_coarse" if layer_bridge == "exchange" else ()
-    return gradient_case(
-        operation, f"{layer_bridge}{layers}, matrices and gate", engine, forward, backward, arguments, zero_gradient=zero
-    )
+    # "exchange" uses S_c only in the graph, which is an argument of its own here; with some gates a matrix takes no part.
+    zero = ("S_coarse",) if layer_bridge == "exchange" else ()
+    zero += ("S_fine",) if (layer_bridge, gate) == ("exchange", 0.0) else ()
+    return gradient_case(operation, variation, engine, forward, backward, arguments, zero_gradient=zero)
 
 
 # ---- the graph -------------------------------------------------------------------------------------------------------
 def graph_cases(engine: str, seed: int) -> Cases:
     """Normalisation (an empty row; negative weights; a node cut off) and expansion, on stored entries."""
-    if engine != "numpy":
-        return
-    rng = generator(seed, "graph")
-    positive = abs(random_matrix(rng, 12, 12))
+    if engine == "numpy":
+        for rng, named, at in drawn(seed, "normalise", engine, weights=("positive", "mixed signs"), degree=graph.DEGREES):
+            X = abs(random_matrix(rng, 12, 12)) if at["weights"] == "positive" else _mixed_signs(rng)
+            yield _normalise_case(engine, named, X, at["degree"])
+    options = {"fine": (False, True), "degree": graph.DEGREES, "t": links(seed)}
+    for rng, named, at in drawn(seed, "expanded", engine, **options):
+        S_fine = problems.assignment(rng, 4, 3, min(at["t"], 3)) if at["fine"] else None
+        S_coarse = problems.assignment(rng, 9, 4, min(at["t"], 4), empty=True)
+        yield _expand_case(engine, named, symmetric_graph(rng, 9), S_coarse, S_fine, at["degree"])
+
+
+def _mixed_signs(rng) -> sparse.csr_array:
     mixed = random_matrix(rng, 12, 12)
     mixed.data[np.abs(mixed.data) < 0.6] *= -0.1
     mixed.data[mixed.data < 0] *= 0.3
     mixed.data[: mixed.indptr[1]] *= np.where(mixed.data[: mixed.indptr[1]] > 0, -1, 1)  # the first node is cut off
-    mixed = problems.on_float32_grid(mixed)
-    for kind, X in (("positive", positive), ("mixed signs", mixed)):
-        for degree in graph.DEGREES:
-            yield _normalise_case(engine, kind, X, degree)
-    for fine in (False, True):
-        A = symmetric_graph(rng, 9)
-        S_coarse, S_fine = problems.assignment(rng, 9, 4, 2), problems.assignment(rng, 4, 3, 2) if fine else None
-        yield _expand_case(engine, A, S_coarse, S_fine)
+    return problems.on_float32_grid(mixed)
 
 
-def _normalise_case(engine, kind, X, degree) -> Case:
+def _normalise_case(engine, variation, X, degree) -> Case:
     def forward(X):
         return graph.normalise(X, degree=degree)
 
     def backward(grad_X_hat, X):
         return graph_backward.normalise_backward(grad_X_hat, X, degree=degree)
 
-    def bound(grad_X_hat, X):
-        X_hat, grad = rounding.normalisation(grad_X_hat.data, X)
-        return [X_hat], {"X": grad}
-
-    held = bound if degree == "signed" and kind == "positive" else None
-    return gradient_case("graph", f"{degree} degrees, {kind}", engine, forward, backward, {"X": X}, rounding=held)
+    return gradient_case("graph", variation, engine, forward, backward, {"X": X})
 
 
-def _expand_case(engine, A, S_coarse, S_fine) -> Case:
+def _expand_case(engine, variation, A, S_coarse, S_fine, degree) -> Case:
     arguments = {"S_coarse": S_coarse} | ({} if S_fine is None else {"S_fine": S_fine})
 
     def forward(S_coarse, S_fine=None):
-        return graph.expanded_graph(A.astype(np.float32) if S_coarse.dtype == np.float32 else A, S_coarse, S_fine)
+        which = twin(engine, *(S for S in (S_coarse, S_fine) if S is not None))
+        like = A.astype(np.float32) if S_coarse.dtype == np.float32 else A
+        return graph.expanded_graph(like, S_coarse, S_fine, degree=degree, engine=which)
 
     def backward(grad_X_hat, S_coarse, S_fine=None):
         like = A.astype(S_coarse.dtype)
-        coarse, fine = graph_backward.expanded_graph_backward(grad_X_hat, like, S_coarse, S_fine)
+        coarse, fine = graph_backward.expanded_graph_backward(grad_X_hat, like, S_coarse, S_fine, degree=degree)
         return {"grad_S_coarse": coarse} | ({} if fine is None else {"grad_S_fine": fine})
 
-    variation = "expanded, coarse stage" if S_fine is None else "expanded, fine stage"
-    return gradient_case("graph", variation, engine, forward, backward, arguments)
+    return gradient_case("graph", f"expanded, {variation}", engine, forward, backward, arguments)
 
 
 # ---- loss ------------------------------------------------------------------------------------------------------------
+def _few_if_many(at: dict) -> bool:
+    """Narrow embeddings where there are many."""
+    return at["batch"] != "many" or at["width"] < 49
+
+
 def bpr_cases(engine: str, seed: int) -> Cases:
-    """Duplicate users, items on both sides, a batch of one, scores far apart; user and global biases have no gradient."""
-    sizes = ((12, 18, 40, 5, 1.0), (40, 50, 70, 48, 0.5), (3, 4, 1, 4, 1.0), (6, 7, 15, 3, 2.5))
-    for n_users, n_items, size, width, scale in sizes:
-        rng = generator(seed, "bpr", size)
-        triples = problems.batch(rng, n_users, n_items, size)
+    """Duplicate users, items on both sides, scores far apart; user and global biases have no gradient."""
+    options = {"batch": tuple(problems.BATCHES), "width": WIDTHS, "scale": (0.3, 1.0, 2.0)}
+    for rng, named, at in drawn(seed, "bpr", engine, _few_if_many, **options):
+        n_users, n_items, triples = problems.batch_of(rng, at["batch"])
         arguments = {
-            "H": problems.on_float32_grid(scale * normal(rng, n_users + n_items, width)),
+            "H": problems.on_float32_grid(at["scale"] / at["width"] ** 0.5 * normal(rng, n_users + n_items, at["width"])),
             "bias_user": normal(rng, n_users),
             "bias_item": normal(rng, n_items),
             "bias_global": normal(rng, 1),
         }
-        yield _bpr_case(engine, f"{size} triples, width {width}", arguments, triples)
+        yield _bpr_case(engine, named, arguments, triples)
 
 
 def _bpr_case(engine, variation, arguments, triples) -> Case:
@@ -467,71 +443,45 @@ def _bpr_case(engine, variation, arguments, triples) -> Case:
             "grad_bias_global": grad_global,
         }
 
-    def bound(grad_loss, H, bias_user, bias_item, bias_global):
-        bias = np.concatenate([bias_user, bias_item])
-        loss, grad_H, grad_bias = rounding.pairwise_loss(float(grad_loss), H, bias, float(bias_global[0]), triples)
-        return [loss], {"H": grad_H, "bias_item": grad_bias[n_users:]}
-
-    return gradient_case(
-        "bpr", variation, engine, forward, backward, arguments, exactly_zero=("bias_user", "bias_global"), rounding=bound
-    )
+    return gradient_case("bpr", variation, engine, forward, backward, arguments, exactly_zero=("bias_user", "bias_global"))
 
 
 def regulariser_cases(engine: str, seed: int) -> Cases:
     """Every occurrence counts; entities that no triple holds have no gradient."""
-    for n_users, n_items, size, width in ((12, 18, 40, 5), (40, 50, 70, 48), (3, 4, 1, 2)):
-        rng = generator(seed, "regulariser", size)
-        triples, Z = problems.batch(rng, n_users, n_items, size), np.tanh(normal(rng, n_users + n_items, width))
-        yield _regulariser_case(engine, f"{size} triples, width {width}", problems.on_float32_grid(Z), triples)
+    for rng, named, at in drawn(seed, "regulariser", engine, _few_if_many, batch=tuple(problems.BATCHES), width=WIDTHS):
+        n_users, n_items, triples = problems.batch_of(rng, at["batch"])
+        Z = problems.on_float32_grid(np.tanh(normal(rng, n_users + n_items, at["width"])))
+        yield _regulariser_case(engine, named, Z, triples, rng.uniform(0.5, 5))
 
 
-def _regulariser_case(engine, variation, Z, triples) -> Case:
+def _regulariser_case(engine, variation, Z, triples, l2) -> Case:
     def forward(Z):
-        return regulariser.squared_norm_penalty(Z, triples, 5.0, engine=twin(engine, Z))
+        return regulariser.squared_norm_penalty(Z, triples, l2, engine=twin(engine, Z))
 
     def backward(grad_penalty, Z):
-        return regulariser.squared_norm_penalty_backward(grad_penalty, Z, triples, 5.0, engine=engine)
+        return regulariser.squared_norm_penalty_backward(grad_penalty, Z, triples, l2, engine=engine)
 
-    def bound(grad_penalty, Z):
-        value, grad = rounding.penalty(float(grad_penalty), Z, triples, 5.0)
-        return [value], {"Z": grad}
-
-    return gradient_case("regulariser", variation, engine, forward, backward, {"Z": Z}, rounding=bound)
+    return gradient_case("regulariser", variation, engine, forward, backward, {"Z": Z})
 
 
-# ---- optimiser: no gradient of its own, but what every gradient passes through -----------------------------------------
-def optimiser_cases(engine: str, seed: int) -> Cases:
-    """Clipping and Adam against the formulas, entry by entry, in Python floats."""
-    if engine == "numpy":
-        yield verdict_case("optimiser", "clipping and Adam, literally", engine, _optimiser_check)
+# ---- a baseline's composition ----------------------------------------------------------------------------------------
+def table_composition_cases(engine: str, seed: int) -> Cases:
+    """Whole and incomplete last blocks, one row of either table."""
+    if engine != "numpy":
+        return
+    for rng, named, at in drawn(seed, "table_composition", engine, shape=((1, 1), (7, 3), (6, 3), (5, 8)), width=(1, 3)):
+        n, m = at["shape"]
+        arguments = {"Q": normal(rng, -(-n // m), at["width"]), "R": normal(rng, min(m, n), at["width"])}
+
+        def forward(Q, R, n=n):
+            return table_composition.compose_products(Q, R, n)
+
+        yield gradient_case(
+            "table_composition", named, engine, forward, table_composition.compose_products_backward, arguments
+        )
 
 
-def _optimiser_check(seed: int):
-    rng = generator(seed, "optimiser")
-    gradient = 4 * rng.standard_normal((6, 3))
-    literal = np.array([[3.0 if g > 3 else -3.0 if g < -3 else g for g in row] for row in gradient])
-    yield "clip_by_value", np.max(np.abs(adam.clip_by_value(gradient, 3.0) - literal)), 0.0
-
-    parameters = {"a": rng.standard_normal((3, 2)), "b": rng.standard_normal(4)}
-    expected = {key: [float(x) for x in value.ravel()] for key, value in parameters.items()}
-    first = {key: [0.0] * value.size for key, value in parameters.items()}
-    second = {key: [0.0] * value.size for key, value in parameters.items()}
-    moments = adam.fresh_moments(parameters)
-    for step in range(1, 6):
-        gradients = {key: 10.0 ** rng.integers(-9, 2) * rng.standard_normal(v.shape) for key, v in parameters.items()}
-        parameters, moments = adam.adam_step(parameters, gradients, moments, 0.01)
-        for key, values in expected.items():
-            for i, g in enumerate(gradients[key].ravel()):
-                first[key][i] = 0.9 * first[key][i] + 0.1 * g
-                second[key][i] = 0.999 * second[key][i] + 0.001 * g**2
-                m, v = first[key][i] / (1 - 0.9**step), second[key][i] / (1 - 0.999**step)
-                values[i] -= 0.01 * m / (v**0.5 + 1e-8)
-        for key, values in expected.items():
-            yield f"adam_step {step}, {key}", np.max(np.abs(parameters[key].ravel() - values)), 1e-14
-
-
-#: The cases of each operation, by the name that the command line takes.
-OPERATIONS = {
+_GRADIENTS = {
     "sparse_product": sparse_product_cases,
     "compose": compose_cases,
     "soft_threshold": soft_threshold_cases,
@@ -543,5 +493,17 @@ OPERATIONS = {
     "graph": graph_cases,
     "bpr": bpr_cases,
     "regulariser": regulariser_cases,
-    "optimiser": optimiser_cases,
+    "table_composition": table_composition_cases,
 }
+
+
+def _of(name: str):
+    def cases(engine: str, seed: int) -> Cases:
+        yield from _GRADIENTS[name](engine, seed) if name in _GRADIENTS else ()
+        yield from value_cases(name, engine, seed)
+
+    return cases
+
+
+#: The cases of each operation, gradients and values, by the name that the command line takes.
+OPERATIONS = {name: _of(name) for name in _GRADIENTS | TEXTS}

@@ -11,8 +11,6 @@ import scipy.sparse as sparse
 
 from ..operations.triples import Triples
 
-WIDTHS = (5, 48)  # from 48 on a width has compiled kernels of its own; narrower ones share theirs
-
 
 def generator(seed: int, *names) -> np.random.Generator:
     """A generator of its own for each case."""
@@ -95,3 +93,17 @@ def batch(rng, n_users: int, n_items: int, size: int) -> Triples:
         users[3], positive[3], negative[3] = users[0], positive[0], (positive[0] + 1) % (n_items - 1)
         users[-1] = n_users - 1
     return Triples.from_items(users, positive, negative, n_users, n_items)
+
+
+#: Numbers of users, items and triples: some of which repeat, a single one, every entity, more entities than row groups.
+BATCHES = {"drawn": (4, 6, 9), "one": (2, 3, 1), "everybody": (3, 4, 5), "many": (40, 50, 90)}
+
+
+def batch_of(rng, kind: str) -> tuple[int, int, Triples]:
+    """Numbers of users and items, and triples of one of the :data:`BATCHES`."""
+    n_users, n_items, size = BATCHES[kind]
+    triples = batch(rng, n_users, n_items, size)
+    if kind == "everybody":
+        columns = np.array([[0, 1, 2, 0, 1], [0, 1, 2, 3, 0], [1, 2, 3, 0, 3]])[:, rng.permutation(size)]
+        triples = Triples.from_items(*columns, n_users, n_items)
+    return n_users, n_items, triples

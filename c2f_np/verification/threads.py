@@ -1,22 +1,57 @@
-"""Compiled kernels on one thread while gradients are checked.
+"""On how many threads the kernels run while they are checked, and in which order where they are interpreted.
 
 The problems are small and the calls many: handing a kernel out to threads takes longer than the kernel, most of all on a machine
-that is busy. The kernels give the same bits at any thread count, so nothing is lost.
+that is busy. The kernels give the same bits at any thread count, so the gradients are checked on one, and the values on more.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from contextlib import contextmanager
+
+import numpy as np
 
 
 @contextmanager
-def one_kernel_thread():
-    """Run Numba's parallel loops on one thread inside the block."""
+def kernel_threads(n: int):
+    """Run Numba's parallel loops, and the rows of products by BLAS, on `n` threads inside the block."""
     import numba
 
     before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    numba.set_num_threads(n)
     try:
         yield
     finally:
         numba.set_num_threads(before)
+
+
+def one_kernel_thread():
+    """Run Numba's parallel loops on one thread inside the block."""
+    return kernel_threads(1)
+
+
+def possible_threads() -> range:
+    """1, 2 and 3 threads, or as many of these as Numba may start here (``NUMBA_NUM_THREADS``)."""
+    import numba
+
+    return range(1, min(3, numba.config.NUMBA_NUM_THREADS) + 1)
+
+
+@contextmanager
+def loops_in_random_order(rng: np.random.Generator):
+    """Where kernels are interpreted, run their parallel loops in a random order; a loop that needs an order then shows it."""
+    from numba.core import config
+
+    from .. import kernels
+
+    names = [module.name for module in pkgutil.iter_modules(kernels.__path__)] if config.DISABLE_JIT else []
+    modules = [importlib.import_module(f"{kernels.__name__}.{name}") for name in names]
+    before = [(module, module.prange) for module in modules if hasattr(module, "prange")]
+    for module, _ in before:
+        module.prange = lambda *bounds: rng.permutation(np.arange(*bounds)).tolist()
+    try:
+        yield
+    finally:
+        for module, prange in before:
+            module.prange = prange

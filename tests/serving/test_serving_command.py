@@ -8,7 +8,7 @@ from c2f_np.model_file import load_model
 from c2f_np.recommender import C2FRecommender
 from c2f_np.run import read_request
 from c2f_np.serving import load_exported
-from c2f_np.serving.table import measure
+from c2f_np.serving.exporting import measure
 
 _SMALL = (
     "--n-coarse 6 --n-fine 4 --dim 8 --n-components 4 --t-fine 2 --max-epochs 2 --eval-every 1 --engine numpy "

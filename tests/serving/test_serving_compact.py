@@ -7,8 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.errors import SettingsError
 from c2f_np.serving import compact
-from c2f_np.serving.codebook import compact_codebook
-from c2f_np.serving.compact import compact_matrix, quantise, smallest_unsigned
+from c2f_np.serving.compact import compact_codebook, compact_matrix, quantise, smallest_unsigned
 
 
 def made(matrix, kind="float64"):

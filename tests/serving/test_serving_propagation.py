@@ -11,10 +11,10 @@ from serving_models import hand_made
 
 from c2f_np.errors import SettingsError
 from c2f_np.operations.graph import normalised_adjacency
-from c2f_np.serving import Served, propagation
+from c2f_np.serving import Served, inference
 from c2f_np.serving import served as served_module
-from c2f_np.serving.export import reduce_model, require_same_embeddings
-from c2f_np.serving.propagation import graph_of, propagate, propagate_transposed, start
+from c2f_np.serving.exporting import reduce_model, require_same_embeddings
+from c2f_np.serving.inference import Layer, layer_of, propagate, propagate_backward, start
 from c2f_np.training.problem import entity_embeddings
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -86,10 +86,10 @@ def test_joint_by_hand():
 def test_backwards_is_the_transpose(preset, bridge, is_fine, n_nodes):
     model = hand_made(preset, dtype="float64", layer_bridge=bridge, is_fine=is_fine)
     exported = reduce_model(model, codebook="float64", weights="float64")
-    graph = graph_of(exported.parts, exported.R)
+    layer, n_layers = layer_of(exported.parts, exported.R), exported.parts.n_layers
     unit = np.eye(n_nodes)
-    P = propagate(unit, graph).T
-    assert_allclose(propagate_transposed(unit, graph), P, atol=1e-15)
+    P = propagate(unit, layer, n_layers).T
+    assert_allclose(propagate_backward(unit, layer, n_layers), P, atol=1e-15)
     # Only with a bridge in its layers does the propagation differ from its transpose.
     assert (np.abs(P - P.T).max() > 1e-3) == (n_nodes == 30)
     assert_allclose(start(exported.parts, slice(2, 5)), start(exported.parts, slice(None))[2:5], rtol=0)
@@ -152,17 +152,22 @@ def test_neighbourhood_by_hand(preset):
 
 
 @pytest.mark.parametrize(
-    "preset, name, wrong",
+    "preset, where, name, wrong",
     [
-        ("staged", "_layer", lambda X, graph: propagation.expanded_product(X, graph)),
-        ("staged", "_links", lambda parts: [(parts.S_coarse, slice(0, 21), slice(21, 26))]),
-        ("default", "_layer", lambda X, graph: propagation._bipartite_product(graph.R, 9, X)),
-        ("default", "start", lambda parts, columns: np.tanh(parts.S_coarse.times(parts.E_coarse.dense("f8")[:, columns].T))),
+        ("staged", Layer, "forward", lambda layer, X: layer._without_bridge(X)),
+        ("staged", inference, "_links", lambda parts: [(parts.S_coarse, slice(0, 21), slice(21, 26))]),
+        ("default", Layer, "forward", lambda layer, X: inference._bipartite_product(layer.R, 9, X)),
+        (
+            "default",
+            served_module,
+            "start",
+            lambda parts, columns: np.tanh(parts.S_coarse.times(parts.E_coarse.dense("f8")[:, columns].T)),
+        ),
     ],
 )
-def test_a_model_that_would_come_out_differently_is_not_exported(monkeypatch, preset, name, wrong):
+def test_a_model_that_would_come_out_differently_is_not_exported(monkeypatch, preset, where, name, wrong):
     model = hand_made(preset)
     require_same_embeddings(model)
-    monkeypatch.setattr(served_module if name == "start" else propagation, name, wrong)
+    monkeypatch.setattr(where, name, wrong)
     with pytest.raises(SettingsError, match="cannot be exported"):
         require_same_embeddings(model)

@@ -11,7 +11,7 @@ from c2f_np import C2FRecommender
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.model_file import save_model, size_in_bytes
 from c2f_np.serving import Served, load_exported
-from c2f_np.serving.export import export_model, reduce_model
+from c2f_np.serving.exporting import export_model, reduce_model
 
 
 @pytest.fixture(scope="module", params=["default", "staged"])

@@ -1,0 +1,105 @@
+"""Figures of results: learning curves of a run, and a study's means and differences with what users and seeds leave uncertain."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .frontier import MODEL_STYLES
+from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, new_picture, plain
+
+_PHASES = {"partition": "start: graph partition", "table": "full table", "joint": "coarse and fine, jointly"}
+
+
+def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
+    """Validation NDCG@5 over the epochs with the phases marked, and test NDCG@20 of each model beside it.
+
+    `history` holds the rows of a training history; `table` maps the name of a model to its test metrics.
+    """
+    picture, (curves, bars) = new_picture(9, 3.6, 1, 2, width_ratios=(2, 1))
+    _draw_curves(curves, history)
+    _draw_bars(bars, table)
+    if title:
+        picture.suptitle(title, fontsize=11, color=INK)
+    return picture
+
+
+def _draw_curves(axes, history: list[dict]) -> None:
+    start = 0
+    for phase in dict.fromkeys(row["phase"] for row in history):
+        values = [row["validation_ndcg@5"] for row in history if row["phase"] == phase]
+        colour = COARSE if phase.startswith("coarse") else GREY if phase == "table" else FINE
+        points = [(start + k, value) for k, value in enumerate(values, 1) if not math.isnan(value)]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.4)
+        if start:
+            axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=":")
+        label = _PHASES.get(phase) or (phase.replace("_phase1", ", phase 1") if "_" in phase else f"{phase}, phase 2")
+        middle = start + 0.5 + len(values) / 2
+        axes.text(middle, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
+        start += len(values)
+    axes.set(xlabel="epoch", ylabel="validation NDCG@5", xlim=(0, start + 1))
+    plain(axes)
+
+
+def _draw_bars(axes, table: dict[str, dict]) -> None:
+    names = list(table)
+    values = [table[name]["ndcg@20"] for name in names]
+    grey = ("popularity", "full table (no compression)")  # for comparison
+    colours = [POPULARITY if name in grey else COARSE if name.startswith("coarse,") else FINE for name in names]
+    axes.barh(range(len(names)), values, color=colours, height=0.6)
+    for position, value in enumerate(values):
+        axes.text(value, position, f" {value:.4f}", va="center", fontsize=8, color=INK)
+    axes.set_yticks(range(len(names)), [name.replace(" (", "\n(") for name in names], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="test NDCG@20", xlim=(0, max(values) * 1.25 or 1))
+    plain(axes)
+
+
+def means_over_users(panels, *, xlabel: str):
+    """A dot for each model, its interval over users as a line, its seeds as open circles; one panel for each data set.
+
+    `panels` holds (title, lines, level or None), a line being (name, mean, (low, high) or None, values of the seeds, kind of
+    :data:`~c2f_np.plotting.frontier.MODEL_STYLES`); `level` is a mean to compare with.
+    """
+    picture, all_axes = _panels(panels, xlabel)
+    for axes, (_, lines, level) in zip(all_axes, panels, strict=True):
+        if level is not None:
+            axes.axvline(level, color=GREY, linewidth=1, linestyle="--", zorder=0)
+        for place, (_, mean, between, seeds, kind) in enumerate(lines):
+            colour, marker = MODEL_STYLES[kind]
+            if between is not None:
+                axes.plot(between, [place, place], color=colour, linewidth=1.6, zorder=2)
+            axes.plot(seeds, np.full(len(seeds), place), marker="o", markersize=4, markerfacecolor="white",
+                      markeredgecolor=colour, markeredgewidth=0.8, linestyle="none", zorder=3)
+            axes.plot(mean, place, marker=marker, markersize=5.5, color=colour, linestyle="none", zorder=4)
+    return picture
+
+
+def differences(panels, *, xlabel: str):
+    """How far each run lies above or below its reference, with the paired interval over users; one panel for each data set.
+
+    `panels` holds (title, lines), a line being (name, difference, (low, high), kind).
+    """
+    picture, all_axes = _panels(panels, xlabel)
+    for axes, (_, lines) in zip(all_axes, panels, strict=True):
+        axes.axvline(0, color=GREY, linewidth=1, zorder=0)
+        for place, (_, mean, between, kind) in enumerate(lines):
+            colour, marker = MODEL_STYLES[kind]
+            axes.plot([0, mean], [place, place], color=PALE, linewidth=4, zorder=1, solid_capstyle="butt")
+            axes.plot(between, [place, place], color=colour, linewidth=1.6, zorder=2)
+            axes.plot(mean, place, marker=marker, markersize=5.5, color=colour, linestyle="none", zorder=3)
+    return picture
+
+
+def _panels(panels, xlabel: str):
+    """Panels one below the other, each as high as it has lines, with the lines' names."""
+    heights = [max(len(lines), 1) + 2.5 for _, lines, *_ in panels]
+    picture, all_axes = new_picture(7.5, 0.25 + 0.27 * sum(heights), len(panels), 1, height_ratios=heights)
+    for axes, (title, lines, *_) in zip(np.ravel(all_axes), panels, strict=True):
+        axes.set_yticks(range(len(lines)), [line[0] for line in lines], fontsize=8, color=INK)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.margins(x=0.06)
+        axes.set(xlabel=xlabel, title=title)
+    return picture, np.ravel(all_axes)

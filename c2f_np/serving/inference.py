@@ -1,0 +1,203 @@
+"""Propagation without a stored graph: all products from the interactions, the assignments and two vectors of factors.
+
+    A = diag(a) [[0, R], [R^T, 0]] diag(a),      X_hat = D^-1/2 [[A, S_c, 0], [S_c^T, 0, S_f], [0, S_f^T, 0]] D^-1/2
+
+A model of the two stages is propagated over X_hat; its nodes are the entities and the rows of the codebooks. One that was
+trained jointly is propagated over A alone, and its nodes are the entities.
+
+All weights of R are 1, so neither A nor X_hat need be stored: R's pattern, a, and the factors D^-1/2 are enough. The results
+equal those of `c2f_np.operations.graph`, `propagation` and `bridged_propagation`, up to rounding.
+
+Each column is propagated separately, H[:, j] = P X0[:, j], so memory depends on how many are propagated at a time. One row of P
+is a single vector propagated backwards, P^T e_u; so one user's embedding needs no other's.
+
+Shapes
+------
+n nodes: entities h (N) and, of the two stages, coarse p (C) and fine q (M)     X, X0, Y, G : (w, n), one vector a row
+E_coarse : (C, d)     F : (M, d)     S_c : (N, C)     S_f : (C, M)     S_d : (N, M)     R : (U, I)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .compact import Codebook, Compact
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that inference needs of a model; the names of the settings are those of `c2f_np.settings.Settings`."""
+
+    E_coarse: Codebook
+    F: Codebook | None  # after soft thresholding; None without a fine codebook
+    S_coarse: Compact
+    S_fine: Compact | None  # None without a bridge
+    S_direct: Compact | None  # None without direct links
+    item_bias: np.ndarray  # shape (I,)
+    n_users: int
+    n_layers: int
+    gate: float
+    training: str
+    composition: str  # this and the next two apply to the two stages only
+    layer_bridge: str
+    degree: str
+    dtype: str  # precision to compute in
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """N, C, M."""
+        return *self.S_coarse.shape, 0 if self.F is None else self.F.shape[0]
+
+    @property
+    def n_nodes(self) -> int:
+        """How many nodes are propagated: N + C + M, or N after joint training."""
+        return self.sizes[0] if self.training == "joint" else sum(self.sizes)
+
+    @property
+    def dim(self) -> int:
+        return self.E_coarse.shape[1]
+
+
+def start(parts: Parts, columns: slice) -> np.ndarray:
+    """Some columns of what is propagated, shape (w, n).
+
+    After joint training X0 = tanh(S_c E_hat + S_d F). In the fine stage it is [tanh(S_c E); E_hat; tanh(F)], where E is E_c or
+    E_hat, and in the coarse stage [tanh(S_c E_c); E_c]. Without a bridge E_hat = E_c.
+    """
+    E_coarse = _columns_of(parts.E_coarse, columns, parts.dtype)
+    F = None if parts.F is None else _columns_of(parts.F, columns, parts.dtype)
+    E_hat = E_coarse if parts.S_fine is None else parts.gate * parts.S_fine.times(F) + (1 - parts.gate) * E_coarse
+    if parts.training == "joint":
+        Y = parts.S_coarse.times(E_hat)
+        if parts.S_direct is not None:
+            Y += parts.S_direct.times(F)
+        return np.tanh(Y)
+    composed = E_hat if parts.composition == "bridged" else E_coarse
+    nodes = [np.tanh(parts.S_coarse.times(composed)), E_hat]
+    return np.concatenate(nodes if F is None else [*nodes, np.tanh(F)], axis=1)
+
+
+def _columns_of(book: Codebook, columns: slice, dtype) -> np.ndarray:
+    """Some columns of a codebook, one a row."""
+    return np.ascontiguousarray(book.dense(dtype)[:, columns].T)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of propagation, T, over the graph in factors."""
+
+    parts: Parts
+    R: Compact  # training interactions
+    bipartite: np.ndarray  # a, shape (N,): 1 / sqrt(number of interactions), 0 where there are none
+    factor: np.ndarray | None  # D^-1/2 of the expanded graph, shape (N + C + M,); None after joint training
+
+    def forward(self, X: np.ndarray) -> np.ndarray:
+        """T X: A X after joint training, X_hat X in the coarse stage, else that and c2f_np.operations.bridged_propagation."""
+        parts, (n, c, _) = self.parts, self.parts.sizes
+        Y = self._without_bridge(X)
+        if parts.training == "joint" or parts.F is None:
+            return Y
+        g, coarse = parts.gate, slice(n, n + c)
+        if parts.layer_bridge == "exchange":
+            change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, coarse])
+            Y[:, :n] += self.factor[:n] * parts.S_coarse.times(self.factor[coarse] * change)
+            return Y
+        change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, coarse]
+        Y[:, :n] += parts.S_coarse.times(change)
+        Y[:, coarse] += change
+        return Y
+
+    def adjoint(self, G: np.ndarray) -> np.ndarray:
+        """T^T G, shape (w, n): the steps of `forward` in reverse."""
+        parts, (n, c, _) = self.parts, self.parts.sizes
+        if parts.training == "joint" or parts.F is None:
+            return self._without_bridge(G)
+        g, coarse = parts.gate, slice(n, n + c)
+        if parts.layer_bridge == "exchange":
+            X = self._without_bridge(G)
+            at_change = g * self.factor[coarse] * parts.S_coarse.transposed_times(self.factor[:n] * G[:, :n])
+            X[:, coarse] -= at_change
+            X[:, n + c :] += parts.S_fine.transposed_times(at_change)
+            return X
+        at_change = parts.S_coarse.transposed_times(G[:, :n]) + G[:, coarse]
+        at_Y = G.copy()
+        at_Y[:, coarse] -= g * at_change
+        at_Y[:, n + c :] += (2 * g - 1) * parts.S_fine.transposed_times(at_change)
+        return self._without_bridge(at_Y)
+
+    def over_interactions(self, X: np.ndarray) -> np.ndarray:
+        """A X, shape (w, N); A is symmetric."""
+        return self.bipartite * _bipartite_product(self.R, self.parts.n_users, self.bipartite * X)
+
+    def _without_bridge(self, X: np.ndarray) -> np.ndarray:
+        """A X after joint training, else X_hat X; both are symmetric."""
+        if self.factor is None:
+            return self.over_interactions(X)
+        n = self.parts.sizes[0]
+        scaled = self.factor * X
+        Y = np.zeros_like(X)
+        Y[:, :n] = self.over_interactions(scaled[:, :n])
+        for S, rows, columns in _links(self.parts):
+            Y[:, rows] += S.times(scaled[:, columns])
+            Y[:, columns] += S.transposed_times(scaled[:, rows])
+        Y *= self.factor
+        return Y
+
+
+def layer_of(parts: Parts, R: Compact) -> Layer:
+    """The layer of a model over its training interactions."""
+    entries = np.concatenate([R.lengths(), R.transposed_times(np.ones((1, parts.n_users)))[0]])
+    bipartite = np.where(entries > 0, 1 / np.sqrt(np.maximum(entries, 1)), 0)
+    factor = None if parts.training == "joint" else _expanded_factor(parts, R, bipartite).astype(parts.dtype)
+    return Layer(parts, R, bipartite.astype(parts.dtype), factor)
+
+
+def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndarray:
+    """D^-1/2 of the expanded graph, shape (N + C + M,), float64."""
+    A_sums = bipartite * _bipartite_product(R, parts.n_users, bipartite[None])[0]
+    signed, absolute = np.zeros(parts.n_nodes), np.zeros(parts.n_nodes)
+    for sums, magnitudes in ((signed, False), (absolute, True)):
+        sums[: len(A_sums)] = A_sums
+        for S, rows, columns in _links(parts):
+            S = S.magnitudes() if magnitudes else S
+            sums[rows] += S.times(np.ones((1, S.shape[1])))[0]
+            sums[columns] += S.transposed_times(np.ones((1, S.shape[0])))[0]
+    sums = absolute if parts.degree == "absolute" else signed
+    # As in c2f_np.operations.graph: a sum below the rounding of its own terms is a cancellation, not a degree.
+    positive = sums > np.finfo(parts.dtype).eps * 16 * absolute
+    return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
+
+
+def propagate(X0: np.ndarray, layer: Layer, n_layers: int) -> np.ndarray:
+    """P X0: L layers and the mean over X_0, ..., X_L, shape (w, n)."""
+    X, total = X0, X0.copy()
+    for _ in range(n_layers):
+        X = layer.forward(X)
+        total += X
+    total /= n_layers + 1
+    return total
+
+
+def propagate_backward(G: np.ndarray, layer: Layer, n_layers: int) -> np.ndarray:
+    """P^T G, shape (w, n): with a unit vector, the row of P that says what a node's embedding consists of."""
+    share = G / (n_layers + 1)
+    total = share
+    for _ in range(n_layers):
+        total = layer.adjoint(total)
+        total += share
+    return total
+
+
+def _bipartite_product(R: Compact, n_users: int, X: np.ndarray) -> np.ndarray:
+    """[[0, R], [R^T, 0]] X, shape (w, N)."""
+    return np.concatenate([R.times(X[:, n_users:]), R.transposed_times(X[:, :n_users])], axis=1)
+
+
+def _links(parts: Parts) -> list[tuple[Compact, slice, slice]]:
+    """The assignments in the expanded graph, and which nodes each of them links."""
+    n, c, m = parts.sizes
+    entities, coarse, fine = slice(0, n), slice(n, n + c), slice(n + c, n + c + m)
+    links = [(parts.S_coarse, entities, coarse)]
+    return links if parts.S_fine is None else [*links, (parts.S_fine, coarse, fine)]

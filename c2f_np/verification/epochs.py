@@ -1,0 +1,354 @@
+"""Whole trainings, epoch by epoch: each is the sequence of steps that its settings say, to the last bit.
+
+:mod:`.steps` holds single steps to the dense reference. Here those steps are made one after another by the rules, which are
+written down once more (batch, learning rate, when an assignment is updated or links are exchanged), and the epoch that training
+made must end in the same bits. Then come the losses and scores that it noted, and what every phase begins and ends with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..baselines import table_model, table_training
+from ..baselines.coarse import train_coarse_stage
+from ..operations.adam import fresh_moments
+from ..operations.sparse_operator import symmetric_operator
+from ..operations.triples import Triples
+from ..settings import Settings
+from ..stages.joint import relinked
+from ..training import batches, control, loop, parameters, problem, sampling
+from ..training import joint as joint_training
+from . import reference
+from .case import Case, verdict_case
+from .cover import pairwise_cover
+from .problems import generator
+from .steps import N_COARSE, N_FINE, N_USERS, N, U, Worst, _data, _dense, _parts
+
+COMMON = {
+    "schedule": ("constant", "cosine", "steps"), "update_every": (0, 1, 2), "dtype": tuple(U), "patience": (1, 9),
+    "first_phase": ("short", "long", "none"), "validation": (True, False),
+}  # fmt: skip
+STAGES = COMMON | {"reading": ("layers", "collapsed", "bridged"), "start": ("scores", "components")}
+JOINT = COMMON | {
+    "parts": ("coarse codebook", "direct links", "bridge", "both"), "start": ("partition", "table", "either"),
+    "exchange_epochs": (0, 2, 9),
+}  # fmt: skip
+TABLES = {"table": ("full", "hashed", "products"), "dtype": tuple(U), "item_bias": (False, True), "validation": (True, False),
+          "patience": (1, 9)}  # fmt: skip
+BATCH = 70  # about two full batches of an epoch, and one that is not
+
+
+# ---- trainings ---------------------------------------------------------------------------------------------------------
+def stages_training_cases(engine: str, seed: int) -> Iterator[Case]:
+    """The four phases of the two stages, the control, and the coarse stage by itself."""
+    yield from _cases("stages_training", STAGES, _stages, engine, seed)
+
+
+def joint_training_cases(engine: str, seed: int) -> Iterator[Case]:
+    """Joint training from a partition, a table, or the better of the two; links are exchanged."""
+    yield from _cases("joint_training", JOINT, _joint, engine, seed)
+
+
+def table_training_cases(engine: str, seed: int) -> Iterator[Case]:
+    """The trainer of the baselines."""
+    yield from _cases("table_training", TABLES, _tables, engine, seed)
+
+
+def _cases(name: str, options: dict, check, engine: str, seed: int) -> Iterator[Case]:
+    for number, c in enumerate(pairwise_cover(options, generator(seed, name, engine))):
+        variation = ", ".join(str(value) if isinstance(value, str) else f"{key} {value}" for key, value in c.items())
+        yield verdict_case(
+            name, variation, engine, lambda seed, number=number, c=c: check(engine, c, generator(seed, name, engine, number))
+        )
+
+
+def _settings(rng, c: dict, engine: str, **own) -> Settings:
+    first = {"short": {"phase1_epochs": 1}, "long": {"phase1_epochs": 7}, "none": {"coarse_phase1": False}}[c["first_phase"]]
+    return Settings(**{
+        "n_coarse": N_COARSE, "n_fine": N_FINE, "dim": int(rng.integers(3, 7)), "n_layers": int(rng.integers(1, 4)),
+        "t_coarse": 2, "t_fine": 2, "gate": 0.35, "threshold": 0.2, "l2": 2.5, "decay": 0.03, "max_grad_value": 0.02,
+        "coarse_lr": 0.04, "fine_lr": 0.07, "start_lr": 0.1, "coarse_batch": BATCH, "fine_batch": BATCH - 9, "neg_size": 3,
+        "eval_every": 2, "patience": c["patience"], "max_epochs": 3, "lr_schedule": c["schedule"], "n_components": 3,
+        "update_every": c["update_every"], "seed": int(rng.integers(1000)), "partition": "random", "degree": "absolute",
+        "dtype": c["dtype"], "engine": engine, "threads": 1, **first, **own,
+    })  # fmt: skip
+
+
+def _stages(engine: str, c: dict, rng) -> Worst:
+    worst, reading = Worst(), c["reading"]
+    settings = _settings(
+        rng, c, engine, composition="bridged" if reading == "bridged" else "coarse", renormalise_fine=True,
+        propagation="collapsed" if reading == "collapsed" else "layers", layer_bridge="exchange", fine_start=c["start"],
+    )  # fmt: skip
+    posed = problem.pose(_data(rng, validation=c["validation"]), settings)
+    done = _follow(worst, posed, ("coarse_phase1", "coarse", "fine_phase1", "fine")[not settings.coarse_phase1 :])
+    alone = train_coarse_stage(posed)
+    for phase, best in alone.finished.items():
+        worst.same("the coarse stage alone", _bits(best.state), _bits(done.finished[phase].state))
+    _follow_control(worst, done, posed)
+    return worst
+
+
+def _joint(engine: str, c: dict, rng) -> Worst:
+    worst = Worst()
+    phases = {"partition": ("joint",), "table": ("table", "joint"), "either": ("partition", "table", "joint")}[c["start"]]
+    settings = _settings(
+        rng, c, engine, training="joint", fine_start="normal", exchange_epochs=c["exchange_epochs"],
+        t_direct=2 * (c["parts"] in ("direct links", "both")), **({} if c["parts"] in ("bridge", "both") else {"gate": 0.0}),
+        table_epochs=2 * ("table" in phases), partition_epochs=4 * ("partition" in phases), max_epochs=4,
+    )  # fmt: skip
+    _follow(worst, problem.pose(_data(rng, validation=c["validation"]), settings), phases)
+    return worst
+
+
+def _follow(worst: Worst, posed, phases):
+    """A whole training: every epoch, then where every phase ends and the next begins."""
+    settings = posed.settings
+    progress, graph, seen, most = loop.start(posed), None, [], {}
+    for phase in phases:
+        first = settings.phase1_epochs if phase.endswith("_phase1") else 0
+        table = {"table": settings.table_epochs, "partition": settings.partition_epochs}.get(phase, settings.max_epochs)
+        most[phase] = min(first or table, table)
+    while not progress.is_done:
+        phase = progress.phase
+        after, _ = loop.train_epoch(progress, posed, graph, most[phase])
+        seen = (seen if len(seen) and progress.phase_epoch else []) + [after]
+        _hold_epoch(worst, progress, after, posed, most[phase])
+        following, graph = loop.run_epoch(progress, posed, graph)
+        ends = after.phase_epoch == most[phase] or after.bad_evaluations >= settings.patience
+        worst.same("when a phase ends", following.phase, phases[phases.index(phase) + 1] if ends and phase != phases[-1]
+                   else "done" if ends else phase)  # fmt: skip
+        if ends:
+            _hold_end(worst, posed, seen, after, following)
+        else:
+            worst.same("an epoch of the loop", _bits(following), _bits(after))
+        progress = following
+    return progress
+
+
+def _hold_epoch(worst: Worst, before, after, posed, most: int) -> None:
+    """One epoch: its steps, its row of history, and what is kept."""
+    s, stage = posed.settings, before.phase.removesuffix("_phase1")
+    epoch, second = before.phase_epoch, not before.phase.endswith("_phase1")
+    rate = {"fine": s.fine_lr, "table": s.start_lr, "partition": s.start_lr}.get(stage, s.coarse_lr)
+    if second and s.lr_schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * epoch / most)) / 2
+    elif second and s.lr_schedule == "steps":
+        rate = rate if epoch / most < 2 / 3 else rate / 3 if epoch / most < 5 / 6 else rate / 10
+    worst.add("learning rate", loop.learning_rate_of(before, s), rate, 1e-15)
+    rate = loop.learning_rate_of(before, s)
+    make = _joint_epoch if s.training == "joint" else _stage_epoch
+    state, moments, losses, sizes = make(before, posed, rate)
+    worst.same("state after an epoch", _bits(after.state), _bits(state))
+    worst.same("moments after an epoch", _bits(after.moments), _bits(moments))
+    bpr, regulariser = np.average(losses, axis=0, weights=sizes)
+    full = s.fine_batch if stage == "fine" else s.coarse_batch
+    worst.same("sizes of batches", sizes[:-1], [full] * (len(sizes) - 1))
+    worst.same("size of the last batch", 0 < sizes[-1] <= full, True)
+    row = after.history[-1]
+    worst.same("rows of history", after.history[:-1], before.history)
+    for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
+        worst.add("losses of history", row[name], value, 1e-14 * abs(value))
+    E_fine = after.state.E_fine
+    alive = np.nan if E_fine is None else np.mean(np.abs(E_fine) > s.threshold)
+    labels = (row["stage"], row["phase"], row["epoch"], after.stage_epoch, after.phase_epoch)
+    worst.same("numbers of history", labels, (stage, before.phase, before.stage_epoch + 1, before.stage_epoch + 1, epoch + 1))
+    worst.same("share above the threshold", np.array_equal(row["nonzero_fine"], alive, equal_nan=True), True)
+    _hold_score(worst, before, after, posed, row["validation_ndcg@5"], (epoch + 1) % s.eval_every == 0 or epoch + 1 >= most)
+
+
+def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: bool) -> None:
+    """The score is that of the state after the epoch; the best state is the first of the best score, or the last without."""
+    known = posed.data.validation is not None and evaluated
+    worst.same("which epochs have a score", not np.isnan(score), known)
+    if known and posed.settings.dtype == "float64":  # in float32 two items may change places
+        worst.add("validation score", score, _ndcg(after.state, posed), 1e-12)
+    better = evaluated and (before.best is None or not known or score > before.best.score)
+    kept = (score, after.stage_epoch, after.state) if better else before.best and dataclasses.astuple(before.best)[:2]
+    found = after.best and (after.best.score, after.best.epoch, after.best.state)
+    if better:
+        worst.same("the best state", (found[1], found[2] is kept[2]), (kept[1], True))
+        worst.same("the best score", np.array_equal(found[0], score, equal_nan=True), True)
+    else:
+        worst.same("the best state", after.best is before.best, True)
+    bad = 0 if better else before.bad_evaluations + evaluated
+    worst.same("evaluations without improvement", after.bad_evaluations, bad)
+
+
+def _ndcg(state, posed) -> float:
+    """Validation NDCG@5 of a state, from the reference."""
+    s, data = posed.settings, posed.data
+    p = {name: _dense(value) for name, value in _parts(state).items()}
+    model = "joint" if s.training == "joint" else "fine" if "E_fine" in p else "coarse"
+    make_graph, embed, _ = reference.MODELS[model]
+    H = embed(p, make_graph(reference.adjacency(data.train.toarray()), p, s), s)[1][:N]
+    scores = H[:N_USERS] @ H[N_USERS:].T + p["bias"][N_USERS:]
+    return reference.ndcg(scores, data.train.toarray() != 0, data.validation.toarray() != 0, 5)
+
+
+def _stage_epoch(before, posed, rate):
+    s = posed.settings
+    state, moments, graph, losses, sizes = before.state, before.moments, problem.graph_of(before.state, posed), [], []
+    due = {0: before.phase_epoch == 0, 1: True, 2: before.phase_epoch in (0, 2, 4)}[s.update_every]
+    due = due and before.phase in ("coarse", "fine", "control")
+    size = s.fine_batch if before.phase.startswith("fine") else s.coarse_batch
+    for number, triples in enumerate(batches.epoch_batches(before, posed, size)):
+        state, moments, graph, loss = loop.train_step(
+            state, moments, posed, graph, triples, update_assignment=due and number == 0, learning_rate=rate
+        )
+        losses.append(loss)
+        sizes.append(len(triples))
+    return state, moments, losses, sizes
+
+
+def _joint_epoch(before, posed, rate):
+    s = posed.settings
+    state, moments, graph, losses, sizes = before.state, before.moments, problem.graph_of(before.state, posed), [], []
+    pull = np.zeros((N, s.dim), dtype=s.dtype)
+    for triples in batches.epoch_batches(before, posed, s.coarse_batch):
+        state, moments, graph, loss, grad_Y = joint_training.joint_step(state, moments, posed, graph, triples, rate)
+        losses.append(loss)
+        sizes.append(len(triples))
+        pull += grad_Y
+    epoch = before.phase_epoch
+    due = before.phase == "joint" and epoch < s.exchange_epochs
+    if due and {0: epoch == 0, 1: True, 2: epoch in (1, 3, 5)}[s.update_every]:
+        turn = {0: 1, 1: epoch + 1, 2: (epoch + 1) // 2}[s.update_every]
+        state, moments = joint_training.exchange(state, moments, graph, pull, turn, threshold=s.threshold)
+        graph = relinked(graph, state)
+    return state, moments, losses, sizes
+
+
+def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
+    """The phase's result is its best state; a second phase goes on from where the first stands, all others begin anew."""
+    phase, then = after.phase, following.phase
+    result = following.finished[phase]
+    worst.same("the result of a phase", _bits(result), _bits(after.best))
+    earlier = {name: best for name, best in following.finished.items() if name != phase}
+    worst.same("results of earlier phases", _bits(earlier), _bits(after.finished))
+    worst.same("counts at the start of a phase", (following.phase_epoch, following.bad_evaluations), (0, 0))
+    if then in ("coarse", "fine", "done"):
+        worst.same("a second phase goes on", _bits(following.state), _bits(after.state))
+        worst.same("moments of a second phase", _bits(following.moments), _bits(after.moments))
+        worst.same("epochs of the stage go on", (following.stage_epoch, following.best), (after.stage_epoch, None))
+        return
+    state, s = following.state, posed.settings
+    worst.same("epochs of a new stage", following.stage_epoch, 0)
+    names = set(parameters.trained_parameters(state, s))
+    fresh = following.moments.step == 0 and set(following.moments.mean) == names == set(following.moments.square)
+    zero = not any(part.any() for kind in (following.moments.mean, following.moments.square) for part in kind.values())
+    worst.same("fresh moments", fresh and zero, True)
+    worst.same("precision", {str(part.dtype) for part in _parts(state).values()}, {s.dtype})
+    if then == "fine_phase1":
+        best = following.finished["coarse"].state
+        for name in ("E_coarse", "S_coarse", "bias", "bias_global"):
+            worst.same("where the fine stage starts", _bits(getattr(state, name)), _bits(getattr(best, name)))
+    if then == "joint":
+        table, rival = following.finished["table"], following.finished.get("partition")
+        started = following.started_from
+        kept = rival.state if started == "partition" else table.state
+        worst.same("biases of the start", _bits(kept.bias), _bits(state.bias))
+        if posed.data.validation is None:
+            worst.same("what joint training starts from", (started, following.best), ("table", None))
+        else:
+            own = loop.evaluate_state(state, posed, "validation").metrics["ndcg@5"]
+            worst.same("the start is a candidate", (following.best.score, following.best.epoch, following.best.state is state),
+                       (own, 0, True))  # fmt: skip
+            worst.same("the better start", started == "table" or own > -1 and rival.score == own, True)
+            worst.same("the worse start", rival is None or own >= rival.score, True)
+
+
+def _follow_control(worst: Worst, done, posed) -> None:
+    """The control makes the fine stage's epochs, by its rate and batch, with the coarse codebook."""
+    s, epochs = posed.settings, []
+    result = control.train_control(done, posed, after_epoch=epochs.append)
+    own = dataclasses.replace(posed, settings=dataclasses.replace(s, coarse_lr=s.fine_lr, coarse_batch=s.fine_batch))
+    most = {f"control{end}": sum(row["phase"] == f"fine{end}" for row in done.history) for end in ("_phase1", "")}
+    before = dataclasses.replace(
+        done, phase="control_phase1", stage_epoch=0, phase_epoch=0, state=done.finished["coarse"].state, best=None,
+        bad_evaluations=0, finished={}, history=(),
+        moments=parameters.fresh_optimiser(done.finished["coarse"].state, s),
+    )  # fmt: skip
+    for after in epochs:
+        if after.phase != before.phase:
+            before = dataclasses.replace(before, phase="control", phase_epoch=0, best=None, bad_evaluations=0)
+        _hold_epoch(worst, before, after, own, most[after.phase])
+        before = after
+    counts = [sum(row["phase"] == phase for row in result.history) for phase in most]
+    worst.same("epochs of the control", (counts, result.phase), (list(most.values()), "done"))
+    for phase in most:
+        last = [after for after in epochs if after.phase == phase][-1]
+        worst.same("results of the control", _bits(result.finished[phase].state), _bits(last.best.state))
+
+
+# ---- the trainer of the baselines ----------------------------------------------------------------------------------------
+def _tables(engine: str, c: dict, rng) -> Worst:
+    worst, data = Worst(), _data(rng, validation=c["validation"])
+    s = table_training.TableSettings(
+        dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
+        eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02, seed=int(rng.integers(1000)),
+        dtype=c["dtype"], engine=engine, threads=1,
+    )  # fmt: skip
+    table = {
+        "full": table_model.FullTable(N), "hashed": table_model.HashedTable(N, 6, 2, s.seed, s.dtype),
+        "products": table_model.QuotientRemainderTable(N, 5),
+    }[c["table"]]  # fmt: skip
+    rows: list[dict] = []
+    trained = table_training.train_table(data, table, s, after_epoch=rows.append)
+    values = table.start(s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
+    values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}
+    values = {name: value.astype(s.dtype) for name, value in values.items()}
+    moments, R = fresh_moments(values), sparse.csr_array(data.train)
+    A = symmetric_operator(sparse.csr_array(problem.normalised_adjacency(R), dtype=s.dtype))
+    best, bad, score, number = (None, np.nan, 0), 0, np.nan, 0
+    for number, row in enumerate(rows, 1):
+        own = np.random.default_rng([s.seed, number])
+        columns = sampling.sample_triples(R, R.nnz, s.neg_size, int(own.integers(2**63)), engine=engine)
+        order, losses, sizes = own.permutation(len(columns[0])), [], []
+        for first in range(0, len(order), BATCH):
+            triples = Triples.by_user(columns, order[first : first + BATCH], *R.shape, engine=engine)
+            values, moments, loss = table_training.train_step(values, moments, table, A, triples, s)
+            losses.append(loss)
+            sizes.append(len(triples))
+        bpr, regulariser = np.average(losses, axis=0, weights=sizes)
+        for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
+            worst.add("losses of history", row[name], value, 1e-14 * abs(value))
+        score, evaluated = row["validation_ndcg@5"], number % 2 == 0 or number == s.max_epochs
+        worst.same("which epochs have a score", not np.isnan(score), evaluated and c["validation"])
+        if evaluated:
+            better = best[0] is None or np.isnan(score) or score > best[1]
+            best, bad = ((values, score, number), 0) if better else (best, bad + 1)
+        worst.same("numbers of history", row["epoch"], number)
+    worst.same("when training ends", bad >= s.patience or number == s.max_epochs, True)
+    worst.same("the best epoch", trained.best_epoch, best[2])
+    for name, value in best[0].items():
+        worst.same("the best parameters", _bits(trained.parameters[name]), _bits(value))
+    p = {name: _dense(value) for name, value in best[0].items()}
+    p |= {"S": _dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
+    H = reference.table(p, reference.adjacency(data.train.toarray()), s)[1]
+    worst.add("embeddings", trained.embeddings, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
+    return worst
+
+
+def _bits(value):
+    """Something that is equal for the same bits in the same precision, and only then."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if sparse.issparse(value):
+        return _bits(value.data), value.indices.tolist(), value.indptr.tolist(), value.shape
+    if isinstance(value, dict):
+        return {name: _bits(part) for name, part in value.items()}
+    if dataclasses.is_dataclass(value):
+        return [_bits(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "history"]
+    return repr(value)  # NaN is equal to itself
+
+
+#: The names that the command line takes.
+EPOCHS = {
+    "stages_training": stages_training_cases, "joint_training": joint_training_cases, "table_training": table_training_cases,
+}  # fmt: skip

@@ -1,0 +1,409 @@
+"""Mutation as a measure: of small changes of the code, made by machine, how many do the checks notice?
+
+One process imports everything without compiling (``NUMBA_DISABLE_JIT=1``) and is forked for every mutant. The child puts the
+change in and runs the cases that reach the changed lines, the cheapest of each operation first, until one fails, raises an error,
+or does not come to an end. Which case reaches which line is recorded once, in children too, so that no cache of the parent ever
+holds what was computed with other code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json as json_format
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from multiprocessing import connection, get_context
+
+import numpy as np
+from tqdm import tqdm
+
+from ..engine import ENGINES
+from ..errors import SettingsError
+from ..threads import available_cores, one_blas_thread
+from .candidates import candidates
+from .case import Case
+from .catalogue import CHECKED, cases
+from .changes import PACKAGE, Change, definitions, put_in, users_of
+from .threads import one_kernel_thread
+
+#: Modules in which every definition is mutated, and those of which only some definitions belong to a training step.
+FOLDERS = ("operations", "kernels", "stages")
+STEP = {
+    "training.loop": ("train_epoch", "_train_on_triples", "learning_rate_of", "train_step", "updated_assignment",
+                      "_update_is_due"),
+    "training.joint": None, "training.batches": None, "training.sampling": None, "training.parameters": None,
+    "training.problem": None, "training.table": None,
+    "baselines.table_model": None, "baselines.table_training": None, "baselines.tables": None,
+}  # fmt: skip
+#: Written for the compiler; there is nothing of them in plain Python.
+NOT_MUTATED = ("kernels.accumulator", "kernels.prefetch")
+
+#: A case may take so many seconds of the processor, and so many times what it takes without a change.
+LEAST_SECONDS, MOST_TIMES = 10, 10
+MOST_MEMORY = 6 << 30
+
+SURVIVED, EQUIVALENT = "survived", "equivalent"
+
+#: Groups of cases: each yields the same cases, in the same order, every time.
+Net = dict[tuple, Callable[[], Iterable[Case]]]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One case: where it is, what it costs, and the lines that it runs."""
+
+    group: tuple
+    number: int
+    name: str
+    seconds: float
+    lines: dict[str, set[int]]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    ``by`` holds the checks that failed in the first case that noticed, ``case`` its name; "time", "memory" or "crash" if the case
+    did not come to an end. Both are empty if the mutant survived `n_cases` cases.
+    """
+
+    change: Change
+    by: tuple[str, ...] = ()
+    case: str = ""
+    n_cases: int = 0
+    reason: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return "killed" if self.by else EQUIVALENT if self.reason else SURVIVED
+
+    def to_dict(self) -> dict:
+        change = self.change
+        return {
+            "place": change.place, "file": os.path.relpath(change.file), "line": change.lines[0], "kind": change.kind,
+            "change": change.text, "verdict": self.verdict, "killed_by": list(self.by), "case": self.case,
+            "cases": self.n_cases, "reason": self.reason,
+        }  # fmt: skip
+
+
+# ---- which ---------------------------------------------------------------------------------------------------------------
+def all_candidates(within: str | None = None) -> list[Change]:
+    """Every change of what is mutated, or of the places that begin with `within` ("operations.bpr", "kernels")."""
+    found = []
+    for module, names in mutated_modules().items():
+        if within is None or module.startswith(within) or within.startswith(module):
+            found += candidates(f"{PACKAGE}.{module}", names)
+    return [change for change in found if within is None or change.place.startswith(within)]
+
+
+def mutated_modules() -> dict[str, tuple[str, ...] | None]:
+    """The modules that are mutated, each with the definitions that are, None for all."""
+    modules: dict[str, tuple[str, ...] | None] = {}
+    for folder in FOLDERS:
+        package = importlib.import_module(f"{PACKAGE}.{folder}")
+        modules |= {f"{folder}.{found.name}": None for found in pkgutil.iter_modules(package.__path__)}
+    return {name: part for name, part in (modules | STEP).items() if name not in NOT_MUTATED}
+
+
+def sample(changes: Iterable[Change], n: int, seed: int) -> list[Change]:
+    """`n` of the changes, as evenly as possible over folders and kinds."""
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple, list[Change]] = {}
+    for change in changes:
+        groups.setdefault((change.folder, change.kind), []).append(change)
+    shuffled = [[group[k] for k in rng.permutation(len(group))] for _, group in sorted(groups.items())]
+    rounds = [[group[k] for group in shuffled if k < len(group)] for k in range(max(map(len, shuffled), default=0))]
+    drawn = []
+    for together in rounds:
+        drawn += [together[k] for k in rng.permutation(len(together))]
+    return drawn[:n]
+
+
+@dataclass(frozen=True)
+class Equivalents:
+    """Changes that change no result, each with the reason, by place and text; the text "*" stands for every change there."""
+
+    entries: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @classmethod
+    def shipped(cls) -> Equivalents:
+        text = resources.files(__package__).joinpath("equivalent.toml").read_text(encoding="utf-8")
+        entries = tomllib.loads(text)["equivalent"]
+        return cls({(entry["place"], entry["change"]): entry["reason"] for entry in entries})
+
+    def reason(self, change: Change) -> str:
+        return self.entries.get((change.place, change.text), self.entries.get((change.place, "*"), ""))
+
+    def stale(self) -> list[tuple[str, str]]:
+        """Entries that no longer name a change."""
+        known: dict[str, set[str]] = {}
+        for module in {place.rpartition(".")[0] for place, _ in self.entries}:
+            while module and importlib.util.find_spec(f"{PACKAGE}.{module}") is None:
+                module = module.rpartition(".")[0]
+            for name in definitions(f"{PACKAGE}.{module}"):
+                known[f"{module}.{name}"] = {"*"}
+            for change in candidates(f"{PACKAGE}.{module}"):
+                known[change.place].add(change.text)
+        return [(place, text) for place, text in self.entries if text not in known.get(place, ())]
+
+
+# ---- in children ---------------------------------------------------------------------------------------------------------
+def in_children(work: Callable, tasks: Iterable, jobs: int) -> Iterator[tuple]:
+    """``(task, work(task), exit code)`` of every task, each in a process of its own, in the order in which they end.
+
+    The result is None if the process ended otherwise.
+    """
+    context, waiting, running = get_context("fork"), iter(tasks), {}
+    try:
+        while True:
+            while len(running) < jobs and (task := next(waiting, None)) is not None:
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(work, task, sender))
+                process.start()
+                sender.close()
+                running[receiver] = (task, process)
+            if not running:
+                return
+            for receiver in connection.wait(list(running)):
+                task, process = running.pop(receiver)
+                try:
+                    result = receiver.recv()
+                except EOFError:
+                    result = None
+                receiver.close()
+                process.join()
+                yield task, result, process.exitcode
+    finally:
+        for _, process in running.values():
+            process.kill()
+
+
+def _child(work: Callable, task, sender) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sender.send(work(task))
+
+
+def record(net: Net, files: Iterable[str], jobs: int, progress=None) -> list[Reach]:
+    """Run every case and note the lines of `files` that it reaches; the cheapest of each group first.
+
+    Raises
+    ------
+    SettingsError
+        If a case fails although nothing has been changed.
+    """
+    files = set(files)
+
+    def work(group: tuple) -> list[Reach] | str:
+        try:
+            found = list(_recorded(group, net[group], files))
+        except Exception as error:
+            return f"{group[0]} [{group[1]}]: {type(error).__name__}: {error}"
+        return next((one.name for one in found if not one.passed), found)
+
+    found: list[Reach] = []
+    for group, reached, code in in_children(work, net, jobs):
+        if not isinstance(reached, list):
+            reason = reached or f"{group}, which ended with {code}"
+            raise SettingsError(f"a check fails although nothing was changed, see python -m c2f_np gradcheck: {reason}")
+        found += reached
+        if progress is not None:
+            progress(group)
+    ranks, ranked = Counter(), []
+    for one in sorted(found, key=lambda one: one.seconds):
+        ranked.append((ranks[one.group], one.seconds, one))
+        ranks[one.group] += 1
+    return [one for _, _, one in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def _recorded(group: tuple, cases: Callable, files: set[str]) -> Iterator[Reach]:
+    waiting = iter(cases())
+    for number in range(1 << 62):
+        started, lines = time.process_time(), {}
+        tracer = _tracer(files, lines)
+        threading.settrace(tracer)
+        sys.settrace(tracer)
+        try:
+            case = next(waiting, None)
+            report = None if case is None else case.run(group[-1])
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)
+        if case is None:
+            return
+        yield Reach(group, number, case.name, time.process_time() - started, lines, report.passed)
+
+
+#: A loop that has run so many lines without a new one is left to run at full speed.
+_QUIET = 300
+
+
+def _tracer(files: set[str], lines: dict[str, set[int]]):
+    def called(frame, event, argument):
+        if frame.f_code.co_filename not in files:
+            return None
+        seen = lines.setdefault(frame.f_code.co_filename, set())
+        seen.add(frame.f_lineno)
+        quiet = 0
+
+        def stepped(frame, event, argument):
+            nonlocal quiet
+            if event == "line":
+                quiet = quiet + 1 if frame.f_lineno in seen else 0
+                seen.add(frame.f_lineno)
+                if quiet > _QUIET:
+                    frame.f_trace_lines = False
+            return stepped
+
+        return stepped
+
+    return called
+
+
+def judge(changes: Iterable[Change], net: Net, reached: list[Reach], jobs: int) -> Iterator[Outcome]:
+    """Put each change in and run the cases that reach it."""
+
+    def work(change: Change):
+        return _first_kill(change, net, _reaching(change, reached))
+
+    for change, found, code in in_children(work, changes, jobs):
+        if found is None:
+            died = {-signal.SIGPROF: "time", -signal.SIGALRM: "time", -signal.SIGKILL: "memory"}.get(code, "crash")
+            yield Outcome(change, (died,))
+        else:
+            yield Outcome(change, *found)
+
+
+def _reaching(change: Change, reached: list[Reach]) -> list[Reach]:
+    """The cases that run a changed line; those that run its function if a long loop has hidden the line from all of them."""
+    lines = users_of(change) if change.of_constant else {change.file: set(change.lines)}
+    found = [one for one in reached if any(lines[file] & one.lines.get(file, set()) for file in lines)]
+    if found or change.of_constant:
+        return found
+    whole = set(range(change.definition.body[0].lineno, change.definition.end_lineno + 1))
+    return [one for one in reached if whole & one.lines.get(change.file, set())]
+
+
+def _first_kill(change: Change, net: Net, reaching: list[Reach]) -> tuple[tuple[str, ...], str, int]:
+    """The checks that failed, the case, and the number of cases that passed before it."""
+    import resource  # not on Windows
+
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    put_in(change)
+    built: dict[tuple, tuple[Iterator[Case], list[Case]]] = {}
+    for n_passed, one in enumerate(reaching):
+        limit = LEAST_SECONDS + MOST_TIMES * one.seconds
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.setitimer(signal.ITIMER_REAL, 10 * limit)  # for what waits and does not work
+        try:
+            waiting, made = built.setdefault(one.group, (iter(net[one.group]()), []))
+            while len(made) <= one.number:
+                made.append(next(waiting))
+            report = made[one.number].run(one.group[-1])
+        except Exception as error:  # a mistake may stop the building of a case: that is noticed too
+            return (type(error).__name__,), one.name, n_passed
+        if not report.passed:
+            return tuple(report.killed_by), one.name, n_passed
+    return (), "", len(reaching)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------------
+def interpreted(arguments: list[str]) -> int:
+    """Run ``python -m c2f_np gradcheck`` with these arguments in a process that does not compile; its exit code."""
+    root = os.path.dirname(os.path.dirname(sys.modules[PACKAGE].__file__))
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, "-m", PACKAGE, "gradcheck", *arguments], env=environment).returncode
+
+
+def is_interpreted() -> bool:
+    """Whether kernels are plain Python in this process."""
+    from numba import config
+
+    return bool(config.DISABLE_JIT)
+
+
+def net_of(op: str | None, engine: str | None, seed: int) -> Net:
+    """The cases of the command, by operation and engine."""
+    next(iter(cases(op, engine, seed)), None)  # names are looked at before anything is run
+    groups = [(o, e, seed) for o in (CHECKED if op is None else (op,)) for e in (ENGINES if engine is None else (engine,))]
+    return {group: lambda group=group: cases(*group) for group in groups}
+
+
+def run_mutation(
+    n: int, op: str | None = None, engine: str | None = None, seed: int = 0, json: bool = False,
+    within: str | None = None, jobs: int | None = None,
+) -> int:  # fmt: skip
+    """Draw `n` mutants, judge them, print the shares and the survivors; 1 if one survives that is not listed as equivalent."""
+    if not hasattr(os, "fork"):
+        raise SettingsError("--mutate makes a copy of the process for each mutant (os.fork), which this platform does not offer")
+    if n < 1:
+        raise SettingsError(f"--mutate must be 1 or more, not {n}")
+    started, jobs = time.perf_counter(), jobs or available_cores()
+    net = net_of(op, engine, seed)
+    drawn = sample(all_candidates(within), n, seed)
+    if not drawn:
+        raise SettingsError(f"nothing that begins with {within!r} is mutated; try one of {', '.join(mutated_modules())}")
+    equivalents = Equivalents.shipped()
+    outcomes = [Outcome(change, reason=equivalents.reason(change)) for change in drawn if equivalents.reason(change)]
+    waiting = [change for change in drawn if not equivalents.reason(change)]
+    with one_blas_thread(), one_kernel_thread():
+        with _bar(len(net), "cases", "group") as bar:
+            files = {change.file for change in waiting} | {f for c in waiting if c.of_constant for f in users_of(c)}
+            reached = record(net, files, jobs, lambda group: bar.update())
+        with _bar(len(waiting), "mutants", "mutant") as bar:
+            for outcome in judge(waiting, net, reached, jobs):
+                outcomes.append(outcome)
+                bar.update()
+                if outcome.verdict == SURVIVED and not json:
+                    bar.write(_survivor(outcome), file=sys.stdout)
+                    sys.stdout.flush()
+    outcomes.sort(key=lambda o: (o.change.place, o.change.lines[0], o.change.text))
+    survived = [outcome for outcome in outcomes if outcome.verdict == SURVIVED]
+    seconds = time.perf_counter() - started
+    if json:
+        data = {"passed": not survived, "seconds": seconds, "seed": seed, "mutants": [outcome.to_dict() for outcome in outcomes]}
+        print(json_format.dumps(data))
+    else:
+        print(f"\n{shares(outcomes)}\n\n{len(outcomes)} mutants, {len(survived)} survived; {seconds:.0f} s, seed {seed}")
+    return 1 if survived else 0
+
+
+def _bar(total: int, what: str, unit: str):
+    return tqdm(total=total, desc=what, unit=unit, disable=None, file=sys.stderr, dynamic_ncols=True)
+
+
+def _survivor(outcome: Outcome) -> str:
+    change = outcome.change
+    before, _, after = change.text.partition(" => ")
+    seen = f"survived {outcome.n_cases} cases" if outcome.n_cases else "not reached by any case"
+    where = f"{os.path.relpath(change.file)}:{change.lines[0]}"
+    return f"{where}: {change.name}, {change.kind}: {seen}\n  - {before}\n  + {after}"
+
+
+def shares(outcomes: list[Outcome]) -> str:
+    """The share killed of what is not equivalent, by folder and by kind."""
+    rows = [("", "mutants", "killed", "equivalent", "survived", "share killed")]
+    for key in (lambda o: o.change.folder, lambda o: o.change.kind, lambda o: "all"):
+        for name in sorted({key(outcome) for outcome in outcomes}):
+            count = Counter(outcome.verdict for outcome in outcomes if key(outcome) == name)
+            live = count["killed"] + count[SURVIVED]
+            share = f"{count['killed'] / live:.1%}" if live else "-"
+            rows.append((name, *map(str, (count.total(), count["killed"], count[EQUIVALENT], count[SURVIVED])), share))
+        rows.append(("",) * 6)
+    width = max(len(row[0]) for row in rows)
+    return "\n".join((row[0].ljust(width) + "".join(cell.rjust(14) for cell in row[1:])).rstrip() for row in rows[:-1])
