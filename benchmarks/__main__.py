@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 from c2f_np.files import write_text_atomically
-from c2f_np.training.threads import available_cores
+from c2f_np.threads import available_cores
 
 from . import environment
 from .parts import PARTS

@@ -10,7 +10,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from c2f_np.training.threads import available_cores
+from c2f_np.threads import available_cores
 
 LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "scikit-learn", "threadpoolctl", "torch")
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
-from c2f_np.training.threads import working_threads
+from c2f_np.threads import working_threads
 
 
 @dataclass(frozen=True)

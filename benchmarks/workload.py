@@ -1,6 +1,6 @@
 """A problem of some size, with the states, graphs and batches that the parts of the benchmark work on.
 
-Shapes: see `c2f_np.stages` and `c2f_np.training`.
+Shapes: see `c2f_np.model` and `c2f_np.training`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from functools import cache
 import numpy as np
 
 from c2f_np.data import Dataset, load_dataset
-from c2f_np.operations.adam import AdamMoments
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model.adam import AdamMoments, fresh_moments
+from c2f_np.model.sampling import sample_triples
+from c2f_np.model.starts import start_fine
+from c2f_np.model.state import ModelState
+from c2f_np.model.triples import Triples
 from c2f_np.settings import Settings, settings_from_preset
-from c2f_np.stages.state import ModelState
-from c2f_np.training.joint import joint_step
-from c2f_np.training.loop import start, start_fine, train_step
-from c2f_np.training.parameters import fresh_optimiser
-from c2f_np.training.problem import Problem, graph_of, pose
-from c2f_np.training.sampling import sample_triples
+from c2f_np.training.loop import begin
+from c2f_np.training.phases import Phase, phases_of
+from c2f_np.training.problem import Problem, pose, training_graph
+from c2f_np.training.step import train_step
 
 from .plan import Plan
 from .sizes import SIZES, Size, like, synthetic
@@ -82,16 +84,19 @@ class Workload:
 
     def _start(self, stage: str, dtype: str) -> ModelState:
         problem = self.problem(dtype=dtype, stage=stage)
-        return start_fine(self.state("coarse", dtype), problem) if stage == "fine" else start(problem).state
+        if stage == "fine":
+            return start_fine(self.state("coarse", dtype), problem.R, problem.settings).astype(dtype)
+        return begin(phases_of(problem.settings, problem.engine), problem).state
 
     def _build(self, stage: str, engine: str, dtype: str):
-        return graph_of(self.state(stage, dtype), self.problem(engine, dtype, stage))
+        problem, state = self.problem(engine, dtype, stage), self.state(stage, dtype)
+        return training_graph(self.phase(stage, engine, dtype).stage, state, problem)
 
     def _draw(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Batches of triples as entity numbers."""
         R = self.problem().R
         n_draws = -(-N_BATCHES * size // self.settings().neg_size) + 64
-        columns = sample_triples(R, n_draws, self.settings().neg_size, 1)
+        columns = sample_triples(R, n_draws, self.settings().neg_size, 1, engine=engine_named("numpy"))
         order = np.random.default_rng(1).permutation(len(columns[0]))[: N_BATCHES * size].reshape(N_BATCHES, size)
         shifts = (0, self.data.n_users, self.data.n_users)
         return [
@@ -99,13 +104,18 @@ class Workload:
             for chosen in order
         ]
 
-    def triples(self, batch) -> Triples:
+    def triples(self, batch, engine: str = "numba") -> Triples:
         """A batch as a training step wants it; new every time, as in training."""
-        return Triples(*batch, self.data.n_users + self.data.n_items)
+        return Triples(*batch, self.data.n_users + self.data.n_items, engine_named(engine).sort_slots)
+
+    def phase(self, stage: str, engine: str = "numba", dtype: str = "float32") -> Phase:
+        """The phase in which a stage is trained, with assignment updates if it has them."""
+        problem = self.problem(engine, dtype, stage)
+        return next(phase for phase in phases_of(problem.settings, problem.engine) if phase.name == stage)
 
     def moments(self, stage: str, dtype: str = "float32") -> AdamMoments:
         """Adam's moments before the first step of a stage."""
-        return fresh_optimiser(self.state(stage, dtype), self.settings(dtype=dtype, stage=stage))
+        return fresh_moments(self.state(stage, dtype).parameters(self.phase(stage, dtype=dtype).stage.trained))
 
     def step(self, stage: str, engine: str = "numba", dtype: str = "float32"):
         """The training step of a stage.
@@ -115,11 +125,19 @@ class Workload:
         callable
             From (state, moments, graph, triples) to (state, moments, graph, losses); the two stages take ``update_assignment``.
         """
-        problem = self.problem(engine, dtype, stage)
-        if stage not in JOINT:
-            return lambda state, moments, graph, triples, **more: train_step(state, moments, problem, graph, triples, **more)
-        rate = problem.settings.start_lr if stage == "table" else problem.settings.coarse_lr
-        return lambda state, moments, graph, triples: joint_step(state, moments, problem, graph, triples, rate)[:4]
+        problem, phase = self.problem(engine, dtype, stage), self.phase(stage, engine, dtype)
+        settings = problem.settings
+        weights = {"l2": settings.l2, "decay": settings.decay, "clip": settings.max_grad_value}
+
+        def step(state, moments, graph, triples, *, update_assignment=False):
+            done = train_step(
+                phase.stage, state, moments, graph, triples,
+                **weights, learning_rate=phase.learning_rate, update_assignment=update_assignment,
+            )  # fmt: skip
+            graph = training_graph(phase.stage, done.state, problem) if done.graph is None else done.graph
+            return done.state, done.moments, graph, done.losses
+
+        return step
 
     def describe(self) -> dict:
         """Sizes, for the result."""

@@ -53,7 +53,7 @@ def in_threads(work: Callable[[int], None], starts: Iterable[int], n_threads: in
 
 
 def training_threads(threads: int, n_entries: int, width: int) -> int:
-    """How many threads train over a graph of so many entries: as many as asked for, else (0) one if it is small, else all cores."""
+    """How many threads train: as many as asked for, else (0) one if the graph has few entries, else all cores."""
     if threads:
         return threads
     return 1 if n_entries * width < _WORTH_A_THREAD else available_cores()
@@ -61,7 +61,7 @@ def training_threads(threads: int, n_entries: int, width: int) -> int:
 
 @contextmanager
 def working_threads(threads: int, engine: str) -> Iterator[int]:
-    """Run the compiled kernels on so many threads (0: all), with buffers that are used again, and BLAS on one; restore all after."""
+    """Run the compiled kernels on so many threads (0: all) with reused buffers, and BLAS on one; restore all afterwards."""
     count = threads or available_cores()
     with one_blas_thread():
         if not is_compiled(engine):

@@ -10,9 +10,6 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from c2f_np.training.loop import updated_assignment
-from c2f_np.training.problem import forward
-
 from ..records import relative_difference, timing_record
 from ..timing import Competitor, interleave
 
@@ -27,14 +24,14 @@ def run(plan, workloads):
 def _update(plan, workload, stage: str, plain, in_torch) -> dict:
     state, settings = workload.state(stage), workload.settings()
     with plan.ours():
-        result = forward(state, workload.graph(stage), settings)
+        result = workload.phase(stage).stage.forward(state, workload.graph(stage))
     t = settings.t_fine if stage == "fine" else settings.t_coarse
     parts = [np.asarray(part, dtype=np.float64) for part in _parts(result, stage)]
     competitors = [
-        Competitor("ours", lambda: updated_assignment(result, state, settings), plan.ours),
+        Competitor("ours", lambda: workload.phase(stage).stage.updated(result, state), plan.ours),
         Competitor(
             "ours_numpy",
-            lambda: updated_assignment(result, state, workload.settings("numpy")),
+            lambda: workload.phase(stage, "numpy").stage.updated(result, state),
             lambda: plan.ours("numpy"),
         ),
         Competitor("scipy", lambda: plain(*parts, t), plan.plain, note="the formula as it stands, W formed as a whole"),
@@ -43,7 +40,7 @@ def _update(plan, workload, stage: str, plain, in_torch) -> dict:
         tensors = [plan.torch.from_numpy(part) for part in parts]
         competitors.append(Competitor("torch_dense", lambda: in_torch(plan.torch, *tensors, t)))
     with plan.ours():
-        (ours,) = updated_assignment(result, state, settings).values()
+        (ours,) = workload.phase(stage).stage.updated(result, state).values()
     difference = relative_difference(ours.toarray(), plain(*parts, t).toarray())
     times = interleave(competitors, **plan.measuring)
     return timing_record(

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from c2f_np.training.sampling import sample_triples
+from c2f_np.model.sampling import sample_triples
 
 from ..records import timing_record
 from ..timing import summary
@@ -48,7 +48,7 @@ def _run_epoch(workload, stage: str, updates: bool, most_steps: int | None) -> t
     settings, batch_size = problem.settings, workload.batch_size(stage)
     shift = workload.data.n_users
     started = time.perf_counter()
-    columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, 0, engine=settings.engine)
+    columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, 0, engine=problem.engine)
     order = np.random.default_rng(0).permutation(len(columns[0]))
     starts = range(0, len(order), batch_size)
     ends = []

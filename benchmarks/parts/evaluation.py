@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from c2f_np.evaluation import evaluate_embeddings
-from c2f_np.training.problem import forward
 
 from ..records import timing_record
 from ..timing import Competitor, interleave
@@ -30,7 +29,7 @@ def run(plan, workloads):
 def _evaluation(plan, workload) -> dict:
     state, data = workload.state("coarse"), workload.data
     with plan.ours():
-        H = forward(state, workload.graph("coarse"), workload.settings()).H_entities
+        H = workload.phase("coarse").stage.forward(state, workload.graph("coarse")).H_entities
     n_users = data.n_users
     relevant, masked = data.test, data.masked_when_ranking("test")
     arrays = (np.ascontiguousarray(H[:n_users]), np.ascontiguousarray(H[n_users:]), state.bias[n_users:])

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_np.training.loop import train_step
-from c2f_np.training.problem import graph_of
+from c2f_np.training.problem import training_graph
 
 from ..records import timing_record
 from ..timing import Competitor, interleave
@@ -25,13 +24,13 @@ def run(plan, workloads):
 
 
 def _rebuild(plan, workload, stage: str) -> dict:
-    state, problem = workload.state(stage), workload.problem()
+    state, problem, phase = workload.state(stage), workload.problem(), workload.phase(stage)
 
     def plain():
         return expanded_graph(problem.R, state.S_coarse, state.S_fine).astype(np.float32)
 
     competitors = [
-        Competitor("ours", lambda: graph_of(state, problem), plan.ours),
+        Competitor("ours", lambda: training_graph(phase.stage, state, problem), plan.ours),
         Competitor("scipy", plain, plan.plain, note="X_hat alone, from the interactions, no transposes"),
     ]
     for name, layout in {"torch_csr": "csr", "torch_coo": "coo"}.items() if plan.torch else ():
@@ -49,10 +48,10 @@ def _rebuild(plan, workload, stage: str) -> dict:
 def _rebuild_and_step(plan, workload, stage: str) -> dict:
     state, moments, problem = workload.state(stage), workload.moments(stage), workload.problem()
     batch_size = workload.batch_size(stage)
-    batch = workload.batches(batch_size)[0]
+    batch, step, phase = workload.batches(batch_size)[0], workload.step(stage), workload.phase(stage)
 
     def first_step():
-        return train_step(state, moments, problem, graph_of(state, problem), workload.triples(batch))
+        return step(state, moments, training_graph(phase.stage, state, problem), workload.triples(batch))
 
     times = interleave([Competitor("ours", first_step, plan.ours)], **plan.measuring)
     case = f"{stage} graph rebuilt, and the first step on it, batch {batch_size:,}"

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_np.operations.graph import expanded_graph
-from c2f_np.operations.propagation import propagate, propagate_backward
-from c2f_np.operations.sparse_operator import as_operator
-from c2f_np.operations.sparse_product import sparse_product
+from c2f_np.engine import ENGINES, engine_named
+from c2f_np.model.graph import expanded_graph
 
 from ..records import TORCH_KINDS, relative_difference, timing_record
 from ..roofline import roofline, stream_copy
@@ -32,11 +30,11 @@ def run(plan, workloads):
 
 
 def _product(plan, size: str, matrix, X, copy, copy_bytes: int) -> dict:
-    operator = as_operator(matrix)
+    operator = engine_named("numba").operator(matrix)
     exact = matrix.astype(np.float64) @ X.astype(np.float64)
     competitors = [
         Competitor("stream_copy", copy, plan.ours),
-        Competitor("ours", lambda: sparse_product(operator, X, engine="numba"), plan.ours),
+        Competitor("ours", lambda: operator.forward(X), plan.ours),
         Competitor("scipy", lambda: matrix @ X, plan.plain),
     ]
     with plan.ours():
@@ -60,14 +58,13 @@ def _product(plan, size: str, matrix, X, copy, copy_bytes: int) -> dict:
 
 
 def _propagation(plan, size, matrix, X) -> dict:
-    operator, n_layers = as_operator(matrix), size.n_layers
+    n_layers = size.n_layers
+    operators = {name: engine_named(name).operator(matrix) for name in ENGINES}
     gradient = np.random.default_rng(1).standard_normal(X.shape, dtype=np.float32)
 
     def ours(engine):
-        return (
-            propagate(X, operator, n_layers, engine=engine),
-            propagate_backward(gradient, operator, n_layers, engine=engine),
-        )
+        module, operator = engine_named(engine), operators[engine]
+        return module.propagate(X, operator, n_layers), module.propagate_backward(gradient, operator, n_layers)
 
     competitors = [
         Competitor("ours", lambda: ours("numba"), plan.ours),

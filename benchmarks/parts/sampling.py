@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_np.training.sampling import sample_triples
+from c2f_np.engine import engine_named
+from c2f_np.model.sampling import sample_triples
 
 from ..records import timing_record
 from ..timing import Competitor, interleave
@@ -23,12 +24,12 @@ def run(plan, workloads):
             note += f"; scaled from {n_draws:,} of {R.nnz:,} draws"
         loop = rejection_sampler(R, n_draws, neg_size)
         with plan.ours():
-            both = [sample_triples(R, R.nnz, neg_size, 0, engine=engine) for engine in ("numba", "numpy")]
+            both = [sample_triples(R, R.nnz, neg_size, 0, engine=engine_named(engine)) for engine in ("numba", "numpy")]
         competitors = [
-            Competitor("ours", lambda R=R, k=neg_size: sample_triples(R, R.nnz, k, 0, engine="numba"), plan.ours),
+            Competitor("ours", lambda R=R, k=neg_size: sample_triples(R, R.nnz, k, 0, engine=engine_named("numba")), plan.ours),
             Competitor(
                 "ours_numpy",
-                lambda R=R, k=neg_size: sample_triples(R, R.nnz, k, 0, engine="numpy"),
+                lambda R=R, k=neg_size: sample_triples(R, R.nnz, k, 0, engine=engine_named("numpy")),
                 lambda: plan.ours("numpy"),
             ),
             Competitor(

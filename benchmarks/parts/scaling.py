@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from c2f_np.operations.graph import normalised_adjacency
-from c2f_np.operations.propagation import propagate, propagate_backward
-from c2f_np.operations.sparse_operator import as_operator
-from c2f_np.training.threads import working_threads
+from c2f_np.engine import ENGINES, engine_named
+from c2f_np.model.graph import normalised_adjacency
+from c2f_np.threads import working_threads
 
 from ..sizes import SEED, interactions, matrix_of
 from ..timing import Competitor, interleave
@@ -85,11 +84,11 @@ def _label(name: str, point: Point) -> str:
 def _competitors(plan, point: Point, variable: str) -> list[Competitor]:
     A = graph(point)
     X = np.random.default_rng(0).standard_normal((A.shape[0], point.width), dtype=np.float32)
-    operator = as_operator(A)
+    operators = {name: engine_named(name).operator(A) for name in ENGINES}
 
     def both(engine):
-        propagate(X, operator, point.n_layers, engine=engine)
-        propagate_backward(X, operator, point.n_layers, engine=engine)
+        engine_named(engine).propagate(X, operators[engine], point.n_layers)
+        engine_named(engine).propagate_backward(X, operators[engine], point.n_layers)
 
     found = [Competitor(_label("ours", point), lambda: both("numba"), lambda: working_threads(point.threads, "numba"))]
     if variable != "threads":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 
-from c2f_np.operations.adam import BETA1
+from c2f_np.model.adam import BETA1
 
 from ..records import TORCH_KINDS, relative_difference, timing_record
 from ..timing import Competitor, interleave
@@ -52,7 +52,7 @@ def our_step(workload, stage: str, batch_size: int, engine: str):
     step, state, moments = workload.step(stage, engine), workload.state(stage), workload.moments(stage)
     graph = workload.graph(stage, engine)
     batches = itertools.cycle(workload.batches(batch_size))
-    return lambda: step(state, moments, graph, workload.triples(next(batches)))
+    return lambda: step(state, moments, graph, workload.triples(next(batches), engine))
 
 
 def torch_step(torch, workload, stage: str, batch_size: int, kind: str):
@@ -90,7 +90,7 @@ def verify(plan, workload, stage: str, batch_size: int) -> dict[str, dict]:
 def _our_gradients(workload, stage: str, batch_size: int, engine: str, dtype: str) -> dict:
     """Losses, and the clipped gradients as the first moments after a first step hold them, m = (1 - beta1) g."""
     state, graph = workload.state(stage, dtype), workload.graph(stage, engine, dtype)
-    triples = workload.triples(workload.batches(batch_size)[0])
+    triples = workload.triples(workload.batches(batch_size)[0], engine)
     step = workload.step(stage, engine, dtype)
     _, moments, _, losses = step(state, workload.moments(stage, dtype), graph, triples)
     gradients = {name: mean / (1 - BETA1) for name, mean in moments.mean.items() if name != "bias_global"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..operations.bpr import softplus
+from ..model.loss import softplus
 from .exercise import Exercise, Mistake
 
 #: Rows of the tables in docs/results/presets.md that are phases of a training, or popularity.

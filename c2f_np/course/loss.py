@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..operations.adam import BETA1, BETA2, EPSILON
-from ..operations.bpr import sigmoid, softplus
+from ..model.adam import BETA1, BETA2, EPSILON
+from ..model.loss import sigmoid, softplus
 from .exercise import Exercise, Mistake
 
 
@@ -93,7 +93,7 @@ BPR = Exercise(
         "`grad_bias` of shape $(N,)$, the gradients of `grad_loss * loss`, where loss is the mean over the batch of "
         "softplus(score(u, j) - score(u, i)) and score(u, i) = <H[u], H[i]> + bias[u] + bias[i]. `user`, `positive` and "
         "`negative` hold $B$ entity numbers, and the same entity may occur in several triples. You may import `sigmoid` "
-        "from `c2f_np.operations.bpr`."
+        "from `c2f_np.model.loss`."
     ),
     solution=bpr_solution,
     points=_bpr_points,

@@ -112,7 +112,7 @@ def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
     return Z.dtype.type(l2) * np.sum(squared_norms(Z, where.entities) * where.counts.astype(Z.dtype)) / len(triples)
 
 
-def squared_norm_penalty_backward(grad_penalty: float, Z: np.ndarray, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
+def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
     """``onto + grad_penalty * 2 l2 count_e Z_e / B``, in place."""
     where = triples.occurrences
     add_scaled_rows(onto, Z, where.entities, 2 * l2 * grad_penalty / len(triples) * where.counts)

@@ -4,8 +4,8 @@
     E_hat = g S_f F + (1 - g) E_c            bridge: a few fine rows refine every coarse row, with the weight g ("gate")
     Z = tanh(S E)                            composition: an entity is a weighted sum of a few codebook rows
 
-The threshold's derivative is 1 where |E_f| > tau and 0 elsewhere (at |E_f| = tau, a kink, by convention): the entries inside are a
-dead zone from which no gradient leads out.
+The threshold's derivative is 1 where |E_f| > tau and 0 elsewhere (at |E_f| = tau, a kink, by convention): the entries inside
+are a dead zone from which no gradient leads out.
 
 Shapes
 ------

@@ -192,7 +192,8 @@ def fit_codebook(Y: np.ndarray, S: sparse.csr_array, E: np.ndarray) -> np.ndarra
 class ResidualCode:
     """Codebooks and links of a table, in float64, with t_coarse and t_direct links a row; the mean square of all weights is 1.
 
-    F and S_direct are None without direct links. `errors` holds |Y - S_c E_hat - S_d F|^2 / |Y|^2 at the start and after each round.
+    F and S_direct are None without direct links. `errors` holds |Y - S_c E_hat - S_d F|^2 / |Y|^2 at the start and after every
+    round.
     """
 
     E_hat: np.ndarray

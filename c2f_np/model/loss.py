@@ -84,7 +84,7 @@ def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
     return l2 * sum(np.sum(row * row) for row in rows) / len(triples)
 
 
-def squared_norm_penalty_backward(grad_penalty: float, Z: np.ndarray, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
+def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
     """``onto + grad_penalty * 2 l2 count_e Z_e / B``.
 
     `onto` is the gradient that reaches Z along another path. It is given away: the compiled version adds in place.

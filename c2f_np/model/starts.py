@@ -2,7 +2,8 @@
 
     S_c   weight w* on an entity's own part, (1 - w*) / (t - 1) on each of t - 1 other parts, drawn without replacement
     S_f   the t_f largest of softmax(S_c^T P) in each row; P (N x M) has 0.5 on the own part and 0.5 / (M - 1) elsewhere
-    E_c   unit normal      b  unit normal (what the released code does, by leaving a framework's default in place) or 0      b_0 = 0
+    E_c   unit normal
+    b     unit normal (what the released code does, by leaving a framework's default in place), or 0; b_0 = 0
     E_f   from a SparsePCA of M rows of E_c drawn with replacement
 
 Everything random comes from (seed, purpose). All numbers are float64; training casts them.
