@@ -23,8 +23,9 @@ from ..operations.adam import adam_step, clip_by_value, fresh_moments
 from ..operations.graph import normalised_adjacency
 from ..operations.sparse_operator import symmetric_operator
 from ..operations.triples import Triples
+from ..training.batches import drawn_batches
 from ..training.loop import STOPPING_METRIC
-from ..training.sampling import require_something_to_rank, sample_triples
+from ..training.sampling import require_something_to_rank
 from ..training.threads import training_threads, working_threads
 from .table_model import Parameters, Table, table_forward, table_gradients, table_loss
 
@@ -143,17 +144,14 @@ def _start(table: Table, settings: TableSettings, n_items: int) -> Parameters:
 def _train_epoch(parameters, moments, table, R, A, settings: TableSettings, epoch: int):
     """All batches of an epoch: new parameters and moments, and the mean losses (BPR, regulariser)."""
     rng = np.random.default_rng([settings.seed, epoch])
-    columns = sample_triples(R, R.nnz, settings.neg_size, int(rng.integers(2**63)), engine=settings.engine)
-    order = rng.permutation(len(columns[0]))
-    totals = np.zeros(2)
-    for start in range(0, len(order), settings.batch):
-        chosen = order[start : start + settings.batch]
-        triples = Triples.by_user(columns, chosen, *R.shape, engine=settings.engine)
+    totals, n_seen = np.zeros(2), 0
+    for triples in drawn_batches(rng, R, settings.neg_size, settings.batch, engine=settings.engine):
         parameters, moments, losses = train_step(parameters, moments, table, A, triples, settings)
         totals += losses * len(triples)
+        n_seen += len(triples)
     if not np.isfinite(totals).all():
         raise SettingsError(f"training diverged in epoch {epoch}: the loss is not finite; lower the learning rate")
-    return parameters, moments, (totals / len(order)).tolist()
+    return parameters, moments, (totals / n_seen).tolist()
 
 
 def train_step(parameters: Parameters, moments, table: Table, A, triples: Triples, settings: TableSettings):

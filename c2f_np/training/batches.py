@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.sparse as sparse
 
 from ..operations.triples import Triples
 from .problem import Problem
@@ -33,16 +34,21 @@ def epoch_batches(progress: Progress, problem: Problem, batch_size: int) -> Iter
     problem : Problem
     batch_size : int
 
-    Yields
-    ------
-    Triples
+    Returns
+    -------
+    iterator of Triples
         Sorted by user within a batch.
     """
     settings = problem.settings
     rng = generator(settings.seed, progress.stage, progress.stage_epoch)
-    sample_seed = int(rng.integers(2**63))
-    columns = sample_triples(problem.R, problem.R.nnz, settings.neg_size, sample_seed, engine=settings.engine)
+    return drawn_batches(rng, problem.R, settings.neg_size, batch_size, engine=settings.engine)
+
+
+def drawn_batches(
+    rng: np.random.Generator, R: sparse.csr_array, neg_size: int, batch_size: int, *, engine: str
+) -> Iterator[Triples]:
+    """As many draws as there are interactions, shuffled and cut; the last batch is what is left."""
+    columns = sample_triples(R, R.nnz, neg_size, int(rng.integers(2**63)), engine=engine)
     order = rng.permutation(len(columns[0]))
     for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        yield Triples.by_user(columns, chosen, problem.n_users, problem.n_items, engine=settings.engine)
+        yield Triples.by_user(columns, order[start : start + batch_size], *R.shape, engine=engine)

@@ -53,12 +53,16 @@ def plain_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int) -
             yield user, positive, negative
 
 
-def plain_batches(R: sparse.csr_array, settings: Settings, stage: str, epoch: int, size: int) -> list[list[tuple[int, int, int]]]:
+def plain_batches(R, neg_size: int, size: int, rng: np.random.Generator) -> list[list[tuple[int, int, int]]]:
     """The batches of an epoch, each sorted by user, as lists of (user, positive item, negative item)."""
-    rng = np.random.default_rng([settings.seed, *stage.encode(), *str(epoch).encode()])
-    drawn = list(plain_triples(R, R.nnz, settings.neg_size, int(rng.integers(2**63))))
+    drawn = list(plain_triples(R, R.nnz, neg_size, int(rng.integers(2**63))))
     shuffled = [drawn[k] for k in rng.permutation(len(drawn))]
     return [sorted(shuffled[k : k + size], key=lambda triple: triple[0]) for k in range(0, len(shuffled), size)]
+
+
+def plain_stream(seed: int, stage: str, epoch: int) -> np.random.Generator:
+    """The random numbers of an epoch of a stage."""
+    return np.random.default_rng([seed, *stage.encode(), *str(epoch).encode()])
 
 
 def plain_ranking(scores, masked) -> list[int]:
@@ -148,18 +152,18 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
         for phase, stage in (("coarse_phase1", "coarse"), ("fine", "fine"), ("table", "table"), ("joint", "joint")):
             settings = Settings(seed=int(rng.integers(2**32)), neg_size=int(rng.integers(1, 5)), engine=engine)
             epoch = int(rng.integers(300))
-            n = sum(map(len, plain_batches(R, settings, stage, epoch, 10**6)))
+            n = len(plain_batches(R, settings.neg_size, 10**6, plain_stream(settings.seed, stage, epoch))[0])
             progress, problem = Progress(phase, epoch, 1, None, None), Problem(None, settings, R, None)
             divisor = next(size for size in range(7, n + 1) if n % size == 0)
             for size in (divisor, max(n - 1, 1), n, n + 7, int(rng.integers(3, 30))):
                 with np.errstate(over="ignore"):
                     found = list(batches.epoch_batches(progress, problem, size))
-                expected = plain_batches(R, settings, stage, epoch, size)
+                expected = plain_batches(R, settings.neg_size, size, plain_stream(settings.seed, stage, epoch))
                 what = f"{stage}, batches of {size}"
                 yield f"{what}: sizes", unequal([len(batch) for batch in found], [len(batch) for batch in expected]), 0.0
                 for part, shift in (("user", 0), ("positive", 9), ("negative", 9)):
                     column = "user positive negative".split().index(part)
-                    whole = np.concatenate([getattr(batch, part) for batch in found])
+                    whole = np.concatenate([getattr(batch, part) for batch in found] or [[]])
                     yield f"{what}: {part}", unequal(whole, [t[column] + shift for b in expected for t in b], np.int64), 0.0
                 yield f"{what}: entities", unequal([batch.n_entities for batch in found], [22] * len(expected)), 0.0
 
