@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..evaluation import evaluate
-from ..operations import triples
 from ..settings import Settings
 from ..training import batches, sampling
 from ..training.problem import Problem
@@ -143,7 +142,7 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
 
 
 def batch_cases(engine: str, seed: int) -> Iterator[Case]:
-    """Whole epochs of several stages in batches of several sizes, and where the entities of a batch occur."""
+    """Whole epochs of several stages in batches of several sizes."""
 
     def epochs(seed):
         rng = generator(seed, "epochs")
@@ -168,34 +167,6 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
                 yield f"{what}: entities", unequal([batch.n_entities for batch in found], [22] * len(expected)), 0.0
 
     yield verdict_case("batches", "epochs", engine, epochs)
-
-    def occurrences(n_users, n_items, n_triples):
-        def run(seed):
-            rng = generator(seed, "occurrences", n_users)
-            columns = [rng.integers(n - n // 3, n, n_triples).astype(np.int32) for n in (n_users, n_items, n_items)]
-            chosen = rng.permutation(n_triples)[: n_triples - 5]
-            batch = triples.Triples.by_user(columns, chosen, n_users, n_items, engine=engine)
-            expected = sorted(zip(*(column[chosen].tolist() for column in columns), strict=True), key=lambda triple: triple[0])
-            slots: dict[int, list[int]] = {}
-            for slot, entity in enumerate([t[role] + (n_users if role else 0) for role in range(3) for t in expected]):
-                slots.setdefault(entity, []).append(slot)
-            entities = sorted(slots)
-            where, local = batch.occurrences, batch.local
-            yield "entities", unequal(where.entities, entities), 0.0
-            yield "slots", unequal(where.slots, [slot for entity in entities for slot in slots[entity]]), 0.0
-            yield "counts", unequal(where.counts, [len(slots[entity]) for entity in entities]), 0.0
-            for own in ("start", "slots"):
-                yield f"local {own}", unequal(getattr(local.occurrences, own), getattr(where, own)), 0.0
-            yield "local entities", unequal(local.occurrences.entities, range(len(entities))), 0.0
-            for role, part in enumerate(("user", "positive", "negative")):
-                own = [t[role] + (n_users if role else 0) for t in expected]
-                yield part, unequal(getattr(batch, part), own, np.int64), 0.0
-                yield f"local {part}", unequal(where.entities[getattr(local, part)], own), 0.0
-
-        return verdict_case("batches", f"occurrences, {n_users + n_items} entities", engine, run)
-
-    yield occurrences(40, 260, 130)
-    yield occurrences(3, 66_000, 12)
 
 
 def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:
