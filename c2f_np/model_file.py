@@ -3,7 +3,7 @@
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
 propagation, and to leave out what a user has already seen), the external ids, and the settings.
 
-Shapes: see `c2f_np.stages.state`.
+Shapes: see `c2f_np.model.state`.
 """
 
 from __future__ import annotations

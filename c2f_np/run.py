@@ -6,7 +6,7 @@
     metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
     model.npz       the last phase's result, with all that recommending needs
     curves.png      learning curves and test NDCG@20
-    control.json    the control's metrics and log, if it was run (`c2f_np.training.control`)
+    control.json    the control's metrics and log, if it was run (`c2f_np.training.phases`)
 """
 
 from __future__ import annotations

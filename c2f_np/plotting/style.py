@@ -11,6 +11,8 @@ import io
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..files import write_atomically
+
 INK, GREY, PALE = "#222222", "#999999", "#DDDDDD"
 #: One colour for each kind of thing, everywhere.
 USER, ITEM, COARSE, FINE = "#56B4E9", "#009E73", "#0072B2", "#D55E00"
@@ -22,7 +24,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 #: Colour maps: for sizes (none to large), and for signed numbers (zero is white).
 SIZES, SIGNED = "cividis_r", "PuOr"
 
-_DPI = 110
+# Of figures in notebooks, and in reports.
+_DPI, _REPORT_DPI = 110, 130
 
 
 class Picture(Figure):
@@ -32,6 +35,10 @@ class Picture(Figure):
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=_DPI)
         return file.getvalue()
+
+    def write(self, path) -> None:
+        """Write a PNG file at the resolution of reports, whole or not at all."""
+        write_atomically(path, lambda file: self.savefig(file, format="png", dpi=_REPORT_DPI))
 
 
 def new_picture(width: float = 7.0, height: float = 3.2, n_rows: int = 1, n_columns: int = 1, **subplots):

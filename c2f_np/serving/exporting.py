@@ -18,9 +18,9 @@ from ..data import Dataset
 from ..errors import DataError, SettingsError
 from ..evaluation import evaluate_embeddings
 from ..files import write_text_atomically
-from ..model_file import StoredModel
-from ..model.graph import normalised_adjacency
 from ..model.codebook import soft_threshold
+from ..model.graph import normalised_adjacency
+from ..model_file import StoredModel
 from ..training.problem import entity_embeddings
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
 from .inference import Parts

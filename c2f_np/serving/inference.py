@@ -6,7 +6,7 @@ A model of the two stages is propagated over X_hat; its nodes are the entities a
 trained jointly is propagated over A alone, and its nodes are the entities.
 
 All weights of R are 1, so neither A nor X_hat need be stored: R's pattern, a, and the factors D^-1/2 are enough. The results
-equal those of `c2f_np.operations.graph`, `propagation` and `bridged_propagation`, up to rounding.
+equal those of `c2f_np.model.graph` and `c2f_np.model.propagation`, up to rounding.
 
 Each column is propagated separately, H[:, j] = P X0[:, j], so memory depends on how many are propagated at a time. One row of P
 is a single vector propagated backwards, P^T e_u; so one user's embedding needs no other's.
@@ -94,7 +94,7 @@ class Layer:
     factor: np.ndarray | None  # D^-1/2 of the expanded graph, shape (N + C + M,); None after joint training
 
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """T X: A X after joint training, X_hat X in the coarse stage, else that and c2f_np.operations.bridged_propagation."""
+        """T X: A X after joint training, X_hat X in the coarse stage, else that and c2f_np.model.propagation."""
         parts, (n, c, _) = self.parts, self.parts.sizes
         Y = self._without_bridge(X)
         if parts.training == "joint" or parts.F is None:
@@ -165,7 +165,7 @@ def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndar
             sums[rows] += S.times(np.ones((1, S.shape[1])))[0]
             sums[columns] += S.transposed_times(np.ones((1, S.shape[0])))[0]
     sums = absolute if parts.degree == "absolute" else signed
-    # As in c2f_np.operations.graph: a sum below the rounding of its own terms is a cancellation, not a degree.
+    # As in c2f_np.model.graph: a sum below the rounding of its own terms is a cancellation, not a degree.
     positive = sums > np.finfo(parts.dtype).eps * 16 * absolute
     return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
 

@@ -2,77 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .._version import __version__
 from ..errors import SettingsError
-from .checks import c2f_settings
+from ..settings import Settings, settings_from_preset
 from .study import C2F, COARSE, Run, Source, Study
 
-# What the coarse stage alone calls settings of c2f.
+#: Settings that the study's seeds and the number of jobs determine.
+NOT_FOR_STUDIES = ("seed", "threads")
+# The coarse stage alone has its own names for these settings of c2f.
 _OF_COARSE = {"coarse_lr": "lr", "coarse_batch": "batch"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training.
+    """One training."""
 
-    Attributes
-    ----------
-    key : str
-        Name of its files, unique in the study.
-    source : Source
-    run : Run
-    seed : int
-    settings : dict
-        All settings of the method c2f, or the given parameters of a baseline; with the seed.
-    needs : str
-        Key of the job whose bytes it takes; "" for none.
-    """
-
-    key: str
+    key: str  # name of its files, unique in the study
     source: Source
     run: Run
     seed: int
-    settings: dict
-    needs: str = ""
+    settings: dict  # all settings of c2f, or the given parameters of a baseline; with the seed
+    needs: str = ""  # key of the job whose bytes it takes
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """All jobs in the order of the study: data set by data set, run by run, seed by seed.
+    """All jobs: data set by data set, run by run, seed by seed; SettingsError if settings do not fit.
 
     A baseline without a seed is computed once, for the first seed.
-
-    Raises
-    ------
-    SettingsError
-        If settings do not fit.
     """
     jobs = []
     for source in study.sources:
         runs = {run.name: run for run in study.runs if run.is_made_on(source)}
-        for run in runs.values():
-            for seed in _seeds(study, run):
-                jobs.append(_job(study, source, run, seed, runs))
+        jobs += [_job(study, source, run, seed, runs) for run in runs.values() for seed in _seeds(study, run)]
     return jobs
 
 
 def _job(study: Study, source: Source, run: Run, seed: int, runs: dict[str, Run]) -> Job:
-    needs = ""
+    needs, place = "", f"{study.path}: run {run.name!r}"
     if run.bytes_of:
         if run.bytes_of not in runs:
-            raise SettingsError(
-                f"{study.path}: run {run.name!r}: bytes_of names {run.bytes_of!r}, which is not made on {source.name!r}"
-            )
+            raise SettingsError(f"{place}: bytes_of names {run.bytes_of!r}, which is not made on {source.name!r}")
         seeds = _seeds(study, runs[run.bytes_of])
         needs = key_of(source.name, run.bytes_of, seed if seed in seeds else seeds[0])
     if run.method == C2F:
-        settings = c2f_settings(study, run, source).to_dict() | {"seed": seed}
+        settings = settings_of_run(study, run, source).to_dict() | {"seed": seed}
     else:
-        settings = baseline_parameters(study, run, source)
+        settings = _baseline_parameters(study, run, source, place)
         settings |= {"seed": seed} if has_parameter(run.method, "seed") else {}
     return Job(key_of(source.name, run.name, seed), source, run, seed, settings, needs)
 
@@ -83,41 +65,49 @@ def _seeds(study: Study, run: Run) -> tuple[int, ...]:
 
 
 def has_parameter(method: str, name: str) -> bool:
-    """Whether a baseline takes a parameter."""
+    """Whether a baseline has a parameter."""
     from ..baselines import make_baseline
 
     return name in make_baseline(method).get_params()
 
 
-def baseline_parameters(study: Study, run: Run, source: Source) -> dict:
-    """The parameters of a baseline on a data set: those of the data, those of the run.
+def settings_of_run(study: Study, run: Run, source: Source) -> Settings:
+    """The settings of a run of c2f on a data set: preset, [common], [presets], those of the data, [data.presets], the run's own.
 
-    The coarse stage alone is a part of c2f: it also takes those of c2f's settings that it has, under its own names.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such parameter.
+    Of several values for one setting the last counts.
     """
+    try:
+        given = study.common | study.presets.get(run.preset, {}) | source.settings | source.presets.get(run.preset, {})
+        return settings_from_preset(run.preset, **(given | run.settings))
+    except SettingsError as error:
+        raise SettingsError(f"{study.path}: run {run.name!r}: with the settings for {source.name!r}: {error}") from error
+
+
+def _baseline_parameters(study: Study, run: Run, source: Source, place: str) -> dict:
+    """The parameters of a baseline on a data set: those of the data, then those of the run."""
     from ..baselines import make_baseline
 
     shared = {}
-    if run.method == COARSE:
+    if run.method == COARSE:  # a part of c2f, so it takes those of c2f's settings that it has
         renamed = {_OF_COARSE.get(name, name): value for name, value in (study.common | source.settings).items()}
         shared = {name: value for name, value in renamed.items() if has_parameter(COARSE, name)}
     own = source.baselines.get(run.method, {}) | run.settings
-    for name, value in own.items():
-        if name in ("seed", "threads"):
-            raise SettingsError(f"{study.path}: run {run.name!r}: {name} = {value!r} cannot be set: seeds and --jobs give it")
+    require_free(own, place)
     try:
         make_baseline(run.method, **{name: value for name, value in own.items() if (run.method, name) != (COARSE, "bytes")})
     except SettingsError as error:
-        raise SettingsError(f"{study.path}: run {run.name!r}: {error}") from error
+        raise SettingsError(f"{place}: {error}") from error
     return shared | own
 
 
+def require_free(settings: dict, place: str) -> None:
+    """A study file must not set the seed or the threads."""
+    for name in filter(settings.__contains__, NOT_FOR_STUDIES):
+        raise SettingsError(f"{place}: {name} = {settings[name]!r} cannot be set: the study's seeds and --jobs determine it")
+
+
 def key_of(source: str, run: str, seed: int) -> str:
-    """A file name that a person can read. Names that had to be changed for it get a few digits of their hash."""
+    """A file name that a person can read; names that had to be changed for it get a few digits of their hash."""
     words = []
     for text in (source, run):
         word = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:60]
@@ -126,19 +116,9 @@ def key_of(source: str, run: str, seed: int) -> str:
 
 
 def fingerprint(job: Job, data_fingerprint: str, settings: dict) -> str:
-    """SHA-256 of everything that a job's result depends on.
+    """SHA-256 of everything that a job's result depends on; `settings` are the job's, with the bytes it was given.
 
-    Parameters
-    ----------
-    job : Job
-    data_fingerprint : str
-        See :meth:`c2f_np.Dataset.fingerprint`.
-    settings : dict
-        Those of the job, with the bytes it was given. The number of threads does not count: results are the same.
-
-    Returns
-    -------
-    str
+    The number of threads does not count, because results do not depend on it.
     """
     inputs = {
         "data": data_fingerprint,
@@ -150,3 +130,44 @@ def fingerprint(job: Job, data_fingerprint: str, settings: dict) -> str:
         "version": __version__,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def with_choices(study: Study, *, data=(), settings_of: str | None = None, protocol: str | None = None, seeds=()) -> Study:
+    """The study on other data, under another protocol or with other seeds, as the command line asks for.
+
+    `data` holds names, paths or ``NAME=PATH`` that replace the study's data; `settings_of` names the data set of the study file
+    whose settings and runs they take.
+    """
+    listed = {source.name: source for source in study.sources}
+    if settings_of is not None and settings_of not in listed:
+        raise SettingsError(f"--settings-of must be one of {', '.join(listed)}, not {settings_of!r}")
+    sources = tuple(_chosen(each, study, listed, settings_of) for each in data) or study.sources
+    require_different_names(sources, "--data")
+    if protocol is not None:
+        sources = tuple(dataclasses.replace(source, protocol=protocol) for source in sources)
+    study = dataclasses.replace(study, sources=sources)
+    if seeds:
+        study = dataclasses.replace(study, seeds=tuple(seeds), runs=tuple(dataclasses.replace(r, seeds=None) for r in study.runs))
+    if len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
+        raise SettingsError(f"--seeds must be different whole numbers, none negative, not {list(study.seeds)}")
+    return study
+
+
+def _chosen(given: str, study: Study, listed: dict[str, Source], settings_of: str | None) -> Source:
+    name, equals, path = given.partition("=")
+    if not equals or Path(given).exists():
+        name, path = Path(given).name, given
+    if given in listed and settings_of in (None, given):
+        return listed[given]
+    model = listed.get(settings_of or name)
+    if model is None:
+        return Source(path, name, study.protocol)
+    return dataclasses.replace(model, source=path, name=name, options={}, like=model.name)
+
+
+def require_different_names(sources, place: str) -> None:
+    """No two data sets of a study may have the same name."""
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"{place}: two data sets are called {name!r}; give one of them another name")

@@ -1,14 +1,15 @@
-"""Carrying out a job: train, evaluate, weigh. Runs in a process of its own, prints nothing, and never raises over a failed job.
-
-Shapes: see `c2f_np.stages`.
-"""
+"""Carrying out a job: train, evaluate, weigh. It runs in a process of its own, prints nothing and never raises if a job fails."""
 
 from __future__ import annotations
 
 import dataclasses
+import platform
+import re
+import sys
 import time
 import traceback
 import zlib
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sparse
@@ -25,46 +26,35 @@ from ..training.loop import train, train_control
 from ..training.problem import Problem, pose, stage_of
 from ..training.progress import Progress
 from .jobs import COARSE, Job, has_parameter
-from .memory import forget_peak, peak_in_bytes
-from .outcome import Outcome, measured, part_of_report
+from .store import Measurement, part_of_report
 from .study import C2F, WITHIN
 from .surgery import ANALYSES
 
+_PROCESSORS = Path("/proc/cpuinfo")
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[dict, list[Outcome]]:
-    """Do a job.
 
-    Parameters
-    ----------
-    job : Job
-    data : Dataset
-    settings : dict
-        Those of the job, with the bytes it was given.
-    threads : int
-        0 leaves the choice to the method. BLAS works on one thread in any case, so that results do not depend on it.
+def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[dict, list[Measurement]]:
+    """Do a job; its row in plain JSON, and what was measured (nothing if it failed).
 
-    Returns
-    -------
-    row : dict
-        Plain JSON: "status" ("done" or "failed"), "error", "seconds", "peak_memory", "versions", "settings".
-    outcomes : list of Outcome
-        Empty if it failed.
+    `settings` are the job's, with the bytes it was given. `threads` = 0 leaves the choice to the method; BLAS has one thread in
+    any case, so that results do not depend on their number.
     """
-    forget_peak()
+    _forget_peak()
     started = time.perf_counter()
     row = {"status": "done", "error": None, "settings": settings, "versions": versions()}
-    outcomes: list[Outcome] = []
+    measured: list[Measurement] = []
     try:
         with threadpool_limits(limits=1, user_api="blas"):
-            method = c2f_outcomes if job.run.method == C2F else baseline_outcomes
-            outcomes = method(job, data, settings, threads)
+            method = measure_c2f if job.run.method == C2F else measure_baseline
+            measured = method(job, data, settings, threads)
     except Exception as error:  # whatever it is, the other jobs go on and the report names it
         row["status"] = "failed"
         row["error"] = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-    return row | {"seconds": time.perf_counter() - started, "peak_memory": peak_in_bytes()}, outcomes
+    return row | {"seconds": time.perf_counter() - started, "peak_memory": _peak_in_bytes(), "processor": _processor()}, measured
 
 
-def c2f_outcomes(job: Job, data: Dataset, settings: dict, threads: int) -> list[Outcome]:
+def measure_c2f(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
     """Train the model of this package; every finished phase, the last one as the run's result, then the analyses."""
     settings = Settings(**(settings | {"threads": threads}))
     problem, name = pose(data, settings), job.run.name
@@ -75,22 +65,20 @@ def c2f_outcomes(job: Job, data: Dataset, settings: dict, threads: int) -> list[
             stood_at.setdefault(phase, (time.perf_counter() - started, len(progress.history)))
 
     progress = train(data, settings, after_epoch=after_epoch)
-    outcomes, last = [], list(progress.finished)[-1]
+    measured, last = [], list(progress.finished)[-1]
     for phase, best in progress.finished.items():
         seconds, epochs = stood_at[phase]
-        label = name if phase == last else name + WITHIN + phase
-        outcome = _outcome_of(label, "" if phase == last else phase, best.state, None, problem, seconds)
+        part = "" if phase == last else phase
+        result = _measure_state(name, part, best.state, None, problem, seconds)
         note = f"started from the {progress.started_from}" if phase == "joint" and progress.started_from else ""
-        outcomes.append(dataclasses.replace(outcome, epochs=epochs, best_epoch=best.epoch, note=note))
-    for analysis in job.run.after:
-        outcomes.append(_analysis(analysis, name + WITHIN + analysis, progress, last, problem))
-    return outcomes
+        measured.append(dataclasses.replace(result, epochs=epochs, best_epoch=best.epoch, note=note))
+    return measured + [_analyse(analysis, name, progress, last, problem) for analysis in job.run.after]
 
 
-def _analysis(analysis: str, label: str, progress: Progress, last: str, problem: Problem) -> Outcome:
+def _analyse(analysis: str, run: str, progress: Progress, last: str, problem: Problem) -> Measurement:
     started, state = time.perf_counter(), progress.finished[last].state
-    does_not_apply = Outcome(label, analysis, "other", {}, {}, 0.0, note="does not apply")
-    if not state.is_fine:
+    does_not_apply = Measurement(run + WITHIN + analysis, analysis, "other", {}, {}, 0.0, note="does not apply")
+    if not state.is_fine or (analysis == "control" and "coarse" not in progress.finished):
         return does_not_apply
     if analysis == "no-fine-edges" and problem.settings.training == "joint":
         return dataclasses.replace(does_not_apply, note="does not apply: fine rows are no nodes of the graph")
@@ -98,44 +86,53 @@ def _analysis(analysis: str, label: str, progress: Progress, last: str, problem:
         # A stream of its own for each analysis, whatever others there are.
         rng = np.random.default_rng([problem.settings.seed, zlib.crc32(analysis.encode())])
         changed, graph = ANALYSES[analysis](state, problem, rng)
-        return _outcome_of(label, analysis, changed, graph, problem, time.perf_counter() - started)
-    if "coarse" not in progress.finished:
-        return does_not_apply
+        return _measure_state(run, analysis, changed, graph, problem, time.perf_counter() - started)
     try:
-        done = train_control(progress, problem)
+        control = train_control(progress, problem)
     except SettingsError as error:
         return dataclasses.replace(does_not_apply, note=f"does not apply: {error}")
-    seconds, best = time.perf_counter() - started, list(done.finished.values())[-1]
-    outcome = _outcome_of(label, analysis, best.state, None, problem, seconds)
-    return dataclasses.replace(outcome, epochs=len(done.history), best_epoch=best.epoch)
+    seconds, best = time.perf_counter() - started, list(control.finished.values())[-1]
+    result = _measure_state(run, analysis, best.state, None, problem, seconds)
+    return dataclasses.replace(result, epochs=len(control.history), best_epoch=best.epoch)
 
 
-def _outcome_of(label: str, part: str, state: ModelState, graph, problem: Problem, seconds: float) -> Outcome:
+def _measure_state(run: str, part: str, state: ModelState, graph, problem: Problem, seconds: float) -> Measurement:
     """Evaluate and weigh a state."""
-    main = part_of_report(problem.data)
+    data, n_users = problem.data, problem.n_users
     stage = stage_of(state, problem.settings)
     H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
-    results = {name: _evaluation(H, state, problem, name, per_user=name == main) for name in ("validation", "test")}
+
+    def evaluate(part: str, per_user: bool) -> EvaluationResult:
+        return evaluate_embeddings(
+            H[:n_users],
+            H[n_users:],
+            state.bias[n_users:],
+            getattr(data, part),
+            data.masked_when_ranking(part),
+            engine=problem.settings.engine,
+            n_threads=problem.settings.threads or None,
+            per_user=per_user,
+            protocol=data.protocol,
+        )
+
     kind = "fine" if state.is_fine else "coarse"  # a joint model without a fine codebook is a coarse one
-    return Outcome(label, part, kind, size=size_of_state(state), seconds=seconds, **measured(results, main))
+    label = run + WITHIN + part if part else run
+    return Measurement(label, part, kind, size=size_of_state(state), seconds=seconds, **_evaluated(data, evaluate))
 
 
-def _evaluation(H: np.ndarray, state: ModelState, problem: Problem, part: str, *, per_user: bool) -> EvaluationResult | None:
-    """As :func:`c2f_np.training.problem.evaluate_state`, with the numbers of every user."""
-    relevant, n_users = getattr(problem.data, part), problem.n_users
-    if relevant is None or relevant.nnz == 0:
-        return None
-    return evaluate_embeddings(
-        H[:n_users],
-        H[n_users:],
-        state.bias[n_users:],
-        relevant,
-        problem.data.masked_when_ranking(part),
-        engine=problem.settings.engine,
-        n_threads=problem.settings.threads or None,
-        per_user=per_user,
-        protocol=problem.data.protocol,
-    )
+def _evaluated(data: Dataset, evaluate) -> dict:
+    """The fields of a measurement that come from evaluations; of the report's part of the data, also the users' numbers."""
+    main, metrics, of_users = part_of_report(data), {}, {}
+    for part in ("validation", "test"):
+        relevant = getattr(data, part)
+        if relevant is None or not relevant.nnz:
+            continue
+        result = evaluate(part, part == main)
+        metrics[part] = result.metrics
+        if part == main:
+            per_user = {name: np.asarray(values, dtype=np.float32) for name, values in result.per_user.items()}
+            of_users = {"per_user": per_user, "users": np.asarray(result.users, dtype=np.int64)}
+    return {"metrics": metrics} | of_users
 
 
 def size_of_state(state: ModelState) -> dict[str, int]:
@@ -145,30 +142,28 @@ def size_of_state(state: ModelState) -> dict[str, int]:
     return size_in_bytes(state) | {"floats": int(floats)}
 
 
-def baseline_outcomes(job: Job, data: Dataset, settings: dict, threads: int) -> list[Outcome]:
-    """Fit a baseline; one outcome."""
+def measure_baseline(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
+    """Fit and evaluate a baseline."""
     from ..baselines import make_baseline
 
-    method, main = job.run.method, part_of_report(data)
+    method = job.run.method
     parameters = with_rows_for_bytes(settings, data) if method == COARSE else settings
     if has_parameter(method, "threads"):
         parameters = parameters | {"threads": threads}
     model = make_baseline(method, **parameters)
     model.fit(data)
-    results = {}
-    for part in ("validation", "test"):
-        relevant = getattr(data, part)
-        if relevant is not None and relevant.nnz:
-            results[part] = model.evaluate(data, part, per_user=part == main)
-    kind = method if method in ("popularity", COARSE) else "other"
-    size = {name: int(value) for name, value in model.size_in_bytes().items()}
-    epochs = len(model.history_) or None
-    best = None if model.best_epoch_ is None else int(model.best_epoch_)
-    size["floats"] = floats_of(model)
     return [
-        Outcome(job.run.name, "", kind, size=size, seconds=float(model.seconds_), epochs=epochs, best_epoch=best,
-                **measured(results, main))
-    ]  # fmt: skip
+        Measurement(
+            job.run.name,
+            part="",
+            kind=method if method in ("popularity", COARSE) else "other",
+            size={name: int(value) for name, value in model.size_in_bytes().items()} | {"floats": floats_of(model)},
+            seconds=float(model.seconds_),
+            epochs=len(model.history_) or None,
+            best_epoch=None if model.best_epoch_ is None else int(model.best_epoch_),
+            **_evaluated(data, lambda part, per_user: model.evaluate(data, part, per_user=per_user)),
+        )
+    ]
 
 
 def floats_of(model) -> int | None:
@@ -177,21 +172,14 @@ def floats_of(model) -> int | None:
         return size_of_state(model.state_)["floats"]
     if hasattr(model, "parameters_"):
         return int(sum(np.size(values) for values in model.parameters_.values()))
-    if hasattr(model, "weights_"):
-        return int(np.size(model.weights_))
-    return None
+    return int(np.size(model.weights_)) if hasattr(model, "weights_") else None
 
 
 def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
-    """Parameters of the coarse stage with `bytes` turned into the largest n_coarse that they hold.
+    """Parameters of the coarse stage with `bytes` turned into the largest n_coarse that fits.
 
-    A coarse row is d floats; every entity adds t weights, t indices in the smallest unsigned type, and a
-    bias; and there is one global bias. The type depends on the number of rows, so one and two bytes are tried.
-
-    Raises
-    ------
-    SettingsError
-        If there is no room for t rows.
+    A coarse row is d floats; every entity adds t weights, t indices in the smallest unsigned type, and a bias; and there is one
+    global bias. The type of the indices depends on the number of rows, so one and two bytes are tried.
     """
     if "bytes" not in parameters or has_parameter(COARSE, "bytes"):
         return parameters
@@ -203,3 +191,36 @@ def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
     if n_coarse < own["t_coarse"]:
         raise SettingsError(f"bytes = {parameters['bytes']} have no room for {own['t_coarse']} coarse rows")
     return {name: value for name, value in parameters.items() if name != "bytes"} | {"n_coarse": int(n_coarse)}
+
+
+def _forget_peak() -> None:
+    """Reset the peak memory where the system can (Linux); elsewhere the peak is that of the whole life of the process."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        pass
+
+
+def _peak_in_bytes() -> int | None:
+    """The peak resident memory since :func:`_forget_peak`, or None where it is unknown."""
+    try:
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells; results may differ in the last bits from one kind to another."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", _PROCESSORS.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()

@@ -24,7 +24,7 @@ class Options:
     scheduler : str, optional
         Address of a Dask scheduler; without one a cluster of `jobs` processes is made on this machine.
     retry_failed : bool
-        Do jobs again that failed.
+        Do failed jobs again.
     report_only : bool
         Do no job; write the report of what is there.
     """
@@ -55,21 +55,9 @@ class Options:
 
 @contextmanager
 def workers(options: Options) -> Iterator[Callable[[Callable, Iterable[tuple]], Iterator]]:
-    """Something that calls a function for each of many arguments and yields the results as they come, in any order.
+    """A function that calls another one for each of many argument tuples and yields the results as they come, in any order.
 
-    Parameters
-    ----------
-    options : Options
-
-    Yields
-    ------
-    callable
-        Of (function, iterable of argument tuples). With one job everything happens in this process.
-
-    Raises
-    ------
-    SettingsError
-        If Dask is asked for and not installed, or its scheduler does not answer.
+    With one job everything happens in this process. SettingsError if Dask is asked for and not installed, or does not answer.
     """
     from joblib import Parallel, delayed, parallel_config
 
@@ -106,9 +94,8 @@ def _dask(options: Options) -> Iterator[int]:
     with ExitStack() as stack:
         address = options.scheduler
         if address is None:
-            address = stack.enter_context(
-                LocalCluster(n_workers=options.n_jobs, threads_per_worker=1, processes=True, dashboard_address=None)
-            )
+            cluster = LocalCluster(n_workers=options.n_jobs, threads_per_worker=1, processes=True, dashboard_address=None)
+            address = stack.enter_context(cluster)
         try:
             client = stack.enter_context(Client(address, timeout="20s"))
         except (OSError, ValueError, TimeoutError) as error:

@@ -2,7 +2,7 @@
 
 Partitions of the entities are read off a model and compared with the truth by the adjusted Rand index (ARI: 1 for the same
 partition whatever its labels, about 0 for a random one) and by the normalised mutual information (NMI, which grows with the
-number of parts also for random ones; the random row shows by how much):
+number of parts also for random partitions; the random row shows by how much):
 
     partition   the partition that the assignments start from
     coarse      the coarse row of largest |weight| in S_c
@@ -10,16 +10,14 @@ number of parts also for random ones; the random row shows by how much):
     direct      the fine row of largest |weight| of direct links, where a model has them
     k-means     of the propagated embeddings, at unit length, into as many clusters as there are groups, or subgroups
 
-Reading one row off a code of several signed weights throws most of the code away, and only k-means sees what the weights and
-the graph make of it. Random partitions into as many parts as there are coarse, or fine, rows stand beside them.
+Reading one row off a code of several signed weights throws most of the code away; only k-means sees what the weights and the
+graph make of it. Random partitions into as many parts as there are coarse, or fine, rows stand beside them.
 
 Shapes: labels (N,), users first; S_coarse (N, C); S_fine (C, M); H (N, d).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,33 +25,24 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from ..data import Dataset, PlantedTruth, load_truth
-from ..errors import DataError, SettingsError
-from ..files import write_atomically, write_text_atomically
+from ..data import Dataset
+from ..data.shipped import PlantedTruth, load_truth
+from ..errors import DataError
 from ..model.starts import partition_entities, start_fine
 from ..settings import settings_from_preset
 from ..threads import working_threads
 from ..training.loop import begin, train
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
-from .kinds import STAGED
+from .report import markdown_table
+from .store import write_csv
+from .study import STAGED, Study
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
 
 
 def largest_weight(S: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """The column of largest |weight| of every row, and whether another one has the same.
-
-    Parameters
-    ----------
-    S : csr_array, shape (n, m)
-
-    Returns
-    -------
-    columns : ndarray of int64, shape (n,)
-        The lower one of equal ones; -1 for a row without entries other than 0.
-    tied : ndarray of bool, shape (n,)
-    """
+    """The column of largest |weight| of every row (the lower of equals; -1 for an empty row), and whether it has an equal."""
     S = sparse.csr_array(S)
     columns, tied = np.full(S.shape[0], -1, np.int64), np.zeros(S.shape[0], bool)
     for row in range(S.shape[0]):
@@ -81,26 +70,12 @@ def kmeans_labels(H: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
 
 
 def agreement(found: np.ndarray, truth: dict[str, np.ndarray], n_users: int) -> dict[str, float]:
-    """ARI and NMI of a partition with each level of the truth, for all entities, users alone, items alone.
-
-    Parameters
-    ----------
-    found : ndarray of int, shape (N,)
-    truth : dict of str to ndarray of int, shape (N,)
-        Levels by name.
-    n_users : int
-
-    Returns
-    -------
-    dict
-        Such as ``"ari group users"``; and ``"parts"``, the number of different labels found.
-    """
+    """ARI and NMI of a partition with each level of the truth, such as "ari group users"; and the number of its "parts"."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    parts = {"all": slice(None), "users": slice(0, n_users), "items": slice(n_users, None)}
     values = {"parts": float(len(np.unique(found)))}
     for level, labels in truth.items():
-        for kind, part in parts.items():
+        for kind, part in zip(ENTITIES, (slice(None), slice(0, n_users), slice(n_users, None)), strict=True):
             values[f"ari {level} {kind}"] = float(adjusted_rand_score(labels[part], found[part]))
             values[f"nmi {level} {kind}"] = float(normalized_mutual_info_score(labels[part], found[part]))
     return values
@@ -112,12 +87,9 @@ def truth_of(truth: PlantedTruth) -> dict[str, np.ndarray]:
 
 
 def partitions_found(dataset: Dataset, settings, truth: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, float]]:
-    """Train, and read every partition off the start and off what training ends with.
+    """Train, and read every partition off the start and off the result.
 
-    Returns
-    -------
-    dict of str to (ndarray of int64, shape (N,); float)
-        View to labels, and the share of entities whose largest weight is not the only one of its size.
+    The labels by view, each with the share of entities whose largest weight is not the only one of its size.
     """
     problem = pose(dataset, settings)
     rng, found = np.random.default_rng(settings.seed), {}
@@ -129,21 +101,18 @@ def partitions_found(dataset: Dataset, settings, truth: dict[str, np.ndarray]) -
     coarse, fine = finished["coarse"].state, finished["fine"].state
     with working_threads(problem.threads, settings.engine):
         first = begin(phases_of(settings, problem.engine), problem).state
-        fine_start = start_fine(coarse, problem.R, settings).astype(settings.dtype)
-        states = (("start", first), ("coarse stage", coarse), ("start of the fine stage", fine_start),
-                  ("fine stage", fine))  # fmt: skip
-        for when, state in states:
+        states = {"start": first, "coarse stage": coarse}
+        states |= {"start of the fine stage": start_fine(coarse, problem.R, settings).astype(settings.dtype), "fine stage": fine}
+        for when, state in states.items():
             own, tied = largest_weight(state.S_coarse)
-            # The fine stage leaves S_c as it is.
-            if not state.is_fine:
+            if not state.is_fine:  # the fine stage leaves S_c as it is
                 found[f"coarse, {when}"] = (own, float(tied.mean()))
             else:
                 rows, tied_rows = largest_weight(state.S_fine)
                 either = tied | lifted(own, tied_rows.astype(np.int64)).astype(bool)
                 found[f"fine, {when}"] = (lifted(own, rows), float(either.mean()))
-                direct = getattr(state, "S_direct", None)
-                if direct is not None:
-                    columns, tied = largest_weight(direct)
+                if state.S_direct is not None:
+                    columns, tied = largest_weight(state.S_direct)
                     found[f"direct, {when}"] = (columns, float(tied.mean()))
             H = entity_embeddings(state, problem.A, settings)
             for n_clusters in sorted({len(np.unique(labels)) for labels in truth.values()}):
@@ -152,13 +121,7 @@ def partitions_found(dataset: Dataset, settings, truth: dict[str, np.ndarray]) -
 
 
 def measure_structure(dataset: Dataset, truth: dict[str, np.ndarray], settings) -> dict[str, dict[str, float]]:
-    """View to its agreement with the truth (:func:`agreement`), with the share of ``"tied"`` entities.
-
-    Raises
-    ------
-    DataError
-        If the truth is of other entities.
-    """
+    """View to its agreement with the truth and the share of "tied" entities; DataError if the truth is of other entities."""
     n = dataset.n_users + dataset.n_items
     for level, labels in truth.items():
         if len(labels) != n:
@@ -169,61 +132,39 @@ def measure_structure(dataset: Dataset, truth: dict[str, np.ndarray], settings) 
 
 def structure_table(by_seed: Sequence[dict[str, dict[str, float]]]) -> str:
     """Markdown: means over seeds; ARI of everything, NMI of all entities, and how far the seeds are apart in ARI."""
-    ari = [f"ari {level} {kind}" for level in LEVELS for kind in ENTITIES]
-    head = " | ".join(f"ARI {level}, {kind}" for level in LEVELS for kind in ENTITIES)
-    lines = [
-        f"| partition | parts | {head} | NMI group | NMI subgroup | equal weights | ARI group, all: lowest to highest |",
-        "|---|" + "---:|" * (len(ari) + 5),
-    ]
+    columns = [f"{level} {kind}" for level in LEVELS for kind in ENTITIES]
+    head = ["partition", "parts", *(f"ARI {column.replace(' ', ', ')}" for column in columns), "NMI group", "NMI subgroup"]
+    head += ["equal weights", "ARI group, all: lowest to highest"]
+    rows = []
     for view in by_seed[0]:
         mean = {key: np.mean([each[view][key] for each in by_seed]) for key in by_seed[0][view]}
-        numbers = " | ".join(f"{mean[key]:.3f}" for key in (*ari, "nmi group all", "nmi subgroup all"))
+        numbers = [f"{mean[key]:.3f}" for key in (*(f"ari {column}" for column in columns), "nmi group all", "nmi subgroup all")]
         ends = [each[view]["ari group all"] for each in by_seed]
         share = f"{100 * mean['tied']:.0f} %" if mean["tied"] else ""
-        lines.append(f"| {view} | {mean['parts']:g} | {numbers} | {share} | {min(ends):.3f} to {max(ends):.3f} |")
-    return "\n".join(lines)
+        rows.append([view, f"{mean['parts']:g}", *numbers, share, f"{min(ends):.3f} to {max(ends):.3f}"])
+    return "\n".join(markdown_table(head, rows, "l" + "r" * (len(head) - 1)))
 
 
-def study_structure(dataset: Dataset, truth: dict[str, np.ndarray], settings: dict, seeds: Iterable[int], out, presets=()) -> str:
-    """Train each preset with each seed; write ``planted-structure.csv`` and a figure for each preset.
+def study_structure(dataset: Dataset, truth: dict, settings: dict, seeds: Iterable[int], out, presets=STAGED) -> str:
+    """Train each preset with each seed; write ``planted-structure.csv`` and a figure for each preset; returns Markdown.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    truth : dict of str to ndarray of int, shape (N,)
-    settings : dict
-        Fields of :class:`c2f_np.settings.Settings` that differ from the presets'.
-    seeds : iterable of int
-    out : path-like
-        Folder; made if it is not there.
-    presets : sequence of str
-        By default all.
-
-    Returns
-    -------
-    str
-        Markdown.
+    `settings` are those that differ from the presets'.
     """
     from ..plotting.frontier import moved_by
 
     out, seeds, parts, rows = Path(out), list(seeds), [], []
     out.mkdir(parents=True, exist_ok=True)
-    for preset in presets or STAGED:
+    for preset in presets:
         every = [settings_from_preset(preset, **(settings | {"seed": seed})) for seed in seeds]
         by_seed = [measure_structure(dataset, truth, each) for each in every]
         for seed, measured in zip(seeds, by_seed, strict=True):
             rows += [{"preset": preset, "seed": seed, "partition": view} | values for view, values in measured.items()]
-        picture = f"planted-structure-{re.sub(r'[^a-z0-9]+', '-', preset)}.png"
-        views = list(by_seed[0])
-        values = [[each[view]["ari subgroup all"] for each in by_seed] for view in views]
-        figure = moved_by(views, values, 0.0, xlabel="ARI with the subgroups, all entities", title=f"preset {preset}")
-        write_atomically(out / picture, lambda file, figure=figure: figure.savefig(file, format="png", dpi=130))
-        parts.append(f"## Preset {preset}\n\n{structure_table(by_seed)}\n\n![ARI of every partition]({picture})\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomically(out / "planted-structure.csv", text.getvalue())
+        file = f"planted-structure-{re.sub(r'[^a-z0-9]+', '-', preset)}.png"
+        values = [[each[view]["ari subgroup all"] for each in by_seed] for view in by_seed[0]]
+        label = "ARI with the subgroups, all entities"
+        moved_by(list(by_seed[0]), values, 0.0, xlabel=label, title=f"preset {preset}").write(out / file)
+        parts.append(f"## Preset {preset}\n\n{structure_table(by_seed)}\n\n![ARI of every partition]({file})\n")
+    write_csv(out / "planted-structure.csv", rows)
     sizes = ", ".join(f"{len(np.unique(labels))} {level}s" for level, labels in truth.items())
     about = (
         f"Planted: {sizes}. Means over the seeds {', '.join(map(str, seeds))}. Equal weights: entities whose largest weight "
@@ -232,14 +173,11 @@ def study_structure(dataset: Dataset, truth: dict[str, np.ndarray], settings: di
     return "\n".join([about + "\n", *parts])
 
 
-def run(study, datasets, out, options) -> str:
-    """The study file's way in; the truth is known for the shipped planted data only."""
-    known = {"presets"}
-    for key in set(study.options) - known:
-        raise SettingsError(f"{study.path}: options: unknown key {key!r} (its value is {study.options[key]!r})")
+def carry_out_planted_study(study: Study, datasets: dict[str, Dataset], out) -> str:
+    """The report of the study file; the truth is known for the shipped planted data only."""
     if [source.source for source in study.sources] != ["planted"]:
         raise DataError("the study of the planted structure needs the data set 'planted', whose structure is known")
-    dataset = next(iter(datasets.values()))
-    settings = study.common | study.sources[0].settings
-    text = study_structure(dataset, truth_of(load_truth()), settings, study.seeds, out, study.options.get("presets", ()))
+    source = study.sources[0]
+    settings = study.common | source.settings
+    text = study_structure(datasets[source.name], truth_of(load_truth()), settings, study.seeds, out, **study.options)
     return f"# {study.title}\n\n{study.question}\n\n{text}"

@@ -1,8 +1,9 @@
 """Study of kind "protocol": one and the same trained models, evaluated in other ways. How far do the numbers move?
 
-What is varied, one thing at a time: which known items are masked, the definition of NDCG and Recall, who is averaged over,
-whether all items compete or a sample, the length of the list, and who goes first among equal scores. "Ours" masks training and
-validation items, ranks all others and takes the lower index first (docs/evaluation.md), under whatever protocol the data came.
+What is varied, one thing at a time: which known items are masked, the definition of NDCG and Recall, which users are averaged
+over, whether all items compete or a sample, the length of the list, and which of equal scores goes first. "Ours" masks training
+and validation items, ranks all others and takes the lower index first (docs/evaluation.md), whatever protocol the data were
+loaded with.
 
 Shapes: a number per user (n_counted,), users with test items only; scores (n_rows, n_items).
 """
@@ -12,30 +13,45 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from ..data import Dataset
-from ..errors import DataError, SettingsError
+from ..errors import DataError
 from ..evaluation import DEFINITIONS, fit_popularity, hit_matrix, over_all_users, popularity_scores, rank_items, rank_sampled
-from ..files import write_atomically, write_text_atomically
+from ..files import write_text_atomically
 from ..settings import Settings, settings_from_preset
 from ..threads import working_threads
 from ..training.loop import train
 from ..training.problem import entity_embeddings, pose
-from .protocol_report import METRICS, Row, averaged, over_seeds, report
+from .report import markdown_table
+from .study import Study
 
-K, OTHER_KS, N_NEGATIVES, N_DRAWS = 20, (5, 10, 50), 100, 5
 OURS = tuple(definition for definition in DEFINITIONS if definition.name == "ours")
+TITLES = {"ndcg": "NDCG", "recall": "Recall"}
 _BLOCK = 512
 
+#: From user indices to the scores of all items.
 Scorer = Callable[[np.ndarray], np.ndarray]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One way to evaluate: metric to model to a number per user. Metrics that it does not concern are absent."""
+
+    name: str
+    values: dict[str, dict[str, np.ndarray]]
+
+    def mean(self, metric: str, model: str) -> float:
+        return float(self.values[metric][model].mean()) if metric in self.values else float("nan")
+
+
 def trained_scorers(dataset: Dataset, settings: Settings) -> dict[str, Scorer]:
-    """Popularity and the two stages of one training; each is a function from user indices to scores of all items."""
+    """Popularity and the two stages of one training."""
     problem = pose(dataset, settings)
     finished = train(dataset, settings).finished
     counts = fit_popularity(dataset.train)
@@ -55,42 +71,21 @@ def measure_choices(
     scorers: dict[str, Scorer],
     dataset: Dataset,
     *,
-    k: int = K,
-    other_ks: Iterable[int] = OTHER_KS,
-    n_negatives: int = N_NEGATIVES,
-    n_draws: int = N_DRAWS,
+    k: int = 20,
+    other_ks: Iterable[int] = (5, 10, 50),
+    n_negatives: int = 100,
+    n_draws: int = 5,
     seed: int = 0,
-) -> list[Row]:
-    """Evaluate models on the test items in every way of this study.
+) -> list[Choice]:
+    """Evaluate models on the test items in every way of this study; the first one is ours.
 
-    Parameters
-    ----------
-    scorers : dict of str to callable
-        Model to a function from user indices to scores, shape (n, n_items).
-    dataset : Dataset
-    k : int
-    other_ks : iterable of int
-    n_negatives : int
-        Candidates per user besides the relevant ones, where candidates are sampled.
-    n_draws : int
-        How often candidates, and orders of equal scores, are drawn; numbers per user are means over the draws.
-    seed : int
-        Of the draws.
-
-    Returns
-    -------
-    list of Row
-        The first one is ours.
-
-    Raises
-    ------
-    DataError
-        If there are no test items.
+    Where candidates are sampled there are `n_negatives` per user besides the relevant ones. They, and orders of equal scores, are
+    drawn `n_draws` times (from `seed`); numbers per user are means over the draws.
     """
     test, validation = dataset.test, dataset.validation
     if test is None or test.nnz == 0:
         raise DataError(f"{dataset.name} has no test items to evaluate with")
-    users = np.flatnonzero(np.diff(test.indptr))
+    users, n_items = np.flatnonzero(np.diff(test.indptr)), dataset.n_items
     relevant, other_ks = sparse.csr_array(test[users]), tuple(other_ks)
     n_relevant = np.diff(relevant.indptr)
     has_validation = validation is not None and validation.nnz > 0
@@ -108,25 +103,23 @@ def measure_choices(
         return values
 
     ours = evaluate(known)
-    rows = [Row("ours", ours)]
+    found = {"ours": ours}
     if has_validation:
-        rows.append(Row("mask: validation items compete (as in `authors`)", evaluate(dataset.train)))
-        rows.append(Row("mask: training items compete", evaluate(validation)))
-    rows.append(Row("mask: nothing masked", evaluate(None)))
+        found["mask: validation items compete (as in `authors`)"] = evaluate(dataset.train)
+        found["mask: training items compete"] = evaluate(validation)
+    found["mask: nothing masked"] = evaluate(None)
     for each in DEFINITIONS:
         if each.name != "ours":
-            label = f"{'NDCG' if each.metric == 'ndcg' else 'Recall'}: {each.name} ({each.used_by})"
-            rows.append(Row(label, evaluate(known, (each,))))
+            found[f"{TITLES[each.metric]}: {each.name} ({each.used_by})"] = evaluate(known, (each,))
     zeros = {m: {model: over_all_users(v, dataset.n_users) for model, v in by.items()} for m, by in ours.items()}
-    rows.append(Row(f"users: the {dataset.n_users - len(users)} without test items count as 0", zeros))
-    seeds = [int(each) for each in rng.integers(2**32, size=n_draws)]
-    sampled = averaged(evaluate(known, draw=each) for each in seeds)
-    rows.append(Row(f"candidates: relevant items and {n_negatives} sampled ones", sampled))
-    rows += [Row(f"k = {other}", evaluate(known, at=other)) for other in other_ks]
-    n_items = dataset.n_items
-    rows.append(Row("ties: higher index first", evaluate(known, order=np.arange(n_items)[::-1])))
-    rows.append(Row("ties: in random order", averaged(evaluate(known, order=rng.permutation(n_items)) for _ in range(n_draws))))
-    return rows
+    found[f"users: the {dataset.n_users - len(users)} without test items count as 0"] = zeros
+    draws = [int(each) for each in rng.integers(2**32, size=n_draws)]
+    sampled = averaged(evaluate(known, draw=each) for each in draws)
+    found[f"candidates: relevant items and {n_negatives} sampled ones"] = sampled
+    found |= {f"k = {other}": evaluate(known, at=other) for other in other_ks}
+    found["ties: higher index first"] = evaluate(known, order=np.arange(n_items)[::-1])
+    found["ties: in random order"] = averaged(evaluate(known, order=rng.permutation(n_items)) for _ in range(n_draws))
+    return [Choice(name, values) for name, values in found.items()]
 
 
 def _hits(score: Scorer, users, relevant, masked, length: int, order, n_negatives: int, draw: int | None) -> np.ndarray:
@@ -146,66 +139,120 @@ def _hits(score: Scorer, users, relevant, masked, length: int, order, n_negative
     return np.concatenate(found)
 
 
+def averaged(draws: Iterable[dict]) -> dict:
+    """Numbers per user, averaged over draws or seeds."""
+    draws = list(draws)
+    return {
+        metric: {model: np.mean([draw[metric][model] for draw in draws], axis=0) for model in draws[0][metric]}
+        for metric in draws[0]
+    }
+
+
+def over_seeds(tables: list[list[Choice]]) -> list[Choice]:
+    """The same choices with several seeds, averaged user by user."""
+    return [Choice(same[0].name, averaged(each.values for each in same)) for same in zip(*tables, strict=True)]
+
+
+def mean_difference(values: dict[str, np.ndarray], first: str, second: str) -> tuple[float, bool]:
+    """Mean difference of two models over the users, and whether it is more than two standard errors from 0."""
+    difference = values[first] - values[second]
+    error = difference.std(ddof=1) / np.sqrt(difference.size) if difference.size > 1 else np.inf
+    return float(difference.mean()), bool(abs(difference.mean()) > 2 * error)
+
+
+def order_of(values: dict[str, np.ndarray]) -> str:
+    """The models from best to worst; ≈ stands between neighbours less than two standard errors apart."""
+    ranked = sorted(values, key=lambda model: -values[model].mean())
+    signs = [" > " if mean_difference(values, better, worse)[1] else " ≈ " for better, worse in pairwise(ranked)]
+    return ranked[0] + "".join(sign + worse for sign, worse in zip(signs, ranked[1:], strict=True))
+
+
+def reversals(choices: list[Choice]) -> tuple[int, int, int]:
+    """How many orders of two models there are (all choices and metrics), how many are not as with ours, and how many clearly so.
+
+    A reversal is clear if both differences are more than two standard errors from 0.
+    """
+    counts = np.zeros(3, int)
+    for choice in choices[1:]:
+        for metric, values in choice.values.items():
+            for pair in combinations(values, 2):
+                ours, clear = mean_difference(choices[0].values[metric], *pair)
+                here, clear_here = mean_difference(values, *pair)
+                counts += (1, ours * here < 0, ours * here < 0 and clear and clear_here)
+    return tuple(counts.tolist())
+
+
+def protocol_tables(choices: list[Choice], model: str, k: int) -> str:
+    """Two kinds of tables in Markdown: the numbers of one model and what moves them; all models and their order."""
+    ours = choices[0]
+    rows = [[choice.name, *(cell for metric in TITLES for cell in _cells(choice, ours, metric, model))] for choice in choices]
+    lines = markdown_table(["choice", f"NDCG@{k}", "change", f"Recall@{k}", "change"], rows, "lrrrr")
+    names = list(ours.values["ndcg"])
+    for metric, title in TITLES.items():
+        rows = [
+            [choice.name, *(f"{choice.mean(metric, name):.4f}" for name in names), order_of(choice.values[metric])]
+            for choice in choices
+            if metric in choice.values
+        ]
+        lines += ["", *markdown_table([f"{title}@{k}", *names, "order"], rows, "l" + "r" * len(names) + "l")]
+    n_compared, n_reversed, n_clear = reversals(choices)
+    ties = [choice for choice in choices if choice.name.startswith("ties")]
+    moved = max((abs(each.mean("ndcg", m) - ours.mean("ndcg", m)) for each in ties for m in names), default=0.0)
+    lines += [
+        "",
+        f"Of {n_compared} comparisons of two models (choices other than ours, both metrics), {n_reversed} come out in the other "
+        f"order than with ours, {n_clear} of them with both differences more than two standard errors (over users) from 0. "
+        f"The order of equal scores moves NDCG by at most {moved:.1g}, over models and orders. "
+        "≈ stands between models that are closer than that. A row k = ... has that k in the place of the heading's.",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(choice: Choice, ours: Choice, metric: str, model: str) -> list[str]:
+    if metric not in choice.values:
+        return ["", ""]
+    value, before = choice.mean(metric, model), ours.mean(metric, model)
+    return [f"{value:.4f}", "" if choice is ours or before == 0 else f"{100 * (value / before - 1):+.1f} %"]
+
+
 def study_protocol(
-    name: str, dataset: Dataset, settings: dict, seeds: Iterable[int], out, *, preset: str = "staged", **choices
+    name: str, dataset: Dataset, settings: dict, seeds: Iterable[int], out, *, preset: str = "staged", k: int = 20, **choices
 ) -> str:
-    """Train once per seed, evaluate in every way, write ``protocol-NAME.json`` and a figure for each metric.
+    """Train once per seed, evaluate in every way, write ``protocol-NAME.json`` and a figure for each metric; returns Markdown.
 
-    Parameters
-    ----------
-    name : str
-        Of the data, in the report and in the names of files.
-    dataset : Dataset
-    settings : dict
-        Fields of :class:`c2f_np.settings.Settings` that differ from the preset's.
-    seeds : iterable of int
-    out : path-like
-        Folder; made if it is not there.
-    preset : str
-    **choices
-        For :func:`measure_choices`.
-
-    Returns
-    -------
-    str
-        Markdown.
+    `settings` are those that differ from the preset's; `choices` are for :func:`measure_choices`.
     """
     from ..plotting.frontier import moved_by
 
-    out, seeds = Path(out), list(seeds)
+    out, seeds, slug = Path(out), list(seeds), re.sub(r"[^\w-]+", "-", name)
     out.mkdir(parents=True, exist_ok=True)
     tables = []
     for seed in seeds:
         scorers = trained_scorers(dataset, settings_from_preset(preset, **(settings | {"seed": seed})))
-        tables.append(measure_choices(scorers, dataset, **({"seed": seed} | choices)))
-    rows, k, slug = over_seeds(tables), choices.get("k", K), re.sub(r"[^\w-]+", "-", name)
-    means = {row.choice: {m: {model: row.mean(m, model) for model in row.values[m]} for m in row.values} for row in rows}
+        tables.append(measure_choices(scorers, dataset, k=k, **({"seed": seed} | choices)))
+    rows = over_seeds(tables)
+    means = {row.name: {m: {model: row.mean(m, model) for model in row.values[m]} for m in row.values} for row in rows}
     write_text_atomically(out / f"protocol-{slug}.json", json.dumps(means, indent=2) + "\n")
-    pictures = []
-    for metric, title in zip(METRICS, ("NDCG", "Recall"), strict=True):
-        # Without the names of libraries, which the table has.
+    shown = []
+    for metric, title in TITLES.items():
         places = [place for place, row in enumerate(rows) if place and metric in row.values]
-        labels = [re.sub(r" \(.*", "", rows[place].choice) for place in places]
+        labels = [re.sub(r" \(.*", "", rows[place].name) for place in places]  # the table has the names of libraries
         values = [[table[place].mean(metric, "fine") for table in tables] for place in places]
-        figure = moved_by(labels, values, rows[0].mean(metric, "fine"), xlabel=f"test {title}@{k}, fine", title=name)
-        pictures.append(f"protocol-{slug}-{metric}.png")
-        write_atomically(out / pictures[-1], lambda file, figure=figure: figure.savefig(file, format="png", dpi=130))
+        picture = moved_by(labels, values, rows[0].mean(metric, "fine"), xlabel=f"test {title}@{k}, fine", title=name)
+        picture.write(out / f"protocol-{slug}-{metric}.png")
+        shown.append(f"![what moves {title}](protocol-{slug}-{metric}.png)")
     n_counted = len(rows[0].values["ndcg"]["fine"])
     about = (
         f"{dataset.n_users:,} users, {n_counted:,} of them with test items; {dataset.n_items:,} items. Preset {preset}, "
         f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}. The first table is of the fine stage."
     )
-    shown = "\n".join(f"![what moves {m}]({picture})" for m, picture in zip(("NDCG", "Recall"), pictures, strict=True))
-    return f"## {name}\n\n{about}\n\n{report(rows, 'fine', k)}\n\n{shown}\n"
+    return "\n\n".join([f"## {name}", about, protocol_tables(rows, "fine", k), "\n".join(shown)]) + "\n"
 
 
-def run(study, datasets, out, options) -> str:
-    """The study file's way in: data sets by name; `options` of the file go to :func:`study_protocol`."""
-    for key in set(study.options) - {"preset", "k", "other_ks", "n_negatives", "n_draws"}:
-        raise SettingsError(f"{study.path}: options: unknown key {key!r} (its value is {study.options[key]!r})")
+def carry_out_protocol_study(study: Study, datasets: dict[str, Dataset], out) -> str:
+    """The report of the study file, data set by data set."""
     parts = [f"# {study.title}\n\n{study.question}\n"]
-    of_data = {source.name: source.settings for source in study.sources}
-    for name, dataset in datasets.items():
-        settings = study.common | of_data.get(name, {})
-        parts.append(study_protocol(name, dataset, settings, study.seeds, out, **study.options))
+    for source in study.sources:
+        settings = study.common | source.settings
+        parts.append(study_protocol(source.name, datasets[source.name], settings, study.seeds, out, **study.options))
     return "\n".join(parts)

@@ -3,47 +3,117 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..data import Dataset
-from ..files import write_atomically, write_text_atomically
+from ..errors import ModelFileError
+from ..files import write_text_atomically
 from .jobs import Job
-from .outcome import part_of_report
-from .statistics import LEVEL, N_RESAMPLES
-from .store import REPORT, ROWS, STUDY, TABLE, Store, versions_in_words
+from .statistics import LEVEL, N_RESAMPLES, Difference, compare_models, sample_deviation
+from .store import REPORT, ROWS, STUDY, TABLE, Store, part_of_report, versions_in_words
 from .study import Study
-from .summary import Line, lines_of
+from .surgery import AFTER
 
-_DPI = 130
+# The draws of the users: the same for every report, so that a report can be written again.
+_BOOTSTRAP_SEED = 20250
+
+
+@dataclass
+class Line:
+    """A model of a report, over its seeds; everything from `seeds` on is of the report's part of the data."""
+
+    label: str
+    part: str
+    kind: str
+    reference: str  # label of what it is compared with, or ""
+    notes: list[str]
+    seeds: list[int] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)  # a value for each seed
+    mean: float | None = None  # of the main metric, over seeds; None if nothing was measured
+    sd: float = math.nan
+    bytes: int | None = None
+    seconds: float = math.nan  # median over seeds
+    per_user: np.ndarray | None = None  # main metric of the users, averaged over seeds
+    interval: tuple[float, float] | None = None  # over users
+    difference: Difference | None = None  # to the reference, over users
+
+
+def lines_of(study: Study, name: str, data: Dataset, jobs: list[Job], rows: dict[str, dict], store: Store) -> list[Line]:
+    """The lines of one data set, in the order of the study; jobs without a row are left out.
+
+    ModelFileError if the users' numbers are damaged, or those of two rows belong to different users.
+    """
+    part, found, users = part_of_report(data), {}, None
+    for job in jobs:
+        row = rows.get(job.key)
+        if job.source.name != name or row is None or row["status"] != "done":
+            continue
+        for outcome, of_users in zip(row["outcomes"], store.users_of(job.key, row), strict=True):
+            values = None
+            if of_users is not None and study.metric in of_users[1]:
+                users = of_users[0] if users is None else users
+                if not np.array_equal(users, of_users[0]):
+                    raise ModelFileError(f"{store.folder}: the row {job.key} was measured on other users than those before it")
+                values = of_users[1][study.metric].astype(np.float64)
+            found.setdefault(outcome["label"], []).append((job, outcome, values))
+    lines = [_line(study, part, measured) for measured in found.values()]
+    _compare([line for line in lines if line.per_user is not None])
+    # Results and analyses are always shown, phases if the study asks for them. No analysis has the name of a phase.
+    return [line for line in lines if study.phases == "all" or not line.part or line.part in AFTER]
+
+
+def _line(study: Study, part: str, measured: list[tuple]) -> Line:
+    """A model from what was measured with each seed: (job, outcome, values of the users or None)."""
+    job, first, _ = measured[0]
+    notes = [outcome["note"] for _, outcome, _ in measured if outcome["note"]]
+    line = Line(first["label"], first["part"], first["kind"], job.run.reference or study.reference, notes)
+    measured = [each for each in measured if part in each[1]["metrics"]]
+    if not measured:
+        return line
+    jobs, outcomes, values = zip(*measured, strict=True)
+    line.seeds = [job.seed for job in jobs]
+    line.metrics = {name: [o["metrics"][part][name] for o in outcomes] for name in outcomes[0]["metrics"][part]}
+    of_seeds = line.metrics[study.metric]
+    line.mean, line.sd = float(np.mean(of_seeds)), sample_deviation(of_seeds)
+    line.bytes = next((size for o in outcomes if (size := o["size"].get("model")) is not None), None)
+    line.seconds = float(np.median([o["seconds"] for o in outcomes]))
+    if all(each is not None for each in values):
+        line.per_user = np.mean(values, axis=0)
+    return line
+
+
+def _compare(lines: list[Line]) -> None:
+    """Fill in intervals and differences."""
+    if not lines:
+        return
+    column = {line.label: position for position, line in enumerate(lines)}
+    references = [column.get(line.reference) for line in lines]
+    values = np.stack([line.per_user for line in lines], axis=1)
+    intervals, differences = compare_models(values, references, np.random.default_rng(_BOOTSTRAP_SEED))
+    for line, between, difference in zip(lines, intervals, differences, strict=True):
+        line.interval, line.difference = between, difference
 
 
 def write_report(
     study: Study, data: dict[str, Dataset], jobs: list[Job], rows: dict[str, dict], store: Store, *, command: str = ""
 ) -> None:
-    """Write ``report.md`` and the figures of a study.
-
-    Parameters
-    ----------
-    study : Study
-    data : dict of str to Dataset
-    jobs : list of Job
-    rows : dict of str to dict
-        By the keys of the jobs; those that are missing are listed as not done.
-    store : Store
-    command : str
-        That the report says it comes from.
-
-    Raises
-    ------
-    ModelFileError
-        If the numbers of the users are damaged.
-    """
+    """Write ``report.md`` and the figures; jobs without a row count as not done, and `command` is what the report comes from."""
     lines = {name: lines_of(study, name, each, jobs, rows, store) for name, each in data.items()}
     figures = _write_figures(study, data, lines, store)
-    text = [*_head(study, command), *_how_to_read(study)]
+    text = [f"# {study.title}", "", study.question]
+    text += ["", "```bash", command, "```"] if command else []
+    text += [
+        "",
+        "± is the standard deviation over the seeds of the model (the split is the same). The intervals are about users: "
+        f"{LEVEL:.0%} percentile intervals of a bootstrap over the users who have something to find ({N_RESAMPLES:,} resamples), "
+        "each user's value averaged over the seeds first. Differences are paired: user by user, this run minus its reference; "
+        "won, lost and tied count users. Seconds are the median over seeds, of jobs that may have run side by side.",
+        f"All numbers, for every seed, phase and part of the data: `{TABLE}`. All settings: `{STUDY}`.",
+    ]
     for name, each in data.items():
-        text += ["", f"## {name}", "", *_about(each), "", *_table(study, each, lines[name])]
+        text += ["", f"## {name}", "", *_about(each), "", *_table(study, lines[name])]
         text += ["", f"![{study.title}: {name}]({figures[name]})"] if name in figures else []
     if "" in figures:
         text += ["", f"![{study.title}]({figures['']})"]
@@ -57,19 +127,10 @@ def title_of(metric: str) -> str:
     return f"{'NDCG' if name == 'ndcg' else name.capitalize()}@{k}"
 
 
-def _head(study: Study, command: str) -> list[str]:
-    return [f"# {study.title}", "", study.question] + (["", "```bash", command, "```"] if command else [])
-
-
-def _how_to_read(study: Study) -> list[str]:
-    return [
-        "",
-        "± is the standard deviation over the seeds of the model (the split is the same). The intervals are about users: "
-        f"{LEVEL:.0%} percentile intervals of a bootstrap over the users who have something to find ({N_RESAMPLES:,} resamples), "
-        "each user's value averaged over the seeds first. Differences are paired: user by user, this run minus its reference; "
-        "won, lost and tied count users. Seconds are the median over seeds, of jobs that may have run side by side.",
-        f"All numbers, for every seed, phase and part of the data: `{TABLE}`. All settings: `{STUDY}`.",
-    ]
+def markdown_table(head: list[str], rows, align: str) -> list[str]:
+    """The lines of a Markdown table; `align` has an l or r for each column."""
+    rule = "|" + "".join("---|" if each == "l" else "---:|" for each in align)
+    return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(cells)} |" for cells in rows)]
 
 
 def _about(data: Dataset) -> list[str]:
@@ -80,52 +141,46 @@ def _about(data: Dataset) -> list[str]:
     ]
 
 
-def _table(study: Study, data: Dataset, lines: list[Line]) -> list[str]:
+def _table(study: Study, lines: list[Line]) -> list[str]:
     if not lines:
         return ["No run is done."]
     second = "ndcg@20" if study.metric == "recall@20" else "recall@20"
-    compared = any(line.difference for line in lines)
-    several = len({line.reference for line in lines if line.difference}) > 1
-    columns = ["run", f"{title_of(study.metric)}, mean ± sd", "users, interval"]
-    columns += ["reference"] if several else []
-    against = next((line.reference for line in lines if line.difference), "")
-    columns += [f"difference to {'the reference' if several else against}", "won / lost / tied"] if compared else []
-    columns += [title_of(second), "bytes", "seconds", "seeds"]
-    text = ["| " + " | ".join(columns) + " |", "|---" * 1 + "|---:" * (len(columns) - 1) + "|"]
-    for line in lines:
-        text.append("| " + " | ".join(_cells(line, second, compared, several)) + " |")
-    return text
+    references = list(dict.fromkeys(line.reference for line in lines if line.difference))
+    several = len(references) > 1
+    head = ["run", f"{title_of(study.metric)}, mean ± sd", "users, interval"]
+    head += ["reference"] if several else []
+    if references:
+        head += [f"difference to {'the reference' if several else references[0]}", "won / lost / tied"]
+    head += [title_of(second), "bytes", "seconds", "seeds"]
+    rows = [_cells(line, second, len(head), several, bool(references)) for line in lines]
+    return markdown_table(head, rows, "l" + "r" * (len(head) - 1))
 
 
-def _cells(line: Line, second: str, compared: bool, several: bool) -> list[str]:
-    if line.main is None:
-        nothing = [""] * (7 + 2 * compared + several - 1)
-        return [line.label, "; ".join(dict.fromkeys(line.notes)) or "nothing to measure", *nothing[1:]]
-    sd = "" if math.isnan(line.main.sd) else f" ± {line.main.sd:.4f}"
-    cells = [line.label, f"{line.main.mean:.4f}{sd}"]
+def _cells(line: Line, second: str, n_columns: int, several: bool, compared: bool) -> list[str]:
+    if line.mean is None:
+        nothing = [""] * (n_columns - 2)
+        return [line.label, "; ".join(dict.fromkeys(line.notes)) or "nothing to measure", *nothing]
+    cells = [line.label, f"{line.mean:.4f}" + ("" if math.isnan(line.sd) else f" ± {line.sd:.4f}")]
     cells.append("" if line.interval is None else f"{line.interval[0]:.4f} to {line.interval[1]:.4f}")
+    d = line.difference
     if several:
-        cells.append(line.reference if line.difference else "")
+        cells.append(line.reference if d else "")
     if compared:
-        d = line.difference
-        cells += ["", ""] if d is None else [
-            f"{d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})",
-            f"{d.won:,} / {d.lost:,} / {d.tied:,}",
-        ]
+        cells.append("" if d is None else f"{d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
+        cells.append("" if d is None else f"{d.won:,} / {d.lost:,} / {d.tied:,}")
     size = "" if line.bytes is None else f"{line.bytes:,}"
-    return [*cells, f"{np.mean(line.metrics[second]):.4f}", size, f"{line.seconds:.1f}", str(line.main.n)]
+    return [*cells, f"{np.mean(line.metrics[second]):.4f}", size, f"{line.seconds:.1f}", str(len(line.seeds))]
 
 
 def _failures(jobs: list[Job], rows: dict[str, dict]) -> list[str]:
     failed = [rows[job.key] for job in jobs if job.key in rows and rows[job.key]["status"] == "failed"]
-    if not failed:
-        return []
-    text = ["", "## Failed", "", "| data | run | seed | error | traceback in |", "|---|---|---:|---|---|"]
+    cells = []
     for row in failed:
         message = " ".join(row["error"]["message"].split()).replace("|", "\\|")
-        error, file = f"{row['error']['type']}: {message}", f"`{ROWS}/{row['job']}.json`" if row["error"]["traceback"] else ""
-        text.append(f"| {row['data']} | {row['run']} | {row['seed']} | {error} | {file} |")
-    return text
+        file = f"`{ROWS}/{row['job']}.json`" if row["error"]["traceback"] else ""
+        cells.append([row["data"], row["run"], str(row["seed"]), f"{row['error']['type']}: {message}", file])
+    table = markdown_table(["data", "run", "seed", "error", "traceback in"], cells, "llrll")
+    return ["", "## Failed", "", *table] if failed else []
 
 
 def _missing(jobs: list[Job], rows: dict[str, dict]) -> list[str]:
@@ -141,50 +196,37 @@ def _versions(rows: dict[str, dict]) -> list[str]:
 
 def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list[Line]], store: Store) -> dict[str, str]:
     """The figures; their file names by data set, or under "" for one about all."""
-    shown = {name: [line for line in each if line.main is not None] for name, each in lines.items()}
-    shown = {name: each for name, each in shown.items() if each}
+    shown = {name: measured for name, each in lines.items() if (measured := [line for line in each if line.mean is not None])}
     if not shown or study.figure == "none":
         return {}
-    metric = title_of(study.metric)
-    parts = " or ".join(dict.fromkeys(part_of_report(data[name]) for name in shown))
-    if study.figure == "frontier":
-        return _write_frontiers(shown, store, f"{parts} {metric}")
-    from ..plotting import studies as figures
+    from ..plotting import frontier, results
 
-    if study.figure == "changes":
+    parts = " or ".join(dict.fromkeys(part_of_report(data[name]) for name in shown))
+    label, pictures = f"{parts} {title_of(study.metric)}", {}
+    if study.figure == "frontier":
+        for number, (name, each) in enumerate(shown.items(), 1):
+            points = [(line.label, line.bytes, line.mean, line.kind) for line in each if line.bytes]
+            file = "figure.png" if len(shown) == 1 else f"figure_{number}.png"
+            if points:
+                pictures[name] = file, frontier.size_quality(points, ylabel=label, title=name)
+    elif study.figure == "changes":
         panels = [
             (name, [(x.label, x.difference.mean, (x.difference.low, x.difference.high), x.kind) for x in each if x.difference])
             for name, each in shown.items()
         ]
         panels = [panel for panel in panels if panel[1]]
-        if not panels:
-            return {}
-        picture = figures.differences(panels, xlabel=f"difference in {parts} {metric} to the reference")
+        if panels:
+            pictures[""] = "figure.png", results.differences(panels, xlabel=f"difference in {label} to the reference")
     else:
         panels = [
-            (name, [(x.label, x.main.mean, x.interval, x.metrics[study.metric], x.kind) for x in each], _level(study, each))
+            (
+                name,
+                [(x.label, x.mean, x.interval, x.metrics[study.metric], x.kind) for x in each],
+                next((x.mean for x in each if x.label == study.reference), None),
+            )
             for name, each in shown.items()
         ]
-        picture = figures.means_over_users(panels, xlabel=f"{parts} {metric}")
-    return {"": _save(picture, store, "figure.png")}
-
-
-def _level(study: Study, lines: list[Line]) -> float | None:
-    return next((line.main.mean for line in lines if line.label == study.reference), None)
-
-
-def _write_frontiers(shown: dict[str, list[Line]], store: Store, ylabel: str) -> dict[str, str]:
-    from ..plotting.frontier import size_quality
-
-    files = {}
-    for number, (name, lines) in enumerate(shown.items()):
-        points = [(line.label, line.bytes, line.main.mean, line.kind) for line in lines if line.bytes]
-        if points:
-            file = "figure.png" if len(shown) == 1 else f"figure_{number + 1}.png"
-            files[name] = _save(size_quality(points, ylabel=ylabel, title=name), store, file)
-    return files
-
-
-def _save(picture, store: Store, name: str) -> str:
-    write_atomically(store.folder / name, lambda file: picture.savefig(file, format="png", dpi=_DPI))
-    return name
+        pictures[""] = "figure.png", results.means_over_users(panels, xlabel=label)
+    for file, picture in pictures.values():
+        picture.write(store.folder / file)
+    return {name: file for name, (file, _) in pictures.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,44 +12,21 @@ from ..data import Dataset, load_dataset
 from ..errors import SettingsError
 from ..files import write_text_atomically
 from .jobs import Job, fingerprint, jobs_of
-from .kinds import function_of
-from .memory import processor
 from .methods import carry_out
 from .parallel import Options, workers
 from .report import write_report
-from .store import REPORT, ROWS, STUDY, TABLE, Store, write_table
-from .study import Source, Study
+from .store import REPORT, ROWS, STUDY, TABLE, Measurement, Store, table_lines, write_csv
+from .study import SPECIAL_KINDS, Study
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a study.
-
-    Attributes
-    ----------
-    report : Path
-    n_jobs, n_failed, n_missing : int
-        Of all jobs; those that failed; those that are still to be done.
-    """
+    """What became of a study: its report, and how many jobs there are, have failed, and are still to be done."""
 
     report: Path
     n_jobs: int = 0
     n_failed: int = 0
     n_missing: int = 0
-
-
-def load_sources(study: Study) -> dict[str, Dataset]:
-    """The data sets of a study by name.
-
-    Raises
-    ------
-    DataError
-    """
-    return {source.name: _load(source) for source in study.sources}
-
-
-def _load(source: Source) -> Dataset:
-    return load_dataset(source.source, protocol=source.protocol, **source.options)
 
 
 def run_study(
@@ -81,37 +59,29 @@ def run_study(
     DataError, SettingsError, OSError
         KeyboardInterrupt is passed on, after tables and report of what is there have been written.
     """
-    options = options or Options()
-    store = Store(Path(folder))
-    if options.report_only:
-        _require_results(study, store)
-    data = load_sources(study)
-    if study.kind != "runs":
-        store.prepare()
-        write_text_atomically(store.folder / STUDY, study.text)
-        write_text_atomically(store.folder / REPORT, function_of(study.kind)(study, data, store.folder, options))
-        return Done(store.folder / REPORT)
-    jobs = jobs_of(study)
-    fingerprints = {name: each.fingerprint() for name, each in data.items()}
+    options, store = options or Options(), Store(Path(folder))
+    if options.report_only and study.kind != "runs":
+        raise SettingsError(f"--report-only: a study of the kind {study.kind} keeps no rows that a report could be made from")
+    if options.report_only and not (store.folder / ROWS).is_dir():
+        raise SettingsError(f"--report-only: {store.folder} holds no results of a study; --out names their folder")
+    data = {source.name: load_dataset(source.source, protocol=source.protocol, **source.options) for source in study.sources}
+    jobs, report = jobs_of(study), store.folder / REPORT
     store.prepare()
     write_text_atomically(store.folder / STUDY, study.text)
-    work = _Work(jobs, data, fingerprints, store, options, watch)
+    if study.kind != "runs":
+        module, _, name = SPECIAL_KINDS[study.kind].partition(":")
+        write_text_atomically(report, getattr(importlib.import_module(module), name)(study, data, store.folder))
+        return Done(report)
+    work = _Work(jobs, data, {name: each.fingerprint() for name, each in data.items()}, store, options, watch)
     try:
         if not options.report_only:
             work.do()
     finally:
         rows = work.rows()
-        write_table(store.folder / TABLE, [rows[job.key] for job in jobs if job.key in rows])
+        write_csv(store.folder / TABLE, [line for row in rows.values() for line in table_lines(row)])
         write_report(study, data, jobs, rows, store, command=command)
     n_failed = sum(row["status"] == "failed" for row in rows.values())
-    return Done(store.folder / REPORT, len(jobs), n_failed, len(jobs) - len(rows))
-
-
-def _require_results(study: Study, store: Store) -> None:
-    if study.kind != "runs":
-        raise SettingsError(f"--report-only: a study of the kind {study.kind} keeps no rows that a report could be made from")
-    if not (store.folder / ROWS).is_dir():
-        raise SettingsError(f"--report-only: {store.folder} holds no results of a study; --out names their folder")
+    return Done(report, len(jobs), n_failed, len(jobs) - len(rows))
 
 
 @dataclass(frozen=True)
@@ -127,22 +97,27 @@ class _Work:
 
     def rows(self) -> dict[str, dict]:
         """The rows that stand for the jobs as they are now, by key, in the order of the jobs."""
-        rows: dict[str, dict] = {}
-        # A job that needs another one is looked at after it, wherever it stands.
-        for job in sorted(self.jobs, key=lambda job: _depth(job, self.jobs)):
+        by_key, rows = {job.key: job for job in self.jobs}, {}
+
+        def visit(job: Job) -> None:
+            if job.needs and job.needs not in rows:  # is looked at first, wherever it stands
+                visit(by_key[job.needs])
             settings = self._settings(job, rows)
-            if settings is None:
-                continue
-            row = self._row(job, settings)
+            row = None if settings is None else self._row(job, settings)
             if row is not None:
                 rows[job.key] = row
+
+        for job in self.jobs:
+            visit(job)
         return {job.key: rows[job.key] for job in self.jobs if job.key in rows}
 
     def _row(self, job: Job, settings: dict) -> dict | None:
         """The row that stands for a job with these settings."""
         row = self.store.read(job.key)
-        same = row is not None and row["fingerprint"] == fingerprint(job, self.fingerprints[job.source.name], settings)
-        return row if same else None
+        return row if row is not None and row["fingerprint"] == self._fingerprint(job, settings) else None
+
+    def _fingerprint(self, job: Job, settings: dict) -> str:
+        return fingerprint(job, self.fingerprints[job.source.name], settings)
 
     def _settings(self, job: Job, rows: dict[str, dict]) -> dict | None:
         """The settings with the bytes of the job that it needs; None while that one has no row."""
@@ -151,7 +126,7 @@ class _Work:
         given = rows.get(job.needs)
         if given is None:
             return None
-        size = next((o["size"].get("model") for o in given["outcomes"] if not o["part"]), None)
+        size = next((outcome["size"].get("model") for outcome in given["outcomes"] if not outcome["part"]), None)
         return job.settings | {"bytes": size}
 
     def do(self) -> None:
@@ -162,10 +137,7 @@ class _Work:
             self.watch(len(tried), len(self.jobs), "")
         with ExitStack() as stack:
             call = None
-            while True:
-                todo = [job for job in self.jobs if job.key not in tried and (not job.needs or job.needs in tried)]
-                if not todo:
-                    return
+            while todo := [job for job in self.jobs if job.key not in tried and (not job.needs or job.needs in tried)]:
                 tasks = []
                 for job in todo:
                     settings = self._settings(job, rows)
@@ -179,10 +151,10 @@ class _Work:
                         tasks.append((job, self.data[job.source.name], settings, self.options.threads_of_a_job))
                 if tasks and call is None:
                     call = stack.enter_context(workers(self.options))
-                for job, settings, row, outcomes in call(_one, tasks) if tasks else ():
-                    self._keep(job, settings, row, outcomes, rows, tried)
+                for job, settings, row, measured in call(_carry_out, tasks) if tasks else ():
+                    self._keep(job, settings, row, measured, rows, tried)
 
-    def _keep(self, job: Job, settings: dict, row: dict, outcomes, rows: dict, tried: set) -> None:
+    def _keep(self, job: Job, settings: dict, row: dict, measured: list[Measurement], rows: dict, tried: set) -> None:
         about = {
             "job": job.key,
             "data": job.source.name,
@@ -191,10 +163,10 @@ class _Work:
             "method": job.run.method,
             "preset": job.run.preset,
             "seed": job.seed,
-            "fingerprint": fingerprint(job, self.fingerprints[job.source.name], settings),
+            "fingerprint": self._fingerprint(job, settings),
             "data_fingerprint": self.fingerprints[job.source.name],
         }
-        self.store.write(job.key, about | row, outcomes)
+        self.store.write(job.key, about | row, measured)
         self._note(job, self.store.read(job.key), rows, tried)
 
     def _note(self, job: Job, row: dict, rows: dict, tried: set) -> None:
@@ -204,20 +176,11 @@ class _Work:
             self.watch(len(tried), len(self.jobs), job.key)
 
 
-def _one(job: Job, data: Dataset, settings: dict, threads: int):
-    """A job with its name tag: results come in any order."""
-    row, outcomes = carry_out(job, data, settings, threads)
-    return job, settings, row | {"processor": processor()}, outcomes
-
-
-def _depth(job: Job, jobs: list[Job]) -> int:
-    by_key, depth = {each.key: each for each in jobs}, 0
-    while job.needs:
-        job, depth = by_key[job.needs], depth + 1
-    return depth
+def _carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple:
+    """A job's result together with the job: results come in any order."""
+    return job, settings, *carry_out(job, data, settings, threads)
 
 
 def _without_its_need(job: Job, settings: dict) -> dict:
-    message = f"{job.needs} failed, whose bytes this run takes"
-    error = {"type": "Needs", "message": message, "traceback": ""}
+    error = {"type": "Needs", "message": f"{job.needs} failed, whose bytes this run takes", "traceback": ""}
     return {"status": "failed", "error": error, "settings": settings, "versions": {}, "seconds": 0.0, "peak_memory": None}

@@ -1,12 +1,10 @@
-"""Honest numbers: what users and what seeds leave uncertain, kept apart.
+"""Honest numbers: the uncertainty that comes from users and that from seeds, kept apart.
 
-Seeds: the same settings trained again. Their spread says how far one training may be off.
-Users: the test users are a sample. A bootstrap over them says how far the mean over users may be off, for these trained models.
-Two models are compared user by user: what makes a user hard for both then cancels.
+Seeds: the same settings trained again. Their spread says how far off one training may be. Users: the test users are a sample. A
+bootstrap over them says how far off the mean over users may be, for these trained models. Two models are compared user by user:
+what makes a user hard for both then cancels.
 
-Shapes
-------
-values : (n_users, K), a column for each model, the users in the same order     means : (n_resamples, K)
+Shapes: values (n_users, K), a column for each model, the users in the same order; means (n_resamples, K).
 """
 
 from __future__ import annotations
@@ -16,64 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from ..errors import SettingsError
-
 N_RESAMPLES = 2000
 LEVEL = 0.95
 # Draws of one piece of the bootstrap: 48 MB.
 _DRAWS_AT_A_TIME = 4_000_000
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Over seeds.
-
-    Attributes
-    ----------
-    mean, sd, low, high : float
-        sd with n - 1 in the denominator; NaN for one seed.
-    n : int
-    """
-
-    mean: float
-    sd: float
-    low: float
-    high: float
-    n: int
-
-
-def spread(values) -> Spread:
-    """Mean, standard deviation, least and greatest of some numbers.
-
-    Parameters
-    ----------
-    values : array_like, shape (n,)
-
-    Raises
-    ------
-    SettingsError
-        If there is none.
-    """
-    values = np.asarray(values, dtype=np.float64).ravel()
-    if not values.size:
-        raise SettingsError("there is no value to summarise")
-    sd = float(values.std(ddof=1)) if values.size > 1 else float("nan")
-    return Spread(float(values.mean()), sd, float(values.min()), float(values.max()), values.size)
+def sample_deviation(values) -> float:
+    """The standard deviation with n - 1 in the denominator; NaN for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def bootstrap_means(values, rng: np.random.Generator, n_resamples: int = N_RESAMPLES) -> np.ndarray:
-    """Means over users drawn with replacement; all columns see the same draws, so that their differences are paired.
-
-    Parameters
-    ----------
-    values : array_like, shape (n_users, K)
-    rng : numpy.random.Generator
-    n_resamples : int
-
-    Returns
-    -------
-    ndarray, shape (n_resamples, K)
-    """
+    """Means over users drawn with replacement; all columns see the same draws, so that their differences are paired."""
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
     step = max(1, _DRAWS_AT_A_TIME // n)
@@ -89,33 +42,14 @@ def bootstrap_means(values, rng: np.random.Generator, n_resamples: int = N_RESAM
 
 
 def interval(samples, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval: what lies in the middle, with equal shares left out on both sides.
-
-    Parameters
-    ----------
-    samples : array_like, shape (n,)
-    level : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float
-    """
+    """The percentile interval: the middle share `level` of the samples."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One model minus another, user by user.
-
-    Attributes
-    ----------
-    mean, low, high : float
-        Mean over users and its bootstrap interval.
-    won, lost, tied : int
-        Users with a greater, a smaller, an equal value.
-    """
+    """One model minus another: the mean over users, its bootstrap interval, and how many users have more, less and the same."""
 
     mean: float
     low: float
@@ -125,50 +59,20 @@ class Difference:
     tied: int
 
 
-def paired_difference(values, other, rng: np.random.Generator, n_resamples: int = N_RESAMPLES) -> Difference:
-    """Compare two models on the same users.
+def compare_models(values, references: list[int | None], rng: np.random.Generator, n_resamples: int = N_RESAMPLES):
+    """The intervals of all models, and their differences to the columns `references`, from one set of draws.
 
-    Parameters
-    ----------
-    values, other : array_like, shape (n_users,)
-    rng : numpy.random.Generator
-    n_resamples : int
-
-    Returns
-    -------
-    Difference
-    """
-    delta = np.asarray(values, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    return _difference(delta, bootstrap_means(delta[:, None], rng, n_resamples)[:, 0])
-
-
-def _difference(delta: np.ndarray, means: np.ndarray) -> Difference:
-    low, high = interval(means)
-    won, lost = int(np.count_nonzero(delta > 0)), int(np.count_nonzero(delta < 0))
-    return Difference(float(delta.mean()), low, high, won, lost, delta.size - won - lost)
-
-
-def compare(values, references: list[int | None], rng: np.random.Generator, n_resamples: int = N_RESAMPLES):
-    """Intervals of all models and their differences to others, from one set of draws.
-
-    Parameters
-    ----------
-    values : array_like, shape (n_users, K)
-    references : list of int or None, length K
-        Column that each model is compared with; None, or its own: with none.
-    rng : numpy.random.Generator
-    n_resamples : int
-
-    Returns
-    -------
-    intervals : list of (low, high)
-    differences : list of Difference or None
+    There is no difference (None) without a reference, or to the model itself.
     """
     values = np.asarray(values, dtype=np.float64)
     means = bootstrap_means(values, rng, n_resamples)
-    intervals = [interval(column) for column in means.T]
-    differences = [
-        None if other is None or other == own else _difference(values[:, own] - values[:, other], means[:, own] - means[:, other])
-        for own, other in enumerate(references)
-    ]
-    return intervals, differences
+    differences: list[Difference | None] = []
+    for own, other in enumerate(references):
+        if other is None or other == own:
+            differences.append(None)
+            continue
+        delta = values[:, own] - values[:, other]
+        won, lost = int(np.count_nonzero(delta > 0)), int(np.count_nonzero(delta < 0))
+        between = interval(means[:, own] - means[:, other])
+        differences.append(Difference(float(delta.mean()), *between, won, lost, delta.size - won - lost))
+    return [interval(column) for column in means.T], differences

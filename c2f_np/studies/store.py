@@ -1,9 +1,9 @@
-"""The folder of a study's results: a file for each job, so that nothing is ever half there, and tables made from them.
+"""What a job measured, and the folder of a study's results: a file for each job, so that nothing is ever half there.
 
     study.toml           the study file
     rows/<job>.json      what a job measured, or how it failed
     rows/<job>.npz       the metrics of every user, float32
-    rows.csv             all of it but users and tracebacks, a line for each outcome; written anew from the rows
+    rows.csv             everything but users and tracebacks, a line for each measurement; made anew from the rows
     report.md, *.png
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,73 +20,80 @@ import numpy as np
 from ..archive import read_archive
 from ..errors import ModelFileError
 from ..files import write_atomically, write_text_atomically
-from .outcome import Outcome
 
 STUDY, ROWS, TABLE, REPORT = "study.toml", "rows", "rows.csv", "report.md"
 _KIND, _VERSION = "study row", 1
 
 
 @dataclass(frozen=True)
-class Store:
-    """Reads and writes the rows of a folder.
+class Measurement:
+    """What is measured of a trained model, the same for every method: one line of a report, for one seed."""
 
-    Attributes
-    ----------
-    folder : Path
-    """
+    label: str  # the run's name for its result, else with the phase or analysis behind it
+    part: str  # the phase or analysis; "" for the result
+    kind: str  # "popularity", "coarse", "fine" or "other": how figures show it
+    metrics: dict[str, dict[str, float]]  # of validation and test, where the data have them
+    size: dict[str, int | None]  # bytes part by part; "model" is their sum, "floats" the number of floats, if known
+    seconds: float  # of training until the model stood, or of the analysis
+    epochs: int | None = None
+    best_epoch: int | None = None
+    note: str = ""  # such as "does not apply"; then there are no metrics
+    per_user: dict[str, np.ndarray] = field(default_factory=dict)  # metrics of each user, of the report's part of the data
+    users: np.ndarray | None = None
+
+    def to_dict(self) -> dict:
+        """Everything but the arrays, as plain JSON."""
+        return {name: value for name, value in vars(self).items() if name not in ("per_user", "users")}
+
+
+def part_of_report(data) -> str:
+    """The part of the data that a report is about: test, or validation where there is no test."""
+    for part in ("test", "validation"):
+        relevant = getattr(data, part)
+        if relevant is not None and relevant.nnz:
+            return part
+    return ""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Reads and writes the rows of a folder."""
 
     folder: Path
 
     def prepare(self) -> None:
-        """Make the folder; take away what a killed process left half written."""
+        """Make the folder, and delete what a killed process left half written."""
         rows = self.folder / ROWS
         rows.mkdir(parents=True, exist_ok=True)
         for place in (self.folder, rows):
             for leftover in place.glob(".*.part"):
                 leftover.unlink(missing_ok=True)
 
-    def write(self, key: str, row: dict, outcomes: list[Outcome]) -> None:
-        """Keep a job's row; the file of its users first, so that a row that is there is whole.
-
-        Raises
-        ------
-        OSError
-        """
-        arrays = {}
-        for position, outcome in enumerate(outcomes):
-            if outcome.users is not None:
-                arrays[f"{position}.users"] = outcome.users
-                arrays |= {f"{position}.{name}": values for name, values in outcome.per_user.items()}
+    def write(self, key: str, row: dict, measured: list[Measurement]) -> None:
+        """Keep a job's row; the file of its users first, so that a row that is there is whole."""
         header = {"kind": _KIND, "version": _VERSION, "fingerprint": row["fingerprint"]}
-        members = {"header": np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)} | arrays
+        members = {"header": np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)}
+        for position, each in enumerate(measured):
+            if each.users is not None:
+                arrays = {"users": each.users} | each.per_user
+                members |= {f"{position}.{name}": values for name, values in arrays.items()}
         write_atomically(self._path(key, "npz"), lambda file: np.savez_compressed(file, **members))
-        row = row | {"outcomes": [outcome.to_dict() for outcome in outcomes]}
+        row = row | {"outcomes": [each.to_dict() for each in measured]}
         write_text_atomically(self._path(key, "json"), json.dumps(row, indent=1) + "\n")
 
     def read(self, key: str) -> dict | None:
-        """A job's row, or None if there is none that can be used: then the job is to be done."""
+        """A job's row, or None if there is none that can be used: then the job has to be done."""
         try:
             row = json.loads(self._path(key, "json").read_text(encoding="utf-8"))
-            whole = isinstance(row, dict) and {"status", "fingerprint", "outcomes", "error"} <= set(row)
-        except (OSError, ValueError):
-            return None
-        return row if whole and self._has_users_of(key, row) else None
-
-    def _has_users_of(self, key: str, row: dict) -> bool:
-        try:
+            if not isinstance(row, dict) or not {"status", "fingerprint", "outcomes", "error"} <= set(row):
+                return None
             self.users_of(key, row)
-        except (ModelFileError, ValueError):
-            return False
-        return True
+        except (OSError, ValueError):  # a ModelFileError is a ValueError
+            return None
+        return row
 
     def users_of(self, key: str, row: dict) -> list[tuple[np.ndarray, dict[str, np.ndarray]] | None]:
-        """For each outcome of a row its users and their metrics.
-
-        Raises
-        ------
-        ModelFileError
-            If the file is missing, damaged or belongs to another row.
-        """
+        """For each measurement of a row its users and their metrics; ModelFileError if the file is damaged or another row's."""
         path = self._path(key, "npz")
         header, arrays = read_archive(path, _KIND, _VERSION)
         if header.get("fingerprint") != row["fingerprint"]:
@@ -101,12 +108,10 @@ class Store:
         return self.folder / ROWS / f"{key}.{suffix}"
 
 
-def write_table(path: Path, rows: list[dict]) -> None:
-    """``rows.csv``: a line for each outcome, and for each failed job."""
-    lines = [line for row in rows for line in _lines(row)]
-    columns = list(dict.fromkeys(name for line in lines for name in line))
+def write_csv(path: Path, lines: list[dict]) -> None:
+    """A CSV file with the columns in the order in which they first occur."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     write_text_atomically(path, text.getvalue())
@@ -117,9 +122,10 @@ def versions_in_words(row: dict) -> str:
     return "; ".join(f"{name} {version}" for name, version in row["versions"].items())
 
 
-def _lines(row: dict) -> list[dict]:
+def table_lines(row: dict) -> list[dict]:
+    """The lines of ``rows.csv`` for a job: one for each measurement, or one if it failed."""
     job = {name: row[name] for name in ("data", "protocol", "run", "method", "seed", "status")}
-    peak = {"peak_memory": "" if row["peak_memory"] is None else row["peak_memory"]}
+    peak = {"peak_memory": row["peak_memory"]}
     if row["status"] == "failed":
         return [job | {"outcome": row["run"]} | peak | {"note": f"{row['error']['type']}: {row['error']['message']}"}]
     lines, made_with = [], {"versions": versions_in_words(row), "processor": row.get("processor", "")}
@@ -128,6 +134,5 @@ def _lines(row: dict) -> list[dict]:
         for part, metrics in outcome["metrics"].items():
             line |= {f"{part}_{name}": value for name, value in metrics.items()}
         line |= {"bytes": outcome["size"].get("model"), "floats": outcome["size"].get("floats")}
-        line |= {name: outcome[name] for name in ("seconds", "epochs", "best_epoch", "note")} | peak | made_with
-        lines.append({name: "" if value is None else value for name, value in line.items()})
+        lines.append(line | {name: outcome[name] for name in ("seconds", "epochs", "best_epoch", "note")} | peak | made_with)
     return lines

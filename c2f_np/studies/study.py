@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Method of the model of this package; every other name is one of :data:`c2f_np.baselines.BASELINES`.
+from ..settings import PRESETS, settings_from_preset
+
+#: The method that is this package's model; every other method is one of :data:`c2f_np.baselines.BASELINES`.
 C2F = "c2f"
 
 #: The baseline that is the coarse stage alone.
@@ -13,135 +15,72 @@ COARSE = "coarse"
 
 FIGURES = ("means", "frontier", "changes", "none")
 
-#: Between the name of a run and what was measured of it besides its result: a phase, or an analysis.
+#: Separates the name of a run from what else was measured of it: a phase or an analysis.
 WITHIN = " / "
+
+#: Presets that train the coarse and the fine stage one after the other.
+STAGED = tuple(name for name in PRESETS if settings_from_preset(name).training == "stages")
+
+#: Studies that are more than a table of runs, by `kind`: "module:function", which takes (study, data sets by name, folder) and
+#: returns the text of the report.
+SPECIAL_KINDS = {
+    "planted-structure": "c2f_np.studies.planted_structure:carry_out_planted_study",
+    "protocol": "c2f_np.studies.protocol:carry_out_protocol_study",
+}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set of a study, not loaded yet.
+    """A data set of a study, not loaded yet."""
 
-    Attributes
-    ----------
-    source : str
-        Name or path, as :func:`c2f_np.load_dataset` takes it.
-    name : str
-        How the report calls it.
-    protocol : {"authors", "clean"}
-    options : dict
-        Further keywords of :func:`c2f_np.load_dataset`.
-    settings : dict
-        Settings of the method c2f on these data.
-    presets : dict of str to dict
-        Settings on these data of the runs of one preset, by its name.
-    baselines : dict of str to dict
-        Parameters of a baseline on these data, by its name.
-    like : str
-        Name of the data set in the study file whose settings and runs it takes; its own name if it stands there itself.
-    """
-
-    source: str
-    name: str
+    source: str  # name or path, as `load_dataset` takes it
+    name: str  # in the report
     protocol: str
-    options: dict = field(default_factory=dict)
-    settings: dict = field(default_factory=dict)
-    presets: dict[str, dict] = field(default_factory=dict)
-    baselines: dict[str, dict] = field(default_factory=dict)
-    like: str = ""
+    options: dict = field(default_factory=dict)  # further keywords of `load_dataset`
+    settings: dict = field(default_factory=dict)  # of the method c2f on these data
+    presets: dict[str, dict] = field(default_factory=dict)  # the same for the runs of one preset
+    baselines: dict[str, dict] = field(default_factory=dict)  # parameters of a baseline on these data
+    like: str = ""  # name of the study's data set whose settings and runs it takes
 
 
 @dataclass(frozen=True)
 class Run:
-    """A method with its settings; a grid of the study file has become one run for each point.
-
-    Attributes
-    ----------
-    name : str
-    method : str
-        :data:`C2F`, or the name of a baseline.
-    preset : str
-        Of the method c2f.
-    settings : dict
-        Fields of :class:`c2f_np.settings.Settings`, or parameters of the baseline.
-    after : tuple of str
-        Analyses of the trained model, of :data:`c2f_np.studies.surgery.ANALYSES` or "control".
-    bytes_of : str
-        Run whose size in bytes the baseline is given as its parameter `bytes`; "" for none.
-    reference : str
-        What the run is compared with; "" for the study's.
-    seeds : tuple of int, or None
-        None for the study's.
-    only_data : tuple of str, or None
-        Names of the data sets the run is made on; None for all.
-    """
+    """A method with its settings; every point of a grid in the study file has become a run."""
 
     name: str
     method: str
     preset: str = "default"
-    settings: dict = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    bytes_of: str = ""
-    reference: str = ""
-    seeds: tuple[int, ...] | None = None
-    only_data: tuple[str, ...] | None = None
+    settings: dict = field(default_factory=dict)  # of c2f, or parameters of the baseline
+    after: tuple[str, ...] = ()  # analyses of the trained model, of `c2f_np.studies.surgery.AFTER`
+    bytes_of: str = ""  # run whose size the baseline is given as its parameter `bytes`
+    reference: str = ""  # what it is compared with, if not with the study's reference
+    seeds: tuple[int, ...] | None = None  # None: the study's
+    only_data: tuple[str, ...] | None = None  # None: all
 
     def is_made_on(self, source: Source) -> bool:
+        """Whether the run has a job on a data set."""
         return self.only_data is None or source.name in self.only_data or source.like in self.only_data
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says.
-
-    Attributes
-    ----------
-    name : str
-        Of a ready study, or the file's name without its suffix.
-    path : Path
-        The study file.
-    text : str
-        Its content, which is kept beside the results.
-    title, question : str
-    kind : str
-        "runs", or a key of :data:`c2f_np.studies.kinds.KINDS`.
-    sources : tuple of Source
-    protocol : {"authors", "clean"}
-        Of data sets that do not name one.
-    seeds : tuple of int
-    metric : str
-        Such as "ndcg@20".
-    reference : str
-        Run (or "run / phase") that all others are compared with; "" for none.
-    figure : str
-        One of :data:`FIGURES`.
-    phases : {"all", "last"}
-        Whether the report shows every phase of a run, or its result only. Analyses are always shown.
-    common : dict
-        Settings of all runs of the method c2f.
-    presets : dict of str to dict
-        Settings of all runs of one preset, by its name.
-    runs : tuple of Run
-    options : dict
-        What a special kind of study wants to know.
-    rerun : bool
-        Whether results kept under docs/results are to be checked by a slow test that runs the study again.
-    """
+    """The content of a study file; docs/studies.md explains every key."""
 
     name: str
     path: Path
-    text: str
+    text: str  # of the file, which is kept beside the results
     title: str
     question: str
-    kind: str = "runs"
+    kind: str = "runs"  # or one of SPECIAL_KINDS
     sources: tuple[Source, ...] = ()
     protocol: str = "clean"
     seeds: tuple[int, ...] = (0,)
     metric: str = "ndcg@20"
-    reference: str = ""
+    reference: str = ""  # a run, or "run / phase", or "run / analysis"
     figure: str = "means"
-    phases: str = "all"
-    common: dict = field(default_factory=dict)
-    presets: dict[str, dict] = field(default_factory=dict)
+    phases: str = "all"  # or "last": only the result of each run is in the report, and its analyses
+    common: dict = field(default_factory=dict)  # settings of all runs of c2f
+    presets: dict[str, dict] = field(default_factory=dict)  # settings of all runs of one preset
     runs: tuple[Run, ...] = ()
-    options: dict = field(default_factory=dict)
-    rerun: bool = False
+    options: dict = field(default_factory=dict)  # of a special kind
+    rerun: bool = False  # a slow test runs the study again and compares with the results kept under docs/results

@@ -1,18 +1,15 @@
 """What a trained model owes to its fine codebook: evaluate it again with a part taken out or put in disorder.
 
-Each analysis is a pure function of the trained state; nothing is trained. The control, which trains, is
-:func:`c2f_np.training.phases.control_phases`.
+Each analysis is a pure function of the trained state; nothing is trained. (The control, which trains, is
+:func:`c2f_np.training.phases.control_phases`.)
 
-    zero-fine            E_f = 0; graph and gate as they are
-    random-fine          the entries of every row of E_f in a random order: same values, norms and zeros
-    shuffled-fine-rows   the rows of E_f in a random order: every coarse row is refined by others' fine rows
-    no-fine-edges        the fine stage over the graph of the coarse stage, normalised as there; fine nodes are alone. The bridge
-                         at the start stays as it is; inside the layers it finds nothing at the fine nodes
-    no-fine              E_c, S_c and biases, evaluated as a model that has no fine codebook
+zero-fine            E_f = 0; graph and gate as they are random-fine          the entries of every row of E_f in a random order:
+same values, norms and zeros shuffled-fine-rows   the rows of E_f in a random order: every coarse row is refined by fine rows that
+are not its own no-fine-edges        the fine stage over the graph of the coarse stage, normalised as there; fine nodes are
+isolated. The bridge at the start stays as it is; inside the layers it finds nothing at the fine nodes no-fine              E_c,
+S_c and biases, evaluated as a model that has no fine codebook
 
-Shapes
-------
-E_fine : (M, d)     S_coarse : (N, C)     S_fine : (C, M)     X_hat : (N + C + M,) * 2
+Shapes: E_fine (M, d); S_coarse (N, C); S_fine (C, M); X_hat (N + C + M, N + C + M).
 """
 
 from __future__ import annotations
@@ -29,12 +26,12 @@ from ..training.problem import Problem
 
 
 def zero_fine(state: ModelState) -> ModelState:
-    """E_f = 0. Direct links to fine rows, where a model has them, then bring nothing either."""
+    """E_f = 0; direct links to fine rows, where a model has them, then contribute nothing either."""
     return dataclasses.replace(state, E_fine=np.zeros_like(state.E_fine))
 
 
 def random_fine(state: ModelState, rng: np.random.Generator) -> ModelState:
-    """The entries of every row of E_f permuted, each row by a permutation of its own."""
+    """The entries of every row of E_f permuted, each row by its own permutation."""
     return dataclasses.replace(state, E_fine=rng.permuted(state.E_fine, axis=1))
 
 
@@ -48,24 +45,13 @@ def shuffled_fine_rows(state: ModelState, rng: np.random.Generator) -> ModelStat
 
 
 def no_fine(state: ModelState) -> ModelState:
-    """The state without all that is fine: every field that the coarse stage does not have is None."""
+    """The state without everything fine: every field that the coarse stage does not have is None."""
     optional = {item.name: None for item in dataclasses.fields(state) if item.default is None}
     return dataclasses.replace(state, **optional)
 
 
 def without_fine_edges(state: ModelState, problem: Problem) -> FineGraph:
-    """The fine stage's graph with all edges of fine nodes cut: the coarse stage's, and M nodes without an edge.
-
-    Parameters
-    ----------
-    state : ModelState
-        Of the fine stage.
-    problem : Problem
-
-    Returns
-    -------
-    FineGraph
-    """
+    """The graph of the fine stage with all edges of fine nodes cut: the graph of the coarse stage, and M isolated nodes."""
     settings, engine = problem.settings, problem.engine
     graph = FineStage(settings, engine).graph(state, problem.A)
     n, c = state.S_coarse.shape

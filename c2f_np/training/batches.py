@@ -13,8 +13,11 @@ from ..model.sampling import sample_triples
 from ..model.triples import Triples
 
 
-def epoch_batches(R, neg_size: int, batch_size: int, rng: np.random.Generator, *, engine) -> Iterator[Triples]:
-    """The triples of an epoch, as many draws as R has entries, shuffled and cut into batches; each is sorted by user."""
+def drawn_batches(rng: np.random.Generator, R, neg_size: int, batch_size: int, *, engine) -> Iterator[Triples]:
+    """The triples of an epoch: as many draws as R has entries, shuffled and cut; the last batch is what is left.
+
+    Each batch is sorted by user.
+    """
     columns = sample_triples(R, R.nnz, neg_size, int(rng.integers(2**63)), engine=engine)
     order = rng.permutation(len(columns[0]))
     for start in range(0, len(order), batch_size):

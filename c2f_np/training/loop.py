@@ -23,7 +23,7 @@ from ..model.links import exchange_links
 from ..model.state import ModelState
 from ..settings import Settings
 from ..threads import working_threads
-from .batches import epoch_batches
+from .batches import drawn_batches
 from .phases import STOPPING_METRIC, Phase, control_phases, phases_of
 from .problem import Problem, evaluate_state, pose, training_graph
 from .progress import Best, Progress
@@ -155,7 +155,7 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
     rng = problem.random(progress.stage, progress.stage_epoch)
     exchanges, pull = phase.exchanges_after(epoch), 0
     totals, n_seen = np.zeros(2), 0
-    for number, triples in enumerate(epoch_batches(problem.R, settings.neg_size, phase.batch, rng, engine=problem.engine)):
+    for number, triples in enumerate(drawn_batches(rng, problem.R, settings.neg_size, phase.batch, engine=problem.engine)):
         graph = training_graph(stage, state, problem) if graph is None else graph
         step = train_step(
             stage, state, moments, graph, triples,

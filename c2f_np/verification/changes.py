@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FunctionType
 
-PACKAGE = __name__.partition(".")[0]
+from .interpreted import PACKAGE, is_interpreted
 
 
 @dataclass(frozen=True)
@@ -160,15 +160,9 @@ def _function(module, name: str) -> FunctionType:
     found = vars(getattr(module, owner))[method] if owner else getattr(module, name)
     found = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
     found = inspect.unwrap(found)
-    if not isinstance(found, FunctionType) or (module.__name__.startswith(f"{PACKAGE}.kernels.") and _compiles()):
+    if not isinstance(found, FunctionType) or (module.__name__.startswith(f"{PACKAGE}.kernels.") and not is_interpreted()):
         raise RuntimeError(f"{module.__name__}.{name} is compiled; it can be changed only where NUMBA_DISABLE_JIT=1 is set")
     return found
-
-
-def _compiles() -> bool:
-    from numba import config
-
-    return not config.DISABLE_JIT
 
 
 def _compiled(change: Change, function: FunctionType) -> CodeType:

@@ -9,18 +9,96 @@ import json as json_format
 import math
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import cache
+from multiprocessing import get_context
 
+from tqdm import tqdm
+
+from ..engine import ENGINES
 from ..gradcheck import Report, tabulate
 from ..gradcheck.report import COLUMNS, NOT_APPLICABLE
+from ..threads import available_cores, one_blas_thread
 from .case import Case
-from .catalogue import cases
+from .catalogue import CHECKED, cases
+from .interpreted import is_interpreted, run_interpreted, uncompiled_children
 from .threads import one_kernel_thread
 
 
-def check(op: str | None = None, engine: str | None = None, seed: int = 0) -> list[tuple[Case, Report]]:
-    """Run the cases; see :func:`~c2f_np.verification.catalogue.cases` for the arguments."""
-    with one_kernel_thread():
-        return [(case, case.run(seed)) for case in cases(op, engine, seed)]
+def check(op: str | None = None, engine: str | None = None, seed: int = 0, jobs: int = 1) -> list[tuple[Case, Report]]:
+    """Run the cases; see :func:`~c2f_np.verification.catalogue.cases` for the arguments.
+
+    With one job the cases run in this process, otherwise in as many others; the reports are the same. Cases marked as interpreted
+    run in processes that do not compile.
+    """
+    here = is_interpreted()
+    listed = [(case, (*group, number)) for group in groups(op, engine, seed) for number, case in enumerate(cases(*group))]
+    with (
+        _Workers(jobs, compiled=True) as compiled,
+        _Workers(jobs, compiled=False) as plain,
+        tqdm(total=len(listed), unit="case", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
+    ):
+        elsewhere = {}
+        for case, task in listed:
+            if case.interpreted and not here or jobs > 1:
+                elsewhere[task] = (plain if case.interpreted else compiled).submit(task)
+                elsewhere[task].add_done_callback(lambda _: bar.update())
+        results = []
+        for case, task in listed:
+            if task in elsewhere:
+                results.append((case, elsewhere[task].result()))
+            else:
+                results.append((case, _report_of(case, seed)))
+                bar.update()
+    return results
+
+
+def groups(op: str | None = None, engine: str | None = None, seed: int = 0) -> list[tuple[str, str, int]]:
+    """The arguments of :func:`~c2f_np.verification.catalogue.cases` for one operation and engine after the other."""
+    next(iter(cases(op, engine, seed)), None)  # raises if there is no such operation or engine
+    return [(o, e, seed) for o in (CHECKED if op is None else (op,)) for e in (ENGINES if engine is None else (engine,))]
+
+
+class _Workers:
+    """Processes that run cases, started when they are first asked for."""
+
+    def __init__(self, jobs: int, compiled: bool):
+        self._jobs, self._compiled, self._pool = jobs, compiled, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, task: tuple) -> Future:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"))
+        # A process is started by the submission that needs it, and reads the environment then.
+        with uncompiled_children() if not self._compiled else nullcontext():
+            return self._pool.submit(_run_task, *task)
+
+
+def _run_task(op: str, engine: str, seed: int, number: int) -> Report:
+    """In a worker: the report of one case."""
+    waiting, built = _cases_here(op, engine, seed)
+    while len(built) <= number:
+        built.append(next(waiting))
+    return _report_of(built[number], seed)
+
+
+@cache
+def _cases_here(op: str, engine: str, seed: int) -> tuple[Iterator[Case], list[Case]]:
+    """The cases of a group that are still to be built, and those that are."""
+    return iter(cases(op, engine, seed)), []
+
+
+def _report_of(case: Case, seed: int) -> Report:
+    with one_kernel_thread(), one_blas_thread():
+        return case.run(seed)
 
 
 def run(
@@ -46,7 +124,7 @@ def run(
     within : str, optional
         With `mutate`: only in the modules, functions and constants whose place begins with this.
     jobs : int, optional
-        Processes to work with; by default as many as there are cores.
+        Processes to work with; by default as many as there are cores, and this process alone for one operation.
 
     Returns
     -------
@@ -59,19 +137,20 @@ def run(
         If the operation or engine is unknown.
     """
     if mutate is not None:
-        from . import mutation
-
-        if not mutation.is_interpreted():
+        if not is_interpreted():
             given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
             arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
-            return mutation.interpreted(arguments + ["--json"] * json)
-        return mutation.run_mutation(mutate, op, engine, seed, json, within, jobs)
+            return run_interpreted(arguments + ["--json"] * json)
+        from .mutation import run_mutation
+
+        return run_mutation(mutate, op, engine, seed, json, within, jobs)
     if mutants:
         from .mutants import run_mutants
 
         return run_mutants(op, engine, seed, json)
     started = time.perf_counter()
-    results = check(op, engine, seed)
+    # One operation is done before other processes would have started.
+    results = check(op, engine, seed, jobs or (available_cores() if op is None else 1))
     seconds = time.perf_counter() - started
     passed = bool(results) and all(report.passed for _, report in results)
     if json:

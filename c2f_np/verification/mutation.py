@@ -13,7 +13,6 @@ import json as json_format
 import os
 import pkgutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,19 +20,21 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from multiprocessing import connection, get_context
 
 import numpy as np
 from tqdm import tqdm
 
-from ..engine import ENGINES
 from ..errors import SettingsError
 from ..threads import available_cores, one_blas_thread
 from .candidates import candidates
 from .case import Case
-from .catalogue import CHECKED, cases
-from .changes import PACKAGE, Change, definitions, put_in, users_of
+from .catalogue import cases
+from .changes import Change, definitions, put_in, users_of
+from .command import groups
+from .interpreted import PACKAGE
 from .threads import one_kernel_thread
 
 #: Modules in which every definition is mutated, and those of which only some definitions belong to a training step.
@@ -321,29 +322,6 @@ def _first_kill(change: Change, net: Net, reaching: list[Reach]) -> tuple[tuple[
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
-def interpreted(arguments: list[str]) -> int:
-    """Run ``python -m c2f_np gradcheck`` with these arguments in a process that does not compile; its exit code."""
-    root = os.path.dirname(os.path.dirname(sys.modules[PACKAGE].__file__))
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", PACKAGE, "gradcheck", *arguments], env=environment).returncode
-
-
-def is_interpreted() -> bool:
-    """Whether kernels are plain Python in this process."""
-    from numba import config
-
-    return bool(config.DISABLE_JIT)
-
-
-def net_of(op: str | None, engine: str | None, seed: int) -> Net:
-    """The cases of the command, by operation and engine."""
-    next(iter(cases(op, engine, seed)), None)  # names are looked at before anything is run
-    groups = [(o, e, seed) for o in (CHECKED if op is None else (op,)) for e in (ENGINES if engine is None else (engine,))]
-    return {group: lambda group=group: cases(*group) for group in groups}
-
-
 def run_mutation(
     n: int, op: str | None = None, engine: str | None = None, seed: int = 0, json: bool = False,
     within: str | None = None, jobs: int | None = None,
@@ -354,7 +332,7 @@ def run_mutation(
     if n < 1:
         raise SettingsError(f"--mutate must be 1 or more, not {n}")
     started, jobs = time.perf_counter(), jobs or available_cores()
-    net = net_of(op, engine, seed)
+    net = {group: partial(cases, *group) for group in groups(op, engine, seed)}
     drawn = sample(all_candidates(within), n, seed)
     if not drawn:
         raise SettingsError(f"nothing that begins with {within!r} is mutated; try one of {', '.join(mutated_modules())}")

@@ -32,6 +32,7 @@ from ..operations import (
 from . import problems
 from .case import Case, InDtype, gradient_case, operator_in_dtype, promoted, twin
 from .cover import pairwise_cover
+from .exact import EXACT, exact_cases
 from .kernels import TEXTS, value_cases
 from .problems import generator, normal, random_matrix
 
@@ -501,9 +502,10 @@ def _of(name: str):
     def cases(engine: str, seed: int) -> Cases:
         yield from _GRADIENTS[name](engine, seed) if name in _GRADIENTS else ()
         yield from value_cases(name, engine, seed)
+        yield from exact_cases(name, engine, seed)
 
     return cases
 
 
 #: The cases of each operation, gradients and values, by the name that the command line takes.
-OPERATIONS = {name: _of(name) for name in _GRADIENTS | TEXTS}
+OPERATIONS = {name: _of(name) for name in _GRADIENTS | TEXTS | EXACT}

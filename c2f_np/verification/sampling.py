@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..evaluation import evaluate
-from ..operations import triples
 from ..settings import Settings
 from ..training import batches, sampling
 from ..training.problem import Problem
@@ -53,12 +52,16 @@ def plain_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int) -
             yield user, positive, negative
 
 
-def plain_batches(R: sparse.csr_array, settings: Settings, stage: str, epoch: int, size: int) -> list[list[tuple[int, int, int]]]:
+def plain_batches(R, neg_size: int, size: int, rng: np.random.Generator) -> list[list[tuple[int, int, int]]]:
     """The batches of an epoch, each sorted by user, as lists of (user, positive item, negative item)."""
-    rng = np.random.default_rng([settings.seed, *stage.encode(), *str(epoch).encode()])
-    drawn = list(plain_triples(R, R.nnz, settings.neg_size, int(rng.integers(2**63))))
+    drawn = list(plain_triples(R, R.nnz, neg_size, int(rng.integers(2**63))))
     shuffled = [drawn[k] for k in rng.permutation(len(drawn))]
     return [sorted(shuffled[k : k + size], key=lambda triple: triple[0]) for k in range(0, len(shuffled), size)]
+
+
+def plain_stream(seed: int, stage: str, epoch: int) -> np.random.Generator:
+    """The random numbers of an epoch of a stage."""
+    return np.random.default_rng([seed, *stage.encode(), *str(epoch).encode()])
 
 
 def plain_ranking(scores, masked) -> list[int]:
@@ -139,7 +142,7 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
 
 
 def batch_cases(engine: str, seed: int) -> Iterator[Case]:
-    """Whole epochs of several stages in batches of several sizes, and where the entities of a batch occur."""
+    """Whole epochs of several stages in batches of several sizes."""
 
     def epochs(seed):
         rng = generator(seed, "epochs")
@@ -148,50 +151,22 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
         for phase, stage in (("coarse_phase1", "coarse"), ("fine", "fine"), ("table", "table"), ("joint", "joint")):
             settings = Settings(seed=int(rng.integers(2**32)), neg_size=int(rng.integers(1, 5)), engine=engine)
             epoch = int(rng.integers(300))
-            n = sum(map(len, plain_batches(R, settings, stage, epoch, 10**6)))
+            n = len(plain_batches(R, settings.neg_size, 10**6, plain_stream(settings.seed, stage, epoch))[0])
             progress, problem = Progress(phase, epoch, 1, None, None), Problem(None, settings, R, None)
             divisor = next(size for size in range(7, n + 1) if n % size == 0)
             for size in (divisor, max(n - 1, 1), n, n + 7, int(rng.integers(3, 30))):
                 with np.errstate(over="ignore"):
                     found = list(batches.epoch_batches(progress, problem, size))
-                expected = plain_batches(R, settings, stage, epoch, size)
+                expected = plain_batches(R, settings.neg_size, size, plain_stream(settings.seed, stage, epoch))
                 what = f"{stage}, batches of {size}"
                 yield f"{what}: sizes", unequal([len(batch) for batch in found], [len(batch) for batch in expected]), 0.0
                 for part, shift in (("user", 0), ("positive", 9), ("negative", 9)):
                     column = "user positive negative".split().index(part)
-                    whole = np.concatenate([getattr(batch, part) for batch in found])
+                    whole = np.concatenate([getattr(batch, part) for batch in found] or [[]])
                     yield f"{what}: {part}", unequal(whole, [t[column] + shift for b in expected for t in b], np.int64), 0.0
                 yield f"{what}: entities", unequal([batch.n_entities for batch in found], [22] * len(expected)), 0.0
 
     yield verdict_case("batches", "epochs", engine, epochs)
-
-    def occurrences(n_users, n_items, n_triples):
-        def run(seed):
-            rng = generator(seed, "occurrences", n_users)
-            columns = [rng.integers(n - n // 3, n, n_triples).astype(np.int32) for n in (n_users, n_items, n_items)]
-            chosen = rng.permutation(n_triples)[: n_triples - 5]
-            batch = triples.Triples.by_user(columns, chosen, n_users, n_items, engine=engine)
-            expected = sorted(zip(*(column[chosen].tolist() for column in columns), strict=True), key=lambda triple: triple[0])
-            slots: dict[int, list[int]] = {}
-            for slot, entity in enumerate([t[role] + (n_users if role else 0) for role in range(3) for t in expected]):
-                slots.setdefault(entity, []).append(slot)
-            entities = sorted(slots)
-            where, local = batch.occurrences, batch.local
-            yield "entities", unequal(where.entities, entities), 0.0
-            yield "slots", unequal(where.slots, [slot for entity in entities for slot in slots[entity]]), 0.0
-            yield "counts", unequal(where.counts, [len(slots[entity]) for entity in entities]), 0.0
-            for own in ("start", "slots"):
-                yield f"local {own}", unequal(getattr(local.occurrences, own), getattr(where, own)), 0.0
-            yield "local entities", unequal(local.occurrences.entities, range(len(entities))), 0.0
-            for role, part in enumerate(("user", "positive", "negative")):
-                own = [t[role] + (n_users if role else 0) for t in expected]
-                yield part, unequal(getattr(batch, part), own, np.int64), 0.0
-                yield f"local {part}", unequal(where.entities[getattr(local, part)], own), 0.0
-
-        return verdict_case("batches", f"occurrences, {n_users + n_items} entities", engine, run)
-
-    yield occurrences(40, 260, 130)
-    yield occurrences(3, 66_000, 12)
 
 
 def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:

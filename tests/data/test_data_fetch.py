@@ -13,7 +13,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from c2f_np.data import cached, catalog, data_folder, fetch, load_dataset
-from c2f_np.data.catalog import checksum
 from c2f_np.errors import DataError
 
 U_DATA = b"1\t1\t5\t1\n1\t2\t5\t2\n2\t1\t5\t1\n"
@@ -74,6 +73,11 @@ def expect(monkeypatch):
     return change
 
 
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
 def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
@@ -86,16 +90,15 @@ def files_below(folder):
     return sorted(str(path.relative_to(folder)).replace("\\", "/") for path in folder.rglob("*") if path.is_file())
 
 
-def get(name, url, cache, **options):
-    return fetch(name, cache_dir=cache, base_url=url, progress=False, announce=None, **options)
+def get(name, url, cache):
+    return fetch(name, cache_dir=cache, base_url=url, progress=False, announce=None)
 
 
-def test_an_archive_is_fetched_checked_and_unpacked(site, expect, tmp_path):
+def test_an_archive_is_fetched_checked_and_unpacked(site, expect, tmp_path, cache):
     folder, url = site
     archive = zip_of({"ml-100k/README": b"terms", "ml-100k/u.data": U_DATA, "../evil": b"x", "/evil": b"x"})
     (folder / "ml-100k.zip").write_bytes(archive)
     expect("ml-100k", sha256(archive))
-    cache = tmp_path / "cache"
     said = []
     path = fetch("ml-100k", cache_dir=cache, base_url=url + "/", progress=False, announce=said.append)
     assert path == cache / "ml-100k" == cached("ml-100k", cache)
@@ -108,82 +111,69 @@ def test_an_archive_is_fetched_checked_and_unpacked(site, expect, tmp_path):
     assert get("ml-100k", url, cache) == path  # what is there is not fetched again
 
 
-def test_single_files_are_checked_by_sha256_or_git_blob_id(site, expect, tmp_path):
+def test_single_files_are_checked_by_sha256_or_git_blob_id(site, expect, cache):
     folder, url = site
     (folder / "train.txt").write_bytes(TRAIN)
     (folder / "test.txt").write_bytes(TEST)
     expect("gowalla", blob(TRAIN), sha256(TEST))
-    path = get("gowalla", url, tmp_path / "cache")
-    with open(path / "train.txt", "rb") as file:
-        assert checksum(file, "git-blob") == blob(TRAIN)
-    assert load_dataset("gowalla", cache_dir=tmp_path / "cache").test.nnz == 2
+    path = get("gowalla", url, cache)
+    assert load_dataset("gowalla", cache_dir=cache).test.nnz == 2
 
     (path / "train.txt").write_bytes(b"spoilt\n")
-    assert (get("gowalla", url, tmp_path / "cache") / "train.txt").read_bytes() == TRAIN
+    assert (get("gowalla", url, cache) / "train.txt").read_bytes() == TRAIN
 
 
 def test_git_blob_id_is_git_s():
     # printf 'hello\n' | git hash-object --stdin
-    assert blob(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert catalog.checksum(io.BytesIO(b"hello\n"), "git-blob") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
-def test_a_progress_bar_can_be_shown(site, expect, tmp_path, capsys):
+def test_a_progress_bar_can_be_shown(site, expect, cache, capsys):
     folder, url = site
     archive = zip_of({"ml-100k/u.data": U_DATA})
     (folder / "ml-100k.zip").write_bytes(archive)
     expect("ml-100k", sha256(archive))
-    fetch("ml-100k", cache_dir=tmp_path / "cache", base_url=url)
+    fetch("ml-100k", cache_dir=cache, base_url=url)
     shown = capsys.readouterr()
     assert "Harper" in shown.out and "100%" in shown.err
 
 
-def assert_refused(name, url, cache, *parts):
-    with pytest.raises(DataError) as caught:
-        get(name, url, cache)
-    message = str(caught.value)
-    for part in parts:
-        assert part in message
-    assert "\n" not in message and "Traceback" not in message
-    assert caught.value.__cause__ is None and caught.value.__suppress_context__
-    assert files_below(cache) == [], "something was left behind"
-    return message
+class BreaksOff(QuietHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"half")
 
 
-def test_a_wrong_checksum(site, tmp_path):
+ML_1M = "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
+BLOB_ID = ("git blob id", "a27782bd7a1d4d0744148dc0460ea94da74763f2")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "where", "parts"),
+    [
+        ("ml-100k", "ml-100k.zip", "site", (f"right checksum: sha256 {sha256(b'something else')}",)),
+        ("ml-1m", "ml-1m.zip", "site", ("the server answered 404", "download https://files.grouplens.org", ML_1M)),
+        ("gowalla", "train.txt", "nobody", ("cannot be reached (ConnectionError)", *BLOB_ID)),
+        ("gowalla", "train.txt", "nonsense", ("cannot be reached (MissingSchema)",)),
+        ("gowalla", "train.txt", "breaks off", ("cannot be reached",)),
+    ],
+)
+def test_downloads_that_fail(site, cache, name, file, where, parts):
+    """One line that says what happened and what to do by hand; nothing is left behind."""
     folder, url = site
     (folder / "ml-100k.zip").write_bytes(b"something else")
-    with pytest.raises(DataError, match=f"right checksum: sha256 {sha256(b'something else')}.*By hand: download"):
-        get("ml-100k", url, tmp_path / "cache")
-    assert files_below(tmp_path / "cache") == [] and cached("ml-100k", tmp_path / "cache") is None
-
-
-def test_a_file_the_server_does_not_have(site, tmp_path):
-    _, url = site
-    cache = tmp_path / "cache"
-    message = assert_refused("ml-1m", url, cache, "the server answered 404", "By hand: download https://files.grouplens.org")
-    assert "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20" in message
-    assert str(cache / "ml-1m" / "ml-1m.zip") in message
-
-
-def test_no_network(tmp_path):
-    parts = ("cannot be reached (ConnectionError)", "git blob id", "a27782bd7a1d4d0744148dc0460ea94da74763f2")
-    assert_refused("gowalla", nobody(), tmp_path / "cache", *parts, str(tmp_path / "cache" / "gowalla" / "train.txt"))
-
-
-def test_a_download_that_breaks_off(tmp_path):
-    class Broken(QuietHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"half")
-
-    with serving(Broken) as url:
-        assert_refused("gowalla", url, tmp_path / "cache", "cannot be reached", "By hand")
-
-
-def test_a_nonsense_url(tmp_path):
-    assert_refused("gowalla", "nonsense", tmp_path / "cache", "cannot be reached (MissingSchema)")
+    with serving(BreaksOff) as broken:
+        url = {"site": url, "nobody": nobody(), "nonsense": "nonsense", "breaks off": broken}[where]
+        with pytest.raises(DataError) as caught:
+            get(name, url, cache)
+    message = str(caught.value)
+    for part in ("By hand: download https://", str(cache / name / file), *parts):
+        assert part in message
+    assert "\n" not in message and "Traceback" not in message
+    assert caught.value.__cause__ is None and (caught.value.__suppress_context__ or caught.value.__context__ is None)
+    assert files_below(cache) == [] and cached(name, cache) is None
 
 
 def test_what_was_put_there_by_hand_is_used(expect, tmp_path):
@@ -196,27 +186,25 @@ def test_what_was_put_there_by_hand_is_used(expect, tmp_path):
     assert files_below(tmp_path) == ["ml-100k/u.data"]
 
 
-def test_an_archive_without_the_member(expect, tmp_path, site):
+@pytest.mark.parametrize("archive", [zip_of({"other": b""}), b"not a zip"])
+def test_an_archive_without_the_member(expect, cache, site, archive):
     folder, url = site
-    for archive in (zip_of({"other": b""}), b"not a zip"):
-        (folder / "ml-100k.zip").write_bytes(archive)
-        expect("ml-100k", sha256(archive))
-        with pytest.raises(DataError, match="not a zip archive with ml-100k/u.data in it"):
-            get("ml-100k", url, tmp_path / "cache")
-        assert cached("ml-100k", tmp_path / "cache") is None
+    (folder / "ml-100k.zip").write_bytes(archive)
+    expect("ml-100k", sha256(archive))
+    with pytest.raises(DataError, match="not a zip archive with ml-100k/u.data in it"):
+        get("ml-100k", url, cache)
+    assert cached("ml-100k", cache) is None
 
 
-def test_the_folder_cannot_be_made(tmp_path):
+def test_names_and_folders_that_will_not_do(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="the folder cannot be made"):
-        get("ml-100k", nobody(), tmp_path / "file")
-
-
-def test_names_that_are_not_fetched(tmp_path):
-    with pytest.raises(DataError, match="comes with the package"):
-        fetch("planted", cache_dir=tmp_path)
-    with pytest.raises(DataError, match="no data set named 'netflix'; the names are southern-women"):
-        fetch("netflix", cache_dir=tmp_path)
+    for name, folder, message in (
+        ("ml-100k", tmp_path / "file", "the folder cannot be made"),
+        ("planted", tmp_path, "comes with the package"),
+        ("netflix", tmp_path, "no data set named 'netflix'; the names are southern-women"),
+    ):
+        with pytest.raises(DataError, match=message):
+            get(name, nobody(), folder)
 
 
 def test_where_data_are_kept(tmp_path, monkeypatch):

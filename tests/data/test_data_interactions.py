@@ -10,9 +10,7 @@ from c2f_np.errors import DataError
 
 
 def pairs(interactions):
-    return list(
-        zip(interactions.user_ids[interactions.user], interactions.item_ids[interactions.item], strict=True)
-    )
+    return list(zip(interactions.user_ids[interactions.user], interactions.item_ids[interactions.item], strict=True))
 
 
 def test_whole_number_ids_are_ordered_by_size():
@@ -42,18 +40,14 @@ def test_duplicates_keep_the_latest_time():
 
 
 def test_threshold_keeps_ratings_of_at_least_that_much():
-    interactions = Interactions.from_rows(
-        ["a", "a", "b"], ["x", "y", "z"], ratings=[4, 3.5, 1], rating_threshold=np.int64(4)
-    )
+    interactions = Interactions.from_rows(["a", "a", "b"], ["x", "y", "z"], ratings=[4, 3.5, 1], rating_threshold=np.int64(4))
     assert pairs(interactions) == [("a", "x")]
     assert interactions.report["rows_below_threshold"] == 2
     assert interactions.report["users_below_threshold"] == 1 and interactions.report["items_below_threshold"] == 2
 
 
 def test_a_pair_stays_if_any_of_its_ratings_reaches_the_threshold():
-    interactions = Interactions.from_rows(
-        ["a", "a"], ["x", "x"], ratings=[5, 1], timestamps=[1, 2], rating_threshold=4
-    )
+    interactions = Interactions.from_rows(["a", "a"], ["x", "x"], ratings=[5, 1], timestamps=[1, 2], rating_threshold=4)
     assert interactions.timestamp.tolist() == [1] and interactions.report["duplicates_merged"] == 0
 
 

@@ -27,6 +27,9 @@ def folder(tmp_path):
     write("given/train.txt", "0 0 1 2\n1 0 1\n")
     write("given/test.txt", "0 3 4\n1 2\n")
     write("whole/train.txt", "0 0 1 2\n1 0 1\n")
+    write("mixed/train.txt", "0 1\n")
+    write("mixed/u.data", "1\t1\t5\t1\n1\t2\t5\t2\n2\t1\t5\t1\n")
+    write("x.parquet", "")
     return tmp_path
 
 
@@ -48,6 +51,12 @@ def folder(tmp_path):
 def test_formats_are_told_from_names(folder, path, shape, name):
     data = load_dataset(folder / path, validation_fraction=0)
     assert data.train.shape == shape and data.name == name
+
+
+def test_a_format_can_be_chosen(folder):
+    assert load_dataset(folder / "mixed", file_format="u.data").n_users == 2
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_interactions(folder / "nothing")
 
 
 def test_auto_split_is_as_given_or_else_random(folder):
@@ -88,38 +97,23 @@ def test_temporal_split_threshold_and_columns(folder):
         ("nowhere", {}, "neither a file or folder nor one of the data sets southern-women, planted"),
         ("csv/x.csv", dict(protocol="honest"), "protocol must be"),
         ("given", dict(split="none", protocol="authors"), "takes validation from the test items"),
+        ("x.parquet", {}, "its name does not tell the format"),
+        ("mixed", {}, "several formats"),
+        ("name: ml-100k", {}, "ml-100k has not been fetched yet; run: python -m c2f_np data fetch ml-100k"),
+        ("name: planted", dict(file_format="csv"), "leave file_format alone"),
+        ("name: planted", dict(rating_threshold=3), "the data set planted has no ratings"),
     ],
 )
 def test_contradictions(folder, path, options, message):
+    name = path.removeprefix("name: ")
     with pytest.raises(DataError, match=message):
-        load_dataset(folder / path, **options)
-
-
-def test_unknown_suffix_and_mixed_folder(folder):
-    (folder / "x.parquet").write_text("")
-    with pytest.raises(DataError, match="its name does not tell the format"):
-        load_dataset(folder / "x.parquet")
-    (folder / "ml" / "train.txt").write_text("0 1\n")
-    with pytest.raises(DataError, match="several formats"):
-        load_dataset(folder / "ml")
-    assert load_dataset(folder / "ml", file_format="u.data").n_users == 2
-
-
-def test_names(tmp_path):
-    assert load_dataset("southern-women").train.shape == (18, 14)
-    with pytest.raises(DataError, match="ml-100k has not been fetched yet; run: python -m c2f_np data fetch ml-100k"):
-        load_dataset("ml-100k", cache_dir=tmp_path)
-    with pytest.raises(DataError, match="leave file_format alone"):
-        load_dataset("planted", file_format="csv")
-    with pytest.raises(DataError, match="the data set planted has no ratings"):
-        load_dataset("planted", rating_threshold=3)
-    with pytest.raises(DataError, match="no such file or folder"):
-        read_interactions(tmp_path / "nothing")
+        load_dataset(folder / path if name == path else name, cache_dir=folder, **options)
 
 
 def test_names_and_shipped_files_are_the_same_data(tmp_path):
     write_shipped(tmp_path)
     assert load_dataset(tmp_path / "planted").fingerprint() == load_dataset("planted").fingerprint()
+    assert load_dataset("southern-women").train.shape == (18, 14)
     women = load_dataset(tmp_path / "southern_women" / "attendance.csv", split="none", validation_fraction=0)
     assert women.train.shape == (18, 14) and women.train.nnz == 89
 

@@ -27,7 +27,7 @@ PAGES = sorted(
 SOURCES = sorted(
     [*(ROOT / "c2f_np").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "notebooks").glob("*.py")]
 )
-#: Folders in which a path may start; the paths of a run or of the reader's own files start elsewhere.
+#: Where the folders are in which a path may start; paths of a run or of the reader's own files start elsewhere.
 BASES = (ROOT, ROOT / "c2f_np")
 #: Names that a page makes up for an example.
 INVENTED = {
@@ -62,6 +62,12 @@ def modules_called(stem):
 def classes_called(name):
     found = [vars(module).get(name) for module in modules().values()]
     return [each for each in found if inspect.isclass(each)]
+
+
+@functools.cache
+def folders():
+    """In which a path may start."""
+    return {each.name for base in BASES for each in base.iterdir() if each.is_dir() and not each.name.startswith((".", "_"))}
 
 
 @functools.cache
@@ -196,6 +202,8 @@ def complaints(path, name=None):
 
 def problems(text, path, invented=frozenset()):
     """Positions and descriptions of what a text refers to and is not there."""
+    if not re.search(r"[`/\[_]|model|stage, |python -m|import", text):
+        return
     for kind in (paths, roles, names, citations, links, commands, named_tests):
         for at, what in kind(text, path):
             if what.split("`")[1] not in invented:
@@ -204,11 +212,10 @@ def problems(text, path, invented=frozenset()):
 
 def paths(text, path):
     """Paths that begin in a folder of the repository, and file names in backticks."""
-    first = {each.name for base in BASES for each in base.iterdir() if each.is_dir() and not each.name.startswith((".", "_"))}
     for match in re.finditer(r"(?<![\w./:*{}~(-])(\w+)/[\w./*-]*", text):
         named = match[0].rstrip(".")
         is_quoted = text[match.start() - 1 : match.start()] == "`"
-        if match[1] not in first or not ("." in named or named.endswith("/") or is_quoted):
+        if match[1] not in folders() or not ("." in named or named.endswith("/") or is_quoted):
             continue
         module, _, attribute = named.rpartition(".")
         is_name = module and attribute and resolves(f"c2f_np.{module.replace('/', '.')}.{attribute}")
@@ -404,18 +411,23 @@ def test_every_page_is_linked_from_the_readme_or_a_page_that_is():
     assert not missing
 
 
+@functools.cache
 def cited_equations():
     """Every function whose docstring cites equations of docs/model.md: place, name, section, numbers."""
+    found = []
     for path in (ROOT / "c2f_np").rglob("*.py"):
+        if "model.md, " not in path.read_text(encoding="utf-8"):
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 docstring = ast.get_docstring(node) or ""
                 if cited := re.search(r"model\.md, (coarse stage|fine stage|joint training)(, \d(?:-\d)?)", docstring):
                     place = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
-                    yield pytest.param(node.name, cited[1], numbers(cited[2]), id=f"{place}:{node.name}")
+                    found.append(pytest.param(node.name, cited[1], numbers(cited[2]), id=f"{place}:{node.name}"))
+    return found
 
 
-@pytest.mark.parametrize(("function", "section", "cited"), list(cited_equations()))
+@pytest.mark.parametrize(("function", "section", "cited"), cited_equations())
 def test_an_equation_that_a_function_cites_is_its_own(function, section, cited):
     """The table under the equations names the function in the row of that number, or in the row of the whole."""
     rows = [row for row in sections()[section][2] if re.search(rf"\b{function}\b", row)]
@@ -424,7 +436,7 @@ def test_an_equation_that_a_function_cites_is_its_own(function, section, cited):
 
 
 def test_there_are_citations_to_follow():
-    assert len(list(cited_equations())) >= 10 and len(sections()) >= 6
+    assert len(cited_equations()) >= 10 and len(sections()) >= 6
     assert numbers("fine stage, 4, all") == {4} and numbers("coarse stage, 2-3") == {2, 3} and numbers("all of it") == set()
 
 

@@ -115,42 +115,31 @@ def test_without_layers_nothing_needs_the_interactions(preset):
         bare.recommend("u0", 5)
 
 
+@pytest.mark.parametrize("preset", ["staged", "default"])
 @pytest.mark.parametrize("kind, item, bias", [("float32", 4, 4), ("float16", 2, 2), ("int8", 1, 2)])
-def test_size_is_the_hand_count_of_two_stages(kind, item, bias):
-    model = hand_made("staged")
+def test_size_is_the_hand_count(preset, kind, item, bias):
+    joint = preset == "default"
+    model = hand_made(preset, threshold=0) if joint else hand_made(preset)
     ours = Served(reduce_model(model, codebook=kind, weights=kind))
-    before = ours.size_in_bytes()
-    F = np.abs(model.state.E_fine) > 0.7
-    scales = 4 if kind == "int8" else 0
-    dense, thin = 4 * 6 * item, F.sum() * (item + 1) + 5
-    n_weights = 20 * 2  # 21 entities, one of them without weights
-    assert before["codebooks"] == 5 * 6 * item + min(dense, thin) + (5 + 4) * scales
-    assert before["assignment weights"] == (n_weights + 10) * item + (5 + 4) * scales
-    assert before["assignment indices"] == n_weights + 10 + 22  # a byte each; 22 row starts of S_c, none of S_f
+    before, scales = ours.size_in_bytes(), 9 * 4 if kind == "int8" else 0
+    n_nonzero = (np.abs(model.state.E_fine) > (0 if joint else 0.7)).sum()
+    # 4 x 6 numbers, or those that are not zero, a byte each for their columns and 5 row starts.
+    fine = min(4 * 6 * item, n_nonzero * (item + 1) + 5)
+    assert before["codebooks"] == 5 * 6 * item + fine + scales
+    # Two links of each of 21 entities to either codebook; or of 20 of them (one has none) to coarse rows, and of 5 coarse rows.
+    n_weights = 21 * (2 + 2) if joint else 20 * 2 + 5 * 2
+    assert before["assignment weights"] == n_weights * item + scales
+    # A byte each, and 22 row starts where rows differ in length: of the stages' S_c.
+    assert before["assignment indices"] == n_weights + (0 if joint else 22)
     assert before["item biases"] == 12 * bias
     assert before["model"] == sum(list(before.values())[:4])
+    if joint and kind == "float32":
+        # What the package says of the whole model, less the biases of 9 users and the global one.
+        assert before["model"] == size_in_bytes(model.state)["model"] - (9 + 1) * 4
     assert before["interactions"] == model.R.nnz + 10
     assert before["graph factors"] == before["propagated table"] == 0
     ours.embeddings()
     after = ours.size_in_bytes()
-    assert after["propagated table"] == 21 * 6 * 4 and after["graph factors"] == (21 + 21 + 5 + 4) * 4
+    assert after["propagated table"] == 21 * 6 * 4 and after["graph factors"] == (21 + (0 if joint else 21 + 5 + 4)) * 4
     ours.forget_embeddings()
     assert ours.size_in_bytes()["propagated table"] == 0
-
-
-@pytest.mark.parametrize("kind, item, bias", [("float32", 4, 4), ("float16", 2, 2), ("int8", 1, 2)])
-def test_size_is_the_hand_count_after_joint_training(kind, item, bias):
-    model = hand_made("default", threshold=0)
-    ours = Served(reduce_model(model, codebook=kind, weights=kind))
-    before = ours.size_in_bytes()
-    scales = 4 if kind == "int8" else 0
-    assert before["codebooks"] == (5 + 4) * (6 * item + scales)
-    assert before["assignment weights"] == 21 * (2 + 2) * item + (5 + 4) * scales
-    assert before["assignment indices"] == 21 * (2 + 2)  # a byte each, and no row starts
-    assert before["item biases"] == 12 * bias
-    assert before["model"] == sum(list(before.values())[:4])
-    if kind == "float32":
-        # What the package says of the whole model, less the biases of 9 users and the global one.
-        assert before["model"] == size_in_bytes(model.state)["model"] - (9 + 1) * 4
-    ours.embeddings()
-    assert ours.size_in_bytes()["graph factors"] == 21 * 4

@@ -10,7 +10,7 @@ from c2f_np.data import Dataset, PlantedParameters, generate_planted
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.settings import settings_from_preset
 from c2f_np.studies import planted_structure as p
-from c2f_np.studies.reading import read_study
+from c2f_np.studies import read_study
 
 GROUP, SUBGROUP = np.array([0, 0, 0, 0, 1, 1, 1, 1] * 2), np.array([0, 0, 1, 1, 2, 2, 3, 3] * 2)
 TRUTH = {"group": GROUP, "subgroup": SUBGROUP}
@@ -88,7 +88,7 @@ def test_the_ready_studies_are_read_and_bad_ones_refused(tmp_path):
     path = Path(tmp_path / "other.toml")
     path.write_text('title = "t"\nquestion = "q"\nkind = "planted-structure"\ndata = ["southern-women"]\n')
     with pytest.raises(DataError, match="needs the data set 'planted'"):
-        p.run(read_study(path), {}, tmp_path, None)
+        p.carry_out_planted_study(read_study(path), {}, tmp_path)
     path.write_text('title = "t"\nquestion = "q"\nkind = "planted-structure"\n[options]\nwhat = 1\n')
     with pytest.raises(SettingsError, match="unknown key 'what'"):
-        p.run(read_study(path), {}, tmp_path, None)
+        p.carry_out_planted_study(read_study(path), {}, tmp_path)

@@ -9,8 +9,17 @@ from scipy import sparse
 from c2f_np.data import Dataset
 from c2f_np.errors import DataError
 from c2f_np.evaluation import evaluate_ranking
-from c2f_np.studies.protocol import measure_choices, study_protocol
-from c2f_np.studies.protocol_report import METRICS, Row, compared, order_of, over_seeds, report, reversals
+from c2f_np.studies.protocol import (
+    TITLES,
+    Choice,
+    mean_difference,
+    measure_choices,
+    order_of,
+    over_seeds,
+    protocol_tables,
+    reversals,
+    study_protocol,
+)
 
 # Three users, six items, as in docs/evaluation.md; user 2 has no test items.
 SCORES = np.array([[0.9, 0.8, 0.8, 0.1, 0.7, 0.3], [0.2, 0.1, 0.4, 0.9, 0.3, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
@@ -27,7 +36,7 @@ DATA = Dataset.from_matrices(matrix([[0], [3], [4]]), matrix([[], [5], [5]]), ma
 
 
 def means(rows, metric="ndcg", model="model"):
-    return {row.choice.split(" (")[0]: row.mean(metric, model) for row in rows if metric in row.values}
+    return {row.name.split(" (")[0]: row.mean(metric, model) for row in rows if metric in row.values}
 
 
 def test_choices_worked_out_by_hand():
@@ -65,12 +74,12 @@ def test_ours_is_what_the_evaluator_says_and_random_ties_lie_between():
 
 
 def row_of(choice, **models):
-    return Row(choice, {"ndcg": {name: np.array(values, float) for name, values in models.items()}})
+    return Choice(choice, {"ndcg": {name: np.array(values, float) for name, values in models.items()}})
 
 
 def test_orders_differences_and_reversals():
     ours = row_of("ours", a=[0.9, 0.8, 1.0, 0.9], b=[0.1, 0.2, 0.1, 0.3], c=[0.1, 0.3, 0.1, 0.1])
-    assert compared(ours.values["ndcg"], "a", "b") == (pytest.approx(0.725), True)
+    assert mean_difference(ours.values["ndcg"], "a", "b") == (pytest.approx(0.725), True)
     assert order_of(ours.values["ndcg"]) == "a > b ≈ c"
     flipped = row_of("flipped", a=[0.1, 0.2, 0.1, 0.3], b=[0.9, 0.8, 1.0, 0.9], c=[0.1, 0.3, 0.1, 0.3])
     # a-b turns clearly, a-c not clearly (0.175 and 0.2: the difference is within its error), b-c stays.
@@ -81,8 +90,8 @@ def test_orders_differences_and_reversals():
 
 
 def test_the_report_shows_changes_and_leaves_out_what_does_not_apply():
-    ours = Row("ours", {metric: {"a": np.array([0.5, 0.5]), "b": np.array([0.1, 0.2])} for metric in ("ndcg", "recall")})
-    text = report([ours, row_of("half", a=[0.25, 0.25], b=[0.1, 0.1])], "a", 20)
+    ours = Choice("ours", {metric: {"a": np.array([0.5, 0.5]), "b": np.array([0.1, 0.2])} for metric in ("ndcg", "recall")})
+    text = protocol_tables([ours, row_of("half", a=[0.25, 0.25], b=[0.1, 0.1])], "a", 20)
     assert "| ours | 0.5000 |  | 0.5000 |  |" in text
     assert "| half | 0.2500 | -50.0 % |  |  |" in text
     assert text.count("| half |") == 2  # no line among those of Recall
@@ -93,7 +102,7 @@ def test_without_test_or_validation_items():
     with pytest.raises(DataError, match="no test items"):
         measure_choices(scorers, Dataset.from_matrices(matrix([[0], [1], [2]])))
     rows = measure_choices(scorers, Dataset.from_matrices(matrix([[0], [3], [4]]), None, matrix([[2], [2], []])), k=2)
-    assert [row.choice for row in rows if row.choice.startswith("mask")] == ["mask: nothing masked"]
+    assert [row.name for row in rows if row.name.startswith("mask")] == ["mask: nothing masked"]
 
 
 def test_the_whole_study_on_a_few_users(tmp_path):
@@ -105,6 +114,6 @@ def test_the_whole_study_on_a_few_users(tmp_path):
     assert "seeds 0, 1" in text and "popularity" in text and "| ties: in random order |" in text
     stored = json.loads((tmp_path / "protocol-a-few.json").read_text())
     assert set(stored["ours"]["ndcg"]) == {"popularity", "coarse", "fine"}
-    for metric in METRICS:
+    for metric in TITLES:
         assert f"(protocol-a-few-{metric}.png)" in text
         assert (tmp_path / f"protocol-a-few-{metric}.png").read_bytes().startswith(b"\x89PNG")

@@ -8,7 +8,8 @@ import pytest
 from c2f_np.errors import SettingsError
 from c2f_np.studies import Run, jobs_of, read_study, ready_studies, with_choices
 from c2f_np.studies.jobs import fingerprint, key_of
-from c2f_np.studies.kinds import KINDS, OPTIONS
+from c2f_np.studies.study import SPECIAL_KINDS
+from c2f_np.studies.study_file import OPTIONS
 from c2f_np.studies.surgery import AFTER
 
 GOOD = """
@@ -212,7 +213,8 @@ def test_the_study_of_the_documentation(tmp_path):
     example = page.partition("```toml\n")[2].partition("```")[0]
     assert len(jobs_of(study_of(tmp_path, example))) == 1 + 3 * 3 + 3 * 3 and "1 + 3 x 3 + 3 x 3" in page
     # Every key that a study, its data and its runs may have, and every analysis, is on the page.
-    for name in (*KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in dataclasses.fields(Run))):
+    names = (*SPECIAL_KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in dataclasses.fields(Run)))
+    for name in names:
         assert f"`{name}`" in page, name
     assert all(f"| `{name}` |" in page for name in ready_studies())
 
@@ -279,4 +281,4 @@ def test_the_fingerprint_knows_what_results_depend_on(tmp_path):
 
 
 def test_kinds_are_told_where_to_find_their_function():
-    assert all(target.count(":") == 1 and target.startswith("c2f_np.") for target in KINDS.values())
+    assert all(target.count(":") == 1 and target.startswith("c2f_np.") for target in SPECIAL_KINDS.values())

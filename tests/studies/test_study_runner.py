@@ -172,7 +172,7 @@ def test_a_failure_is_retried_and_so_is_what_waits_for_its_bytes(tiny, tmp_path,
         raise MemoryError("too much")
 
     with monkeypatch.context() as patch:
-        patch.setattr(methods, "c2f_outcomes", out_of_memory)
+        patch.setattr(methods, "measure_c2f", out_of_memory)
         assert run_study(study, out, ONE).n_failed == 4
     report = (out / "report.md").read_text(encoding="utf-8")
     assert "MemoryError: too much" in report and "southern-women_model_seed0 failed, whose bytes this run takes" in report

@@ -5,22 +5,22 @@ import math
 import numpy as np
 import pytest
 
-from c2f_np.errors import SettingsError
 from c2f_np.studies import statistics
-from c2f_np.studies.statistics import bootstrap_means, compare, interval, paired_difference, spread
+from c2f_np.studies.statistics import bootstrap_means, compare_models, interval, sample_deviation
 
 
 def rng():
     return np.random.default_rng(7)
 
 
-def test_spread_by_hand():
-    one = spread([2.0, 4.0, 9.0])
-    assert (one.mean, one.low, one.high, one.n) == (5.0, 2.0, 9.0, 3)
-    assert one.sd == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
-    assert math.isnan(spread([1.0]).sd)
-    with pytest.raises(SettingsError, match="no value"):
-        spread([])
+def difference_of(values, other, generator, n_resamples=2000):
+    """The difference of two models."""
+    return compare_models(np.stack([values, other], axis=1), [1, None], generator, n_resamples)[1][0]
+
+
+def test_deviation_by_hand():
+    assert sample_deviation([2.0, 4.0, 9.0]) == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
+    assert math.isnan(sample_deviation([1.0]))
 
 
 def test_resampled_means_of_two_users():
@@ -52,7 +52,7 @@ def test_percentile_interval():
 
 
 def test_paired_difference_by_hand():
-    found = paired_difference([0.5, 0.2, 0.9, 0.4], [0.3, 0.3, 0.9, 0.1], rng())
+    found = difference_of([0.5, 0.2, 0.9, 0.4], [0.3, 0.3, 0.9, 0.1], rng())
     assert found.mean == pytest.approx((0.2 - 0.1 + 0 + 0.3) / 4)
     assert (found.won, found.lost, found.tied) == (2, 1, 1)
     assert -0.1 <= found.low < found.mean < found.high <= 0.3
@@ -61,15 +61,15 @@ def test_paired_difference_by_hand():
 def test_pairing_takes_away_what_is_hard_for_both():
     """Users differ a lot, the models by exactly 0.01: the interval of the difference is that point."""
     hard = rng().random(50)
-    found = paired_difference(hard + 0.01, hard, rng())
+    found = difference_of(hard + 0.01, hard, rng())
     assert found.low == pytest.approx(0.01) and found.high == pytest.approx(0.01) and found.won == 50
-    intervals, differences = compare(np.stack([hard + 0.01, hard], axis=1), [1, None], rng())
+    intervals, differences = compare_models(np.stack([hard + 0.01, hard], axis=1), [1, None], rng())
     assert intervals[0][1] - intervals[0][0] > 0.1
     assert differences[1] is None and differences[0].high == pytest.approx(0.01)
 
 
 def test_a_model_is_not_compared_with_itself():
-    _, differences = compare(rng().random((9, 2)), [0, 0], rng())
+    _, differences = compare_models(rng().random((9, 2)), [0, 0], rng())
     assert differences[0] is None and differences[1] is not None
 
 
@@ -81,8 +81,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     for _ in range(n_trials):
         first = np.where(generator.random(n_users) < 0.4, 0, generator.beta(1, 3, n_users))  # mean 0.6 / 4
         second = np.clip(first + generator.normal(0.02, 0.1, n_users), -1, 2)  # 0.02 more, give or take
-        (low, high), _ = compare(np.stack([first, second], axis=1), [None, 0], generator, 500)[0]
-        difference = paired_difference(second, first, generator, 500)
+        (low, high), _ = compare_models(np.stack([first, second], axis=1), [None, 0], generator, 500)[0]
+        difference = difference_of(second, first, generator, 500)
         held += [low <= 0.15 <= high, difference.low <= 0.02 <= difference.high]
     share = held / n_trials
     # Three standard errors of a share are 0.027.

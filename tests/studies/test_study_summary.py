@@ -8,11 +8,9 @@ import pytest
 from c2f_np.data import Dataset
 from c2f_np.errors import ModelFileError
 from c2f_np.studies import jobs_of, run_study
-from c2f_np.studies.outcome import Outcome
 from c2f_np.studies.parallel import Options
-from c2f_np.studies.report import write_report
-from c2f_np.studies.store import Store
-from c2f_np.studies.summary import lines_of
+from c2f_np.studies.report import lines_of, write_report
+from c2f_np.studies.store import Measurement, Store
 
 USERS = np.arange(4)
 DATA = Dataset.from_matrices(np.eye(4, 6), None, np.eye(4, 6, 1))
@@ -29,17 +27,17 @@ def case(tiny, tmp_path):
     store.prepare()
 
     def put(run, seed, parts, note="", users=USERS):
-        outcomes = []
+        measured = []
         for part, values in parts.items():
             values = np.array(values, np.float32)
             metrics = {"test": {"ndcg@20": float(values.mean()), "recall@20": 0.5}} if len(values) else {}
             known = {"per_user": {"ndcg@20": values}, "users": users} if len(values) else {}
             label = f"{run} / {part}" if part else run
             size = {"model": 100 + len(part), "floats": 25}
-            outcomes.append(Outcome(label, part, "fine", metrics, size, seconds=seed + 1.0, note=note, **known))
+            measured.append(Measurement(label, part, "fine", metrics, size, seconds=seed + 1.0, note=note, **known))
         job = next(job for job in jobs if (job.run.name, job.seed) == (run, seed))
         row = {"job": job.key, "status": "done", "error": None, "fingerprint": job.key, "versions": {"numpy": "9"}}
-        store.write(job.key, row, outcomes)
+        store.write(job.key, row, measured)
         rows[job.key] = store.read(job.key)
 
     def lines(phases="all"):
@@ -62,8 +60,8 @@ def test_seeds_users_and_differences(case):
     assert list(found) == ["model / coarse", "model", "model / control", "other"]
     model, other = found["model"], found["other"]
     # Over seeds: 0.25 and 0.45. Over users: each one's mean over the seeds.
-    assert (model.main.mean, model.main.n) == (pytest.approx(0.35), 2)
-    assert model.main.sd == pytest.approx(0.2 / np.sqrt(2))
+    assert (model.mean, len(model.seeds)) == (pytest.approx(0.35), 2)
+    assert model.sd == pytest.approx(0.2 / np.sqrt(2))
     np.testing.assert_allclose(model.per_user, [0.2, 0.3, 0.4, 0.5])
     assert 0.2 <= model.interval[0] < 0.35 < model.interval[1] <= 0.5 and model.difference is None
     assert (model.seconds, model.bytes, model.seeds) == (1.5, 100, [0, 1])
@@ -89,7 +87,7 @@ def test_what_does_not_apply_is_said(case):
     put, lines, report = case
     put("model", 0, {"": [0.2] * 4})
     put("other", 0, {"control": []}, note="does not apply")
-    assert lines()["other / control"].main is None
+    assert lines()["other / control"].mean is None
     assert "| other / control | does not apply |" in report()
 
 

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from same import assert_close, assert_resumes, assert_same, followed, leaves
 
 import c2f_np.training.joint as joint
 from c2f_np import C2FRecommender, load_dataset
@@ -17,7 +18,6 @@ from c2f_np.data import Dataset
 from c2f_np.errors import SettingsError
 from c2f_np.run import Request, comparison_table, run, run_control
 from c2f_np.settings import settings_from_preset
-from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
 from c2f_np.training.control import train_control
 from c2f_np.training.loop import evaluate_state, learning_rate_of, start, train
 from c2f_np.training.problem import forward, graph_of, pose
@@ -57,23 +57,6 @@ def arrays(state):
     return dict(sorted(found.items()))
 
 
-def all_arrays(progress):
-    found = arrays(progress.state)
-    for kind in ("mean", "square"):
-        found |= {f"{kind}.{name}": value for name, value in getattr(progress.moments, kind).items()}
-    for phase, best in progress.finished.items():
-        found |= {f"{phase}.{name}": value for name, value in arrays(best.state).items()}
-    return found
-
-
-def assert_same_bits(first, second):
-    first, second = all_arrays(first), all_arrays(second)
-    assert list(first) == list(second)
-    for name in first:
-        assert first[name].dtype == second[name].dtype
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
 # ---- the start -----------------------------------------------------------------------------------------------------------
 @variants
 def test_start_has_what_the_settings_ask_for(data, variant):
@@ -107,37 +90,31 @@ def test_it_learns_and_beats_popularity(tmp_path):
 @pytest.mark.parametrize(("engine", "dtype"), [("numba", "float32"), ("numpy", "float64")])
 def test_going_on_after_any_epoch_gives_the_same_bits(data, tmp_path, variant, engine, dtype):
     """Exchanges come after epochs 2, 4 and 6: checkpoints lie before, at and after one."""
-    settings, steps = small(variant, engine=engine, dtype=dtype), []
-    whole = train(data, settings, after_epoch=steps.append)
+    settings = small(variant, engine=engine, dtype=dtype)
+    steps = followed(data, settings)
     first = steps[0].state.S_coarse.indices
-    assert len(steps) == 6 and (steps[1].state.S_coarse.indices != first).any()
-    for number, step in enumerate(steps):
-        path = tmp_path / f"{number}.npz"
-        save_checkpoint(path, step, settings, data.fingerprint())
-        loaded = load_checkpoint(path, settings, data.fingerprint())
-        assert_same_bits(step, loaded)
-        assert_same_bits(whole, train(data, settings, progress=loaded))
+    assert len(steps) == 7 and (steps[2].state.S_coarse.indices != first).any()
+    assert_resumes(data, settings, steps, tmp_path)
 
 
 @variants
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_threads_do_not_change_a_bit(data, variant, dtype):
     one, two = (train(data, small(variant, threads=threads, dtype=dtype)) for threads in (1, 2))
-    assert_same_bits(one, two)
-    assert {part.dtype for part in all_arrays(one).values() if part.dtype.kind == "f"} == {np.dtype(dtype)}
+    assert_same(one, two)
+    found = [value for _, value in leaves(one) if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    assert found and {value.dtype for value in found} == {np.dtype(dtype)}
 
 
 @variants
 def test_engines_end_in_the_same_state(data, variant):
     ours, compiled = (train(data, small(variant, engine=engine, dtype="float64")) for engine in ("numpy", "numba"))
-    ours_arrays, compiled_arrays = all_arrays(ours), all_arrays(compiled)
-    for name in ours_arrays:
-        np.testing.assert_allclose(compiled_arrays[name], ours_arrays[name], rtol=1e-7, atol=1e-9, err_msg=name)
+    assert_close(ours, compiled, rtol=1e-7, atol=1e-9)
 
 
 def test_a_seed_decides_every_bit(data):
     first, again, other = (train(data, small(seed=seed)) for seed in (5, 5, 6))
-    assert_same_bits(first, again)
+    assert_same(first, again)
     for name, part in arrays(other.state).items():
         if name != "bias_global":  # which cancels
             assert (part != arrays(first.state)[name]).any(), name
@@ -298,8 +275,8 @@ def test_entities_without_training_interactions_do_not_hurt(variant):
     data = Dataset.from_matrices(dense, held_out, held_out * 0)
     settings = small(variant, partition="auto")
     done, problem = train(data, settings), pose(data, settings)
-    for name, part in all_arrays(done).items():
-        assert np.isfinite(part).all(), name
+    for name, part in leaves((done.state, done.moments, done.finished)):
+        assert part is None or np.isfinite(part).all(), name
     assert np.isfinite(forward(done.state, graph_of(done.state, problem), settings).H_entities).all()
     result = evaluate_state(done.state, problem, "validation")
     assert np.isfinite(list(result.metrics.values())).all() and result.n_users == 2

@@ -111,6 +111,38 @@ def test_users_are_uniform_whatever_they_interacted_with(seed):
     assert chisquare(np.bincount(users, minlength=15)).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_users_are_drawn_and_not_taken_in_turn(engine):
+    """Whoever came before says nothing of who comes next: pairs of draws at any distance are uniform, also repeats."""
+    R = matrix(np.eye(12, dtype=int)[:, ::-1])
+    users, _, _ = sample_triples(R, 40_000, 1, 3, engine=engine)
+    for distance in (1, 2, 7, 12):
+        pairs = np.bincount(12 * users[:-distance] + users[distance:], minlength=144)
+        assert chisquare(pairs).pvalue > 1e-3
+    # Of 1,000 users, 1,000 draws leave out 1 in e; standard deviation 9.9.
+    drawn, _, _ = sample_triples(matrix(np.arange(1000)[:, None] % 2 == [0, 1]), 1000, 1, 8, engine=engine)
+    assert abs(len(set(drawn)) - 1000 * (1 - np.exp(-1))) < 35
+
+
+def test_positive_and_negative_are_independent():
+    R = matrix([np.arange(9) < 4])
+    _, positives, negatives = sample_triples(R, 20_000, 1, 2)
+    assert chisquare(np.bincount(9 * positives + negatives, minlength=36).reshape(4, 9)[:, 4:].ravel()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_draw_counts(engine):
+    """n draws of a user with f free items are n times min(neg_size, f) triples, those of one draw together."""
+    dense = np.arange(8)[None, :] <= np.arange(9)[:, None] - 1  # user u has u items, and 8 - u are free
+    users, positives, _ = sample_triples(matrix(dense), 500, 3, 4, engine=engine)
+    usable = np.bincount(users, minlength=9) / np.minimum(3, 8 - np.arange(9)).clip(1)
+    assert usable[0] == usable[8] == 0 and (usable == usable.round()).all() and (usable[1:8] > 30).all()
+    # About two draws in nine are of a user without items or with all.
+    assert 350 < usable.sum() < 430
+    of_two = positives[users == 6].reshape(-1, 2)
+    np.testing.assert_array_equal(of_two[:, 0], of_two[:, 1])
+
+
 @pytest.mark.parametrize("seed", [0, 11])
 def test_positives_and_negatives_of_a_user_are_uniform(seed):
     held = np.zeros(24, dtype=bool)

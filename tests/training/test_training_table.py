@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import same
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
-from test_training_checkpoint import assert_same, parts
+from same import assert_close, assert_resumes, assert_same
 
 import c2f_np.training.loop as loop
 from c2f_np import C2FRecommender, load_dataset
@@ -18,8 +19,7 @@ from c2f_np.run import Request, comparison_table, run
 from c2f_np.settings import settings_from_preset
 from c2f_np.stages.joint import joint_codebook, joint_graph
 from c2f_np.stages.residual_code import residual_code
-from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
-from c2f_np.training.loop import evaluate_state, learning_rate_of, start, train
+from c2f_np.training.loop import evaluate_state, learning_rate_of, train
 from c2f_np.training.problem import pose
 from c2f_np.training.table import _strongest, code_table, start_table
 
@@ -49,9 +49,8 @@ def data():
 
 def followed(data, settings):
     """The training, and where it stood before the first epoch and after each."""
-    steps = [start(pose(data, settings))]
-    done = train(data, settings, after_epoch=steps.append)
-    return done, steps
+    steps = same.followed(data, settings)
+    return steps[-1], steps
 
 
 def with_scores(monkeypatch, *scores):
@@ -245,14 +244,9 @@ def test_links_are_exchanged_in_the_last_phase_only(data):
 def test_going_on_after_any_epoch_gives_the_same_bits(data, tmp_path, variant, engine, dtype):
     """Within each of the three phases and between them."""
     settings = small(variant, engine=engine, dtype=dtype)
-    whole, steps = followed(data, settings)
+    _, steps = followed(data, settings)
     assert len(steps) == 8
-    for number, step in enumerate(steps):
-        path = tmp_path / f"{number}.npz"
-        save_checkpoint(path, step, settings, data.fingerprint())
-        loaded = load_checkpoint(path, settings, data.fingerprint())
-        assert_same(step, loaded)
-        assert_same(whole, train(data, settings, progress=loaded))
+    assert_resumes(data, settings, steps, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -267,8 +261,7 @@ def test_threads_do_not_change_a_bit(dtype):
 @variants
 def test_engines_end_in_the_same_state(data, variant):
     ours, compiled = (train(data, small(variant, engine=engine, dtype="float64")) for engine in ("numpy", "numba"))
-    for one, other in zip(parts(compiled), parts(ours), strict=True):
-        assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+    assert_close(ours, compiled, rtol=1e-6, atol=1e-8)
 
 
 def test_a_seed_decides_every_bit(data):

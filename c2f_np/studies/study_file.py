@@ -1,0 +1,313 @@
+"""Study files: TOML in, a checked :class:`~c2f_np.studies.study.Study` out. docs/studies.md explains every key."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+from ..data import PROTOCOLS, load_dataset
+from ..errors import SettingsError
+from ..evaluation import DEFAULT_KS
+from ..settings import PRESETS, Settings
+from ..training.phases import phase_names
+from .jobs import has_parameter, require_different_names, require_free, settings_of_run
+from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, STAGED, WITHIN, Run, Source, Study
+from .surgery import AFTER
+
+METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
+
+#: Keys of [options] by kind of study, with the types of values ([type] for lists). Numbers are at least 1; text names a preset,
+#: which must be a staged one, because both kinds look at the two stages.
+OPTIONS: dict[str, dict[str, type | list[type]]] = {
+    "planted-structure": {"presets": [str]},
+    "protocol": {"preset": str, "k": int, "other_ks": [int], "n_negatives": int, "n_draws": int},
+}
+_DEFAULTS: dict[str, dict] = {"planted-structure": {"presets": STAGED}, "protocol": {"preset": "staged"}}
+
+_IN_WORDS = {str: "text", bool: "true or false", int: "a whole number", list: "a list", dict: "a table"}
+
+
+class TomlTable:
+    """A TOML table: every key is asked for once, and a key that nobody asked for is an error. All errors begin with `place`."""
+
+    def __init__(self, values, place: str):
+        self.place = place
+        if not isinstance(values, dict):
+            raise self.error(f"must be a table, not {values!r}")
+        self._values = dict(values)
+
+    def error(self, message: str) -> SettingsError:
+        return SettingsError(f"{self.place}: {message}")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def take(self, key: str, kind: type, default=None, *, choices=None):
+        """The value of a key, which must be of a kind, and one of the choices; a key without a default (None) must be there."""
+        if key not in self._values:
+            if default is None:
+                raise self.error(f"{key} is missing")
+            return default
+        value = self._values.pop(key)
+        if not _is(value, kind):
+            raise self.error(f"{key} must be {_IN_WORDS[kind]}, not {value!r}")
+        if choices is not None and value not in choices:
+            raise self.error(f"{key} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+
+    def take_list(self, key: str, kind: type, default=None) -> tuple:
+        """A list whose members are of a kind."""
+        values = self.take(key, list, default)
+        for value in values:
+            if not _is(value, kind):
+                raise self.error(f"{key} must be a list, each member {_IN_WORDS[kind]}, not {value!r}")
+        return tuple(values)
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        require_known(self._values, (), self.place)
+
+
+def _is(value, kind: type) -> bool:
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def require_known(values: dict, known, place: str) -> None:
+    """Every key must be a known one."""
+    for key, value in values.items():
+        if key not in known:
+            raise SettingsError(f"{place}: unknown key {key!r} (its value is {value!r})")
+
+
+def ready_studies() -> dict[str, Path]:
+    """The studies that ship with the package: name to file."""
+    files = sorted(map(Path, map(str, (resources.files(__package__) / "ready").iterdir())))
+    return {file.stem: file for file in files if file.suffix == ".toml"}
+
+
+def read_study(name_or_path) -> Study:
+    """Read a study file, or the ready study of that name; SettingsError names file, key and value of whatever is wrong."""
+    ready = ready_studies()
+    path = ready.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise SettingsError(f"no study {str(name_or_path)!r}: neither a file nor one of {', '.join(ready)}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML ({error})") from error
+    return _study(TomlTable(values, str(path)), path, text)
+
+
+def _study(table: TomlTable, path: Path, text: str) -> Study:
+    kind = table.take("kind", str, "runs", choices=("runs", *SPECIAL_KINDS))
+    protocol = table.take("protocol", str, "clean", choices=PROTOCOLS)
+    study = Study(
+        name=path.stem,
+        path=path,
+        text=text,
+        title=table.take("title", str),
+        question=table.take("question", str),
+        kind=kind,
+        common=_settings(table, "common"),
+        sources=_sources(table, protocol),
+        protocol=protocol,
+        seeds=_seeds(table),
+        metric=table.take("metric", str, "ndcg@20", choices=METRICS),
+        reference=table.take("reference", str, ""),
+        figure=table.take("figure", str, "means", choices=FIGURES),
+        phases=table.take("phases", str, "all", choices=("all", "last")),
+        presets=_presets(table),
+        runs=tuple(run for position, values in enumerate(table.take("run", list, [])) for run in _runs(table, position, values)),
+        options=_options(table, kind),
+        rerun=table.take("rerun", bool, False),
+    )
+    table.end()
+    check_study(study)
+    return study
+
+
+def _options(study: TomlTable, kind: str) -> dict:
+    """The options of a special kind of study."""
+    table = TomlTable(study.take("options", dict, {}), f"{study.place}: options")
+    options = dict(_DEFAULTS.get(kind, {}))
+    for key, form in OPTIONS.get(kind, {}).items():
+        if key not in table:
+            continue
+        options[key] = table.take_list(key, *form) if isinstance(form, list) else table.take(key, form)
+        for value in options[key] if isinstance(form, list) else (options[key],):
+            if isinstance(value, int) and value < 1:
+                raise table.error(f"{key} must be at least 1, not {value!r}")
+            if isinstance(value, str) and value not in STAGED:
+                raise table.error(f"{key} must be of {', '.join(STAGED)} (the study looks at the two stages), not {value!r}")
+    table.end()
+    return options
+
+
+def _seeds(table: TomlTable) -> tuple[int, ...]:
+    seeds = table.take_list("seeds", int, [0])
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise table.error(f"seeds must be different whole numbers, none negative, at least one, not {list(seeds)!r}")
+    return seeds
+
+
+def _sources(table: TomlTable, protocol: str) -> tuple[Source, ...]:
+    load_options = set(inspect.signature(load_dataset).parameters) - {"name_or_path", "protocol"}
+    sources = []
+    for position, value in enumerate(table.take("data", list, ["planted"])):
+        own = TomlTable({"source": value} if isinstance(value, str) else value, f"{table.place}: data {position + 1}")
+        source = own.take("source", str)
+        name = own.take("name", str, Path(source).name)
+        own.place = f"{table.place}: data {name!r}"
+        options = own.take("options", dict, {})
+        require_known(options, load_options, f"{own.place}: options")
+        baselines = own.take("baselines", dict, {})
+        for baseline, parameters in baselines.items():
+            TomlTable(parameters, f"{own.place}: baselines: {baseline}")
+        protocol_here = own.take("protocol", str, protocol, choices=PROTOCOLS)
+        sources.append(Source(source, name, protocol_here, options, _settings(own), _presets(own), baselines, like=name))
+        own.end()
+    if not sources:
+        raise table.error("data must name at least one data set, not []")
+    require_different_names(sources, table.place)
+    return tuple(sources)
+
+
+def _settings(table: TomlTable, key: str = "settings") -> dict:
+    values = table.take(key, dict, {})
+    require_settings(values, f"{table.place}: {key}")
+    return values
+
+
+def require_settings(values: dict, place: str) -> None:
+    """Every key must be a setting of c2f that a study may set."""
+    require_free(values, place)
+    require_known(values, {item.name for item in dataclasses.fields(Settings)}, place)
+
+
+def _presets(table: TomlTable) -> dict[str, dict]:
+    """Settings by the name of the preset whose runs they are for."""
+    values = table.take("presets", dict, {})
+    presets = TomlTable(values, f"{table.place}: presets")
+    for preset in values:
+        if preset not in PRESETS:
+            raise presets.error(f"{preset!r} is no preset; there are {', '.join(PRESETS)}")
+    return {preset: _settings(presets, preset) for preset in values}
+
+
+def _runs(study: TomlTable, position: int, values) -> list[Run]:
+    """The runs of one table of the file: one, or one for each point of its grid and each of its cases."""
+    table = TomlTable(values, f"{study.place}: run {position + 1}")
+    name = table.take("name", str)
+    table.place = f"{study.place}: run {name!r}"
+    method = table.take("method", str)
+    of_c2f = method == C2F
+    fixed = {
+        "method": method,
+        "preset": table.take("preset", str, "default", choices=tuple(PRESETS)) if of_c2f else "default",
+        "after": table.take_list("after", str, []) if of_c2f else (),
+        "seeds": _seeds(table) if "seeds" in table else None,
+        "only_data": table.take_list("only_data", str) if "only_data" in table else None,
+    }
+    for analysis in fixed["after"]:
+        if analysis not in AFTER:
+            raise table.error(f"after must be of {', '.join(AFTER)}, not {analysis!r}")
+    templates = {"name": name, "bytes_of": "" if of_c2f else table.take("bytes_of", str, "")}
+    templates["reference"] = table.take("reference", str, "")
+    settings = table.take("settings", dict, {})
+    points = _points(table)
+    table.end()
+    runs = []
+    for point, words in points:
+        own = settings | point
+        preset = own.pop("preset", fixed["preset"]) if of_c2f else fixed["preset"]
+        filled = {key: _filled(table, template, point | words) for key, template in templates.items()}
+        if of_c2f:
+            require_settings(own, f"{table.place}: settings")
+        runs.append(Run(settings=own, **(fixed | {"preset": preset}), **filled))
+    return runs
+
+
+def _points(table: TomlTable) -> list[tuple[dict, dict]]:
+    """Each combination of a grid's values with each of the cases: settings, and the words of `each`, which only fill names."""
+    cases = table.take_list("cases", dict, [{}])
+    grid, words = (_products(table, key) for key in ("grid", "each"))
+    return [(case | point, word) for case in cases for point in grid for word in words]
+
+
+def _products(table: TomlTable, name: str) -> list[dict]:
+    lists = table.take(name, dict, {})
+    for key, values in lists.items():
+        if not isinstance(values, list) or not values:
+            raise table.error(f"{name}: {key} must be a list of values, not {values!r}")
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+
+def _filled(table: TomlTable, template: str, point: dict) -> str:
+    try:
+        return template.format(**point)
+    except (KeyError, IndexError, ValueError) as error:
+        raise table.error(f"{template!r} asks for {error}, which is no key of grid, cases or each") from error
+
+
+def check_study(study: Study) -> None:
+    """Check what only the whole study shows: names, references, sizes in bytes, and the settings of every run on all its data."""
+    if study.kind != "runs":
+        for run in study.runs:
+            raise SettingsError(f"{study.path}: [[run]] {run.name!r} has no place in a study of the kind {study.kind!r}")
+        return
+    if not study.runs:
+        raise SettingsError(f"{study.path}: there is no [[run]]")
+    runs, parts = {run.name: run for run in study.runs}, {run.name: _parts(study, run) for run in study.runs}
+    data, names = {source.name for source in study.sources}, [run.name for run in study.runs]
+    for run in study.runs:
+        place = f"{study.path}: run {run.name!r}"
+        if names.count(run.name) > 1:
+            raise SettingsError(f"{place}: the name is there twice; write the key that differs into it, such as {{gate}}")
+        if WITHIN in run.name:
+            raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")
+        if run.bytes_of and run.bytes_of not in runs:
+            raise SettingsError(f"{place}: bytes_of names no run, but {run.bytes_of!r}")
+        _check_reference(run.reference, parts, place)
+        for name in run.only_data or ():
+            if name not in data:
+                raise SettingsError(f"{place}: only_data names no data set, but {name!r}")
+        _check_baseline(run, place)
+    _check_reference(study.reference, parts, study.path)
+    for run in study.runs:
+        followed, given = [run.name], run
+        while given.bytes_of:
+            if given.bytes_of in followed:
+                raise SettingsError(f"{study.path}: run {run.name!r}: bytes_of comes back to {given.bytes_of!r}")
+            followed.append(given.bytes_of)
+            given = runs[given.bytes_of]
+
+
+def _parts(study: Study, run: Run) -> set[str]:
+    """What a run measures besides its result: its phases, on any of its data sets, and its analyses."""
+    if run.method != C2F:
+        return set()
+    phases = [phase_names(settings_of_run(study, run, source))[:-1] for source in study.sources if run.is_made_on(source)]
+    return {*itertools.chain(*phases), *run.after}
+
+
+def _check_reference(reference: str, parts: dict[str, set[str]], place) -> None:
+    name, within, part = reference.partition(WITHIN)
+    if reference and name not in parts:
+        raise SettingsError(f"{place}: reference names no run, but {reference!r}")
+    if within and part not in parts[name]:
+        known = ", ".join(sorted(parts[name])) or "nothing"
+        raise SettingsError(f"{place}: reference {reference!r}: besides its result, {name!r} measures {known}, not {part!r}")
+
+
+def _check_baseline(run: Run, place) -> None:
+    from ..baselines import BASELINES
+
+    if run.method not in (C2F, *BASELINES):
+        raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {run.method!r}")
+    if run.bytes_of and run.method != COARSE and not has_parameter(run.method, "bytes"):
+        raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, and {run.method} has no parameter 'bytes' to be given them")

@@ -1,0 +1,502 @@
+"""What chooses, counts, sorts and stores, against plain loops; and indices beyond what small integer types hold.
+
+These have no gradient, or one that cannot show the mistake. Choices are compared exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..operations import (
+    adam,
+    assignment_update,
+    bpr,
+    collapsed_propagation,
+    composition,
+    graph,
+    hashing,
+    link_exchange,
+    matching_pursuit,
+    propagation,
+    regulariser,
+    sparse_operator,
+    triples,
+)
+from . import problems
+from .case import Case, verdict_case
+from .cover import pairwise_cover
+from .problems import generator
+from .threads import kernel_threads, loops_in_random_order, possible_threads
+
+Checks = Iterator[tuple[str, float, float]]
+DTYPES = (np.float64, np.float32)
+
+
+def differs(ours, theirs) -> float:
+    """0 if both hold the same numbers, else 1."""
+    return 0.0 if np.array_equal(np.asarray(ours), np.asarray(theirs)) else 1.0
+
+
+def off(ours, theirs) -> float:
+    """The largest difference as a share of the largest entry."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    if ours.shape != theirs.shape:
+        return math.inf
+    return float(np.max(np.abs(ours - theirs), initial=0) / max(np.max(np.abs(theirs), initial=0), 1e-300))
+
+
+# ---- assignments -----------------------------------------------------------------------------------------------------
+def largest(row, t: int) -> list[int]:
+    """The columns of the t largest entries, the lower one among equals."""
+    return sorted(sorted(range(len(row)), key=lambda j: (-row[j], j))[:t])
+
+
+def assignment_update_check(engine: str, rng) -> Checks:
+    """Ties, negative entries, rows in blocks; least squares of full and deficient rank; the softmax of the fine update."""
+    for at in pairwise_cover({"n": (1, 6, 70), "m": (1, 4, 9), "t": (1, 2, 3, 4, 6), "values": ("ties", "distinct")}, rng):
+        n, m, t = at["n"], at["m"], min(at["t"], at["m"])
+        W = rng.integers(-2, 3, (n, m)).astype(float) if at["values"] == "ties" else rng.standard_normal((n, m))
+        expected = [largest(row, t) for row in W]
+        for dtype in DTYPES:
+            S = assignment_update.keep_largest(W.astype(dtype), t, engine=engine)
+            yield f"columns of {at}", differs(S.indices.reshape(n, t), expected), 0
+            values = np.take_along_axis(W.astype(dtype), np.array(expected), axis=1)
+            yield f"values of {at}", differs(S.data.reshape(n, t), values) + (S.data.dtype != dtype), 0
+
+    options = {"c": (3, 7), "d": (2, 5), "t": (1, 2, 3), "rows": (1, 4, 11, 100), "dtype": DTYPES, "lone": (False, True)}
+    for at in pairwise_cover(options, rng):
+        H, C = problems.normal(rng, 11, at["d"]), problems.normal(rng, at["c"], at["d"])
+        if at["lone"]:
+            C[-1] = 0  # a deficient direction
+        W = np.linalg.lstsq(C.T, H.T, rcond=1e-10)[0].T
+        F = problems.normal(rng, 4, at["d"])
+        given = [X.astype(at["dtype"]) for X in (H, C, F)]
+        S = assignment_update.update_coarse_assignment(*given[:2], at["t"], engine=engine, rows_at_a_time=at["rows"])
+        kept = np.zeros(W.shape)
+        for i, row in enumerate(W):
+            kept[i, largest(row, at["t"])] = row[largest(row, at["t"])]
+        tolerance = 1e-10 if at["dtype"] == np.float64 else 1e-6
+        yield f"coarse {at}", off(S.toarray(), kept) + (S.dtype != at["dtype"]), tolerance
+        T = W.T @ np.linalg.lstsq(F.T, H.T, rcond=1e-10)[0].T
+        yield f"affinity {at}", off(assignment_update.fine_affinity(H, C, F), T), 1e-10
+        powers = np.array([[math.exp(x - max(row)) for x in row] for row in T])
+        soft = powers / powers.sum(axis=1)[:, None]
+        for renormalise in (False, True):
+            S = assignment_update.update_fine_assignment(*given, at["t"], renormalise=renormalise, engine=engine)
+            expected = np.zeros(soft.shape)
+            for i, row in enumerate(soft):
+                columns = largest(row, at["t"])
+                expected[i, columns] = row[columns] / (row[columns].sum() if renormalise else 1)
+            yield f"fine {at}", off(S.toarray(), expected) + (S.dtype != at["dtype"]), max(tolerance, 1e-9)
+
+    for dtype in DTYPES:
+        for share, kept in ((0.3, False), (3.0, True)):
+            small = share * 5 * float(np.finfo(dtype).eps)
+            H = np.zeros((5, 2), dtype)
+            H[1, 0], H[3, 1] = 1, small
+            expected = np.zeros((2, 5))
+            expected[0, 1], expected[1, 3] = 1, 1 / float(H[3, 1]) if kept else 0
+            yield f"cut-off of the inverse, {share} of it", off(assignment_update.pseudoinverse(H), expected), 1e-12
+
+
+def link_exchange_check(engine: str, rng) -> Checks:
+    """The weakest link goes and the one with the largest pull comes, row by row; ties, blocks, rows without a gradient."""
+    options = {"t": (1, 2, 3, 5, 6), "k": (6, 8), "rows": (1, 4, 12, 13, 100), "values": ("ties", "distinct"), "dtype": DTYPES}
+    for at in pairwise_cover(options, rng):
+        n, k, t, d = 13, at["k"], at["t"], 3
+
+        def numbers(*shape, ties=at["values"] == "ties"):
+            return rng.integers(-2, 3, shape).astype(float) if ties else problems.normal(rng, *shape)
+
+        columns = np.sort(rng.permuted(np.tile(np.arange(k), (n, 1)), axis=1)[:, :t], axis=1)
+        S = sparse.csr_array((numbers(n * t), columns.ravel(), np.arange(n + 1) * t), shape=(n, k))
+        E, G = numbers(k, d), numbers(n, d)
+        E[0] = [2.0, -1, 2]  # of length 3 exactly
+        G[2] = 0
+        given = [X.astype(at["dtype"]) for X in (S, E, G)]
+        found = link_exchange.exchange_links(*given, rows_at_a_time=at["rows"])
+        expected = []
+        for i in range(n):
+            links = [[int(j), float(S.data[i * t + p]), i * t + p] for p, j in enumerate(columns[i])]
+            free = [j for j in range(k) if j not in columns[i]]
+            pulls = {j: abs(sum(G[i, f] * E[j, f] for f in range(d))) for j in free}
+            if free and max(pulls.values()) > 0:
+                # In the square, and in integers where there are ties: a root of equal numbers is equal too.
+                strengths = [(w * w) * sum(E[j, f] ** 2 for f in range(d)) for j, w, _ in links]
+                goes = strengths.index(min(strengths))
+                links[goes] = [min(free, key=lambda j: (-pulls[j], j)), 0.0, -1]  # noqa: B023
+            expected += sorted(links)
+        place, weight, kept = (np.array(part) for part in zip(*expected, strict=True))
+        yield f"columns {at}", differs(found.S.indices, place) + differs(found.S.indptr, S.indptr), 0
+        yield f"weights {at}", differs(found.S.data, weight) + (found.S.dtype != at["dtype"]), 0
+        yield f"kept {at}", differs(found.kept, kept), 0
+        old = np.arange(1.0, n * t + 1).astype(at["dtype"])
+        yield f"carried {at}", differs(found.carry(old), [old[p] if p >= 0 else 0 for p in kept]), 0
+
+
+def matching_pursuit_check(engine: str, rng) -> Checks:
+    """Greedy choice and weights fitted anew, row by row; the codebook that fits best."""
+    for at in pairwise_cover({"t": (1, 2, 3, 4, 5, 6), "rows": (1, 4, 10, 11, 100), "d": (2, 8), "dtype": DTYPES}, rng):
+        n, k, t, d = 11, 7, at["t"], at["d"]
+        Y, E = problems.normal(rng, n, d), problems.normal(rng, k, d)
+        E[3] = 0
+        S = matching_pursuit.pursue(Y.astype(at["dtype"]), E.astype(at["dtype"]), t, rows_at_a_time=at["rows"])
+        ridge = 1e-8 * sum(x * x for x in E.ravel()) / k
+        expected = np.zeros((n, k))
+        for i, y in enumerate(Y):
+            chosen, left = [], y
+            for _ in range(t):
+                gains = [-1 if j in chosen else abs(left @ E[j]) / (math.sqrt(E[j] @ E[j]) or 1) for j in range(k)]
+                chosen.append(gains.index(max(gains)))
+                A = E[chosen]
+                w = np.linalg.solve(A @ A.T + ridge * np.eye(len(chosen)), A @ y)
+                left = y - w @ A
+            expected[i, chosen] = w
+        # With more links than dimensions nothing is left after d of them, and rounding chooses the others.
+        if t <= d:
+            yield f"weights {at}", off(S.toarray(), expected), 1e-8
+        yield f"links {at}", differs(np.diff(S.indptr), np.full(n, t)) + (not S.has_sorted_indices) + (S.dtype != np.float64), 0
+        yield f"residual {at}", off(S @ E, expected @ E), 1e-6
+
+        links = problems.assignment(rng, 12, 5, min(t, 4))
+        links.data[links.indices == 2] = 0
+        Y, E = problems.normal(rng, 12, d), problems.normal(rng, 5, d)
+        dense = links.toarray()
+        fitted = np.linalg.lstsq(dense, Y, rcond=1e-10)[0]
+        fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
+        yield f"codebook {at}", off(matching_pursuit.fit_codebook(Y.astype(at["dtype"]), links, E), fitted), 1e-9
+
+
+def hashing_check(engine: str, rng) -> Checks:
+    """The formula in whole numbers of any size."""
+    for at in pairwise_cover({"n": (1, 9, 70_000), "rows": (1, 7, 300, 2**31 + 11), "hashes": (1, 2, 3)}, rng):
+        n, n_rows, n_hashes, seed = at["n"], at["rows"], at["hashes"], int(rng.integers(1000))
+        rows = hashing.hashed_rows(n, n_rows, n_hashes, seed)
+        drawn = np.random.default_rng([seed, 0x68617368]).integers(0, 2**64, size=(2, n_hashes), dtype=np.uint64)
+        some = sorted({0, n - 1, *rng.integers(0, n, 5).tolist()})
+        expected = [
+            [n_rows * (((int(a) | 1) * e + int(b)) % 2**64 // 2**32) // 2**32 for a, b in zip(*drawn, strict=True)] for e in some
+        ]
+        yield f"rows {at}", differs(rows[some], expected) + (rows.shape != (n, n_hashes)), 0
+        if n_rows < 1000 and n < 1000:
+            dense = np.zeros((n, n_rows))
+            for e in range(n):
+                for row in rows[e]:
+                    dense[e, row] += 1
+            for dtype in DTYPES:
+                S = hashing.hash_assignment(n, n_rows, n_hashes, seed, dtype)
+                yield f"matrix {at}", differs(S.toarray(), dense) + (S.dtype != dtype) + (not S.has_canonical_format), 0
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+def triples_check(engine: str, rng) -> Checks:
+    """Which entity stands where, and how often; the numbers of a batch's own entities; a batch in the order of its users."""
+    for kind in problems.BATCHES:
+        n_users, n_items, batch = problems.batch_of(rng, kind)
+        columns, where = [batch.user, batch.positive, batch.negative], batch.occurrences
+        slots: dict[int, list[int]] = {}
+        for role, column in enumerate(columns):
+            for b, e in enumerate(column):
+                slots.setdefault(int(e), []).append(role * len(batch) + b)
+        yield f"entities, {kind}", differs(where.entities, sorted(slots)), 0
+        yield f"slots, {kind}", differs(where.slots, sum((sorted(slots[e]) for e in sorted(slots)), [])), 0
+        yield f"counts, {kind}", differs(where.counts, [len(slots[e]) for e in sorted(slots)]) + (where.start[0] != 0), 0
+        local = batch.local
+        mine = [local.user, local.positive, local.negative]
+        wrong = [differs(where.entities[part], column) for part, column in zip(mine, columns, strict=True)]
+        yield f"local, {kind}", sum(wrong) + (local.n_entities != len(slots)), 0
+        fresh = triples.Triples(*mine, len(slots)).occurrences
+        again = local.occurrences
+        parts = ("entities", "start", "slots")
+        yield f"local occurrences, {kind}", sum(differs(getattr(fresh, p), getattr(again, p)) for p in parts), 0
+    for n_drawn in (1, 9, 60):
+        n_users, n_items = 5, 7
+        drawn = [rng.integers(0, size, n_drawn).astype(np.int32) for size in (n_users, n_items, n_items)]
+        chosen = rng.permutation(n_drawn)[: max(n_drawn // 2, 1)]
+        batch = triples.Triples.by_user(drawn, chosen, n_users, n_items, engine=engine)
+        order = sorted(range(len(chosen)), key=lambda k: (drawn[0][chosen[k]], k))
+        for name, shift, column in (("user", 0, 0), ("positive", n_users, 1), ("negative", n_users, 2)):
+            expected = [int(drawn[column][chosen[k]]) + shift for k in order]
+            found = getattr(batch, name)
+            yield f"by user, {name}", differs(found, expected) + (found.dtype != np.int64), 0
+        yield "number of entities", float(batch.n_entities != n_users + n_items or len(batch) != len(chosen)), 0
+    found = triples.Triples.from_items([1, 0], [2, 0], [0, 1], 2, 3)
+    expected = [[1, 0], [4, 2], [2, 3]]
+    yield "from items", differs([found.user, found.positive, found.negative], expected) + (found.n_entities != 5), 0
+
+
+# ---- ranking, memory, groups -----------------------------------------------------------------------------------------
+def ranking_check(engine: str, rng) -> Checks:
+    """Order, ties, masks of many items, lists longer than what is left, some of the rows, and where a NaN is."""
+    if engine == "numpy":
+        return
+    from ..kernels.ranking import rank_rows
+
+    for at in pairwise_cover({"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}, rng):
+        n, m, k = 7, at["items"], min(at["k"], at["items"])
+        scores = rng.integers(-2, 3, (n, m)).astype(float) if at["ties"] else rng.standard_normal((n, m))
+        scores[2, 0], scores[3, 0] = -np.inf, np.inf
+        dense = rng.random((n, m)) < at["masked"]
+        pattern, rows = sparse.csr_array(dense), rng.permutation(n)
+        first, last = 1, 6
+        expected = np.full((n, k), -7)
+        for r in range(first, last):
+            items = sorted((j for j in range(m) if not dense[rows[r], j]), key=lambda j: (-scores[r, j], j))[:k]  # noqa: B023
+            expected[r] = items + [-1] * (k - len(items))
+        for dtype in DTYPES:
+            ranking = np.full((n, k), -7, np.int64)
+            nan_at = rank_rows(scores.astype(dtype), rows, pattern.indptr, pattern.indices, first, last, ranking)
+            yield f"{at}", differs(ranking, expected) + (nan_at != (-1, -1)), 0
+            broken = scores.astype(dtype)
+            broken[4, m - 1] = np.nan
+            nan_at = rank_rows(broken, rows, pattern.indptr, pattern.indices, first, last, ranking)
+            yield f"NaN of {at}", float(tuple(nan_at) != (4, m - 1)), 0
+
+
+def buffers_check(engine: str, rng) -> Checks:
+    """Arrays of random sizes come and go: all aligned, none over another that is in use, and memory really is used again."""
+    from ..kernels import buffers
+
+    for smallest in (1, 1000, 1 << 20):
+        with buffers.reused_buffers(smallest):
+            held, seen, again = [], set(), 0
+            for _ in range(60):
+                shape, dtype = tuple(rng.integers(0, 12, 2).tolist()), rng.choice([np.float32, np.float64, np.int32])
+                array = buffers.empty(shape, dtype)
+                again += array.nbytes >= smallest and array.ctypes.data in seen
+                seen.add(array.ctypes.data)
+                good = array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+                yield "shape, type and alignment", float(not good or array.size > 0 and array.ctypes.data % 64 != 0), 0
+                array[...] = len(held) + 1
+                held.append((array[::2].T if rng.random() < 0.5 else array, len(held) + 1))
+                while held and rng.random() < 0.4:
+                    array, value = held.pop(int(rng.integers(len(held))))
+                    yield "still what it was", float(np.any(array != value)), 0
+                    held = [(a, v) for a, v in held]
+                    del array
+            yield f"used again, from {smallest} bytes", float((again > 0) != (smallest == 1) and smallest != 1000), 0
+    sizes = np.array([*range(1, 300), 1 << 20, (1 << 20) + 1, 36_000_000])
+    rounded = np.array([buffers._rounded_up(int(size)) for size in sizes])
+    yield "rounded up", float(np.any(rounded < sizes) or np.any(rounded > sizes * 9 / 8 + 1)), 0
+    yield "few sizes", float(len(set(rounded[:256])) > 48), 0
+
+
+def row_groups_check(engine: str, rng) -> Checks:
+    """Every row in exactly one group, loads even; transposes; which widths have kernels of their own."""
+    from ..kernels.row_groups import even_groups_of, even_row_groups
+    from ..kernels.widths import LANE, has_own_kernel
+
+    for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 300), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
+        lengths = rng.integers(0, at["most"] + 1, at["n"])
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        bounds = even_row_groups(indptr, at["groups"])
+        wrong = bounds[0] != 0 or bounds[-1] != at["n"] or len(bounds) != at["groups"] + 1 or np.any(np.diff(bounds) < 0)
+        load = np.diff(indptr[bounds] + bounds)
+        wrong |= load.max() > (lengths.sum() + at["n"]) / at["groups"] + at["most"] + 1
+        yield f"groups {at}", float(wrong) + differs(even_groups_of(lengths, at["groups"]), bounds), 0
+    yield "number of groups", float(len(even_row_groups(np.arange(9))) != 65), 0
+    own = [width for width in range(600) if has_own_kernel(width)]
+    yield "widths with kernels of their own", differs(own, range(48, 513)) + (LANE != 16), 0
+    M = problems.random_matrix(rng, 70, 9)
+    twice = sparse.csr_array((np.repeat(M.data / 2, 2), np.repeat(M.indices, 2), 2 * M.indptr), shape=M.shape)
+    for matrix in (M, twice):
+        operator = sparse_operator.as_operator(matrix)
+        yield "matrix", differs(operator.matrix.toarray(), M.toarray()) + (not operator.matrix.has_canonical_format), 0
+        wrong = differs(operator.transpose.toarray(), M.toarray().T) + (not operator.transpose.has_sorted_indices)
+        yield "transpose", wrong + (sparse_operator.as_operator(operator) is not operator), 0
+        yield "their groups", differs(operator.row_bounds, even_row_groups(operator.matrix.indptr)), 0
+        yield "the transpose's", differs(operator.transpose_row_bounds, even_row_groups(operator.transpose.indptr)), 0
+    symmetric = sparse_operator.symmetric_operator(sparse.csr_array(M @ M.T))
+    yield "a symmetric operator", float(symmetric.transpose is not symmetric.matrix), 0
+
+
+def clipping_check(engine: str, rng) -> Checks:
+    """By value, entry by entry."""
+    gradient = 4 * rng.standard_normal((6, 3))
+    for limit in (3.0, 0.5, 100.0, np.inf):
+        literal = [[limit if g > limit else -limit if g < -limit else g for g in row] for row in gradient]
+        for dtype in DTYPES:
+            clipped = adam.clip_by_value(gradient.astype(dtype), limit)
+            yield f"at {limit}", differs(clipped, np.array(literal).astype(dtype)) + (clipped.dtype != dtype), 0
+
+
+# ---- the graph's cut-off ---------------------------------------------------------------------------------------------
+def cut_off_check(engine: str, rng) -> Checks:
+    """A row sum counts if it is above 16 roundings of its terms; nodes without a degree are cut off."""
+    for dtype in DTYPES:
+        eps = float(np.finfo(dtype).eps)
+        for share, kept in ((24, False), (40, True)):
+            # The terms are 1, share eps and -1: their absolute sum is 2, the cut-off 32 eps.
+            A = sparse.csr_array(np.array([[0, 1 + share * eps], [1 + share * eps, 0]], dtype))
+            X_hat = graph.expanded_graph(A, sparse.csr_array(np.array([[-1.0], [1.0]], dtype)), engine=engine)
+            root = 1 / math.sqrt(share * eps) if kept else 0
+            yield f"cut-off, {share} eps", off(X_hat.toarray()[0, 1], root / math.sqrt(2)), 1e-3
+        A, nobody = sparse.csr_array(np.array([[0, 4], [4, 0]], dtype)), sparse.csr_array((2, 1), dtype=dtype)
+        X_hat = graph.expanded_graph(A, nobody, engine=engine)
+        yield "a node without links", differs(X_hat.toarray(), [[0, 1, 0], [1, 0, 0], [0, 0, 0]]), 0
+
+
+# ---- beyond small integers, and blocks of their real size --------------------------------------------------------------
+MANY = 70_000  # more than 16 bits count
+
+
+def many_nodes_check(engine: str, rng) -> Checks:
+    """Propagation around a ring with one link a node, to all rows and to some, forward and back; composition along it."""
+    X, scale = problems.normal(rng, MANY, 1), 0.5
+    ring = sparse.csr_array((np.full(MANY, scale), (np.arange(MANY) + 1) % MANY, np.arange(MANY + 1)), shape=(MANY, MANY))
+    rows = rng.permutation(MANY)[: MANY // 2]
+    some = np.zeros((MANY, 1))
+    some[rows] = X[rows]
+    for n_layers in (1, 2):
+        for which in (None, rows):
+            H = propagation.propagate(X, ring, n_layers, rows=which, engine=engine)
+            expected = sum(scale**k * np.roll(X, -k, axis=0) for k in range(n_layers + 1)) / (n_layers + 1)
+            yield f"L = {n_layers}, forward", off(H, expected if which is None else expected[rows]), 1e-14
+            given, whole = (X, X) if which is None else (X[rows], some)
+            back = propagation.propagate_backward(given, ring, n_layers, rows=which, engine=engine)
+            expected = sum(scale**k * np.roll(whole, k, axis=0) for k in range(n_layers + 1)) / (n_layers + 1)
+            yield f"L = {n_layers}, backward", off(back, expected), 1e-14
+    Z = composition.compose(ring, X, engine=engine)
+    yield "composition", off(Z, np.tanh(scale * np.roll(X, -1, axis=0))), 1e-14
+    expected = scale * np.roll(X * (1 - Z**2), 1, axis=0)
+    yield "composition, backward", off(composition.compose_backward(X, ring, Z, engine=engine), expected), 1e-14
+
+
+def many_entities_check(engine: str, rng) -> Checks:
+    """A batch of entities with high numbers: the loss, its gradients, the penalty, the order by user."""
+    n_users, n_items, size = MANY, MANY + 9, 50
+    high = [rng.integers(n - 60, n, size).astype(np.int32) for n in (n_users, n_items, n_items)]
+    batch = triples.Triples.by_user(high, np.arange(size), n_users, n_items, engine=engine)
+    order = np.argsort(high[0], kind="stable")
+    u, i, j = (column[order] + shift for column, shift in zip(high, (0, n_users, n_users), strict=True))
+    yield "by user", differs([batch.user, batch.positive, batch.negative], [u, i, j]), 0
+    H, bias = problems.normal(rng, n_users + n_items, 2), problems.normal(rng, n_users + n_items)
+    difference = np.sum(H[u] * (H[j] - H[i]), axis=1) + bias[j] - bias[i]
+    loss, slope = bpr.bpr_loss(H, bias, np.zeros(1), batch, engine=engine)
+    yield "loss", off(loss, np.mean(np.logaddexp(0, difference))), 1e-13
+    grad_H, grad_bias, _ = bpr.bpr_backward(H, batch, slope, engine=engine)
+    expected, of_bias, penalty = np.zeros(H.shape), np.zeros(len(H)), np.zeros(H.shape)
+    for b, s in enumerate(1 / (1 + np.exp(-difference)) / size):
+        expected[u[b]] += s * (H[j[b]] - H[i[b]])
+        expected[i[b]] -= s * H[u[b]]
+        expected[j[b]] += s * H[u[b]]
+        of_bias[i[b]] -= s
+        of_bias[j[b]] += s
+        for e in (u[b], i[b], j[b]):
+            penalty[e] += 2 * 3.0 / size * H[e]
+    yield "gradient of the loss", off(grad_H, expected), 1e-13
+    yield "gradient of the biases", off(grad_bias, of_bias), 1e-13
+    yield "penalty", off(regulariser.squared_norm_penalty_backward(1.0, H, batch, 3.0, engine=engine), penalty), 1e-13
+
+
+def many_columns_check(engine: str, rng) -> Checks:
+    """Choices among many columns: the largest entries, links that come, rows of a codebook, items of a ranking; a large graph."""
+    W, t = rng.standard_normal((2, MANY)), 3
+    W[:, -3:] += 9
+    S = assignment_update.keep_largest(W, t, engine=engine)
+    yield "largest", differs(S.indices.reshape(2, t), [[MANY - 3, MANY - 2, MANY - 1]] * 2), 0
+    links = sparse.csr_array((np.array([2.0, 1, 1, 2]), np.array([0, 5, 1, MANY - 1]), np.array([0, 2, 4])), shape=(2, MANY))
+    E = problems.normal(rng, MANY, 1)
+    E[[0, 1, 5, MANY - 1]], E[MANY - 2] = 1, 50
+    found = link_exchange.exchange_links(links, E, np.ones((2, 1)))
+    yield "links", differs(found.S.indices, [0, MANY - 2, MANY - 2, MANY - 1]) + differs(found.kept, [0, -1, -1, 3]), 0
+    pursued = matching_pursuit.pursue(np.array([[0.0, 3.0]]), np.column_stack([np.ones(MANY), np.arange(MANY)]), 1)
+    yield "pursuit", differs(pursued.indices, [MANY - 1]), 0
+    ring = sparse.csr_array((np.ones(MANY), (np.arange(MANY) + 1) % MANY, np.arange(MANY + 1)), shape=(MANY, MANY))
+    A = sparse.csr_array(ring + ring.T)
+    S = sparse.csr_array((np.ones(MANY), np.arange(MANY)[::-1].copy(), np.arange(MANY + 1)), shape=(MANY, MANY))
+    X_hat = graph.expanded_graph(A, S, engine=engine)
+    e = np.arange(MANY)
+    expected = [np.full(MANY, 1 / 3), np.full(MANY, 1 / math.sqrt(3)), np.full(MANY, 1 / math.sqrt(3))]
+    found = [X_hat[e, (e + 1) % MANY], X_hat[e, 2 * MANY - 1 - e], X_hat[2 * MANY - 1 - e, e]]
+    yield "graph", off(found, expected) + (X_hat.nnz != 4 * MANY), 1e-14
+    if engine == "numba":
+        from ..kernels.ranking import rank_rows
+
+        ranking = np.empty((2, t), np.int64)
+        rank_rows(W, np.arange(2), np.array([0, 0, 1]), np.array([MANY - 1]), 0, 2, ranking)
+        allowed = W.copy()
+        allowed[1, -1] = -np.inf
+        yield "ranking", differs(ranking, np.argsort(-allowed, axis=1)[:, :t]), 0
+
+
+def many_rows_check(engine: str, rng) -> Checks:
+    """More rows than the blocks of their real size hold, on one, two and three threads."""
+    n, n_rows = 9_001, 8_777
+    H, C = problems.normal(rng, n, 2), problems.normal(rng, 3, 2)
+    W = np.linalg.lstsq(C.T, H.T, rcond=1e-10)[0].T
+    S = assignment_update.update_coarse_assignment(H, C, 2, engine=engine)
+    kept = np.where(W == W.min(axis=1)[:, None], 0, W)
+    yield "coarse update", off(S.toarray(), kept), 1e-10
+    coded = matching_pursuit.pursue(H, C, 1).toarray()
+    gains = (H @ C.T) ** 2 / np.sum(C * C, axis=1)
+    expected = np.where(gains == gains.max(axis=1)[:, None], H @ C.T / np.sum(C * C, axis=1), 0)
+    yield "pursuit", off(coded, expected), 1e-5
+    links = sparse.csr_array((np.ones(n), rng.integers(0, 3, n), np.arange(n + 1)), shape=(n, 3))
+    pulls = np.abs(H @ C.T)
+    pulls[np.arange(n), links.indices] = -1
+    found = link_exchange.exchange_links(links, C, H)
+    yield "links", differs(found.S.indices, np.argmax(pulls, axis=1)) + (found.kept != -1).sum(), 0
+
+    rows = rng.permutation(n)[:n_rows]
+    parts = collapsed_propagation.CollapsedPropagation(H, W[:, :2].copy(), H[:0], C[:0])
+    F, T = problems.normal(rng, 1, 2), problems.normal(rng, 1, 2)
+    x = problems.normal(rng, 1 << 16)
+    gradient, moments = {"x": problems.normal(rng, 1 << 16)}, adam.fresh_moments({"x": x})
+    m, v = 0.1 * gradient["x"], 0.001 * gradient["x"] ** 2
+    stepped = x - 0.3 * (m / 0.1) / (np.sqrt(v / 0.001) + 1e-8)
+    Y = problems.normal(rng, 1 << 13, 130) if engine == "numba" else problems.normal(rng, 3, 2)
+    one = np.ones((len(Y), 1))
+    identity = sparse.csr_array((one.ravel(), np.arange(len(Y)), np.arange(len(Y) + 1)), shape=(len(Y), len(Y)))
+    for n_threads in possible_threads() if engine == "numba" else (1,):
+        with kernel_threads(n_threads):
+            ours = collapsed_propagation.propagate_collapsed(F, T, parts, rows=rows, engine=engine)
+            yield "collapsed", off(ours, H[rows] + W[rows][:, :1] @ F + W[rows][:, 1:2] @ T), 1e-13
+            G = H[:n_rows]
+            ours = collapsed_propagation.propagate_collapsed_backward(G, parts, rows=rows, engine=engine)
+            yield "collapsed, backward", off(np.concatenate(ours), W[rows, :2].T @ G), 1e-11
+            new, after = adam.adam_step({"x": x}, gradient, moments, 0.3, engine=engine)
+            yield "Adam", off([new["x"], after.mean["x"], after.square["x"]], [stepped, m, v]), 1e-12
+            yield "tanh", off(composition.compose(identity, Y, engine=engine), np.tanh(Y)), 1e-14
+            ours = composition.tanh_backward(Y, np.tanh(Y), engine=engine)
+            yield "tanh, backward", off(ours, Y / np.cosh(Y) ** 2), 1e-13
+
+
+EXACT = {
+    "assignment_update": (assignment_update_check,),
+    "link_exchange": (link_exchange_check,),
+    "matching_pursuit": (matching_pursuit_check,),
+    "hashing": (hashing_check,),
+    "triples": (triples_check,),
+    "ranking": (ranking_check,),
+    "buffers": (buffers_check,),
+    "row_groups": (row_groups_check,),
+    "graph": (cut_off_check,),
+    "optimiser": (clipping_check,),
+    "many": (many_nodes_check, many_entities_check, many_columns_check, many_rows_check),
+}
+#: Checks of which the two engines run different code; the others have one version, and are run once.
+TWO_ENGINES = (assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
+
+
+def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
+    """The cases of one operation: NumPy; Numba compiled, and interpreted with parallel loops in random order."""
+    for check in EXACT.get(operation, ()):
+        if check not in TWO_ENGINES and engine != ("numba" if check is ranking_check else "numpy"):
+            continue
+
+        def run(run_seed: int, check=check) -> Checks:
+            rng = generator(run_seed, check.__name__, engine)
+            with loops_in_random_order(rng):
+                yield from check(engine, rng)
+
+        title = check.__doc__.split(".\n")[0].rstrip(".")
+        case = verdict_case(operation, title[0].lower() + title[1:], engine, run)
+        yield case
+        if engine == "numba" and operation != "many":
+            yield replace(case, variation=f"interpreted, {case.variation}", interpreted=True)

@@ -1,0 +1,40 @@
+"""Processes in which Numba does not compile: kernels are plain Python there, slow to run but quick to change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PACKAGE = __name__.partition(".")[0]
+_SWITCH = {"NUMBA_DISABLE_JIT": "1"}
+
+
+def is_interpreted() -> bool:
+    """Whether kernels are plain Python in this process."""
+    from numba import config
+
+    return bool(config.DISABLE_JIT)
+
+
+@contextmanager
+def uncompiled_children() -> Iterator[None]:
+    """Processes started inside the block do not compile."""
+    before = {name: os.environ.get(name) for name in _SWITCH}
+    os.environ.update(_SWITCH)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def run_interpreted(arguments: list[str]) -> int:
+    """Run ``python -m c2f_np gradcheck`` with these arguments in a process that does not compile; its exit code."""
+    root = os.path.dirname(os.path.dirname(sys.modules[PACKAGE].__file__))
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    sys.stdout.flush()
+    environment = os.environ | _SWITCH | {"PYTHONPATH": path}
+    return subprocess.run([sys.executable, "-m", PACKAGE, "gradcheck", *arguments], env=environment).returncode
