@@ -8,8 +8,8 @@ every layer passes back its share of the mean and what the next layer passes thr
     G_L = grad_H / (L + 1),   G_k = grad_H / (L + 1) + T^T G_{k+1},   grad_X0 = G_0
 
 A *layer* is anything with ``forward``, ``adjoint`` and ``structure_gradients``. In the coarse stage and in joint training it is
-a sparse operator, T = X_hat or A. In the fine stage it is a :class:`BridgedLayer`: Y = X_hat X_k has rows h of entities, p of coarse
-nodes and q of fine nodes, and the bridge follows.
+a sparse operator, T = X_hat or A. In the fine stage it is a :class:`BridgedLayer`: Y = X_hat X_k has rows h of entities, p of
+coarse nodes and q of fine nodes, and the bridge follows.
 
     layer_bridge="raw" (the released code)           h <- h - S_c p
                                                      p <- p - S_f q

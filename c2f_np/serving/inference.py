@@ -170,26 +170,6 @@ def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndar
     return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
 
 
-def propagate(X0: np.ndarray, layer: Layer, n_layers: int) -> np.ndarray:
-    """P X0: L layers and the mean over X_0, ..., X_L, shape (w, n)."""
-    X, total = X0, X0.copy()
-    for _ in range(n_layers):
-        X = layer.forward(X)
-        total += X
-    total /= n_layers + 1
-    return total
-
-
-def propagate_backward(G: np.ndarray, layer: Layer, n_layers: int) -> np.ndarray:
-    """P^T G, shape (w, n): with a unit vector, the row of P that says what a node's embedding consists of."""
-    share = G / (n_layers + 1)
-    total = share
-    for _ in range(n_layers):
-        total = layer.adjoint(total)
-        total += share
-    return total
-
-
 def _bipartite_product(R: Compact, n_users: int, X: np.ndarray) -> np.ndarray:
     """[[0, R], [R^T, 0]] X, shape (w, N)."""
     return np.concatenate([R.times(X[:, n_users:]), R.transposed_times(X[:, :n_users])], axis=1)

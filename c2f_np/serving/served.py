@@ -16,8 +16,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import DataError, SettingsError
+from ..model.propagation import propagate, propagate_backward
 from .compact import Compact, compact_matrix
-from .inference import Layer, layer_of, propagate, propagate_backward, start
+from .inference import Layer, layer_of, start
 from .stored import Exported, read
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to

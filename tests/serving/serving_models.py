@@ -2,10 +2,10 @@
 
 import numpy as np
 import scipy.sparse as sparse
+from c2f_np.stages.state import ModelState
 
 from c2f_np.model_file import StoredModel
 from c2f_np.settings import settings_from_preset
-from c2f_np.stages.state import ModelState
 
 N_USERS, N_ITEMS, C, M, D = 9, 12, 5, 4, 6
 

@@ -6,15 +6,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from c2f_np.operations.graph import normalised_adjacency
 from numpy.testing import assert_allclose
 from serving_models import hand_made
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.graph import normalised_adjacency
+from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.serving import Served, inference
 from c2f_np.serving import served as served_module
 from c2f_np.serving.exporting import reduce_model, require_same_embeddings
-from c2f_np.serving.inference import Layer, layer_of, propagate, propagate_backward, start
+from c2f_np.serving.inference import Layer, layer_of, start
 from c2f_np.training.problem import entity_embeddings
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
