@@ -1,6 +1,6 @@
 """Study files: what a good one becomes, and that a bad one is refused with file, key and value."""
 
-import dataclasses
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -213,7 +213,7 @@ def test_the_study_of_the_documentation(tmp_path):
     example = page.partition("```toml\n")[2].partition("```")[0]
     assert len(jobs_of(study_of(tmp_path, example))) == 1 + 3 * 3 + 3 * 3 and "1 + 3 x 3 + 3 x 3" in page
     # Every key that a study, its data and its runs may have, and every analysis, is on the page.
-    names = (*SPECIAL_KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in dataclasses.fields(Run)))
+    names = (*SPECIAL_KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in fields(Run)))
     for name in names:
         assert f"`{name}`" in page, name
     assert all(f"| `{name}` |" in page for name in ready_studies())
