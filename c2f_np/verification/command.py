@@ -135,18 +135,18 @@ def run(
     SettingsError
         If the operation or engine is unknown.
     """
+    if (mutants or mutate is not None) and not is_interpreted():
+        given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
+        arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
+        return run_interpreted(arguments + ["--json"] * json + ["--mutants"] * mutants)
     if mutate is not None:
-        if not is_interpreted():
-            given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
-            arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
-            return run_interpreted(arguments + ["--json"] * json)
         from .mutation import run_mutation
 
         return run_mutation(mutate, op, engine, seed, json, within, jobs)
     if mutants:
         from .mutants import run_mutants
 
-        return run_mutants(op, engine, seed, json)
+        return run_mutants(op, engine, seed, json, jobs)
     started = time.perf_counter()
     # One operation is done before other processes would have started.
     results = check(op, engine, seed, jobs or (available_cores() if op is None else 1))
