@@ -22,7 +22,7 @@ from pathlib import Path
 from .data import Dataset, load_dataset
 from .errors import ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
-from .files import write_atomically, write_text_atomically
+from .files import write_text_atomically
 from .model_file import StoredModel, save_model, size_in_bytes
 from .recommender import versions
 from .settings import Settings
@@ -348,7 +348,7 @@ def _write_figure(path: Path, metrics: dict, progress: Progress) -> None:
         return
     table = {TITLES[name]: test[name] for name in SHOWN if name in test}
     figure = learning_curves(list(progress.history), table, title=f"{metrics['data']['name']}, protocol {metrics['protocol']}")
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=130))
+    figure.write(path)
 
 
 def _write_history(path: Path, history) -> None:
