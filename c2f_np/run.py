@@ -23,6 +23,7 @@ from .data import Dataset, load_dataset
 from .errors import ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
 from .files import write_text_atomically
+from .machine import peak_memory
 from .model_file import StoredModel, save_model, size_in_bytes
 from .recommender import versions
 from .settings import Settings
@@ -257,15 +258,6 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
         "seconds": seconds | {"training": sum(seconds.values())},
         "peak_memory_bytes": peak_memory(),
     }
-
-
-def peak_memory() -> int | None:
-    """The most memory that this process has held, in bytes; None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] | None:
