@@ -6,10 +6,10 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 
+from c2f_np.machine import processor
 from c2f_np.threads import available_cores
 
 LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "scikit-learn", "threadpoolctl", "torch")
@@ -22,7 +22,7 @@ def describe(threads: int) -> dict:
 
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": cpu_model(),
+        "cpu": processor(),
         "cores_usable": available_cores(),
         "caches": caches(),
         "memory_bytes": memory_bytes(),
@@ -36,16 +36,6 @@ def describe(threads: int) -> dict:
         # Above about half a core the numbers are those of a shared machine.
         "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-def cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 def caches() -> dict[str, str]:

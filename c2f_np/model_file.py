@@ -79,7 +79,7 @@ def load_model(path) -> StoredModel:
         raise ModelFileError(f"{path}: the ids are not text")
     _check_assignments(state, settings.training, path)
     if not isinstance(about, dict):
-        raise ModelFileError(f"{path}: what it says about itself is not a JSON object")
+        raise ModelFileError(f"{path}: its about is not a JSON object")
     return StoredModel(state, settings, R, user_ids, item_ids, about)
 
 

@@ -17,16 +17,14 @@ that quotient would measure rounding noise:
   ``lr * 1e-17 / 1e-8``. For each entry the movement that rounding of its gradient explains is known, and a deviation
   of that size counts as much as the tolerance. For gradients that are exactly zero (biases of users and the global
   one), such a movement is granted only if the reference's own gradients show noise there.
-- **Pseudoinverses.** They magnify rounding by the condition of the embeddings. How much, is found by moving the
+- **Pseudoinverses.** They magnify rounding by the condition of the embeddings. The factor is found by moving the
   embeddings by one unit in the last place; 32 times the effect counts as much as the tolerance.
 - **Ties.** Entries (or items) whose values agree up to rounding may be chosen (or ranked) either way; an entry that is
   not of that value is an error of the size of the difference.
 
 NaN, on either side or in the inputs, is a failure: its error is NaN, which is never within the tolerance.
 
-Shapes
-------
-interactions : (U, I)     N = U + I     S_coarse : (N, C)     S_fine : (C, M)     E_coarse : (C, d)     E_fine : (M, d)
+Shapes: interactions (U, I); N = U + I; S_coarse (N, C); S_fine (C, M); E_coarse (C, d); E_fine (M, d).
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sparse
 
-from .engine import ENGINES, engine_named
+from .engine import ENGINES, engine_named, is_compiled
 from .errors import C2FError, DataError
 from .evaluation.metrics import mean_metrics, metrics_per_user
 from .evaluation.ranking import rank_items
@@ -71,50 +69,29 @@ _STAGES = ("coarse", "fine")
 _STATE = ("S_coarse", "S_fine", "E_coarse", "E_fine", "bias_user_item", "bias_global")
 _TRAINED = ("E_coarse", "E_fine", "bias_user_item", "bias_global")
 _METRIC = re.compile(r"metric_(ndcg|recall)_([1-9][0-9]*)")
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    IndexError,
-    ValueError,
-    TypeError,
-    SyntaxError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# Whatever NumPy raises over a damaged archive.
+_UNREADABLE = (OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, MemoryError, OverflowError, RuntimeError)
+_UNREADABLE += (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """How far one engine is from one reference file.
-
-    Attributes
-    ----------
-    path : Path
-    engine : {"numpy", "numba"}
-    errors : dict of str to float
-        Quantity, by its key in the file, to its largest relative error. NaN where either side has NaN.
-    absent : tuple of str
-        Optional quantities (ranking and metrics) that the file does not hold.
-    """
+    """How far one engine is from one reference file: each quantity's largest relative error (NaN where either side has NaN)."""
 
     path: Path
     engine: str
-    errors: dict[str, float]
-    absent: tuple[str, ...] = ()
-
-    @property
-    def worst(self) -> float:
-        """The largest of all errors; NaN if one is NaN."""
-        return _largest(self.errors.values())
+    errors: dict[str, float]  # by the key in the file
+    absent: tuple[str, ...] = ()  # optional quantities that the file does not hold
 
     @property
     def worst_quantity(self) -> str:
         """The quantity with the largest error."""
         return max(self.errors, key=lambda name: _badness(self.errors[name]))
+
+    @property
+    def worst(self) -> float:
+        """The largest of all errors; NaN if one is NaN."""
+        return self.errors[self.worst_quantity]
 
     @property
     def passed(self) -> bool:
@@ -133,26 +110,11 @@ class ParityReport:
 def compare(path, *, engine: str = "numpy") -> ParityReport:
     """Recompute every quantity of a reference file and measure its relative error (see the module's text).
 
-    Parameters
-    ----------
-    path : path-like
-        An npz archive. Needed are `meta` (JSON with at least t_coarse, t_fine, n_layers, gate and threshold), the
-        inputs and all quantities of both stages. Optional are the keys ``metric_*``, and in `meta` the sizes (checked
-        if there) and l2_penalty_factor (5), decay (1e-4), lr (0.01), clip (3).
-    engine : {"numpy", "numba"}
-
-    Returns
-    -------
-    ParityReport
-
-    Raises
-    ------
-    DataError
-        If it is not such a file: unreadable, a key missing, a shape or a type that does not fit. Names file and key.
-    SettingsError
-        If there is no such engine.
+    The npz archive must hold `meta` (JSON with at least t_coarse, t_fine, n_layers, gate and threshold), the inputs and all
+    quantities of both stages. Optional are the keys ``metric_*``, and in `meta` the sizes (checked if there) and
+    l2_penalty_factor (5), decay (1e-4), lr (0.01), clip (3). DataError names file and key of whatever does not fit.
     """
-    engine_named(engine)
+    is_compiled(engine)
     reference = _Reference(path)
     with np.errstate(all="ignore"):
         errors = _errors(reference, engine)
@@ -160,22 +122,14 @@ def compare(path, *, engine: str = "numpy") -> ParityReport:
 
 
 def main_parity(files: Iterable, engine: str = "both") -> int:
-    """Compare files and print the largest error of each quantity.
+    """Compare files with "numpy", "numba" or "both", and print the largest error of each quantity.
 
-    Parameters
-    ----------
-    files : iterable of path-like
-    engine : {"both", "numpy", "numba"}
-
-    Returns
-    -------
-    int
-        Exit code: 0 if everything agrees within 1e-12, 1 if something does not, 2 if a file is not a reference file
-        (one line on stderr for each; the others are compared all the same) or none is given.
+    Returns the exit code: 0 if everything agrees within 1e-12, 1 if something does not, 2 if no file is given or one is not a
+    reference file (one line on stderr for each; the others are compared all the same).
     """
     engines = ENGINES if engine == "both" else (engine,)
     for name in engines:
-        engine_named(name)
+        is_compiled(name)
     reports: list[ParityReport] = []
     unusable = False
     for path in files:
@@ -184,19 +138,13 @@ def main_parity(files: Iterable, engine: str = "both") -> int:
         except DataError as error:
             print(f"parity: {' '.join(str(error).split())}", file=sys.stderr)
             unusable = True
-    if not reports:
-        if not unusable:
-            print("parity: no file given", file=sys.stderr)
-        return 2
-    print(_table(reports, engines))
-    if unusable:
+    if not reports and not unusable:
+        print("parity: no file given", file=sys.stderr)
+    if reports:
+        print(_table(reports, engines))
+    if unusable or not reports:
         return 2
     return 0 if all(report.passed for report in reports) else 1
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading a reference file
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 class _Reference:
@@ -209,16 +157,13 @@ class _Reference:
 
     def _read(self, stored) -> None:
         meta = self._meta(stored)
-
         interactions = self._array(stored, "interactions", (None, None))
         E_coarse, E_fine = (self._array(stored, key, (None, None)) for key in ("E_coarse", "E_fine"))
         (u, i), (c, d), m = interactions.shape, E_coarse.shape, E_fine.shape[0]
-        n = u + i
-        self.n_users, self.n_items = u, i
+        n, self.n_users = u + i, u
         for key, size in (("n_users", u), ("n_items", i), ("dim", d), ("n_coarse", c), ("n_fine", m)):
             if meta.get(key, size) != size:
                 raise self._error("meta", f"{key} is {meta[key]!r}, but the arrays say {size}")
-
         self.t_coarse = self._integer(meta, "t_coarse", 1, c)
         self.t_fine = self._integer(meta, "t_fine", 1, m)
         self.n_layers = self._integer(meta, "n_layers", 0, None)
@@ -231,20 +176,10 @@ class _Reference:
         if self.clip == 0:
             raise self._error("meta", "clip must be positive")
 
-        shapes: dict[str, tuple] = {
-            "interactions": (u, i),
-            "norm_adj": (n, n),
-            "S_coarse": (n, c),
-            "S_fine": (c, m),
-            "E_coarse": (c, d),
-            "E_fine": (m, d),
-            "bias_user_item": (n,),
-            "bias_global": (1,),
-            "fine_soft_thresholded": (m, d),
-            "fine_bridged_coarse": (c, d),
-            "coarse_updated_S_coarse": (n, c),
-            "fine_updated_S_fine": (c, m),
-        }
+        state = ((n, c), (c, m), (c, d), (m, d), (n,), (1,))
+        shapes: dict[str, tuple] = {"interactions": (u, i), "norm_adj": (n, n)} | dict(zip(_STATE, state, strict=True))
+        shapes |= {"coarse_updated_S_coarse": (n, c), "fine_updated_S_fine": (c, m)}
+        shapes |= {"fine_soft_thresholded": (m, d), "fine_bridged_coarse": (c, d)}
         for stage in _STAGES:
             shapes |= {
                 f"{stage}_expanded_graph": (n + c + m,) * 2,
@@ -321,10 +256,8 @@ class _Reference:
             raise self._error(key, f"must hold {'integers' if integer else 'real numbers'}, not {array.dtype}")
         if shape in ((), (1,)) and array.size == 1 and array.ndim <= 1:
             array = array.reshape(shape)
-        fits = array.ndim == len(shape) and all(
-            have == want if want is not None else have > 0 for have, want in zip(array.shape, shape, strict=True)
-        )
-        if not fits:
+        sizes = zip(array.shape, shape, strict=False)
+        if array.ndim != len(shape) or not all(have == want if want is not None else have > 0 for have, want in sizes):
             wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
             raise self._error(key, f"has the shape {array.shape}, expected {wanted}")
         return np.array(array, dtype=np.int64 if integer else np.float64, order="C")
@@ -363,85 +296,65 @@ class _Reference:
         return int(value)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Recomputing
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def _errors(reference: _Reference, engine: str) -> dict[str, float]:
     """The error of every quantity, by its key."""
     errors = {key: math.nan for key in ("interactions", *_STATE) if not np.isfinite(reference[key]).all()}
     adjacency = normalised_adjacency(sparse.csr_array(reference["interactions"]))
     errors["norm_adj"] = relative_error(adjacency, reference["norm_adj"])
-    S_coarse, S_fine = sparse.csr_array(reference["S_coarse"]), sparse.csr_array(reference["S_fine"])
-    # A gradient that is exactly zero in theory: does the reference have noise there?
-    u = reference.n_users
+    # The gradients of the users' biases and the global one are 0 in theory: does the reference have noise there?
     exactly_zero = [reference[f"{stage}_grad_bias_global"] for stage in _STAGES]
-    exactly_zero += [reference[f"{stage}_grad_bias_user_item"][:u] for stage in _STAGES]
+    exactly_zero += [reference[f"{stage}_grad_bias_user_item"][: reference.n_users] for stage in _STAGES]
     noise = max(_top(gradient) for gradient in exactly_zero)
     for stage in (_Coarse, _Fine):
-        errors |= stage(reference, adjacency, S_coarse, S_fine, engine).errors(noise)
+        errors |= stage(reference, adjacency, engine).errors(noise)
     return errors
 
 
 class _Stage:
-    """What both stages are asked for. Parameters go by their names in the file."""
+    """What both stages are asked for. Parameters go by their names in the file.
+
+    A stage adds its graph (`padded_graph`: with isolated fine nodes, if it does not have them), `forward`, `gradients` of all
+    four parameters (zeros for a codebook that it does not see), and its closed-form `update`, with the dense `weights` behind it.
+    """
 
     name: str
     trained: str  # the codebook that this stage trains
 
-    def __init__(self, reference: _Reference, adjacency, S_coarse, S_fine, engine: str):
-        self.reference, self.engine_name, self.engine = reference, engine, engine_named(engine)
-        self.weights = {"l2": reference.l2, "decay": reference.decay}
+    def __init__(self, reference: _Reference, engine: str, graph):
+        self.reference, self.engine, self.graph = reference, engine, graph
+        self.weights_of_loss = {"l2": reference.l2, "decay": reference.decay}
         self.parameters = {name: reference[name] for name in _TRAINED}
-        self.graph = self._graph(adjacency, S_coarse, S_fine)
 
-    def _graph(self, adjacency, S_coarse, S_fine):
-        raise NotImplementedError
+    def loss(self, forward, parameters):
+        biases = parameters["bias_user_item"], parameters["bias_global"]
+        return batch_loss(forward, *biases, self.reference.triples, **self.weights_of_loss, engine=self.graph.engine)
 
-    def _forward(self, parameters):
-        raise NotImplementedError
-
-    def _loss(self, forward, parameters):
-        raise NotImplementedError
-
-    def _gradients(self, forward, slope, parameters) -> dict[str, np.ndarray]:
-        """Gradients of all four parameters, zeros for a codebook that the stage does not see."""
-        raise NotImplementedError
-
-    def _own_errors(self, forward, own: Callable) -> dict[str, float]:
+    def own_errors(self, forward, own: Callable) -> None:
         """Errors of what only this stage has."""
-        raise NotImplementedError
 
     def errors(self, noise: float) -> dict[str, float]:
-        """Errors of all quantities of the stage.
-
-        Parameters
-        ----------
-        noise : float
-            The largest number that the reference's gradients hold where they are 0 in theory.
-        """
+        """Errors of all quantities of the stage; `noise` is the largest of the reference's gradients that are 0 in theory."""
         reference, name = self.reference, self.name
         errors: dict[str, float] = {}
 
         def own(key, ours, **scale):
             errors[f"{name}_{key}"] = relative_error(ours, reference[f"{name}_{key}"], **scale)
 
-        forward = self._forward(self.parameters)
-        own("expanded_graph", self._padded_graph())
+        forward = self.forward(self.parameters)
+        own("expanded_graph", self.padded_graph())
         own("ego", forward.Z, natural=min(1.0, _top(reference["S_coarse"]) * _top(reference["E_coarse"])))
         H_fine = getattr(forward, "H_fine", np.zeros_like(reference["E_fine"]))
-        largest = max(_top(forward.H_entities), _top(forward.H_coarse), _top(H_fine))
-        own("h_entities", forward.H_entities, natural=largest)
-        own("h_coarse_nodes", forward.H_coarse, natural=largest)
-        own("h_fine_nodes", H_fine, natural=largest)
+        nodes = {"h_entities": forward.H_entities, "h_coarse_nodes": forward.H_coarse, "h_fine_nodes": H_fine}
+        largest = max(map(_top, nodes.values()))
+        for key, H in nodes.items():
+            own(key, H, natural=largest)
 
-        loss, slope = self._loss(forward, self.parameters)
+        loss, slope = self.loss(forward, self.parameters)
         own("bpr_loss", loss.bpr)
         own("reg_loss", loss.regulariser)
         own("total_loss", loss.total)
         natural = self._gradient_scales(forward, slope)
-        for parameter, gradient in self._gradients(forward, slope, self.parameters).items():
+        for parameter, gradient in self.gradients(forward, slope, self.parameters).items():
             own(f"grad_{parameter}", gradient, natural=natural[parameter])
 
         losses, after, explained = self._three_steps(noise)
@@ -449,28 +362,23 @@ class _Stage:
         for parameter, value in after.items():
             own(f"after3_{parameter}", value, noise=explained[parameter])
 
-        self._own_errors(forward, own)
-        errors |= self._update_error(forward)
-        scores = self._scores(forward)
-        u = reference.n_users
-        factors = _top_norm(forward.H_entities[:u]) * _top_norm(forward.H_entities[u:])
-        own("scores", scores, natural=factors + _top(reference["bias_user_item"]) + _top(reference["bias_global"]))
+        self.own_errors(forward, own)
+        updated = f"{name}_updated_S_{name}"
+        errors[updated] = _update_error(self.update, self.weights, self.nodes(forward), reference[updated])
+        u, bias, bias_global = reference.n_users, reference["bias_user_item"], reference["bias_global"]
+        H = forward.H_entities
+        scores = H[:u] @ H[u:].T + bias[:u, None] + bias[None, u:] + bias_global[0]
+        own("scores", scores, natural=_top_norm(H[:u]) * _top_norm(H[u:]) + _top(bias) + _top(bias_global))
         if name == "coarse":
-            errors |= _evaluation_errors(scores, reference, self.engine_name)
+            errors |= _evaluation_errors(scores, reference, self.engine)
         return errors
-
-    def _padded_graph(self):
-        raise NotImplementedError
-
-    def _update_error(self, forward) -> dict[str, float]:
-        raise NotImplementedError
 
     def _gradient_scales(self, forward, slope) -> dict[str, float]:
         """The size of the summands of each gradient."""
         triples = self.reference.triples
         grad_H, _, _ = bpr_backward(forward.H_entities, triples, slope)
-        grad_Z = np.zeros_like(forward.Z)
-        grad_Z = squared_norm_penalty_backward(self.reference.decay, forward.Z, triples, self.reference.l2, grad_Z)
+        nothing = np.zeros_like(forward.Z)
+        grad_Z = squared_norm_penalty_backward(self.reference.decay, forward.Z, triples, self.reference.l2, nothing)
         cotangent, slopes = _top(grad_H) + _top(grad_Z), float(np.sum(np.abs(slope)))
         return {"E_coarse": cotangent, "E_fine": cotangent, "bias_user_item": slopes, "bias_global": slopes}
 
@@ -483,10 +391,10 @@ class _Stage:
         noise: dict = {name: np.zeros_like(value) for name, value in parameters.items()}
         losses = []
         for step in range(1, 4):
-            forward = self._forward(parameters)
-            loss, slope = self._loss(forward, parameters)
+            forward = self.forward(parameters)
+            loss, slope = self.loss(forward, parameters)
             losses.append(loss.total)
-            gradients = self._gradients(forward, slope, parameters)
+            gradients = self.gradients(forward, slope, parameters)
             moving = {name: parameters[name] for name in trained}
             new, moments = adam_step(moving, gradients, moments, learning_rate=reference.lr, clip=reference.clip)
             parameters |= new
@@ -497,7 +405,7 @@ class _Stage:
 
     def _gradient_rounding(self, gradients, slope, zero_noise: float) -> dict[str, np.ndarray | float]:
         """Rounding errors to expect in each entry of a gradient."""
-        triples, u = self.reference.triples, self.reference.n_users
+        triples = self.reference.triples
         slopes = np.zeros(triples.n_entities)
         for entities in (triples.user, triples.positive, triples.negative):
             np.add.at(slopes, entities, np.abs(slope))
@@ -505,142 +413,82 @@ class _Stage:
         # What is exactly 0 in theory may be noise, or exactly 0 in fact if the reference adds in a lucky order.
         at_zero = 2 * (_EPS * everything + zero_noise) if 0 < zero_noise < 1e4 * _EPS * everything else 0.0
         rounding = 2 * _EPS * slopes
-        rounding[:u] = at_zero
-        return {
-            self.trained: 2 * _EPS * _top(gradients[self.trained]),
-            "bias_user_item": rounding,
-            "bias_global": at_zero,
-        }
-
-    def _scores(self, forward) -> np.ndarray:
-        u, bias = self.reference.n_users, self.reference["bias_user_item"]
-        H = forward.H_entities
-        return H[:u] @ H[u:].T + bias[:u, None] + bias[None, u:] + self.reference["bias_global"][0]
+        rounding[: self.reference.n_users] = at_zero
+        return {self.trained: 2 * _EPS * _top(gradients[self.trained]), "bias_user_item": rounding, "bias_global": at_zero}
 
 
 class _Coarse(_Stage):
     name, trained = "coarse", "E_coarse"
 
-    def _graph(self, adjacency, S_coarse, S_fine):
-        return coarse_graph(adjacency, S_coarse, engine=self.engine)
+    def __init__(self, reference: _Reference, adjacency, engine: str):
+        S_coarse = sparse.csr_array(reference["S_coarse"])
+        super().__init__(reference, engine, coarse_graph(adjacency, S_coarse, engine=engine_named(engine)))
 
-    def _padded_graph(self):
-        """The fine nodes exist in the published code, but without edges."""
+    def padded_graph(self):
         return np.pad(self.graph.X_hat.matrix.toarray(), (0, len(self.reference["E_fine"])))
 
-    def _forward(self, parameters):
+    def forward(self, parameters):
         return coarse_forward(parameters["E_coarse"], self.graph, self.reference.n_layers)
 
-    def _loss(self, forward, parameters):
-        biases = parameters["bias_user_item"], parameters["bias_global"]
-        return batch_loss(forward, *biases, self.reference.triples, **self.weights, engine=self.engine)
-
-    def _gradients(self, forward, slope, parameters):
-        gradients = coarse_gradients(
-            forward,
-            slope,
-            self.graph,
-            self.reference.triples,
-            n_layers=self.reference.n_layers,
-            **self.weights,
-        )
+    def gradients(self, forward, slope, parameters):
+        options = {"n_layers": self.reference.n_layers} | self.weights_of_loss
+        gradients = coarse_gradients(forward, slope, self.graph, self.reference.triples, **options)
         return _by_file_names(gradients) | {"E_fine": np.zeros_like(parameters["E_fine"])}
 
-    def _own_errors(self, forward, own):
-        pass
+    def nodes(self, forward):
+        return forward.H_entities, forward.H_coarse
 
-    def _update_error(self, forward):
-        key, t = "coarse_updated_S_coarse", self.reference.t_coarse
+    def weights(self, H_entities, H_coarse):
+        return H_entities @ pseudoinverse(H_coarse)
 
-        def weights(H_entities, H_coarse):
-            return H_entities @ pseudoinverse(H_coarse)
-
-        def update(*H):
-            return update_coarse_assignment(*H, t, largest=self.engine.largest_columns)
-
-        embeddings = forward.H_entities, forward.H_coarse
-        return {key: _update_error(update, weights, embeddings, self.reference[key])}
+    def update(self, *H):
+        return update_coarse_assignment(*H, self.reference.t_coarse, largest=self.graph.engine.largest_columns)
 
 
 class _Fine(_Stage):
     name, trained = "fine", "E_fine"
 
-    def _graph(self, adjacency, S_coarse, S_fine):
-        return fine_graph(adjacency, S_coarse, S_fine, self.reference.gate, engine=self.engine)
+    def __init__(self, reference: _Reference, adjacency, engine: str):
+        links = sparse.csr_array(reference["S_coarse"]), sparse.csr_array(reference["S_fine"])
+        super().__init__(reference, engine, fine_graph(adjacency, *links, reference.gate, engine=engine_named(engine)))
+        self.sizes = {"threshold": reference.threshold, "n_layers": reference.n_layers}
 
-    def _padded_graph(self):
+    def padded_graph(self):
         return self.graph.layer.X_hat.matrix
 
-    def _forward(self, parameters):
-        return fine_forward(
-            parameters["E_fine"],
-            parameters["E_coarse"],
-            self.graph,
-            threshold=self.reference.threshold,
-            n_layers=self.reference.n_layers,
-        )
+    def forward(self, parameters):
+        return fine_forward(parameters["E_fine"], parameters["E_coarse"], self.graph, **self.sizes)
 
-    def _loss(self, forward, parameters):
-        biases = parameters["bias_user_item"], parameters["bias_global"]
-        return batch_loss(forward, *biases, self.reference.triples, **self.weights, engine=self.engine)
-
-    def _gradients(self, forward, slope, parameters):
-        gradients = fine_gradients(
-            forward,
-            slope,
-            parameters["E_fine"],
-            self.graph,
-            self.reference.triples,
-            threshold=self.reference.threshold,
-            n_layers=self.reference.n_layers,
-            **self.weights,
-        )
+    def gradients(self, forward, slope, parameters):
+        options = self.sizes | self.weights_of_loss
+        gradients = fine_gradients(forward, slope, parameters["E_fine"], self.graph, self.reference.triples, **options)
         return _by_file_names(gradients)
 
-    def _own_errors(self, forward, own):
+    def own_errors(self, forward, own):
         reference = self.reference
         own("soft_thresholded", forward.F, natural=_top(reference["E_fine"]))
         mixed = abs(reference.gate) * _top(reference["S_fine"]) * _top(forward.F)
         own("bridged_coarse", forward.E_hat, natural=mixed + abs(1 - reference.gate) * _top(reference["E_coarse"]))
 
-    def _update_error(self, forward):
-        key, t = "fine_updated_S_fine", self.reference.t_fine
+    def nodes(self, forward):
+        return forward.H_entities, forward.H_coarse, forward.H_fine
 
-        def weights(*H):
-            return softmax_rows(fine_affinity(*H))
+    def weights(self, *H):
+        return softmax_rows(fine_affinity(*H))
 
-        def update(*H):
-            return update_fine_assignment(*H, t, largest=self.engine.largest_columns)
-
-        embeddings = forward.H_entities, forward.H_coarse, forward.H_fine
-        return {key: _update_error(update, weights, embeddings, self.reference[key])}
+    def update(self, *H):
+        return update_fine_assignment(*H, self.reference.t_fine, largest=self.graph.engine.largest_columns)
 
 
 def _by_file_names(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"bias_user_item" if name == "bias" else name: value for name, value in gradients.items()}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Measuring
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def relative_error(ours, reference, *, natural: float = 0.0, noise=0.0) -> float:
-    """Largest deviation over the scale of the reference.
+    """Largest deviation over the scale of the reference; NaN if either side has NaN, the plain deviation if the scale is 0.
 
-    Parameters
-    ----------
-    ours : array_like or sparse
-    reference : array_like
-    natural : float
-        Size of the summands; the scale is at least 1 % of it.
-    noise : float or array_like
-        For each entry the deviation that rounding explains; it counts as much as the tolerance.
-
-    Returns
-    -------
-    float
-        NaN if either side has NaN; the plain deviation if the scale is 0.
+    The scale is at least 1 % of `natural`, the size of the summands. `noise` is the deviation that rounding explains, for each
+    entry; it counts as much as the tolerance.
     """
     ours = np.asarray(ours.toarray() if sparse.issparse(ours) else ours, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
@@ -718,59 +566,40 @@ def _evaluation_errors(scores: np.ndarray, reference: _Reference, engine: str) -
 
 
 def _ranking_error(ranking, scores, masked, theirs) -> tuple[float, np.ndarray]:
-    """How far the items of another ranking are, in score, from the ones that belong in their places.
+    """How far the items of another ranking are, in score, from the ones that belong in their places; and that ranking.
 
-    Places that cannot be filled with unmasked items are -1 in `ranking`; in `theirs` they may hold masked items, or -1.
-
-    Returns
-    -------
-    error : float
-        Over the largest score; infinity if a list holds an item twice, a masked one, or a number that is not an item.
-    theirs : ndarray
-        With -1 in the places that cannot be filled.
+    Places that cannot be filled with unmasked items are -1 in `ranking`; in `theirs` they may hold masked items, or -1. The error
+    is infinite if a list of `theirs` holds an item twice, a masked one, or a number that is not an item.
     """
-    n_items = scores.shape[1]
-    length = theirs.shape[1]
+    length, n_items = theirs.shape[1], scores.shape[1]
     fillable = ranking[:, :length] >= 0
     rows = np.broadcast_to(np.arange(len(theirs))[:, None], theirs.shape)
-    proper = np.where(fillable, theirs, -1)
-    if ((theirs < -1) | (theirs >= n_items)).any() or (proper[fillable] < 0).any():
-        return math.inf, proper
-    if masked[rows[fillable], proper[fillable]].any():
-        return math.inf, proper
-    filler = ~fillable & (theirs >= 0)
-    if not masked[rows[filler], theirs[filler]].all():
-        return math.inf, proper
+    proper, filler = np.where(fillable, theirs, -1), ~fillable & (theirs >= 0)
     ordered = np.sort(np.where(theirs >= 0, theirs, -1 - np.arange(length)), axis=1)
-    if (ordered[:, 1:] == ordered[:, :-1]).any():
+    if (
+        ((theirs < -1) | (theirs >= n_items)).any()
+        or (proper[fillable] < 0).any()
+        or masked[rows[fillable], proper[fillable]].any()
+        or not masked[rows[filler], theirs[filler]].all()
+        or (ordered[:, 1:] == ordered[:, :-1]).any()
+    ):
         return math.inf, proper
     here = rows[fillable]
     gap = np.abs(scores[here, proper[fillable]] - scores[here, ranking[:, :length][fillable]])
-    scale = _top(scores)
-    return _top(gap) / (scale if scale > 0 else 1), proper
+    return _top(gap) / (_top(scores) or 1), proper
 
 
 def _top(values) -> float:
     """Largest absolute value; 0 of nothing, NaN if there is one."""
-    values = np.asarray(values)
-    return float(np.max(np.abs(values))) if values.size else 0.0
+    return float(np.max(np.abs(values), initial=0.0))
 
 
 def _top_norm(rows: np.ndarray) -> float:
     return _top(np.sqrt(np.sum(rows * rows, axis=1)))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Printing
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def _badness(error: float) -> float:
     return math.inf if math.isnan(error) else error
-
-
-def _largest(errors: Iterable[float]) -> float:
-    return max(errors, key=_badness)
 
 
 def _number(error: float) -> str:
@@ -793,13 +622,9 @@ def _table(reports: list[ParityReport], engines: tuple[str, ...]) -> str:
     width = max(map(len, quantities))
     lines = [f"{'largest relative error of':<{width}}  " + "  ".join(f"{engine:>9}" for engine in engines)]
     for name in quantities:
-        largest = [
-            _largest([report.errors[name] for report in reports if report.engine == engine and name in report.errors])
-            if any(report.engine == engine and name in report.errors for report in reports)
-            else 0.0
-            for engine in engines
-        ]
-        lines.append(f"{name:<{width}}  " + "  ".join(map(_number, largest)) + _mark(_largest(largest)))
+        of_engines = [[report.errors.get(name, 0.0) for report in reports if report.engine == engine] for engine in engines]
+        largest = [max(errors, key=_badness, default=0.0) for errors in of_engines]
+        lines.append(f"{name:<{width}}  " + "  ".join(map(_number, largest)) + _mark(max(largest, key=_badness)))
     lines.append("")
     for report in reports:
         absent = f"; not in the file: {', '.join(report.absent)}" if report.absent else ""

@@ -22,7 +22,8 @@ from pathlib import Path
 from .data import Dataset, load_dataset
 from .errors import ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
-from .files import write_atomically, write_text_atomically
+from .files import write_text_atomically
+from .machine import peak_memory
 from .model_file import StoredModel, save_model, size_in_bytes
 from .recommender import versions
 from .settings import Settings
@@ -259,15 +260,6 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
     }
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process has held, in bytes; None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
 def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] | None:
     """Metrics of popularity and of each phase's best state on a part of the data; None if the part is empty."""
     relevant = getattr(problem.data, part)
@@ -348,7 +340,7 @@ def _write_figure(path: Path, metrics: dict, progress: Progress) -> None:
         return
     table = {TITLES[name]: test[name] for name in SHOWN if name in test}
     figure = learning_curves(list(progress.history), table, title=f"{metrics['data']['name']}, protocol {metrics['protocol']}")
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=130))
+    figure.write(path)
 
 
 def _write_history(path: Path, history) -> None:

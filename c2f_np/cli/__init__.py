@@ -1,4 +1,4 @@
-"""The command line: ``python -m c2f_np COMMAND``. One file a command; this one finds it and turns errors into one line."""
+"""The command line: ``python -m c2f_np COMMAND``. The other files hold the commands; this one prints errors as one line."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import sys
 
 from .._version import __version__
 from ..errors import C2FError
-from . import control, data, demo, evaluate, export, gradcheck, info, parity, recommend, study, train
-
-_COMMANDS = (demo, data, train, control, evaluate, recommend, info, export, study, gradcheck, parity)
+from . import data, gradcheck, parity, study, train, trained
 
 _EXAMPLES = """examples:
   python -m c2f_np demo
@@ -21,7 +19,7 @@ _EXAMPLES = """examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments, as with any other error."""
+    """Prints an error in the arguments as one line, like any other error."""
 
     def error(self, message: str):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
@@ -72,6 +70,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"c2f_np {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_to(commands)
+    for module in (train, data, trained, study, gradcheck, parity):
+        module.add_to(commands)
     return parser

@@ -15,21 +15,21 @@ def add_to(commands) -> None:
     parser = add_command(commands, "data", None, "list, fetch and describe data sets", _EXAMPLES)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the data sets that are known by name")
-    listing.add_argument("--cache-dir", metavar="DIR", help="where fetched data are")
-    listing.set_defaults(run=run_list)
-    fetching = actions.add_parser("fetch", help="download a data set, once")
+    listing.add_argument("--cache-dir", metavar="DIR", help="folder of fetched data")
+    listing.set_defaults(run=list_data)
+    fetching = actions.add_parser("fetch", help="download a data set, unless it is there")
     fetching.add_argument("name", metavar="NAME")
-    fetching.add_argument("--cache-dir", metavar="DIR", help="where to keep it")
+    fetching.add_argument("--cache-dir", metavar="DIR", help="folder to keep it in")
     fetching.add_argument("--base-url", metavar="URL", help="a mirror to fetch from")
     fetching.add_argument("--quiet", action="store_true", help="no progress bar")
-    fetching.set_defaults(run=run_fetch)
+    fetching.set_defaults(run=fetch_data)
     describing = actions.add_parser("info", help="what a data set holds")
     describing.add_argument("data", metavar="DATA", help="a data set's name, or the path of a file or folder")
     add_load_options(describing)
-    describing.set_defaults(run=run_info)
+    describing.set_defaults(run=describe_data)
 
 
-def run_list(options) -> int:
+def list_data(options) -> int:
     from ..data import cached, list_datasets
 
     for known in list_datasets():
@@ -38,21 +38,17 @@ def run_list(options) -> int:
     return 0
 
 
-def run_fetch(options) -> int:
+def fetch_data(options) -> int:
     from ..data import fetch
 
-    path = fetch(
-        options.name, cache_dir=options.cache_dir, progress=not options.quiet, base_url=options.base_url
-    )
-    print(path)
+    print(fetch(options.name, cache_dir=options.cache_dir, progress=not options.quiet, base_url=options.base_url))
     return 0
 
 
-def run_info(options) -> int:
+def describe_data(options) -> int:
     from ..data import dataset_info, list_datasets, load_dataset
 
     if options.data in {known.name for known in list_datasets()}:
-        print(dataset_info(options.data).describe())
-        print()
+        print(dataset_info(options.data).describe() + "\n")
     print(load_dataset(options.data, **load_options(options)).describe())
     return 0

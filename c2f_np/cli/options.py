@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import typing
 
 from ..settings import PRESETS, Settings
-
-_LOAD = (
-    "file_format",
-    "protocol",
-    "split",
-    "test_fraction",
-    "n_last",
-    "validation_fraction",
-    "split_seed",
-    "rating_threshold",
-    "user_column",
-    "item_column",
-    "rating_column",
-    "timestamp_column",
-    "separator",
-    "cache_dir",
-)
 
 
 def add_command(commands, name: str, run, text: str, examples: str) -> argparse.ArgumentParser:
@@ -39,11 +23,16 @@ def add_command(commands, name: str, run, text: str, examples: str) -> argparse.
     return parser
 
 
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """The option that silences a command."""
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Options of :func:`c2f_np.load_dataset`. None stands for its default."""
     group = parser.add_argument_group("data")
     formats = ("auto", "lightgcn", "u.data", "ratings.dat", "csv", "recbole")
-    group.add_argument("--format", dest="file_format", metavar="NAME", help=f"file format, of {', '.join(formats)}")
+    group.add_argument("--format", dest="file_format", metavar="NAME", help=f"file format: one of {', '.join(formats)}")
     group.add_argument("--protocol", choices=("authors", "clean"), help="evaluation protocol (default: the preset's)")
     group.add_argument("--split", choices=("auto", "given", "random", "temporal", "none"), help="how to split")
     group.add_argument("--test-fraction", type=float, metavar="F", help="share of each user's items for test")
@@ -54,29 +43,31 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     for column in ("user", "item", "rating", "timestamp"):
         group.add_argument(f"--{column}-column", metavar="NAME", help=f"column of the {column} in a CSV file")
     group.add_argument("--separator", metavar="CHAR", help="column separator of a CSV file")
-    group.add_argument("--cache-dir", metavar="DIR", help="where fetched data are")
+    group.add_argument("--cache-dir", metavar="DIR", help="folder of fetched data")
 
 
 def load_options(options: argparse.Namespace) -> dict:
     """The options of :func:`add_load_options` that were given."""
-    return {name: getattr(options, name) for name in _LOAD if getattr(options, name) is not None}
+    from ..data import load_dataset
+
+    names = list(inspect.signature(load_dataset).parameters)[1:]
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Every field of :class:`c2f_np.settings.Settings` as an option, and the preset."""
     parser.add_argument("--preset", choices=tuple(PRESETS), help="named settings (default: default)")
-    group = parser.add_argument_group("hyper-parameters (shown: the value of the plain settings)")
+    group = parser.add_argument_group("hyper-parameters (in brackets: the value without a preset)")
     hints = typing.get_type_hints(Settings)
     for item in dataclasses.fields(Settings):
-        flag = "--" + item.name.replace("_", "-")
-        text = f"{item.metadata['help']} [{item.default}]"
+        about = {"help": f"{item.metadata['help']} [{item.default}]"}
         if hints[item.name] is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+            about |= {"action": argparse.BooleanOptionalAction, "default": None}
         elif item.metadata["choices"]:
-            group.add_argument(flag, choices=item.metadata["choices"], help=text)
+            about |= {"choices": item.metadata["choices"]}
         else:
-            letter = "N" if hints[item.name] is int else "X"
-            group.add_argument(flag, type=hints[item.name], metavar=letter, help=text)
+            about |= {"type": hints[item.name], "metavar": "N" if hints[item.name] is int else "X"}
+        group.add_argument("--" + item.name.replace("_", "-"), **about)
 
 
 def given_settings(options: argparse.Namespace) -> dict:

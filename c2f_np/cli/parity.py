@@ -11,12 +11,13 @@ _EXAMPLES = """  python -m c2f_np parity tests/parity/case_a.npz
 
 
 def add_to(commands) -> None:
-    parser = add_command(commands, "parity", run, "compare every quantity with the authors' code's numbers", _EXAMPLES)
+    text = "compare every quantity with the numbers of the authors' code"
+    parser = add_command(commands, "parity", parity_command, text, _EXAMPLES)
     parser.add_argument("files", nargs="+", metavar="FILE.npz", help="reference numbers")
     parser.add_argument("--engine", choices=ENGINES, help="one engine only (default: both)")
 
 
-def run(options) -> int:
+def parity_command(options) -> int:
     from ..parity import main_parity
 
     return main_parity(options.files, options.engine or "both")

@@ -1,4 +1,4 @@
-"""Progress bars, one per phase."""
+"""Progress bars: one per phase of a training, one for the jobs of a study."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from ..training.phases import phases_of
 from ..training.progress import Progress
 
 
+def _bar(**about):
+    from tqdm import tqdm
+
+    # In a log file a bar that is redrawn ten times a second is noise.
+    pause = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(dynamic_ncols=True, mininterval=pause, maxinterval=pause, **about)
+
+
 class PhaseBars:
-    """Shows training as one bar per phase; a phase that early stopping ends completes its bar.
+    """Shows training as one bar per phase; a phase that early stopping ends completes its bar."""
 
-    Parameters
-    ----------
-    settings : Settings
-    already : int
-        Epochs that an earlier run finished.
-    """
-
-    def __init__(self, settings: Settings, already: int = 0):
+    def __init__(self, settings: Settings):
         self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
-        self._already = already
         self._bar, self._phase = None, None
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of a finished epoch."""
+        """Show a finished epoch."""
         row = progress.history[-1]
         if row["phase"] != self._phase:
-            self._open(row["phase"], sum(r["phase"] == row["phase"] for r in progress.history[:-1]))
+            self._phase = row["phase"]
+            done = sum(earlier["phase"] == self._phase for earlier in progress.history[:-1])
+            most = self._settings.most_epochs(self._phase)
+            self._bar = _bar(total=most, initial=done, desc=f"{self._phase:<13}", unit="epoch")
         self._bar.update(1)
         score = row["validation_ndcg@5"]
         if not math.isnan(score):
@@ -45,18 +48,20 @@ class PhaseBars:
             self._bar.close()
             self._bar, self._phase = None, None
 
-    def _open(self, phase: str, done: int) -> None:
-        from tqdm import tqdm
 
-        self._phase = phase
-        # In a log file a bar that is redrawn ten times a second is noise.
-        pause = 0.1 if sys.stderr.isatty() else 10
-        self._bar = tqdm(
-            total=self._most[phase],
-            initial=done,
-            desc=f"{phase:<13}",
-            unit="epoch",
-            dynamic_ncols=True,
-            mininterval=pause,
-            maxinterval=pause,
-        )
+class JobBar:
+    """Shows how many jobs of a study are done."""
+
+    def __init__(self):
+        self._bar = None
+
+    def __call__(self, n_done: int, n_all: int, key: str) -> None:
+        if self._bar is None:
+            self._bar = _bar(total=n_all, initial=n_done, unit="job")
+            return
+        self._bar.set_postfix_str(key, refresh=False)
+        self._bar.update(n_done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

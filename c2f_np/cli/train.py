@@ -1,30 +1,54 @@
-"""``train DATA --out DIR``."""
+"""Commands that train: ``demo`` (shipped data, about a minute), ``train DATA --out DIR`` and ``control DIR``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from .options import add_command, add_load_options, add_settings, given_settings, load_options
+from .options import add_command, add_load_options, add_quiet, add_settings, given_settings, load_options
 
-_EXAMPLES = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
+_TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
   python -m c2f_np train ratings.csv --user-column user --item-column film --rating-threshold 4 --out runs/films
   python -m c2f_np train ratings.csv --out runs/films --resume
 """
 
+_DEMO = """  python -m c2f_np demo
+  python -m c2f_np demo --out /tmp/demo --seed 3
+"""
+
+_CONTROL = """  python -m c2f_np control runs/ml-100k
+
+The fine stage has its own learning rate, batch size and epochs. The control gives the same to the coarse stage: from the run's
+best coarse state it continues to train E_c, for as long and as fast. What the fine stage gains over the control is what its
+codebook brings.
+"""
+
+# Small enough for a minute on two cores, large enough for both codebooks to have something to do.
+_DEMO_SETTINGS = {"n_coarse": 40, "n_fine": 16, "dim": 32}
+
 
 def add_to(commands) -> None:
-    parser = add_command(commands, "train", run, "train a model and write a run folder", _EXAMPLES)
+    parser = add_command(commands, "demo", demo_command, "train on the shipped planted data", _DEMO)
+    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="run folder, which is overwritten [runs/demo]")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the model [0]")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads; 0 means all cores [0]")
+    add_quiet(parser)
+
+    parser = add_command(commands, "train", train_command, "train a model and write a run folder", _TRAIN)
     parser.add_argument("data", metavar="DATA", help="a data set's name, or the path of a file or folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder to write")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's last finished epoch")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds a run")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--resume", action="store_true", help="continue after the folder's last finished epoch")
+    parser.add_argument("--overwrite", action="store_true", help="start again in a folder that holds a run")
+    add_quiet(parser)
     add_settings(parser)
     add_load_options(parser)
 
+    text = "continue the coarse stage with the fine stage's learning rate, batch size and epochs"
+    parser = add_command(commands, "control", control_command, text, _CONTROL)
+    parser.add_argument("folder", metavar="DIR", help="folder of a finished run; control.json is written there")
+    add_quiet(parser)
 
-def run(options) -> int:
+
+def train_command(options) -> int:
     from ..run import RUN, Request, read_request
     from ..settings import settings_from_preset
 
@@ -35,23 +59,33 @@ def run(options) -> int:
         settings = settings_from_preset(preset, **given)
         load.setdefault("protocol", "authors" if preset == "authors" else "clean")
     else:
-        # Going on means: as before, but for what is said now; what may not change is found out by the checkpoint.
+        # A resumed run keeps its settings, except for those that are given now; the checkpoint finds out which may not change.
         preset = options.preset or earlier.preset
         base = earlier.settings.to_dict() if preset == earlier.preset else settings_from_preset(preset).to_dict()
         settings = settings_from_preset("authors", **(base | given))
         load = earlier.load_options | load
-    return carry_out(Request(absolute(options.data), load, preset, settings), options)
+    # An absolute path, so that the run folder can be used from elsewhere; a data set's name as it is.
+    source = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
+    return _carry_out(Request(source, load, preset, settings), options)
 
 
-def carry_out(request, options) -> int:
-    """Run a request and print what came of it."""
+def demo_command(options) -> int:
+    from ..run import Request
+    from ..settings import settings_from_preset
+
+    settings = settings_from_preset("default", seed=options.seed, threads=options.threads, **_DEMO_SETTINGS)
+    options.resume, options.overwrite = False, True
+    return _carry_out(Request("planted", {"protocol": "clean"}, "default", settings), options)
+
+
+def _carry_out(request, options) -> int:
+    """Train as requested, and print the results."""
     from ..run import CHECKPOINT, FIGURE, MODEL, comparison_table, run
     from .progress import PhaseBars
 
     data = request.load_data()
-    quiet = options.quiet
-    bars = None if quiet else PhaseBars(request.settings)
-    if not quiet:
+    bars = None if options.quiet else PhaseBars(request.settings)
+    if not options.quiet:
         print(data.describe(), flush=True)
         if request.settings.engine == "numba":
             print("(the first epochs on a machine include compilation; later runs reuse it)", flush=True)
@@ -63,21 +97,24 @@ def carry_out(request, options) -> int:
         kept = (Path(options.out) / CHECKPOINT).exists()
         print(f"\nstopped{'; go on with --resume' if kept else ' before the first epoch ended'}", flush=True)
         return 130
-    if not quiet:
-        for part in ("test", "validation"):
-            if metrics[part] is not None:
-                print("\n" + comparison_table(metrics, part))
-                break
+    if not options.quiet:
+        part = next((part for part in ("test", "validation") if metrics[part] is not None), None)
+        if part:
+            print("\n" + comparison_table(metrics, part))
         print(f"\ntrained {sum(metrics['epochs'].values())} epochs in {metrics['seconds']['training']:.1f} s")
         print(f"written to {options.out}: {MODEL}, metrics.json, history.csv, {FIGURE}")
     return 0
 
 
-def absolute(source: str) -> str:
-    """A path made absolute, so that the run folder can be used from elsewhere; a data set's name as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+def control_command(options) -> int:
+    from ..run import comparison_table, read_request, run_control
+    from .progress import PhaseBars
 
-
-def dumps(value) -> str:
-    """JSON for people."""
-    return json.dumps(value, indent=2)
+    bars = None if options.quiet else PhaseBars(read_request(options.folder).settings)
+    metrics = run_control(options.folder, watch=bars)
+    if not options.quiet:
+        bars.close()
+        part = "test" if metrics["test"] is not None else "validation"
+        if metrics[part] is not None:
+            print(comparison_table(metrics, part, ("coarse", "control", "fine")))
+    return 0

@@ -21,9 +21,9 @@ from .readers import write_lightgcn
 from .splits import Split, split_random
 
 # A. Davis, B. B. Gardner and M. R. Gardner, Deep South: A Social Anthropological Study of Caste and Class, University of Chicago
-# Press, 1941, chapter VII, figure 3: who was reported in the newspapers of Natchez, Mississippi, as having been where. The women
-# fall into two overlapping circles, with events E6 to E9 in between, which is what a coarse codebook should find.
-# One column an event, E1 to E14; x: she was there.
+# Press, 1941, chapter VII, figure 3: who attended which event, as reported by newspapers of Natchez, Mississippi. The women form
+# two overlapping circles, with events E6 to E9 in between, which is what a coarse codebook should find. One column per event,
+# E1 to E14; x: she was there.
 _ATTENDANCE = """
 Evelyn Jefferson   x x x x x x . x x . . . . .
 Laura Mandeville   x x x . x x x x . . . . . .
@@ -213,7 +213,7 @@ def load_truth(name: str = "planted") -> PlantedTruth:
         If no truth is known for that name.
     """
     if name != "planted":
-        raise DataError(f"a truth is known for 'planted' only, not {name!r}")
+        raise DataError(f"the truth is known only for 'planted', not {name!r}")
     return generate_planted()[1]
 
 

@@ -141,26 +141,7 @@ class Row:
 
 
 def measure(model: StoredModel, data: Dataset, part: str, folder) -> list[Row]:
-    """Export a model in every combination of types, float32 throughout first, and evaluate the files.
-
-    Parameters
-    ----------
-    model : StoredModel
-    data : Dataset
-        The one that the model was trained on.
-    part : {"test", "validation"}
-    folder : path-like
-        Where the files go, made if it is not there: ``CODEBOOK-WEIGHTS.npz``, with interactions and without ids.
-
-    Raises
-    ------
-    DataError
-        If the data are not what the model was trained on, or the part is empty.
-    SettingsError
-        If the model cannot be exported.
-    OSError
-        If a file cannot be written.
-    """
+    """Export a model in every combination of types, float32 first, as ``CODEBOOK-WEIGHTS.npz``, and evaluate the files."""
     if model.about.get("data", {}).get("fingerprint") != data.fingerprint():
         raise DataError(f"{data.name}: the data (or their split) are not what the model was trained on")
     relevant = getattr(data, part)
@@ -219,13 +200,7 @@ propagate them it needs the interactions too; its propagated table is as large a
 
 
 def write_table(model: StoredModel, data: Dataset, folder) -> str:
-    """Measure on test, or on validation where there is no test, and write ``table.md`` beside the exported models.
-
-    Returns
-    -------
-    str
-        The table. Errors as for :func:`measure`.
-    """
+    """Measure on test, or on validation where there is no test; write ``table.md`` beside the exported models, and return it."""
     part = "validation" if data.test is None or data.test.nnz == 0 else "test"
     text = _markdown(measure(model, data, part, folder), model, data, part)
     write_text_atomically(Path(folder) / TABLE, text)

@@ -303,7 +303,7 @@ class Served:
 
     def _user_position(self, user) -> int:
         if np.ndim(user):
-            raise DataError("one user is needed, not several", value=user)
+            raise DataError("give one user, not several", value=user)
         return int(self._user_positions(user)[0])
 
     def _user_positions(self, users) -> np.ndarray:

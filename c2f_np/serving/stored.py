@@ -90,7 +90,7 @@ def _exported(header: dict, arrays: dict[str, np.ndarray]) -> Exported:
     _require(isinstance(gate, float) and math.isfinite(gate), f"its gate is {gate!r}")
     users, items, c, m, dim = (header["sizes"][name] for name in ("users", "items", "n_coarse", "n_fine", "dim"))
     _require(all(map(_is_count, (users, items, c, m, dim))), "its sizes are not whole numbers")
-    _require(isinstance(about, dict), "what it says about itself is not a JSON object")
+    _require(isinstance(about, dict), "its about is not a JSON object")
     assignments = header["assignments"]
     _require(assignments in _possible_assignments(settings["training"], has_fine=m > 0), f"its assignments are {assignments!r}")
     shapes = dict(zip(_ASSIGNMENTS, ((users + items, c), (c, m), (users + items, m)), strict=True))
@@ -132,7 +132,7 @@ def _packed_codebook(name: str, book: Codebook) -> dict[str, np.ndarray]:
 def _places(name: str, arrays: dict, shape: tuple[int, int]) -> Compact:
     """A matrix without its numbers."""
     lengths, indices = arrays[f"{name}.lengths"], arrays[f"{name}.indices"]
-    _require(lengths.dtype.kind == "u" and indices.dtype.kind == "u", f"{name} has places that are not whole numbers")
+    _require(lengths.dtype.kind == "u" and indices.dtype.kind == "u", f"{name} has lengths or indices that are not whole numbers")
     _require(lengths.shape in ((), (shape[0],)) and indices.ndim == 1, f"{name} does not have {shape[0]} rows")
     if lengths.ndim == 0:
         starts = int(lengths)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-import re
-import sys
 import time
 import traceback
 import zlib
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sparse
@@ -18,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from ..data import Dataset
 from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
+from ..machine import forget_peak_memory, peak_memory, processor
 from ..model.state import ModelState
 from ..model_file import size_in_bytes
 from ..recommender import versions
@@ -30,9 +27,6 @@ from .store import Measurement, part_of_report
 from .study import C2F, WITHIN
 from .surgery import ANALYSES
 
-_PROCESSORS = Path("/proc/cpuinfo")
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
 
 def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[dict, list[Measurement]]:
     """Do a job; its row in plain JSON, and what was measured (nothing if it failed).
@@ -40,7 +34,7 @@ def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[di
     `settings` are the job's, with the bytes it was given. `threads` = 0 leaves the choice to the method; BLAS has one thread in
     any case, so that results do not depend on their number.
     """
-    _forget_peak()
+    forget_peak_memory()
     started = time.perf_counter()
     row = {"status": "done", "error": None, "settings": settings, "versions": versions()}
     measured: list[Measurement] = []
@@ -51,7 +45,7 @@ def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[di
     except Exception as error:  # whatever it is, the other jobs go on and the report names it
         row["status"] = "failed"
         row["error"] = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-    return row | {"seconds": time.perf_counter() - started, "peak_memory": _peak_in_bytes(), "processor": _processor()}, measured
+    return row | {"seconds": time.perf_counter() - started, "peak_memory": peak_memory(), "processor": processor()}, measured
 
 
 def measure_c2f(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
@@ -191,36 +185,3 @@ def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
     if n_coarse < own["t_coarse"]:
         raise SettingsError(f"bytes = {parameters['bytes']} have no room for {own['t_coarse']} coarse rows")
     return {name: value for name, value in parameters.items() if name != "bytes"} | {"n_coarse": int(n_coarse)}
-
-
-def _forget_peak() -> None:
-    """Reset the peak memory where the system can (Linux); elsewhere the peak is that of the whole life of the process."""
-    try:
-        _CLEAR.write_text("5")
-    except OSError:
-        pass
-
-
-def _peak_in_bytes() -> int | None:
-    """The peak resident memory since :func:`_forget_peak`, or None where it is unknown."""
-    try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells; results may differ in the last bits from one kind to another."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", _PROCESSORS.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()

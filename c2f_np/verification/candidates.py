@@ -69,7 +69,7 @@ def _of_definition(module: str, name: str, definition: ast.AST) -> Iterator[Chan
         return
     heads = {}  # how often the head of a statement has occurred
     seen, numbers = set(), {}
-    for place in _places(definition):
+    for place in places(definition):
         statement = place.statement
         if id(statement) not in numbers:
             before = _head(statement)
@@ -81,11 +81,12 @@ def _of_definition(module: str, name: str, definition: ast.AST) -> Iterator[Chan
             text = changed_text(statement, edit) + (f"  #{number}" if number > 1 else "")
             if text not in seen and not text.startswith("(nothing)"):
                 seen.add(text)
-                yield Change(module, name, kind, _lines(statement), text, definition, edit)
+                yield Change(module, name, kind, lines_of(statement), text, definition, edit)
 
 
 # ---- where ---------------------------------------------------------------------------------------------------------------
-def _places(definition: ast.AST) -> Iterator[Place]:
+def places(definition: ast.AST) -> Iterator[Place]:
+    """Every node of a definition that may be changed."""
     if isinstance(definition, ast.Assign):
         yield from _descend(definition, "value", None, definition.value, definition, (), ())
         return
@@ -161,7 +162,7 @@ def _attributes(function: ast.AST) -> tuple[tuple[str, str], ...]:
 
 
 # ---- what ----------------------------------------------------------------------------------------------------------------
-def _rules(place: Place, of_constant: bool) -> Iterator[tuple[str, ast.AST | None]]:
+def _rules(place: Place, of_constant: bool) -> Iterator[tuple[str, ast.AST]]:
     node = place.node
     if of_constant:
         yield from _constants(node)
@@ -405,7 +406,7 @@ def changed_text(statement: ast.stmt, edit: Edit) -> str:
     """``old => new`` of the head of the statement, in one line; "(nothing)" if it is the same."""
     before = _head(statement)
     if edit.old is statement:
-        after = _head(edit.new)
+        after = "; ".join(_head(part) for part in (edit.new if isinstance(edit.new, list) else [edit.new]))
     else:
         with edit.made():
             after = _head(statement)
@@ -420,6 +421,7 @@ def _head(statement: ast.stmt) -> str:
     return " ".join(text.split()) if not hasattr(statement, "body") else text.partition("\n")[0]
 
 
-def _lines(statement: ast.stmt) -> range:
+def lines_of(statement: ast.stmt) -> range:
+    """The lines of the statement, or of the head of a block."""
     body = getattr(statement, "body", None)
     return range(statement.lineno, (body[0].lineno - 1 if body else statement.end_lineno) + 1)

@@ -23,12 +23,12 @@ from .interpreted import PACKAGE, is_interpreted
 
 @dataclass(frozen=True)
 class Edit:
-    """Another node in the place of one: ``parent.field``, or ``parent.field[position]`` if that is a list; None removes it."""
+    """Another node in the place of one, ``parent.field``, or another or several in that of ``parent.field[position]``."""
 
     parent: ast.AST
     field: str
     position: int | None
-    new: ast.AST | None
+    new: ast.AST | list[ast.AST]
 
     @property
     def old(self) -> ast.AST:
@@ -41,7 +41,8 @@ class Edit:
         before = getattr(self.parent, self.field)
         after = self.new
         if self.position is not None:
-            after = [*before[: self.position], *([] if self.new is None else [self.new]), *before[self.position + 1 :]]
+            several = self.new if isinstance(self.new, list) else [self.new]
+            after = [*before[: self.position], *several, *before[self.position + 1 :]]
         setattr(self.parent, self.field, after)
         try:
             yield

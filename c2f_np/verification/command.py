@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import nullcontext
 from functools import cache
 from multiprocessing import get_context
 
@@ -23,7 +22,7 @@ from ..gradcheck.report import COLUMNS, NOT_APPLICABLE
 from ..threads import available_cores, one_blas_thread
 from .case import Case
 from .catalogue import CHECKED, cases
-from .interpreted import is_interpreted, run_interpreted, uncompiled_children
+from .interpreted import environment_of_children, is_interpreted, run_interpreted
 from .threads import one_kernel_thread
 
 
@@ -78,7 +77,7 @@ class _Workers:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"))
         # A process is started by the submission that needs it, and reads the environment then.
-        with uncompiled_children() if not self._compiled else nullcontext():
+        with environment_of_children(self._compiled):
             return self._pool.submit(_run_task, *task)
 
 
@@ -136,18 +135,18 @@ def run(
     SettingsError
         If the operation or engine is unknown.
     """
+    if (mutants or mutate is not None) and not is_interpreted():
+        given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
+        arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
+        return run_interpreted(arguments + ["--json"] * json + ["--mutants"] * mutants)
     if mutate is not None:
-        if not is_interpreted():
-            given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
-            arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
-            return run_interpreted(arguments + ["--json"] * json)
         from .mutation import run_mutation
 
         return run_mutation(mutate, op, engine, seed, json, within, jobs)
     if mutants:
         from .mutants import run_mutants
 
-        return run_mutants(op, engine, seed, json)
+        return run_mutants(op, engine, seed, json, jobs)
     started = time.perf_counter()
     # One operation is done before other processes would have started.
     results = check(op, engine, seed, jobs or (available_cores() if op is None else 1))

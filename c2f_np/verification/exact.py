@@ -325,7 +325,50 @@ def clipping_check(engine: str, rng) -> Checks:
             yield f"at {limit}", differs(clipped, np.array(literal).astype(dtype)) + (clipped.dtype != dtype), 0
 
 
-# ---- the graph's cut-off ---------------------------------------------------------------------------------------------
+def collapse_pays_check(engine: str, rng) -> Checks:
+    """The count of multiplications, by hand; more memory than allowed never pays."""
+    for _ in range(30):
+        n, entries, m, d, n_layers, n_steps, n_rows = (int(rng.integers(1, most)) for most in (900, 5000, 30, 70, 5, 40, 900))
+        layered = n_steps * 2 * n_layers * entries * d * 4
+        collapsed = n_steps * 2 * n_rows * 2 * m * d + n_layers * entries * (2 * m + d) * 4
+        found = collapsed_propagation.collapse_pays(n, entries, m, d, n_layers, n_steps, n_rows)
+        yield "operations", float(found != (collapsed < layered)), 0
+    for itemsize in (4, 8):
+        most = 2**30 // (itemsize * 2 * (8 + 24))
+        pays = [collapsed_propagation.collapse_pays(n, 10**9, 8, 24, 3, 100, 1, itemsize) for n in (most, most + 1)]
+        yield "memory", differs(pays, [True, False]), 0
+
+
+def softplus_check(engine: str, rng) -> Checks:
+    """Softplus and its derivative, far out and near 0."""
+    for x in (-800.0, -30.0, -1e-9, 0.0, 1e-9, 0.7, 30.0, 800.0):
+        small = math.exp(-abs(x))
+        yield f"softplus({x})", off(bpr.softplus(np.array([x])), [max(x, 0) + math.log1p(small)]), 1e-15
+        yield f"sigmoid({x})", off(bpr.sigmoid(np.array([x])), [(1 if x >= 0 else small) / (1 + small)]), 1e-15
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------------
+def adjacency_check(engine: str, rng) -> Checks:
+    """The user-item graph, its degrees and its normalisation, from dense matrices; stored zeros and counts."""
+    for n_users, n_items in ((1, 1), (3, 5), (6, 2)):
+        counts = rng.integers(0, 3, (n_users, n_items))
+        R = sparse.csr_array(counts + 9)
+        R.data -= 9  # with stored zeros
+        B = np.zeros((n_users + n_items,) * 2)
+        B[:n_users, n_users:] = counts > 0
+        B += B.T
+        degree = B.sum(axis=1)
+        factor = [1 / math.sqrt(x) if x else 0 for x in degree]
+        for dtype in DTYPES:
+            found = graph.bipartite_adjacency(R, dtype)
+            yield "adjacency", differs(found.toarray(), B) + (found.dtype != dtype) + (found.nnz != B.sum()), 0
+            A = graph.normalised_adjacency(R, dtype)
+            yield "normalised", off(A.toarray(), np.outer(factor, factor) * B) + (A.dtype != dtype), 4 * np.finfo(dtype).eps
+    X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
+    yield "signed degrees", off(graph.degree_factors(X), [0, 0.5, 0]), 1e-15
+    yield "absolute degrees", off(graph.degree_factors(X, degree="absolute"), [0.5, 6**-0.5, 0]), 1e-15
+
+
 def cut_off_check(engine: str, rng) -> Checks:
     """A row sum counts if it is above 16 roundings of its terms; nodes without a degree are cut off."""
     for dtype in DTYPES:
@@ -476,7 +519,9 @@ EXACT = {
     "ranking": (ranking_check,),
     "buffers": (buffers_check,),
     "row_groups": (row_groups_check,),
-    "graph": (cut_off_check,),
+    "graph": (adjacency_check, cut_off_check),
+    "bpr": (softplus_check,),
+    "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
     "many": (many_nodes_check, many_entities_check, many_columns_check, many_rows_check),
 }

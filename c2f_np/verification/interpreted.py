@@ -1,4 +1,7 @@
-"""Processes in which Numba does not compile: kernels are plain Python there, slow to run but quick to change."""
+"""Processes in which Numba does not compile: kernels are plain Python there, slow to run but quick to change.
+
+In all processes that run cases Numba may start three threads, whatever the number of cores: results must not depend on it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..threads import available_cores
+
 PACKAGE = __name__.partition(".")[0]
-_SWITCH = {"NUMBA_DISABLE_JIT": "1"}
+_THREADS = {"NUMBA_NUM_THREADS": str(max(3, available_cores()))}
+_UNCOMPILED = _THREADS | {"NUMBA_DISABLE_JIT": "1"}
 
 
 def is_interpreted() -> bool:
@@ -20,10 +26,11 @@ def is_interpreted() -> bool:
 
 
 @contextmanager
-def uncompiled_children() -> Iterator[None]:
-    """Processes started inside the block do not compile."""
-    before = {name: os.environ.get(name) for name in _SWITCH}
-    os.environ.update(_SWITCH)
+def environment_of_children(compiled: bool) -> Iterator[None]:
+    """Processes started inside the block compile or do not, and may use three threads."""
+    switch = _THREADS if compiled else _UNCOMPILED
+    before = {name: os.environ.get(name) for name in switch}
+    os.environ.update(switch)
     try:
         yield
     finally:
@@ -36,5 +43,5 @@ def run_interpreted(arguments: list[str]) -> int:
     root = os.path.dirname(os.path.dirname(sys.modules[PACKAGE].__file__))
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.stdout.flush()
-    environment = os.environ | _SWITCH | {"PYTHONPATH": path}
+    environment = os.environ | _UNCOMPILED | {"PYTHONPATH": path}
     return subprocess.run([sys.executable, "-m", PACKAGE, "gradcheck", *arguments], env=environment).returncode

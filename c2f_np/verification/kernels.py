@@ -77,7 +77,7 @@ class Text:
     allowed: Callable = lambda configuration: True
 
     def configurations(self, rng, widths) -> list[dict]:
-        options = dict(self.options) | ({"width": widths} if "width" in self.options else {})
+        options = dict(self.options) | ({"width": widths} if self.options.get("width") == WIDTHS else {})
         return pairwise_cover(options, rng, allowed=self.allowed)
 
 
@@ -349,6 +349,30 @@ def _expected_collapsed(K, W, F, T, G, rows, block):
     return H, both[: len(F)], both[len(F) :], H, both
 
 
+def _collapse(rng, **at):
+    given = _bridged(rng, rows="all", **at)
+    n, c = given["S_coarse"].shape
+    given["E_coarse"] = given["X0"][n : n + c]
+    wanted = ("E_coarse", "X_hat", "S_coarse", "S_fine", "gate", "bridge", "L")
+    return {"Z": given["X0"][:n]} | {key: given[key] for key in wanted}
+
+
+def _call_collapse(engine, Z, E_coarse, X_hat, S_coarse, S_fine, gate, bridge, L):
+    layers = bridged_propagation.bridged_graph(X_hat, S_coarse, S_fine, gate, layer_bridge=bridge)
+    found = collapsed_propagation.collapse(Z, E_coarse, layers, L, engine=engine)
+    return found.constant, found.weights, found.Z, found.E_coarse
+
+
+def _expected_collapse(Z, E_coarse, X_hat, S_coarse, S_fine, gate, bridge, L):
+    """P applied to everything but F, and to a unit of each fine row as the bridge and as the fine node see it."""
+    (n, c), m = S_coarse.shape, S_fine.shape[1]
+    parts = ((X_hat, S_coarse, S_fine, _message(X_hat, S_coarse)), gate, bridge, L)
+    start = concatenate([Z, bounded(E_coarse) * (1 - gate), np.zeros((m, Z.shape[1]))])
+    bridged = concatenate([np.zeros((n, m)), bounded(S_fine.toarray()) * gate, np.zeros((m, m))])
+    units = concatenate([bridged, np.eye(n + c + m)[:, n + c :]], axis=1)
+    return rounding.bridged_propagation(start, *parts)[:n], rounding.bridged_propagation(units, *parts)[:n], Z, E_coarse
+
+
 def _batch(rng, kind: str):
     """The number of entities, and triples whose occurrences are there already, as arguments may not change."""
     n_users, n_items, triples = problems.batch_of(rng, kind)
@@ -512,6 +536,8 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "propagate_collapsed": (
         Text({"width": WIDTHS, "n": (4, 70), "m": (1, 3), "rows": ("all", "some", "one"), "block": (1, 3, 100)}, _collapsed,
              _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= 5),
+        Text({"width": (1, 3), "n_layers": LAYERS, "gate": GATES, "t": (1, 2), "sizes": ((3, 2, 2), (6, 2, 3)),
+              "layer_bridge": bridged_propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse),
     ),
     "optimiser": (
         Text({"size": ((1,), (7,), (3, 5), (13, 4)), "n_steps": (1, 2, 6, 8), "block": (1, 4, 51, 52, 99)}, _adam, _call_adam,

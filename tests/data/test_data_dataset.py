@@ -109,6 +109,8 @@ def test_the_constructor_refuses_what_is_not_in_its_form():
         direct(ones * np.int8(2))
     with pytest.raises(DataError, match="3 pairs are in both train and test"):
         direct(ones, test=ones)
+    with pytest.raises(DataError, match=r"test has shape \(3, 3\)"):
+        direct(ones, test=csr_array((3, 3), dtype=np.int8))
     with pytest.raises(DataError, match="array of strings"):
         direct(ones, user_ids=np.arange(3))
     unsorted = csr_array((np.ones(2, np.int8), [1, 0], [0, 2]), shape=(1, 2))

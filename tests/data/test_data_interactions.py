@@ -77,6 +77,20 @@ def test_what_is_refused(arguments, message):
         Interactions.from_rows(users, items, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(user=np.zeros(2, int)), r"the same length, not \(2,\) and \(1,\)"),
+        (dict(timestamp=np.zeros(2)), "1 pairs need as many timestamps"),
+        (dict(item=np.array([1])), "item codes must lie between 0 and 0"),
+    ],
+)
+def test_what_the_constructor_refuses(changed, message):
+    right = dict(user=np.array([0]), item=np.array([0]), timestamp=None, user_ids=np.array(["a"]), item_ids=np.array(["x"]))
+    with pytest.raises(DataError, match=message):
+        Interactions(**(right | changed))
+
+
 @given(st.lists(st.tuples(st.text(st.characters(exclude_characters="\0"), min_size=1), st.integers()), min_size=1))
 def test_every_pair_comes_back_once(rows):
     interactions = Interactions.from_rows([user for user, _ in rows], [item for _, item in rows])

@@ -1,6 +1,6 @@
 """Study files: what a good one becomes, and that a bad one is refused with file, key and value."""
 
-import dataclasses
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,9 @@ dim = 8
 name = "plain"
 method = "c2f"
 """
+
+
+PROTOCOL = 'title = "t"\nquestion = "q"\nkind = "protocol"\n'
 
 
 def written(tmp_path, text):
@@ -160,70 +163,35 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("line, what, value", BAD)
-def test_a_bad_key_on_top(tmp_path, line, what, value):
-    key = line.split(" ")[0]
-    kept = [each for each in GOOD.splitlines() if not each.startswith(key + " ")]
-    path = written(tmp_path, line + "\n" + "\n".join(kept))
-    with pytest.raises(SettingsError) as error:
-        read_study(path)
-    assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
-
-
+X, EASE, HASHED = (f'name = "x"\nmethod = "{method}"\n' for method in ("c2f", "ease", "hashed"))
 BAD_RUNS = [
     ('name = "plain"\nmethod = "c2f"', "is there twice", "plain"),
     ('name = "a / b"\nmethod = "c2f"', "must not contain", "a / b"),
     ('name = "x"\nmethod = "svd"', "method must be one of", "svd"),
-    ('name = "x"\nmethod = "c2f"\npreset = "mine"', "preset must be one of", "mine"),
-    ('name = "x"\nmethod = "c2f"\nsettings = { width = 4 }', "unknown key 'width'", "4"),
-    ('name = "x"\nmethod = "c2f"\nsettings = { gate = 4.0 }', "gate must be at most 1.0", "4.0"),
-    ('name = "x"\nmethod = "c2f"\nsettings = { seed = 4 }', "seed = 4 cannot be set", "4"),
-    ('name = "x"\nmethod = "c2f"\nafter = ["magic"]', "after must be of", "magic"),
-    ('name = "x"\nmethod = "c2f"\nbytes_of = "plain"', "unknown key 'bytes_of'", "plain"),
-    ('name = "x"\nmethod = "ease"\nbytes_of = "nobody"', "bytes_of names no run", "nobody"),
-    ('name = "x"\nmethod = "hashed"\nbytes_of = "x"', "bytes_of comes back", "x"),
-    ('name = "x"\nmethod = "hashed"\nbytes_of = "y"\n[[run]]\nname = "y"\nmethod = "hashed"\nbytes_of = "x"', "comes back", "x"),
-    ('name = "x"\nmethod = "ease"\nbytes_of = "plain"', "ease has no parameter 'bytes'", "plain"),
-    ('name = "x"\nmethod = "c2f"\nreference = "nobody"', "reference names no run", "nobody"),
-    ('name = "x"\nmethod = "c2f"\nreference = "plain / middle"', "'plain' measures", "middle"),
-    ('name = "x"\nmethod = "ease"\nreference = "x / coarse"', "'x' measures nothing", "coarse"),
+    (X + 'preset = "mine"', "preset must be one of", "mine"),
+    (X + 'settings = { width = 4 }', "unknown key 'width'", "4"),
+    (X + 'settings = { gate = 4.0 }', "gate must be at most 1.0", "4.0"),
+    (X + 'settings = { seed = 4 }', "seed = 4 cannot be set", "4"),
+    (X + 'after = ["magic"]', "after must be of", "magic"),
+    (X + 'bytes_of = "plain"', "unknown key 'bytes_of'", "plain"),
+    (EASE + 'bytes_of = "nobody"', "bytes_of names no run", "nobody"),
+    (HASHED + 'bytes_of = "x"', "bytes_of comes back", "x"),
+    (HASHED + 'bytes_of = "y"\n[[run]]\nname = "y"\nmethod = "hashed"\nbytes_of = "x"', "comes back", "x"),
+    (EASE + 'bytes_of = "plain"', "ease has no parameter 'bytes'", "plain"),
+    (X + 'reference = "nobody"', "reference names no run", "nobody"),
+    (X + 'reference = "plain / middle"', "'plain' measures", "middle"),
+    (EASE + 'reference = "x / coarse"', "'x' measures nothing", "coarse"),
     ('name = "x"\nmethod = 7', "method must be text", "7"),
-    ('name = "x"\nmethod = "c2f"\nsettings = [1]', "settings must be a table", "[1]"),
-    ('name = "x"\nmethod = "c2f"\nafter = "control"', "after must be a list", "control"),
-    ('name = "x"\nmethod = "c2f"\nsettings = { dim = "wide" }', "dim", "wide"),
-    ('name = "x"\nmethod = "ease"\npreset = "paper"', "unknown key 'preset'", "paper"),
+    (X + 'settings = [1]', "settings must be a table", "[1]"),
+    (X + 'after = "control"', "after must be a list", "control"),
+    (X + 'settings = { dim = "wide" }', "dim", "wide"),
+    (EASE + 'preset = "paper"', "unknown key 'preset'", "paper"),
     ('name = "x {gate}"\nmethod = "c2f"', "asks for", "gate"),
-    ('name = "x"\nmethod = "c2f"\ngrid = { gate = [0.1, 0.2] }', "is there twice", "x"),
-    ('name = "x"\nmethod = "c2f"\ngrid = { gate = 0.1 }', "grid: gate must be a list", "0.1"),
-    ('name = "x"\nmethod = "c2f"\nonly_data = ["mars"]', "only_data names no data set", "mars"),
+    (X + 'grid = { gate = [0.1, 0.2] }', "is there twice", "x"),
+    (X + 'grid = { gate = 0.1 }', "grid: gate must be a list", "0.1"),
+    (X + 'only_data = ["mars"]', "only_data names no data set", "mars"),
     ('method = "c2f"', "name is missing", "run 2"),
 ]
-
-
-@pytest.mark.parametrize("run, what, value", BAD_RUNS)
-def test_a_bad_run(tmp_path, run, what, value):
-    path = written(tmp_path, GOOD + "\n[[run]]\n" + run)
-    with pytest.raises(SettingsError) as error:
-        read_study(path)
-    assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
-
-
-def test_the_study_of_the_documentation(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
-    example = page.partition("```toml\n")[2].partition("```")[0]
-    assert len(jobs_of(study_of(tmp_path, example))) == 1 + 3 * 3 + 3 * 3 and "1 + 3 x 3 + 3 x 3" in page
-    # Every key that a study, its data and its runs may have, and every analysis, is on the page.
-    names = (*SPECIAL_KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in dataclasses.fields(Run)))
-    for name in names:
-        assert f"`{name}`" in page, name
-    assert all(f"| `{name}` |" in page for name in ready_studies())
-
-
-def test_a_reference_may_be_a_phase_or_an_analysis(tmp_path):
-    text = GOOD.replace('reference = "plain"', 'reference = "two / coarse"')
-    run = '[[run]]\nname = "{}"\nmethod = "c2f"\npreset = "authors"\nafter = ["control"]\n'
-    study = study_of(tmp_path, text + run.format("two") + 'reference = "two / control"\n')
-    assert (study.reference, study.runs[1].reference) == ("two / coarse", "two / control")
 
 
 BAD_OPTIONS = [
@@ -236,18 +204,47 @@ BAD_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("line, what, value", BAD_OPTIONS)
-def test_bad_options_of_a_special_kind(tmp_path, line, what, value):
-    path = written(tmp_path, f'title = "t"\nquestion = "q"\nkind = "protocol"\n[options]\n{line}\n')
+def with_line(line):
+    """The good study with another value of one key."""
+    key = line.split(" ")[0]
+    return line + "\n" + "\n".join(each for each in GOOD.splitlines() if not each.startswith(key + " "))
+
+
+@pytest.mark.parametrize(
+    "text, what, value",
+    [(with_line(line), *words) for line, *words in BAD]
+    + [(f"{GOOD}\n[[run]]\n{run}", *words) for run, *words in BAD_RUNS]
+    + [(f"{PROTOCOL}[options]\n{line}\n", f": options: {what}", value) for line, what, value in BAD_OPTIONS],
+)
+def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path, text, what, value):
+    path = written(tmp_path, text)
     with pytest.raises(SettingsError) as error:
         read_study(path)
-    assert f"{path}: options: {what}" in str(error.value) and value in str(error.value)
+    assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
+
+
+def test_the_study_of_the_documentation(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    assert len(jobs_of(study_of(tmp_path, example))) == 1 + 3 * 3 + 3 * 3 and "1 + 3 x 3 + 3 x 3" in page
+    # Every key that a study, its data and its runs may have, and every analysis, is on the page.
+    names = (*SPECIAL_KINDS, *AFTER, *(key for keys in OPTIONS.values() for key in keys), *(f.name for f in fields(Run)))
+    for name in names:
+        assert f"`{name}`" in page, name
+    assert all(f"| `{name}` |" in page for name in ready_studies())
+
+
+def test_a_reference_may_be_a_phase_or_an_analysis(tmp_path):
+    text = GOOD.replace('reference = "plain"', 'reference = "two / coarse"')
+    run = '[[run]]\nname = "{}"\nmethod = "c2f"\npreset = "authors"\nafter = ["control"]\n'
+    study = study_of(tmp_path, text + run.format("two") + 'reference = "two / control"\n')
+    assert (study.reference, study.runs[1].reference) == ("two / coarse", "two / control")
 
 
 def test_good_options_of_a_special_kind(tmp_path):
-    assert study_of(tmp_path, 'title = "t"\nquestion = "q"\nkind = "protocol"').options == {"preset": "staged"}
+    assert study_of(tmp_path, PROTOCOL).options == {"preset": "staged"}
     lines = 'preset = "authors"\nk = 10\nother_ks = [5]\nn_negatives = 50\nn_draws = 2\n'
-    study = study_of(tmp_path, f'title = "t"\nquestion = "q"\nkind = "protocol"\n[options]\n{lines}')
+    study = study_of(tmp_path, f"{PROTOCOL}[options]\n{lines}")
     assert study.options == {"preset": "authors", "k": 10, "other_ks": (5,), "n_negatives": 50, "n_draws": 2}
 
 

@@ -39,7 +39,7 @@ def test_one_cache_serves_any_number_of_threads(tmp_path):
 
     first, hits, available = run(1)
     assert hits == 0 and available == 1  # compiled here
-    for threads in (2, 4, 1):
+    for threads in (2, 3):
         digest, hits, available = run(threads)
         assert hits > 0 and available == threads  # read from the cache
         assert digest == first

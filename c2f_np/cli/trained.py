@@ -1,0 +1,214 @@
+"""Commands for a trained model: ``evaluate DIR``, ``recommend DIR --user ID``, ``info DIR`` and ``export DIR --out FILE``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from .options import add_command
+
+_EVALUATE = """  python -m c2f_np evaluate runs/demo
+  python -m c2f_np evaluate runs/demo --part validation --json
+  python -m c2f_np evaluate runs/films --protocol authors    (if validation items are given: how much masking changes the metrics)
+"""
+
+_RECOMMEND = """  python -m c2f_np recommend runs/demo --user 0 -k 10
+  python -m c2f_np recommend runs/demo --user 0 --user 7 --with-seen
+  python -m c2f_np recommend runs/demo --similar-to 12
+"""
+
+_INFO = """  python -m c2f_np info runs/demo
+  python -m c2f_np info runs/demo/model.npz --json
+"""
+
+_EXPORT = """  python -m c2f_np export runs/demo --out small.npz
+  python -m c2f_np export runs/demo --out small.npz --codebook int8 --weights float16 --without-ids
+  python -m c2f_np export runs/demo --table --out exports    (all types, with their sizes and metrics)
+
+Python reads such a file with NumPy alone:
+  from c2f_np.serving import load_exported
+  load_exported("small.npz").recommend("7", k=10)
+"""
+
+_TYPES = ("float32", "float16", "int8")
+
+
+def add_to(commands) -> None:
+    parser = add_command(commands, "evaluate", evaluate_command, "evaluate a trained model again", _EVALUATE)
+    parser.add_argument("folder", metavar="DIR", help="run folder")
+    parser.add_argument("--part", choices=("test", "validation"), default="test", help="held-out part [test]")
+    parser.add_argument("--data", metavar="DATA", help="where the data are now, if they were moved")
+    parser.add_argument("--protocol", choices=("authors", "clean"), help="mask by this protocol instead of the run's")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    text = "print the best items for users, or the items most similar to an item"
+    parser = add_command(commands, "recommend", recommend_command, text, _RECOMMEND)
+    parser.add_argument("folder", metavar="DIR", help="run folder or model file")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--user", action="append", metavar="ID", help="a user's id, as in the data; may be repeated")
+    wanted.add_argument("--similar-to", action="append", metavar="ID", help="an item's id; may be repeated")
+    parser.add_argument("-k", type=int, default=10, metavar="N", help="how many [10]")
+    parser.add_argument("--with-seen", action="store_true", help="keep items that the user already has")
+
+    text = "print what a run folder or model file holds, and its size in bytes"
+    parser = add_command(commands, "info", info_command, text, _INFO)
+    parser.add_argument("folder", metavar="DIR", help="run folder or model file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    parser = add_command(commands, "export", export_command, "write a trained model for inference with NumPy alone", _EXPORT)
+    parser.add_argument("folder", metavar="DIR", help="run folder or model file")
+    parser.add_argument("--out", required=True, metavar="PATH", help="file to write; with --table, the folder")
+    parser.add_argument("--codebook", choices=_TYPES, help="type of the codebooks [float32]")
+    parser.add_argument("--weights", choices=_TYPES, help="type of the assignment weights [float32]")
+    text = "leave out the training interactions; whoever serves the model must have them"
+    parser.add_argument("--without-interactions", action="store_true", help=text)
+    parser.add_argument("--without-ids", action="store_true", help="number users and items from 0 instead of storing their ids")
+    parser.add_argument("--table", action="store_true", help="export in all types, evaluate each, print a table")
+    parser.add_argument("--data", metavar="DATA", help="with --table: where the data are now, if they were moved")
+
+
+def _model_file(folder: str) -> Path:
+    from ..run import MODEL
+
+    path = Path(folder)
+    return path / MODEL if path.is_dir() else path
+
+
+def _request(options, **load_options):
+    """What the run was asked to do, with the data where they are now."""
+    from ..run import read_request
+
+    request = read_request(options.folder)
+    load_options = request.load_options | load_options
+    return dataclasses.replace(request, source=options.data or request.source, load_options=load_options)
+
+
+def evaluate_command(options) -> int:
+    from ..errors import DataError
+    from ..recommender import C2FRecommender
+    from ..run import MODEL
+
+    request = _request(options, **({"protocol": options.protocol} if options.protocol else {}))
+    model = C2FRecommender.load(Path(options.folder) / MODEL)
+    data = request.load_data()
+    if data.fingerprint() != model.about_.get("data", {}).get("fingerprint"):
+        raise DataError("the data (or their split) are not what the model was trained on", path=request.source)
+    result = model.evaluate(data, options.part)
+    if options.json:
+        about = {"protocol": result.protocol, "part": options.part, "users": result.n_users}
+        print(json.dumps(about | result.metrics, indent=2))
+        return 0
+    print(f"{data.name}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
+    print(f"{result.n_users_left_out:,} without {options.part} items left out")
+    for name, value in result.metrics.items():
+        print(f"  {name:<10} {value:.4f}")
+    return 0
+
+
+def recommend_command(options) -> int:
+    from ..recommender import C2FRecommender
+
+    model = C2FRecommender.load(_model_file(options.folder))
+    if options.user:
+        ids, figures = model.recommend(options.user, options.k, exclude_seen=not options.with_seen)
+    else:
+        ids, figures = model.similar_items(options.similar_to, options.k)
+    for wanted, row, values in zip(options.user or options.similar_to, ids, figures, strict=True):
+        found = [(item, value) for item, value in zip(row, values, strict=True) if item != ""]
+        for rank, (item, value) in enumerate(found, start=1):
+            print(f"{wanted}\t{rank}\t{item}\t{value:.4f}")
+        if len(found) < options.k:
+            print(f"# {wanted}: only {len(found)} items are left that the user does not already have")
+    return 0
+
+
+def info_command(options) -> int:
+    from ..model_file import load_model, size_in_bytes
+    from ..run import METRICS, comparison_table, read_json
+
+    path, folder = _model_file(options.folder), Path(options.folder)
+    model = load_model(path)
+    (n_users, n_items), E = model.R.shape, model.state.E_coarse
+    facts = {
+        "about": model.about,
+        "users": n_users,
+        "items": n_items,
+        "training_interactions": int(model.R.nnz),
+        "size_in_bytes": size_in_bytes(model.state),
+        "interactions_in_bytes": int(model.R.nnz * 4 + (n_users + 1) * 8),
+        "propagated_table_in_bytes": int((n_users + n_items) * E.shape[1] * E.itemsize),
+        "file_in_bytes": path.stat().st_size,
+        "settings": model.settings.to_dict(),
+    }
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    data = model.about.get("data", {})
+    print(f"{path}: preset {model.about.get('preset')}, protocol {model.about.get('protocol')}")
+    print(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}")
+    print(f"  split     {data.get('split')}")
+    print(f"  entities  {n_users:,} users, {n_items:,} items, {model.R.nnz:,} training interactions")
+    print("  bytes that the model itself needs")
+    _print_sizes(facts["size_in_bytes"], indent=4)
+    print("  further bytes needed to propagate and to leave out seen items")
+    more = {"interactions": facts["interactions_in_bytes"], "propagated table": facts["propagated_table_in_bytes"]}
+    _print_sizes(more, indent=4)
+    print(f"  file      {facts['file_in_bytes']:,} bytes, with ids and interactions")
+    print("  settings  " + ", ".join(f"{name} {value}" for name, value in facts["settings"].items()))
+    if folder.is_dir() and (folder / METRICS).exists():
+        metrics = read_json(folder / METRICS)
+        for part in filter(metrics.get, ("validation", "test")):
+            print("\n" + comparison_table(metrics, part))
+    return 0
+
+
+def export_command(options) -> int:
+    from ..errors import SettingsError
+    from ..model_file import load_model
+
+    if options.table:
+        single = ("codebook", "weights", "without_interactions", "without_ids")
+        for name in filter(vars(options).get, single):
+            raise SettingsError(f"--{name.replace('_', '-')} is for a single file; --table writes all types")
+        if not Path(options.folder).is_dir():
+            raise SettingsError(f"{options.folder} is not a run folder: --table needs one, to know the data")
+    elif options.data:
+        raise SettingsError("--data is for --table; a single export needs no data")
+    source = _model_file(options.folder)
+    if Path(options.out).exists() and source.exists() and Path(options.out).samefile(source):
+        raise SettingsError(f"{options.out} is the model itself: write the exported one beside it")
+    model = load_model(source)
+    return _export_table(model, options) if options.table else _export_file(model, options)
+
+
+def _export_table(model, options) -> int:
+    from ..serving.exporting import TABLE, write_table
+
+    print(write_table(model, _request(options).load_data(), options.out))
+    print(f"written to {options.out}: {TABLE} and the exported models")
+    return 0
+
+
+def _export_file(model, options) -> int:
+    from ..serving import load_exported
+    from ..serving.exporting import export_model
+
+    export_model(
+        model,
+        options.out,
+        codebook=options.codebook or "float32",
+        weights=options.weights or "float32",
+        with_interactions=not options.without_interactions,
+        with_ids=not options.without_ids,
+    )
+    sizes = load_exported(options.out).size_in_bytes()
+    print(f"{options.out}: {Path(options.out).stat().st_size:,} bytes; in memory")
+    names = ("codebooks", "assignment weights", "assignment indices", "item biases", "model", "interactions", "ids")
+    _print_sizes({name: sizes[name] for name in names}, indent=2)
+    return 0
+
+
+def _print_sizes(sizes: dict[str, int], indent: int) -> None:
+    for name, size in sizes.items():
+        print(f"{'':<{indent}}{name:<20}{size:>12,}")

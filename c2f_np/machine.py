@@ -1,0 +1,43 @@
+"""What the system tells about this machine and this process: the processor's name and the peak memory."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from pathlib import Path
+
+_PROCESSORS = Path("/proc/cpuinfo")
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells; results may differ in the last bits from one kind to another."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", _PROCESSORS.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held, in bytes, since :func:`forget_peak_memory`; None where it is unknown."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak_memory() -> None:
+    """Reset the peak where the system can (Linux); elsewhere it is that of the whole life of the process."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        pass
