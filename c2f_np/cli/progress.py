@@ -31,7 +31,7 @@ class PhaseBars:
         if row["phase"] != self._phase:
             self._phase = row["phase"]
             done = sum(earlier["phase"] == self._phase for earlier in progress.history[:-1])
-            most = self._settings.most_epochs(self._phase)
+            most = self._most[self._phase]
             self._bar = _bar(total=most, initial=done, desc=f"{self._phase:<13}", unit="epoch")
         self._bar.update(1)
         score = row["validation_ndcg@5"]

@@ -5,7 +5,92 @@ import numpy as np
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
+from c2f_np.engine import engine_named
+from c2f_np.model import codebook, links
+from c2f_np.model.propagation import bridged_layer as prepared_layer
+
 WIDTHS = (1, 7, 16, 48)
+
+
+# ---- every operation as a function of plain arrays and matrices, with the engine by name ---------------------------------
+def sparse_product(M, X, *, engine="numpy"):
+    return engine_named(engine).operator(M).forward(X)
+
+
+def sparse_product_backward(grad_Y, M, *, engine="numpy"):
+    return engine_named(engine).operator(M).adjoint(grad_Y)
+
+
+def sparse_product_backward_weights(grad_Y, M, X, *, engine="numpy"):
+    M = engine_named(engine).operator(M)
+    return M.with_weights(M.weights_gradient(grad_Y, X))
+
+
+def propagate(X0, X_hat, n_layers, *, engine="numpy"):
+    return engine_named(engine).propagate(X0, engine_named(engine).operator(X_hat), n_layers)
+
+
+def propagate_backward(grad_H, X_hat, n_layers, *, engine="numpy"):
+    return engine_named(engine).propagate_backward(grad_H, engine_named(engine).operator(X_hat), n_layers)
+
+
+def compose(S, E, *, engine="numpy"):
+    return engine_named(engine).compose(engine_named(engine).operator(S), E)
+
+
+def compose_backward(grad_Z, S, Z, *, engine="numpy"):
+    return engine_named(engine).compose_backward(grad_Z, engine_named(engine).operator(S), Z)
+
+
+def tanh_backward(grad_Z, Z, *, engine="numpy"):
+    return engine_named(engine).tanh_backward(grad_Z, Z)
+
+
+def bridge(E_coarse, S_fine, F, gate, *, engine="numpy"):
+    return codebook.bridge(E_coarse, engine_named(engine).operator(S_fine), F, gate)
+
+
+def bridge_backward(grad_E_hat, S_fine, gate, *, engine="numpy"):
+    return codebook.bridge_backward(grad_E_hat, engine_named(engine).operator(S_fine), gate)
+
+
+def bpr_loss(H, bias, bias_global, triples, *, engine="numpy"):
+    return engine_named(engine).bpr_loss(H, bias, bias_global, triples)
+
+
+def bpr_backward(H, triples, slope, *, engine="numpy"):
+    return engine_named(engine).bpr_backward(H, triples, slope)
+
+
+def squared_norm_penalty(Z, triples, l2, *, engine="numpy"):
+    return engine_named(engine).squared_norm_penalty(Z, triples, l2)
+
+
+def squared_norm_penalty_backward(grad_penalty, Z, triples, l2, *, engine="numpy"):
+    return engine_named(engine).squared_norm_penalty_backward(grad_penalty, Z, triples, l2, np.zeros_like(Z))
+
+
+def expanded_graph(A, S_coarse, S_fine=None, *, degree="signed", engine="numpy"):
+    return engine_named(engine).expanded_graph(A, S_coarse, S_fine, degree=degree)
+
+
+def keep_largest(W, t, *, engine="numpy"):
+    return links.keep_largest(W, t, largest=engine_named(engine).largest_columns)
+
+
+def update_coarse_assignment(H_entities, H_coarse, t, *, engine="numpy", **options):
+    return links.update_coarse_assignment(H_entities, H_coarse, t, largest=engine_named(engine).largest_columns, **options)
+
+
+def update_fine_assignment(H_entities, H_coarse, H_fine, t, *, engine="numpy", **options):
+    largest = engine_named(engine).largest_columns
+    return links.update_fine_assignment(H_entities, H_coarse, H_fine, t, largest=largest, **options)
+
+
+def bridged(layer, engine="numpy"):
+    """A bridged layer, given by its matrices, gate and kind of bridge, prepared for an engine."""
+    matrices, gate, layer_bridge = layer
+    return prepared_layer(*matrices, gate, layer_bridge=layer_bridge, engine=engine_named(engine))
 
 
 def plain(value):

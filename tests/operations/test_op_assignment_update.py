@@ -3,18 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from op_rules import WIDTHS, check_engines
+from op_rules import WIDTHS, check_engines, keep_largest, update_coarse_assignment, update_fine_assignment
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.assignment_update import (
-    fine_affinity,
-    keep_largest,
-    largest_softmax,
-    pseudoinverse,
-    softmax_rows,
-    update_coarse_assignment,
-    update_fine_assignment,
-)
+from c2f_np.model.links import fine_affinity, largest_softmax, pseudoinverse, softmax_rows
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])

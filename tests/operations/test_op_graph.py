@@ -7,16 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
+from op_rules import expanded_graph
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.graph import (
-    bipartite_adjacency,
-    degree_factors,
-    expand,
-    expanded_graph,
-    normalise,
-    normalised_adjacency,
-)
+from c2f_np.model.graph import bipartite_adjacency, degree_factors, expand, normalise, normalised_adjacency
 
 # User 0 took both items, user 1 the second.
 R = sparse.csr_array(np.array([[1, 1], [0, 1]]))

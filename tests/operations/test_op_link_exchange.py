@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.link_exchange import exchange_links
+from c2f_np.model.links import exchange_links
 
 
 def links(columns, weights, k):

@@ -8,7 +8,7 @@ import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.matching_pursuit import fit_codebook, pursue
+from c2f_np.model.links import fit_codebook, pursue
 
 #: The ridge moves weights by this share, times what is lost if rows are nearly multiples of each other.
 RIDGE = 1e-6

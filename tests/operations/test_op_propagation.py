@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 from numpy.testing import assert_array_equal
-from op_rules import WIDTHS, adjoint, check_engines, random_sparse
+from op_rules import WIDTHS, adjoint, check_engines, propagate, propagate_backward, random_sparse
 
 from c2f_np.errors import SettingsError
-from c2f_np.operations.propagation import propagate, propagate_backward
 
 # 0 receives twice what 1 holds, 1 receives nothing: not symmetric, and zero from the second layer on.
 ONE_WAY = sparse.csr_array(np.array([[0.0, 2], [0, 0]]))

@@ -2,15 +2,19 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 from numpy.testing import assert_array_equal
-from op_rules import WIDTHS, adjoint, check_engines, random_sparse
-
-from c2f_np.errors import SettingsError
-from c2f_np.operations.sparse_operator import as_operator, even_row_groups
-from c2f_np.operations.sparse_product import (
+from op_rules import (
+    WIDTHS,
+    adjoint,
+    check_engines,
+    random_sparse,
     sparse_product,
     sparse_product_backward,
     sparse_product_backward_weights,
 )
+
+from c2f_np.errors import SettingsError
+from c2f_np.kernels.row_groups import even_row_groups
+from c2f_np.model.sparse import operator
 
 M = sparse.csr_array(np.array([[1.0, 2, 0], [0, 0, 3]]))
 X = np.array([[1.0, 10], [2, 20], [3, 30]])
@@ -50,16 +54,16 @@ def test_matrix_without_entries():
         assert sparse_product_backward_weights(np.ones((3, 2)), empty, np.ones((4, 2)), engine=engine).nnz == 0
 
 
-def test_operator_knows_its_transpose_and_is_not_made_twice():
-    operator = as_operator(M)
-    assert as_operator(operator) is operator and operator.shape == (2, 3) and operator.dtype == np.float64
-    assert_array_equal(operator.transpose.toarray(), M.toarray().T)
-    assert operator.transpose.has_sorted_indices
+def test_operator_knows_its_transpose():
+    prepared = operator(M)
+    assert prepared.shape == (2, 3)
+    assert_array_equal(prepared.transpose.toarray(), M.toarray().T)
+    assert prepared.transpose.has_sorted_indices
 
 
 def test_operator_sums_duplicates_of_a_copy():
     doubled = sparse.csr_array((np.array([1.0, 2, 4]), np.array([1, 1, 0]), np.array([0, 2, 3])), shape=(2, 2))
-    assert_array_equal(as_operator(doubled).matrix.toarray(), [[0, 3], [4, 0]])
+    assert_array_equal(operator(doubled).matrix.toarray(), [[0, 3], [4, 0]])
     assert doubled.nnz == 3
     for engine in ("numpy", "numba"):
         assert_array_equal(sparse_product(doubled, np.eye(2), engine=engine), [[0, 3], [4, 0]])
