@@ -11,12 +11,15 @@ import dataclasses
 import math
 import typing
 from dataclasses import dataclass, field
+from typing import Any
 
 from .engine import ENGINES
 from .errors import SettingsError
 
 
-def _setting(default, text: str, choices: tuple[str, ...] | None = None, low=None, high=None):
+def _setting(
+    default: Any, text: str, choices: tuple[str, ...] | None = None, low: float | None = None, high: float | None = None
+) -> Any:
     return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
 
 
@@ -101,7 +104,7 @@ class Settings:
     engine: str = _setting("numba", "compiled loops, or the readable ones", ENGINES)
     threads: int = _setting(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, (kind, choices, low, high) in _specifications().items():
             value = getattr(self, name)
             object.__setattr__(self, name, _checked(name, value, kind, choices, low, high))
@@ -147,12 +150,12 @@ class Settings:
         first = phase.endswith("_phase1") and self.phase1_epochs > 0
         return min(self.phase1_epochs, self.max_epochs) if first else self.max_epochs
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""
         return dataclasses.asdict(self)
 
 
-PRESETS: dict[str, dict] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "authors": {},
     "paper": {
         "composition": "bridged",
@@ -188,7 +191,7 @@ PRESETS: dict[str, dict] = {
 }
 
 
-def settings_from_preset(preset: str = "default", **overrides) -> Settings:
+def settings_from_preset(preset: str = "default", **overrides: Any) -> Settings:
     """The settings of a preset, with some of them replaced.
 
     Parameters
@@ -215,7 +218,7 @@ def settings_from_preset(preset: str = "default", **overrides) -> Settings:
     return Settings(**(PRESETS[preset] | given))
 
 
-def _specifications() -> dict[str, tuple]:
+def _specifications() -> dict[str, tuple[Any, ...]]:
     hints = typing.get_type_hints(Settings)
     return {
         f.name: (hints[f.name], f.metadata["choices"], f.metadata["low"], f.metadata["high"])
@@ -223,7 +226,7 @@ def _specifications() -> dict[str, tuple]:
     }
 
 
-def _checked(name: str, value, kind: type, choices, low, high):
+def _checked(name: str, value: Any, kind: Any, choices: Any, low: float | None, high: float | None) -> Any:
     """The value in its declared type, or an error that names it."""
     if kind is bool:
         if not isinstance(value, bool):

@@ -4,7 +4,7 @@
     loss = BPR(H, b) + decay * l2-penalty(Z)
 
 With L = 0 this is matrix factorisation. The loss is that of the model's own stages, term by term, but without tanh and without
-meta-embeddings in the graph. All gradients are written by hand.
+codebook nodes in the graph. All gradients are written by hand.
 
 Shapes
 ------
@@ -27,6 +27,7 @@ from ..operations.sparse_product import sparse_product, sparse_product_backward
 from ..operations.table_composition import compose_products, compose_products_backward
 from ..operations.triples import Triples
 from ..stages.batch_loss import batch_loss, batch_loss_backward
+from ..stages.state import Loss
 
 Parameters = dict[str, np.ndarray]
 
@@ -50,13 +51,13 @@ class FullTable:
 
     n_entities: int
 
-    def start(self, dim, scale, rng):
+    def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         return {"embeddings": scale * rng.standard_normal((self.n_entities, dim))}
 
-    def ego(self, parameters, *, engine):
+    def ego(self, parameters: Parameters, *, engine: str) -> np.ndarray:
         return parameters["embeddings"]
 
-    def ego_backward(self, grad_Z, parameters, *, engine):
+    def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters, *, engine: str) -> Parameters:
         return {"embeddings": grad_Z}
 
 
@@ -75,19 +76,19 @@ class HashedTable:
         """S with its transpose, computed at first use."""
         return as_operator(hash_assignment(self.n_entities, self.n_rows, self.n_hashes, self.seed, self.dtype))
 
-    def start(self, dim, scale, rng):
+    def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         return {"codebook": scale / self.n_hashes**0.5 * rng.standard_normal((self.n_rows, dim))}
 
-    def ego(self, parameters, *, engine):
+    def ego(self, parameters: Parameters, *, engine: str) -> np.ndarray:
         return sparse_product(self.assignment, parameters["codebook"], engine=engine)
 
-    def ego_backward(self, grad_Z, parameters, *, engine):
+    def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters, *, engine: str) -> Parameters:
         return {"codebook": sparse_product_backward(grad_Z, self.assignment, engine=engine)}
 
 
 @dataclass(frozen=True)
 class QuotientRemainderTable:
-    """Z[e] = Q[e // m] * R[e % m], users and items numbered jointly (:mod:`c2f_np.operations.table_composition`)."""
+    """Z[e] = E_q[e // m] * E_r[e % m], users and items numbered jointly (:mod:`c2f_np.operations.table_composition`)."""
 
     n_entities: int
     n_remainders: int
@@ -96,14 +97,14 @@ class QuotientRemainderTable:
     def n_quotients(self) -> int:
         return -(-self.n_entities // self.n_remainders)
 
-    def start(self, dim, scale, rng):
+    def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         shapes = {"quotients": (self.n_quotients, dim), "remainders": (self.n_remainders, dim)}
         return {name: scale**0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
 
-    def ego(self, parameters, *, engine):
+    def ego(self, parameters: Parameters, *, engine: str) -> np.ndarray:
         return compose_products(parameters["quotients"], parameters["remainders"], self.n_entities)
 
-    def ego_backward(self, grad_Z, parameters, *, engine):
+    def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters, *, engine: str) -> Parameters:
         grad_Q, grad_R = compose_products_backward(grad_Z, parameters["quotients"], parameters["remainders"])
         return {"quotients": grad_Q, "remainders": grad_R}
 
@@ -125,7 +126,7 @@ class TableForward:
 
 
 def table_forward(
-    parameters: Parameters, table: Table, A, n_layers: int, *, batch: Triples | None = None, engine: str = "numpy"
+    parameters: Parameters, table: Table, A: SparseOperator, n_layers: int, *, batch: Triples | None = None, engine: str = "numpy"
 ) -> TableForward:
     """Embeddings of all entities, or of a batch's.
 
@@ -150,7 +151,7 @@ def table_forward(
 
 def table_loss(
     forward: TableForward, parameters: Parameters, triples: Triples, *, l2: float, decay: float, engine: str = "numpy"
-):
+) -> tuple[Loss, np.ndarray]:
     """Loss of a batch and the slopes for its gradients; see :func:`c2f_np.stages.batch_loss.batch_loss`."""
     dtype = forward.Z.dtype
     bias = np.zeros(triples.n_entities, dtype)
@@ -165,7 +166,7 @@ def table_gradients(
     slope: np.ndarray,
     parameters: Parameters,
     table: Table,
-    A,
+    A: SparseOperator,
     triples: Triples,
     *,
     n_layers: int,
@@ -175,7 +176,7 @@ def table_gradients(
 ) -> Parameters:
     """Gradients of the total loss with respect to all parameters.
 
-    Z reaches the loss on two ways, through the graph and through the regulariser; the table passes on the sum.
+    Z affects the loss along two paths, through the graph and through the regulariser; the table gets the sum.
 
     Parameters
     ----------

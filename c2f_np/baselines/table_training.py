@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
@@ -19,9 +20,9 @@ import scipy.sparse as sparse
 from ..data import Dataset
 from ..errors import SettingsError
 from ..evaluation import evaluate_embeddings
-from ..operations.adam import adam_step, clip_by_value, fresh_moments
+from ..operations.adam import AdamMoments, adam_step, clip_by_value, fresh_moments
 from ..operations.graph import normalised_adjacency
-from ..operations.sparse_operator import symmetric_operator
+from ..operations.sparse_operator import SparseOperator, symmetric_operator
 from ..operations.triples import Triples
 from ..training.batches import drawn_batches
 from ..training.loop import STOPPING_METRIC
@@ -71,11 +72,11 @@ class TrainedTable:
     parameters: Parameters
     embeddings: np.ndarray
     best_epoch: int
-    history: list[dict]
+    history: list[dict[str, Any]]
 
 
 def train_table(
-    data: Dataset, table: Table, settings: TableSettings, *, after_epoch: Callable[[dict], None] | None = None
+    data: Dataset, table: Table, settings: TableSettings, *, after_epoch: Callable[[dict[str, Any]], None] | None = None
 ) -> TrainedTable:
     """Train a table model until early stopping ends it.
 
@@ -141,7 +142,15 @@ def _start(table: Table, settings: TableSettings, n_items: int) -> Parameters:
     return {name: value.astype(settings.dtype) for name, value in parameters.items()}
 
 
-def _train_epoch(parameters, moments, table, R, A, settings: TableSettings, epoch: int):
+def _train_epoch(
+    parameters: Parameters,
+    moments: AdamMoments,
+    table: Table,
+    R: sparse.csr_array,
+    A: SparseOperator,
+    settings: TableSettings,
+    epoch: int,
+) -> tuple[Parameters, AdamMoments, list[float]]:
     """All batches of an epoch: new parameters and moments, and the mean losses (BPR, regulariser)."""
     rng = np.random.default_rng([settings.seed, epoch])
     totals, n_seen = np.zeros(2), 0
@@ -154,9 +163,16 @@ def _train_epoch(parameters, moments, table, R, A, settings: TableSettings, epoc
     return parameters, moments, (totals / n_seen).tolist()
 
 
-def train_step(parameters: Parameters, moments, table: Table, A, triples: Triples, settings: TableSettings):
+def train_step(
+    parameters: Parameters,
+    moments: AdamMoments,
+    table: Table,
+    A: SparseOperator,
+    triples: Triples,
+    settings: TableSettings,
+) -> tuple[Parameters, AdamMoments, np.ndarray]:
     """One optimisation step: new parameters and moments, and the losses (BPR, regulariser) before it."""
-    common = {"l2": settings.l2, "decay": settings.decay, "engine": settings.engine}
+    common: dict[str, Any] = {"l2": settings.l2, "decay": settings.decay, "engine": settings.engine}
     forward = table_forward(parameters, table, A, settings.n_layers, batch=triples, engine=settings.engine)
     loss, slope = table_loss(forward, parameters, triples, **common)
     gradients = table_gradients(forward, slope, parameters, table, A, triples, n_layers=settings.n_layers, **common)
@@ -165,7 +181,9 @@ def train_step(parameters: Parameters, moments, table: Table, A, triples: Triple
     return parameters, moments, np.array([loss.bpr, loss.regulariser], dtype=np.float64)
 
 
-def _validation_score(parameters, table, A, data: Dataset, settings: TableSettings) -> float:
+def _validation_score(
+    parameters: Parameters, table: Table, A: SparseOperator, data: Dataset, settings: TableSettings
+) -> float:
     """Validation NDCG@5, or NaN where there is nothing to validate on."""
     if data.validation is None or data.validation.nnz == 0:
         return float("nan")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
-from ..files import write_atomically
+from ..files import FilePath, write_atomically
 
 ENVIRONMENT_VARIABLE = "C2F_NP_DATA"
 
@@ -152,7 +152,7 @@ def dataset_info(name: str) -> DatasetInfo:
     return CATALOG[name]
 
 
-def data_folder(cache_dir=None) -> Path:
+def data_folder(cache_dir: FilePath | None = None) -> Path:
     """Return the folder that holds fetched data; it need not exist.
 
     Parameters
@@ -168,7 +168,7 @@ def data_folder(cache_dir=None) -> Path:
     return Path(pooch.os_cache("c2f_np"))
 
 
-def cached(name: str, cache_dir=None) -> Path | None:
+def cached(name: str, cache_dir: FilePath | None = None) -> Path | None:
     """Return the folder of a fetched data set below :func:`data_folder`, or None if it is not there in full.
 
     Raises
@@ -184,7 +184,7 @@ def cached(name: str, cache_dir=None) -> Path | None:
 def fetch(
     name: str,
     *,
-    cache_dir=None,
+    cache_dir: FilePath | None = None,
     progress: bool = True,
     base_url: str | None = None,
     announce: Callable[[str], None] | None = print,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import FilePath
 from .catalog import CATALOG, cached
 from .dataset import Dataset, check_protocol
 from .interactions import Interactions
@@ -29,7 +30,7 @@ _OPTIONS = (*_COLUMNS, "separator", "rating_threshold")
 
 
 def load_dataset(
-    name_or_path,
+    name_or_path: FilePath,
     *,
     file_format: str = "auto",
     protocol: str = "clean",
@@ -44,7 +45,7 @@ def load_dataset(
     rating_column: str | None = None,
     timestamp_column: str | None = None,
     separator: str | None = None,
-    cache_dir=None,
+    cache_dir: FilePath | None = None,
 ) -> Dataset:
     """Load a data set by name or from a file or folder, split it, and apply a protocol.
 
@@ -109,7 +110,7 @@ def load_dataset(
 
 
 def read_interactions(
-    path,
+    path: FilePath,
     *,
     file_format: str = "auto",
     rating_threshold: float | None = None,

@@ -14,8 +14,10 @@ H : (N, d), users first     h_u : (d,)     scores : (I,)
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError, SettingsError
+from ..files import FilePath
 from .compact import Compact, compact_matrix
 from .inference import Layer, layer_of, propagate, propagate_backward, start
 from .stored import Exported, read
@@ -25,7 +27,7 @@ from .stored import Exported, read
 _COLUMNS = 8
 
 
-def load_exported(path, *, interactions=None) -> Served:
+def load_exported(path: FilePath, *, interactions: ArrayLike | None = None) -> Served:
     """Read a file that ``python -m c2f_np export`` wrote. Needs NumPy and the standard library only.
 
     Parameters
@@ -68,7 +70,7 @@ class Served:
     about : dict
     """
 
-    def __init__(self, exported: Exported, *, interactions=None):
+    def __init__(self, exported: Exported, *, interactions: ArrayLike | None = None) -> None:
         self._parts = exported.parts
         self.n_users, self.n_items = exported.parts.n_users, len(exported.parts.item_bias)
         self.user_ids, self.item_ids, self.about = exported.user_ids, exported.item_ids, exported.about
@@ -86,7 +88,9 @@ class Served:
         """Biases of the items, in the precision of the scores, shape (I,)."""
         return self._parts.item_bias.astype(self._parts.dtype)
 
-    def recommend(self, users, k: int = 10, *, exclude_seen: bool = True, from_table: bool = True):
+    def recommend(
+        self, users: ArrayLike, k: int = 10, *, exclude_seen: bool = True, from_table: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
 
         Parameters
@@ -153,11 +157,11 @@ class Served:
         """Free the table of :meth:`embeddings`; it is made again when it is needed."""
         self._table = None
 
-    def embedding_of_user(self, user) -> np.ndarray:
+    def embedding_of_user(self, user: str | int) -> np.ndarray:
         """One user's propagated embedding, shape (d,), exact, from the nodes within L hops and no table: (P^T e_u)^T X0."""
         return self._embedding(self._user_position(user))
 
-    def score_user(self, user, *, columns_at_a_time: int | None = None) -> np.ndarray:
+    def score_user(self, user: str | int, *, columns_at_a_time: int | None = None) -> np.ndarray:
         """One user's scores of all items, exact, without the table.
 
         Parameters
@@ -189,7 +193,7 @@ class Served:
             scores += H[:, u] @ H[:, self._items]
         return scores
 
-    def neighbourhood_of_user(self, user, *, meta_nodes: bool = True) -> list[int]:
+    def neighbourhood_of_user(self, user: str | int, *, meta_nodes: bool = True) -> list[int]:
         """How many entities a user's embedding is made from, after 0, 1, ..., L layers.
 
         Parameters
