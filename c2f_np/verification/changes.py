@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import CodeType, FunctionType
 
 from .interpreted import PACKAGE, is_interpreted
@@ -110,7 +111,7 @@ def definitions(module: str) -> dict[str, ast.AST]:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse(inspect.getsource(importlib.import_module(module)))
+    return ast.parse(Path(importlib.import_module(module).__file__).read_text(encoding="utf-8"))
 
 
 @contextmanager
