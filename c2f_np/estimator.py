@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from .data import Dataset, Split, apply_protocol
 from .errors import DataError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
+from .lookup import positions, require_k
 from .threads import one_blas_thread
 
 #: One id or several, as in the data.
@@ -254,27 +255,3 @@ def as_dataset(
     whole = Dataset.from_matrices(interactions, name="matrix")
     split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
     return apply_protocol(split, "clean", validation_fraction=validation_fraction, seed=seed)
-
-
-def require_k(k: object, most: int) -> None:
-    """Raise SettingsError unless k is a whole number from 1 to `most`."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more items), not {k!r}")
-
-
-def positions(ids: Ids, known: np.ndarray, kind: str) -> np.ndarray:
-    """Positions of external ids among the known ones; one id counts as a sequence of one.
-
-    Raises
-    ------
-    DataError
-        If an id is unknown.
-    """
-    wanted = np.atleast_1d(np.asarray(ids)).astype(str)
-    order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
-    found = order[place]
-    wrong = known[found] != wanted
-    if wrong.any():
-        raise DataError(f"unknown {kind}", value=wanted[wrong][0])
-    return found

@@ -19,9 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._version import __version__
 from .data import Dataset
-from .estimator import EmbeddingRecommender, Ids, as_dataset, positions, require_k
+from .estimator import EmbeddingRecommender, Ids, as_dataset
 from .evaluation import rank_embeddings
 from .files import FilePath
+from .lookup import positions, require_k
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .operations.graph import normalised_adjacency
 from .settings import Settings, settings_from_preset

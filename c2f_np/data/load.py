@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import FilePath
-from .catalog import CATALOG, cached
 from .dataset import Dataset, check_protocol
 from .interactions import Interactions
+from .named import NAMED, cached
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data
 from .shipped import shipped_split
 from .splits import Split, apply_protocol, split_none, split_random, split_temporal
@@ -89,11 +89,11 @@ def load_dataset(
         raise DataError(f"the split must be auto or one of {', '.join(SPLITS)}, not {split!r}")
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
     options = dict(zip(_OPTIONS, values, strict=True))
-    name, info = str(name_or_path), CATALOG.get(str(name_or_path))
+    name, info = str(name_or_path), NAMED.get(str(name_or_path))
     if info is None:
         path = Path(name_or_path)
         if not path.exists():
-            raise DataError(f"{name!r} is neither a file or folder nor one of the data sets {', '.join(CATALOG)}")
+            raise DataError(f"{name!r} is neither a file or folder nor one of the data sets {', '.join(NAMED)}")
         name, source = _name_of(path.resolve()), read_interactions(path, file_format=file_format, **options)
     elif file_format != "auto":
         raise DataError(f"{name} is a named data set of known format; leave file_format alone", value=file_format)

@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError, SettingsError
 from ..files import FilePath
+from ..lookup import positions, require_k
 from .compact import Compact, compact_matrix
+from .exported_file import Exported, read
 from .inference import Layer, layer_of, propagate, propagate_backward, start
-from .stored import Exported, read
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to
 # keep the working memory small.
@@ -117,12 +118,11 @@ class Served:
         SettingsError
             If k is not between 1 and the number of items.
         """
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
-            raise SettingsError(f"k must be a whole number from 1 to {self.n_items} (there are no more items), not {k!r}")
-        positions = self._user_positions(users)
-        top = np.full((len(positions), k), -1)
-        values = np.full((len(positions), k), np.nan, self._parts.dtype)
-        for row, u in enumerate(positions):
+        require_k(k, self.n_items)
+        rows = self._user_positions(users)
+        top = np.full((len(rows), k), -1)
+        values = np.full((len(rows), k), np.nan, self._parts.dtype)
+        for row, u in enumerate(rows):
             if from_table:
                 H = self.embeddings()
                 scores = H[self.n_users :] @ H[u] + self.item_bias
@@ -295,8 +295,7 @@ class Served:
         if pairs.dtype.kind == "U":
             if self.user_ids is None:
                 raise DataError("the model was exported without ids: its interactions must be positions")
-            items = _positions(pairs[:, 1], self.item_ids, np.argsort(self.item_ids), "item")
-            pairs = np.stack([self._user_positions(pairs[:, 0]), items], axis=1)
+            pairs = np.stack([self._user_positions(pairs[:, 0]), positions(pairs[:, 1], self.item_ids, "item")], axis=1)
         if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= (self.n_users, self.n_items)).any()):
             raise DataError(f"interactions beyond the model's {self.n_users} users and {self.n_items} items")
         return self._compact(np.unique(pairs, axis=0))
@@ -310,24 +309,14 @@ class Served:
         return int(self._user_positions(user)[0])
 
     def _user_positions(self, users) -> np.ndarray:
-        wanted = np.atleast_1d(np.asarray(users))
         if self.user_ids is not None:
-            return _positions(wanted.astype(str), self.user_ids, self._order, "user")
+            return positions(users, self.user_ids, "user", self._order)
+        wanted = np.atleast_1d(np.asarray(users))
         known = wanted.dtype.kind in "iu"
         wrong = (wanted < 0) | (wanted >= self.n_users) if known else np.ones(len(wanted), bool)
         if wrong.any():
             raise DataError("unknown user", value=wanted[wrong][0])
         return wanted
-
-
-def _positions(wanted: np.ndarray, ids: np.ndarray, order: np.ndarray, what: str) -> np.ndarray:
-    """Where ids stand, looked up in their sorted order."""
-    place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-    found = order[place]
-    wrong = ids[found] != wanted
-    if wrong.any():
-        raise DataError(f"unknown {what}", value=wanted[wrong][0])
-    return found
 
 
 def _n_bytes(*arrays: np.ndarray | None) -> int:

@@ -131,12 +131,12 @@ _GOWALLA = DatasetInfo(
         RemoteFile("test.txt", "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3", "test.txt"),
     ),
 )
-CATALOG = {info.name: info for info in (_SOUTHERN_WOMEN, _PLANTED, _ML_100K, _ML_1M, _GOWALLA)}
+NAMED = {info.name: info for info in (_SOUTHERN_WOMEN, _PLANTED, _ML_100K, _ML_1M, _GOWALLA)}
 
 
 def list_datasets() -> list[DatasetInfo]:
     """Return what is known about every named data set, those that come with the package first."""
-    return list(CATALOG.values())
+    return list(NAMED.values())
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -147,9 +147,9 @@ def dataset_info(name: str) -> DatasetInfo:
     DataError
         If there is no such name.
     """
-    if name not in CATALOG:
-        raise DataError(f"there is no data set named {name!r}; the names are {', '.join(CATALOG)}")
-    return CATALOG[name]
+    if name not in NAMED:
+        raise DataError(f"there is no data set named {name!r}; the names are {', '.join(NAMED)}")
+    return NAMED[name]
 
 
 def data_folder(cache_dir: FilePath | None = None) -> Path:
