@@ -96,6 +96,7 @@ class Change:
         return isinstance(self.definition, ast.Assign)
 
 
+@cache
 def definitions(module: str) -> dict[str, ast.AST]:
     """The functions and methods of a module and its assignments of constants, by name."""
     found: dict[str, ast.AST] = {}
@@ -104,8 +105,12 @@ def definitions(module: str) -> dict[str, ast.AST]:
             found[node.name] = node
         elif isinstance(node, ast.ClassDef):
             found |= {f"{node.name}.{part.name}": part for part in node.body if isinstance(part, ast.FunctionDef)}
-        elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = node
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            several = isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+            pairs = zip(node.targets[0].elts, node.value.elts, strict=True) if several else [(node.targets[0], node.value)]
+            for target, value in pairs:
+                if isinstance(target, ast.Name):
+                    found[target.id] = ast.copy_location(ast.Assign([target], value), node)
     return found
 
 

@@ -53,7 +53,7 @@ NOT_MUTATED = ("kernels.accumulator", "kernels.prefetch")
 #: A case may take so many seconds of the processor, and so many times what it takes without a change.
 LEAST_SECONDS, MOST_TIMES = 10, 10
 #: A case is watched for so long. What it calls again and again has long been seen by then.
-WATCHED_SECONDS = 3
+WATCHED_SECONDS = 1
 MOST_MEMORY = 6 << 30
 
 SURVIVED, EQUIVALENT = "survived", "equivalent"

@@ -141,14 +141,22 @@ def test_constants_defaults_and_properties():
 
 
 def test_a_constant_is_changed_in_every_module_that_imported_it():
-    from c2f_np.operations import adam
-    from c2f_np.training import batches
+    from c2f_np.kernels import bpr, widths
 
-    (first, *_) = [c for c in candidates("c2f_np.operations.adam", ["BETA1"])]
-    before = adam.BETA1
+    first = next(candidates("c2f_np.kernels.widths", ["LANE"]))
     with applied(first):
-        assert adam.BETA1 != before
-    assert adam.BETA1 == before and batches is not None
+        assert bpr.LANE == widths.LANE == 17
+    assert bpr.LANE == widths.LANE == 16
+
+
+def test_constants_that_are_assigned_together_are_changed_one_by_one():
+    from c2f_np.operations import adam
+
+    first = next(candidates("c2f_np.operations.adam", ["BETA2"]))
+    before = adam.BETA1, adam.BETA2
+    with applied(first):
+        assert adam.BETA1 == before[0] and adam.BETA2 != before[1]
+    assert (adam.BETA1, adam.BETA2) == before
 
 
 # ---- who notices ---------------------------------------------------------------------------------------------------------
