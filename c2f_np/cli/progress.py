@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 from ..settings import Settings
 from ..training.progress import Progress
@@ -22,7 +23,8 @@ class PhaseBars:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._bar, self._phase = None, None
+        self._bar: Any = None
+        self._phase: str | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Show a finished epoch."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -32,7 +32,7 @@ class Pattern(NamedTuple):
 
 
 #: A set of items for each row: a sparse matrix that is nonzero there; None is no items at all.
-Items = sparse.sparray | Pattern | None
+Items: TypeAlias = sparse.sparray | Pattern | None
 
 
 def pattern_of(matrix: Items, name: str, shape: tuple[int, int] | None = None) -> Pattern:
