@@ -9,8 +9,15 @@ Names are imported when they are first used, so that ``import c2f_np`` costs nex
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from .data import Dataset, load_dataset
+    from .errors import C2FError, DataError, ModelFileError, SettingsError
+    from .recommender import C2FRecommender
+    from .settings import Settings, settings_from_preset
 
 _WHERE = {
     "C2FRecommender": "recommender",
@@ -24,14 +31,27 @@ _WHERE = {
     "SettingsError": "errors",
 }
 
-__all__ = ["__version__", *_WHERE]
+__all__ = [
+    "C2FError",
+    "C2FRecommender",
+    "DataError",
+    "Dataset",
+    "ModelFileError",
+    "Settings",
+    "SettingsError",
+    "__version__",
+    "load_dataset",
+    "settings_from_preset",
+]
+
+# Hidden from type checkers, to which it would say that every name is there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str):
+        if name in _WHERE:
+            return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __getattr__(name: str):
-    if name in _WHERE:
-        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_WHERE})

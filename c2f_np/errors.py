@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .files import FilePath
+
 
 class C2FError(ValueError):
     """Base class: the input, not the program, is at fault."""
@@ -27,7 +29,9 @@ class DataError(C2FError):
         The offending value as it was read.
     """
 
-    def __init__(self, message: str, *, path=None, line: int | None = None, value: object = None):
+    def __init__(
+        self, message: str, *, path: FilePath | None = None, line: int | None = None, value: object = None
+    ) -> None:
         self.path = None if path is None else Path(path)
         self.line = line
         self.value = value

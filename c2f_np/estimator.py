@@ -10,6 +10,9 @@ R : (U, I) interactions     scores : (n, I)     embeddings of entities, users fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 import scipy.sparse as sparse
 from sklearn.base import BaseEstimator
@@ -18,7 +21,11 @@ from sklearn.utils.validation import check_is_fitted
 from .data import Dataset, Split, apply_protocol
 from .errors import DataError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
+from .lookup import positions, require_k
 from .threads import one_blas_thread
+
+#: One id or several, as in the data.
+Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
 # Users whose scores of all items are held at a time.
 _BLOCK = 512
@@ -42,7 +49,15 @@ class Recommender(BaseEstimator):
         The epoch whose state was kept, from 1.
     """
 
-    def fit(self, interactions, validation=None):
+    data_: Dataset
+    interactions_: sparse.csr_array
+    user_ids_: np.ndarray
+    item_ids_: np.ndarray
+    seconds_: float
+    history_: list[dict[str, Any]]
+    best_epoch_: int | None
+
+    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Learn from a :class:`~c2f_np.Dataset` or a sparse matrix (U, I) of which every nonzero is an interaction."""
         raise NotImplementedError
 
@@ -54,7 +69,7 @@ class Recommender(BaseEstimator):
         """What must be stored beside the training interactions, part by part, and their sum as ``"model"``."""
         raise NotImplementedError
 
-    def recommend(self, users, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def recommend(self, users: Ids, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
 
         Parameters
@@ -86,7 +101,7 @@ class Recommender(BaseEstimator):
         return self._named(*self._best(rows, self.interactions_ if exclude_seen else None, k))
 
     def evaluate(
-        self, data: Dataset | None = None, part: str = "test", *, ks=DEFAULT_KS, per_user: bool = False
+        self, data: Dataset | None = None, part: str = "test", *, ks: Sequence[int] = DEFAULT_KS, per_user: bool = False
     ) -> EvaluationResult:
         """Recall and NDCG of the full ranking, under the data set's protocol.
 
@@ -128,11 +143,11 @@ class Recommender(BaseEstimator):
         self.data_, self.interactions_ = data, sparse.csr_array(data.train)
         self.user_ids_, self.item_ids_ = np.asarray(data.user_ids), np.asarray(data.item_ids)
 
-    def _workers(self) -> dict:
+    def _workers(self) -> dict[str, Any]:
         """Engine and threads of ranking."""
         return {"engine": getattr(self, "engine", "numba"), "n_threads": getattr(self, "threads", 0) or None}
 
-    def _best(self, rows: np.ndarray, masked, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def _best(self, rows: np.ndarray, masked: sparse.csr_array | None, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions and scores of the k best items for users given by row number; -1 where none is left."""
         top, scores = [], []
         for start in range(0, len(rows), _BLOCK):
@@ -144,7 +159,9 @@ class Recommender(BaseEstimator):
             return np.empty((0, k), np.int64), np.empty((0, k))
         return np.concatenate(top), np.concatenate(scores)
 
-    def _evaluated(self, relevant, masked, ks, **options) -> EvaluationResult:
+    def _evaluated(
+        self, relevant: sparse.csr_array, masked: sparse.csr_array | None, ks: Sequence[int], **options: Any
+    ) -> EvaluationResult:
         return evaluate_ranking(self.score, relevant, masked, ks, **options)
 
     def _named(self, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,6 +179,8 @@ class EmbeddingRecommender(Recommender):
         Of all entities as they are multiplied, users first.
     """
 
+    embeddings_: np.ndarray
+
     def _biases(self) -> tuple[np.ndarray | None, np.ndarray | None, float]:
         """Biases of the users (U,) and of the items (I,), or None, and the global one."""
         return None, None, 0.0
@@ -172,14 +191,15 @@ class EmbeddingRecommender(Recommender):
         H, n_users = self.embeddings_, self.interactions_.shape[0]
         user_bias, item_bias, global_bias = self._biases()
         with one_blas_thread():
-            scores = H[users] @ H[n_users:].T
+            scores: np.ndarray = H[users] @ H[n_users:].T
         if item_bias is not None:
             scores += item_bias
         if user_bias is not None:
             scores += user_bias[users][:, None]
-        return scores + H.dtype.type(global_bias)
+        scores += H.dtype.type(global_bias)
+        return scores
 
-    def _best(self, rows, masked, k):
+    def _best(self, rows: np.ndarray, masked: sparse.csr_array | None, k: int) -> tuple[np.ndarray, np.ndarray]:
         H, n_users = self.embeddings_, self.interactions_.shape[0]
         user_bias, item_bias, global_bias = self._biases()
         top = rank_embeddings(H[:n_users], H[n_users:], item_bias, masked, k, users=rows, **self._workers())
@@ -191,12 +211,20 @@ class EmbeddingRecommender(Recommender):
             scores += user_bias[rows][:, None] + global_bias
         return top, scores
 
-    def _evaluated(self, relevant, masked, ks, **options):
+    def _evaluated(
+        self, relevant: sparse.csr_array, masked: sparse.csr_array | None, ks: Sequence[int], **options: Any
+    ) -> EvaluationResult:
         H, n_users = self.embeddings_, self.interactions_.shape[0]
         return evaluate_embeddings(H[:n_users], H[n_users:], self._biases()[1], relevant, masked, ks, **options)
 
 
-def as_dataset(interactions, validation, *, validation_fraction: float = 0.0, seed: int = 0) -> Dataset:
+def as_dataset(
+    interactions: Dataset | sparse.sparray,
+    validation: sparse.sparray | None,
+    *,
+    validation_fraction: float = 0.0,
+    seed: int = 0,
+) -> Dataset:
     """What ``fit`` was given, as a data set.
 
     Parameters
@@ -227,27 +255,3 @@ def as_dataset(interactions, validation, *, validation_fraction: float = 0.0, se
     whole = Dataset.from_matrices(interactions, name="matrix")
     split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
     return apply_protocol(split, "clean", validation_fraction=validation_fraction, seed=seed)
-
-
-def require_k(k, most: int) -> None:
-    """Raise SettingsError unless k is a whole number from 1 to `most`."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more items), not {k!r}")
-
-
-def positions(ids, known: np.ndarray, kind: str) -> np.ndarray:
-    """Positions of external ids among the known ones; one id counts as a sequence of one.
-
-    Raises
-    ------
-    DataError
-        If an id is unknown.
-    """
-    wanted = np.atleast_1d(np.asarray(ids)).astype(str)
-    order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
-    found = order[place]
-    wrong = known[found] != wanted
-    if wrong.any():
-        raise DataError(f"unknown {kind}", value=wanted[wrong][0])
-    return found

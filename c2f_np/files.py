@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+FilePath = str | os.PathLike[str]
 
-def write_atomically(path, write: Callable[[BinaryIO], None]) -> None:
+
+def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` write (and read) a temporary file, then rename that to `path`; after an error `path` is as it was."""
     path = Path(path)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -30,6 +32,6 @@ def write_atomically(path, write: Callable[[BinaryIO], None]) -> None:
         raise
 
 
-def write_text_atomically(path, text: str) -> None:
+def write_text_atomically(path: FilePath, text: str) -> None:
     """Write UTF-8 `text` to `path` as :func:`write_atomically` does."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))

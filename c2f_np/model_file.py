@@ -9,12 +9,14 @@ Shapes: see `c2f_np.model.state`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
 
 from .archive import pack_csr, read_archive, take, unpack_csr, write_archive
 from .errors import ModelFileError, SettingsError
+from .files import FilePath
 from .model.state import ModelState
 from .settings import Settings
 
@@ -44,10 +46,10 @@ class StoredModel:
     R: sparse.csr_array
     user_ids: np.ndarray
     item_ids: np.ndarray
-    about: dict
+    about: dict[str, Any]
 
 
-def save_model(path, model: StoredModel) -> None:
+def save_model(path: FilePath, model: StoredModel) -> None:
     """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
     arrays = pack_state("state", model.state) | pack_csr("interactions", model.R.astype(np.int8))
@@ -55,7 +57,7 @@ def save_model(path, model: StoredModel) -> None:
     write_archive(path, KIND, VERSION, header, arrays)
 
 
-def load_model(path) -> StoredModel:
+def load_model(path: FilePath) -> StoredModel:
     """Read a model file.
 
     Raises
@@ -85,16 +87,16 @@ def load_model(path) -> StoredModel:
 
 def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:
     """The arrays of a state, under names that begin with `name`."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for field, value in _present(state).items():
         arrays |= pack_csr(f"{name}.{field}", value) if field in _MATRICES else {f"{name}.{field}": value}
     return arrays
 
 
-def unpack_state(name: str, arrays: dict[str, np.ndarray], path) -> ModelState:
+def unpack_state(name: str, arrays: dict[str, np.ndarray], path: FilePath) -> ModelState:
     """The state that :func:`pack_state` took apart, or ModelFileError if a part is missing, wrong, or does not fit the others."""
 
-    def unpacked(field: str):
+    def unpacked(field: str) -> Any:
         stored = f"{name}.{field}"
         if field in _OPTIONAL and stored not in arrays and f"{stored}.data" not in arrays:
             return None
@@ -110,7 +112,7 @@ def unpack_state(name: str, arrays: dict[str, np.ndarray], path) -> ModelState:
     return state
 
 
-def _present(state: ModelState) -> dict:
+def _present(state: ModelState) -> dict[str, Any]:
     return {field: getattr(state, field) for field in _FIELDS if getattr(state, field) is not None}
 
 
@@ -121,13 +123,13 @@ def _fits_together(state: ModelState) -> bool:
     if ("E_fine" in present) != ("S_fine" in present or "S_direct" in present):
         return False
     (n, c), dim = state.S_coarse.shape, state.E_coarse.shape[1]
-    m = len(state.E_fine) if state.is_fine else 0
+    m = 0 if state.E_fine is None else len(state.E_fine)
     books, links = {"E_coarse": (c, dim), "E_fine": (m, dim)}, {"S_coarse": (n, c), "S_fine": (c, m), "S_direct": (n, m)}
     wanted = books | links | {"bias": (n,), "bias_global": (1,)}
     return all(value.shape == wanted[field] for field, value in present.items())
 
 
-def _check_assignments(state: ModelState, training: str, path) -> None:
+def _check_assignments(state: ModelState, training: str, path: FilePath) -> None:
     """Two stages have no direct links and always a bridge; a joint model has the same number of links in every row."""
     if training == "stages":
         if state.S_direct is not None or state.is_fine != (state.S_fine is not None):

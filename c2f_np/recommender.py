@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import scipy
@@ -16,14 +18,19 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ._version import __version__
-from .estimator import EmbeddingRecommender, as_dataset, positions, require_k
+from .data import Dataset
+from .estimator import EmbeddingRecommender, Ids, as_dataset
 from .evaluation import rank_embeddings
+from .files import FilePath
+from .lookup import positions, require_k
 from .model.graph import normalised_adjacency
+from .model.state import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .settings import Settings, settings_from_preset
 from .threads import working_threads
 from .training.loop import train
 from .training.problem import entity_embeddings
+from .training.progress import Best, Progress
 
 
 class C2FRecommender(EmbeddingRecommender):
@@ -65,55 +72,60 @@ class C2FRecommender(EmbeddingRecommender):
     >>> model.recommend(data.user_ids[:3], k=5)                           # doctest: +SKIP
     """
 
+    about_: dict[str, Any]
+    settings_: Settings
+    state_: ModelState
+    phases_: dict[str, Best]
+
     def __init__(
         self,
-        preset="default",
+        preset: str = "default",
         *,
-        n_coarse=None,
-        n_fine=None,
-        dim=None,
-        n_layers=None,
-        t_coarse=None,
-        t_fine=None,
-        t_direct=None,
-        training=None,
-        gate=None,
-        threshold=None,
-        composition=None,
-        layer_bridge=None,
-        degree=None,
-        renormalise_fine=None,
-        partition=None,
-        anchor_weight=None,
-        bias_start=None,
-        fine_start=None,
-        n_components=None,
-        l2=None,
-        decay=None,
-        coarse_lr=None,
-        fine_lr=None,
-        coarse_batch=None,
-        fine_batch=None,
-        neg_size=None,
-        max_grad_value=None,
-        eval_every=None,
-        patience=None,
-        max_epochs=None,
-        coarse_phase1=None,
-        table_epochs=None,
-        partition_epochs=None,
-        start_lr=None,
-        phase1_epochs=None,
-        lr_schedule=None,
-        update_every=None,
-        exchange_epochs=None,
-        propagation=None,
-        seed=None,
-        dtype=None,
-        engine=None,
-        threads=None,
-        validation_fraction=0.1,
-    ):
+        n_coarse: int | None = None,
+        n_fine: int | None = None,
+        dim: int | None = None,
+        n_layers: int | None = None,
+        t_coarse: int | None = None,
+        t_fine: int | None = None,
+        t_direct: int | None = None,
+        training: str | None = None,
+        gate: float | None = None,
+        threshold: float | None = None,
+        composition: str | None = None,
+        layer_bridge: str | None = None,
+        degree: str | None = None,
+        renormalise_fine: bool | None = None,
+        partition: str | None = None,
+        anchor_weight: float | None = None,
+        bias_start: str | None = None,
+        fine_start: str | None = None,
+        n_components: int | None = None,
+        l2: float | None = None,
+        decay: float | None = None,
+        coarse_lr: float | None = None,
+        fine_lr: float | None = None,
+        coarse_batch: int | None = None,
+        fine_batch: int | None = None,
+        neg_size: int | None = None,
+        max_grad_value: float | None = None,
+        eval_every: int | None = None,
+        patience: int | None = None,
+        max_epochs: int | None = None,
+        coarse_phase1: bool | None = None,
+        table_epochs: int | None = None,
+        partition_epochs: int | None = None,
+        start_lr: float | None = None,
+        phase1_epochs: int | None = None,
+        lr_schedule: str | None = None,
+        update_every: int | None = None,
+        exchange_epochs: int | None = None,
+        propagation: str | None = None,
+        seed: int | None = None,
+        dtype: str | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+        validation_fraction: float = 0.1,
+    ) -> None:
         self.preset = preset
         self.n_coarse = n_coarse
         self.n_fine = n_fine
@@ -171,7 +183,14 @@ class C2FRecommender(EmbeddingRecommender):
         own = {name: value for name, value in self.get_params().items() if name not in ("preset", "validation_fraction")}
         return settings_from_preset(self.preset, **own)
 
-    def fit(self, interactions, validation=None, *, progress=None, after_epoch=None) -> C2FRecommender:
+    def fit(
+        self,
+        interactions: Dataset | sparse.sparray,
+        validation: sparse.sparray | None = None,
+        *,
+        progress: Progress | None = None,
+        after_epoch: Callable[[Progress], None] | None = None,
+    ) -> Self:
         """Train all phases.
 
         Parameters
@@ -206,7 +225,9 @@ class C2FRecommender(EmbeddingRecommender):
         self.seconds_ = time.perf_counter() - started
         return self
 
-    def _set_model(self, state, settings: Settings, R, user_ids, item_ids) -> None:
+    def _set_model(
+        self, state: ModelState, settings: Settings, R: sparse.csr_array, user_ids: np.ndarray, item_ids: np.ndarray
+    ) -> None:
         self.state_ = state
         self.interactions_ = sparse.csr_array(R)
         self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
@@ -214,14 +235,14 @@ class C2FRecommender(EmbeddingRecommender):
         with working_threads(settings.threads, settings.engine):
             self.embeddings_ = entity_embeddings(state, A, settings)
 
-    def _biases(self):
+    def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
         n_users, bias = self.interactions_.shape[0], self.state_.bias
         return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
 
-    def _workers(self) -> dict:
+    def _workers(self) -> dict[str, Any]:
         return {"engine": self._settings().engine, "n_threads": self._settings().threads or None}
 
-    def similar_items(self, items, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def similar_items(self, items: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k items whose propagated embeddings point most nearly the same way (cosine), without the item itself.
 
         Parameters
@@ -260,7 +281,7 @@ class C2FRecommender(EmbeddingRecommender):
         check_is_fitted(self, "state_")
         return size_in_bytes(self.state_)
 
-    def save(self, path) -> None:
+    def save(self, path: FilePath) -> None:
         """Write a model file (``.npz``, no pickle), aside and then renamed.
 
         Raises
@@ -276,7 +297,7 @@ class C2FRecommender(EmbeddingRecommender):
             ),
         )
 
-    def _about(self) -> dict:
+    def _about(self) -> dict[str, Any]:
         data = getattr(self, "data_", None)
         if data is None:
             return self.about_
@@ -288,7 +309,7 @@ class C2FRecommender(EmbeddingRecommender):
         }
 
     @classmethod
-    def load(cls, path) -> C2FRecommender:
+    def load(cls, path: FilePath) -> Self:
         """Read a model file.
 
         Returns

@@ -11,12 +11,15 @@ import dataclasses
 import math
 import typing
 from dataclasses import dataclass, field
+from typing import Any
 
 from .engine import ENGINES
 from .errors import SettingsError
 
 
-def _setting(default, text: str, choices: tuple[str, ...] | None = None, low=None, high=None):
+def _setting(
+    default: Any, text: str, choices: tuple[str, ...] | None = None, low: float | None = None, high: float | None = None
+) -> Any:
     return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
 
 
@@ -101,7 +104,7 @@ class Settings:
     engine: str = _setting("numba", "compiled loops, or the readable ones", ENGINES)
     threads: int = _setting(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, (kind, choices, low, high) in _specifications().items():
             value = getattr(self, name)
             object.__setattr__(self, name, _checked(name, value, kind, choices, low, high))
@@ -140,12 +143,12 @@ class Settings:
         """Whether a fine codebook can reach the loss: jointly trained without links and bridge it cannot, and is left out."""
         return self.training == "stages" or self.t_direct > 0 or self.gate > 0
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""
         return dataclasses.asdict(self)
 
 
-PRESETS: dict[str, dict] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "authors": {},
     "paper": {
         "composition": "bridged",
@@ -181,7 +184,7 @@ PRESETS: dict[str, dict] = {
 }
 
 
-def settings_from_preset(preset: str = "default", **overrides) -> Settings:
+def settings_from_preset(preset: str = "default", **overrides: Any) -> Settings:
     """The settings of a preset, with some of them replaced.
 
     Parameters
@@ -208,7 +211,7 @@ def settings_from_preset(preset: str = "default", **overrides) -> Settings:
     return Settings(**(PRESETS[preset] | given))
 
 
-def _specifications() -> dict[str, tuple]:
+def _specifications() -> dict[str, tuple[Any, ...]]:
     hints = typing.get_type_hints(Settings)
     return {
         f.name: (hints[f.name], f.metadata["choices"], f.metadata["low"], f.metadata["high"])
@@ -216,7 +219,7 @@ def _specifications() -> dict[str, tuple]:
     }
 
 
-def _checked(name: str, value, kind: type, choices, low, high):
+def _checked(name: str, value: Any, kind: Any, choices: Any, low: float | None, high: float | None) -> Any:
     """The value in its declared type, or an error that names it."""
     if kind is bool:
         if not isinstance(value, bool):

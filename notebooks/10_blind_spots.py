@@ -72,15 +72,15 @@ def mutant(place, mistake):
     return next(m for m in MUTANTS if m.place.endswith(place) and m.mistake == mistake)
 
 # %% [markdown]
-# A mutant is a place in the package, a piece of its source and what takes its place. `applied` compiles the changed function and puts it wherever the package uses it, until the `with` block ends.
+# A mutant is a place in the package, an expression or a statement there, and what takes its place. `applied` compiles the changed function and gives the package's function this code, until the `with` block ends.
 
 # %%
 forgotten = mutant("compose_backward", "tanh' forgotten")
 print(forgotten.place, "|", forgotten.old, " becomes ", forgotten.new)
-before = composition.compose_backward
+before = composition.compose_backward.__code__
 with applied(forgotten):
-    assert composition.compose_backward is not before
-assert composition.compose_backward is before, "and it is gone again"
+    assert composition.compose_backward.__code__ is not before
+assert composition.compose_backward.__code__ is before, "and it is gone again"
 
 # %% [markdown]
 # ## Backward
@@ -344,7 +344,7 @@ assert survives, "if this fails, somebody has mended the hole: change the text"
 #
 # ## Faster
 #
-# Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is compiled anew, without threads, and must be killed by the cases of the compiled engine.
+# Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is put in where Numba does not compile and kernels are plain Python, in a process of its own, and must be killed by the cases of the compiled engine.
 
 # %%
 one_side = mutant("kernels.soft_threshold.mask_shrunk", "mask of one side only")
@@ -495,7 +495,7 @@ print(threshold_task.hint())
 #
 # ### 4. A mutant of your own
 #
-# Open `c2f_np/operations/bpr.py`, choose a line of `bpr_backward`, and think of a mistake that you could have made there and that the catalogue does not have. Write it as a `Mutant` (the old text must stand in the function exactly once) and try to get it past the package: `kill(your_mutant, engine="numpy")`. If it survives and is a real mistake, you have found a hole; please report it.
+# Open `c2f_np/operations/bpr.py`, choose a line of `bpr_backward`, and think of a mistake that you could have made there and that the catalogue does not have. Write it as a `Mutant` (the old expression must stand in the function exactly once) and try to get it past the package: `kill(your_mutant, engine="numpy")`. If it survives and is a real mistake, you have found a hole; please report it.
 #
 # <details><summary>An example</summary>
 #
@@ -514,5 +514,5 @@ assert outcome.killed
 #
 # - [docs/checking_gradients.md](../docs/checking_gradients.md), and at its end the checklist.
 # - [docs/adding_an_operation.md](../docs/adding_an_operation.md): which cases an operation needs, and how its mutants are written down.
-# - `python -m c2f_np gradcheck --mutants` kills the whole catalogue on your machine.
+# - `python -m c2f_np gradcheck --mutants` kills the whole catalogue on your machine, and `python -m c2f_np gradcheck --mutate 100` makes a hundred small changes by machine and lists those that survive.
 # - DeMillo, Lipton and Sayward, *Hints on test data selection* (IEEE Computer 1978), where mutation testing begins.

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import SettingsError
 from ..estimator import Recommender
 from .coarse import Coarse
@@ -45,7 +47,7 @@ BASELINES: dict[str, type[Recommender]] = {
 }
 
 
-def make_baseline(name: str, **parameters) -> Recommender:
+def make_baseline(name: str, **parameters: Any) -> Recommender:
     """A baseline by name, not fitted yet.
 
     Parameters

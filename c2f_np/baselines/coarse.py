@@ -6,8 +6,12 @@ Shapes: see `c2f_np.model`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
+import numpy as np
+import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
@@ -88,7 +92,13 @@ class Coarse(EmbeddingRecommender):
         # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
         return settings_from_preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
 
-    def fit(self, interactions, validation=None, *, after_epoch=None) -> Coarse:
+    def fit(
+        self,
+        interactions: Dataset | sparse.sparray,
+        validation: sparse.sparray | None = None,
+        *,
+        after_epoch: Callable[[Progress], None] | None = None,
+    ) -> Self:
         """Train the coarse stage; see :meth:`c2f_np.C2FRecommender.fit`."""
         started, settings = time.perf_counter(), self.settings()
         data: Dataset = as_dataset(
@@ -112,9 +122,9 @@ class Coarse(EmbeddingRecommender):
         check_is_fitted(self, "interactions_")
         return size_in_bytes(self.state_)
 
-    def _biases(self):
+    def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
         n_users, bias = self.interactions_.shape[0], self.state_.bias
         return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
 
-    def _workers(self) -> dict:
+    def _workers(self) -> dict[str, Any]:
         return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..data import Dataset
 from ..engine import ENGINES
 from ..errors import SettingsError
 from ..estimator import Recommender, as_dataset
@@ -25,7 +27,7 @@ from ..threads import one_blas_thread
 from .parameters import check_parameters, parameter
 
 
-def ease_weights(R, regularisation: float) -> np.ndarray:
+def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
     """The item-item weights.
 
     Parameters
@@ -50,7 +52,7 @@ def ease_weights(R, regularisation: float) -> np.ndarray:
         # Symmetric and positive definite; the inverse comes from the Cholesky factor.
         factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
         P = scipy.linalg.cho_solve(factor, np.eye(len(gram)), overwrite_b=True)
-    W = (P / -np.diag(P)).astype(np.float32)
+    W: np.ndarray = (P / -np.diag(P)).astype(np.float32)
     np.fill_diagonal(W, 0)
     return W
 
@@ -78,7 +80,7 @@ class EASE(Recommender):
     engine: str = parameter("numba", "compiled ranking, or the readable one", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores", low=0)
 
-    def fit(self, interactions, validation=None) -> EASE:
+    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Solve; see :meth:`Recommender.fit`.
 
         Raises
@@ -102,7 +104,8 @@ class EASE(Recommender):
     def score(self, users: np.ndarray) -> np.ndarray:
         """The user's row times the weights, float32, shape (n, I)."""
         check_is_fitted(self, "interactions_")
-        return self.interactions_[users].astype(np.float32) @ self.weights_
+        scores: np.ndarray = self.interactions_[users].astype(np.float32) @ self.weights_
+        return scores
 
     def size_in_bytes(self) -> dict[str, int]:
         """4 bytes for every pair of items."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..data import Dataset
 from ..engine import ENGINES, engine_named
 from ..estimator import Recommender, as_dataset
 from ..model.links import keep_largest
@@ -26,7 +28,7 @@ from .parameters import check_parameters, parameter
 _BLOCK = 256
 
 
-def item_neighbours(R, k: int, shrinkage: float, *, engine: str = "numpy") -> sparse.csr_array:
+def item_neighbours(R: sparse.csr_array, k: int, shrinkage: float, *, engine: str = "numpy") -> sparse.csr_array:
     """The k most similar items of every item; among equals the lower number comes first.
 
     Parameters
@@ -81,7 +83,7 @@ class ItemKNN(Recommender):
     engine: str = parameter("numba", "compiled loops, or the readable ones", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores", low=0)
 
-    def fit(self, interactions, validation=None) -> ItemKNN:
+    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Find the neighbours; see :meth:`Recommender.fit`."""
         check_parameters(self)
         started, data = time.perf_counter(), as_dataset(interactions, validation)
@@ -95,7 +97,8 @@ class ItemKNN(Recommender):
     def score(self, users: np.ndarray) -> np.ndarray:
         """Sums of similarities, float32, shape (n, I)."""
         check_is_fitted(self, "interactions_")
-        return (self.interactions_[users].astype(np.float32) @ self._columns).toarray()
+        scores: np.ndarray = (self.interactions_[users].astype(np.float32) @ self._columns).toarray()
+        return scores
 
     def size_in_bytes(self) -> dict[str, int]:
         """A float32 and an int32 for each neighbour, and where each row begins."""

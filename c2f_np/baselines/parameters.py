@@ -6,16 +6,19 @@ import dataclasses
 import math
 import types
 import typing
+from typing import Any
 
 from ..errors import SettingsError
 
 
-def parameter(default, text: str, *, low=None, high=None, choices: tuple[str, ...] | None = None):
+def parameter(
+    default: Any, text: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] | None = None
+) -> Any:
     """A dataclass field that knows what it means and what it may be."""
     return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
 
 
-def check_parameters(estimator) -> None:
+def check_parameters(estimator: Any) -> None:
     """Raise SettingsError, with name and value, at the first parameter of an estimator that cannot be.
 
     Parameters
@@ -31,7 +34,7 @@ def check_parameters(estimator) -> None:
             _check(field.name, value, kinds[0], **{k: v for k, v in field.metadata.items() if k != "help"})
 
 
-def _check(name: str, value, kind: type, *, low, high, choices) -> None:
+def _check(name: str, value: Any, kind: Any, *, low: float | None, high: float | None, choices: Any) -> None:
     if kind is str:
         if value not in choices:
             raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

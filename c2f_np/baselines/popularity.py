@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..data import Dataset
 from ..engine import ENGINES
 from ..estimator import Recommender, as_dataset
 from ..evaluation import fit_popularity, popularity_scores, popularity_size_bytes
@@ -35,7 +38,7 @@ class Popularity(Recommender):
     engine: str = parameter("numba", "compiled ranking, or the readable one", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores", low=0)
 
-    def fit(self, interactions, validation=None) -> Popularity:
+    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Count; see :meth:`Recommender.fit`."""
         check_parameters(self)
         started, data = time.perf_counter(), as_dataset(interactions, validation)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..data import Dataset
 from ..engine import ENGINES, engine_named
 from ..errors import SettingsError
 from ..estimator import EmbeddingRecommender, as_dataset
@@ -60,7 +63,13 @@ class TableRecommender(EmbeddingRecommender):
     threads: int = parameter(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
     validation_fraction: float = parameter(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
 
-    def fit(self, interactions, validation=None, *, after_epoch=None):
+    def fit(
+        self,
+        interactions: Dataset | sparse.sparray,
+        validation: sparse.sparray | None = None,
+        *,
+        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Self:
         """Train.
 
         Parameters
@@ -121,13 +130,13 @@ class TableRecommender(EmbeddingRecommender):
     def _width(self, n_users: int, n_items: int) -> int:
         return self.dim
 
-    def _biases(self):
+    def _biases(self) -> tuple[None, np.ndarray | None, float]:
         return None, self.parameters_.get("item_bias"), 0.0
 
     def _numbers_for(self, n_items: int, smallest: int, what: str) -> int:
         """How many numbers of the model's precision ``bytes`` leaves for the table, at least `smallest`."""
         size, biases = np.dtype(self.dtype).itemsize, n_items if self.item_bias else 0
-        numbers = self.bytes // size - biases
+        numbers: int = self.bytes // size - biases
         if numbers < smallest:
             raise SettingsError(f"bytes = {self.bytes} is too little for {what}: at least {(smallest + biases) * size}")
         return numbers
@@ -162,7 +171,7 @@ class NarrowLightGCN(TableRecommender):
     bytes: int | None = parameter(None, "most that the model may weigh; the width follows", low=1)
     lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
 
-    def _width(self, n_users, n_items):
+    def _width(self, n_users: int, n_items: int) -> int:
         if self.bytes is None:
             return self.dim
         n = n_users + n_items
@@ -186,7 +195,7 @@ class HashedLightGCN(TableRecommender):
     bytes: int | None = parameter(None, "most that the model may weigh; the number of rows follows", low=1)
     lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
 
-    def _table(self, n_users, n_items):
+    def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
         if self.bytes is not None:
             n_rows = self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim
@@ -210,7 +219,7 @@ class QuotientRemainderLightGCN(TableRecommender):
     bytes: int | None = parameter(None, "most that the model may weigh; the number of rows follows", low=1)
     lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
 
-    def _table(self, n_users, n_items):
+    def _table(self, n_users: int, n_items: int) -> Table:
         n = n_users + n_items
         n_remainders = self.n_remainders
         if self.bytes is not None:

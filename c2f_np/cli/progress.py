@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 from ..settings import Settings
 from ..training.phases import phases_of
@@ -23,7 +24,8 @@ class PhaseBars:
 
     def __init__(self, settings: Settings):
         self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
-        self._bar, self._phase = None, None
+        self._bar: Any = None
+        self._phase: str | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Show a finished epoch."""

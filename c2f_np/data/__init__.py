@@ -1,13 +1,13 @@
 """Data: reading files, splitting, evaluation protocols, the shipped and the fetched data sets.
 
-A path or a name becomes :class:`Interactions` (`readers`, `catalog`, `shipped`), these become a :class:`Split` (`splits`; some
+A path or a name becomes :class:`Interactions` (`readers`, `named`, `shipped`), these become a :class:`Split` (`splits`; some
 sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does all of this.
 """
 
-from .catalog import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
 from .dataset import PROTOCOLS, Dataset
 from .interactions import Interactions
 from .load import FORMATS, SPLITS, load_dataset, read_interactions
+from .named import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data, write_lightgcn
 from .shipped import PlantedParameters, PlantedTruth, generate_planted, load_truth, southern_women_split, write_shipped
 from .splits import Split, apply_protocol, split_none, split_random, split_temporal

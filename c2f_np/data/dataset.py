@@ -6,12 +6,13 @@ Shapes: U users, I items. All parts are U x I, binary, and disjoint.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, issparse, sparray
 
 from ..errors import DataError
 from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
@@ -86,12 +87,12 @@ class Dataset:
     @classmethod
     def from_matrices(
         cls,
-        train,
-        validation=None,
-        test=None,
+        train: sparray | ArrayLike,
+        validation: sparray | ArrayLike | None = None,
+        test: sparray | ArrayLike | None = None,
         *,
-        user_ids: Iterable | None = None,
-        item_ids: Iterable | None = None,
+        user_ids: Iterable[object] | None = None,
+        item_ids: Iterable[object] | None = None,
         name: str = "matrices in memory",
         split: str = "as given",
         protocol: str = "clean",
@@ -143,7 +144,7 @@ class Dataset:
         """Number of items, I."""
         return self.train.shape[1]
 
-    def parts(self):
+    def parts(self) -> Iterator[tuple[str, csr_array | None]]:
         """Iterate over the ``(name, matrix)`` of the parts that exist."""
         for name in PARTS:
             if getattr(self, name) is not None:
@@ -216,7 +217,7 @@ class Dataset:
         lines.append(f"  fingerprint: {self.fingerprint()[:16]}")
         return "\n".join(lines)
 
-    def user_index(self, ids) -> np.ndarray:
+    def user_index(self, ids: ArrayLike) -> np.ndarray:
         """Return the indices of external user ids.
 
         Parameters
@@ -234,7 +235,7 @@ class Dataset:
         """
         return self._look_up(ids, "user")
 
-    def item_index(self, ids) -> np.ndarray:
+    def item_index(self, ids: ArrayLike) -> np.ndarray:
         """Return the indices of external item ids; see :meth:`user_index`."""
         return self._look_up(ids, "item")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DataError
-from .catalog import CATALOG, cached
+from ..files import FilePath
 from .dataset import Dataset, check_protocol
 from .interactions import Interactions
+from .named import NAMED, cached
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data
 from .shipped import shipped_split
 from .splits import Split, apply_protocol, split_none, split_random, split_temporal
@@ -29,7 +30,7 @@ _OPTIONS = (*_COLUMNS, "separator", "rating_threshold")
 
 
 def load_dataset(
-    name_or_path,
+    name_or_path: FilePath,
     *,
     file_format: str = "auto",
     protocol: str = "clean",
@@ -44,7 +45,7 @@ def load_dataset(
     rating_column: str | None = None,
     timestamp_column: str | None = None,
     separator: str | None = None,
-    cache_dir=None,
+    cache_dir: FilePath | None = None,
 ) -> Dataset:
     """Load a data set by name or from a file or folder, split it, and apply a protocol.
 
@@ -88,11 +89,11 @@ def load_dataset(
         raise DataError(f"the split must be auto or one of {', '.join(SPLITS)}, not {split!r}")
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
     options = dict(zip(_OPTIONS, values, strict=True))
-    name, info = str(name_or_path), CATALOG.get(str(name_or_path))
+    name, info = str(name_or_path), NAMED.get(str(name_or_path))
     if info is None:
         path = Path(name_or_path)
         if not path.exists():
-            raise DataError(f"{name!r} is neither a file or folder nor one of the data sets {', '.join(CATALOG)}")
+            raise DataError(f"{name!r} is neither a file or folder nor one of the data sets {', '.join(NAMED)}")
         name, source = _name_of(path.resolve()), read_interactions(path, file_format=file_format, **options)
     elif file_format != "auto":
         raise DataError(f"{name} is a named data set of known format; leave file_format alone", value=file_format)
@@ -109,7 +110,7 @@ def load_dataset(
 
 
 def read_interactions(
-    path,
+    path: FilePath,
     *,
     file_format: str = "auto",
     rating_threshold: float | None = None,

@@ -32,7 +32,7 @@ from typing import TextIO
 import numpy as np
 
 from ..errors import DataError
-from ..files import write_text_atomically
+from ..files import FilePath, write_text_atomically
 from .dataset import Dataset, disjoint_parts
 from .interactions import Interactions, assemble, keys_of_codes
 from .splits import Split
@@ -59,7 +59,7 @@ _COMMON_NAMES = {
 _REQUIRED = ("user", "item")
 
 
-def read_lightgcn_file(path) -> Interactions:
+def read_lightgcn_file(path: FilePath) -> Interactions:
     """Read one file in LightGCN text form, without any split. Users without items are left out.
 
     Raises
@@ -73,7 +73,7 @@ def read_lightgcn_file(path) -> Interactions:
     return assemble(user, item, _as_strings(users), _as_strings(items), None, None, None, str(path), path)
 
 
-def read_lightgcn(folder) -> Split:
+def read_lightgcn(folder: FilePath) -> Split:
     """Read a folder in LightGCN text form, with the split it comes with.
 
     Users and items are those that any of the files mentions. Pairs of the test or validation file that are in the training file
@@ -108,7 +108,7 @@ def read_lightgcn(folder) -> Split:
     return Split(*parts, np.array(_as_strings(users)), np.array(_as_strings(items)), how, folder.name, report)
 
 
-def write_lightgcn(data: Dataset | Split, folder) -> None:
+def write_lightgcn(data: Dataset | Split, folder: FilePath) -> None:
     """Write ``train.txt`` and, where there are such parts, ``valid.txt`` and ``test.txt``.
 
     Parameters
@@ -140,7 +140,7 @@ def write_lightgcn(data: Dataset | Split, folder) -> None:
             write_text_atomically(folder / name, "".join(lines))
 
 
-def read_u_data(path, *, rating_threshold: float | None = None) -> Interactions:
+def read_u_data(path: FilePath, *, rating_threshold: float | None = None) -> Interactions:
     """Read MovieLens 100K's ``u.data``: user, item, rating, timestamp, separated by tabs.
 
     Parameters
@@ -162,13 +162,13 @@ def read_u_data(path, *, rating_threshold: float | None = None) -> Interactions:
     return _read_movielens(path, "\t", rating_threshold)
 
 
-def read_ratings_dat(path, *, rating_threshold: float | None = None) -> Interactions:
+def read_ratings_dat(path: FilePath, *, rating_threshold: float | None = None) -> Interactions:
     """Read MovieLens 1M's or 10M's ``ratings.dat``; as :func:`read_u_data`, but separated by ``::``."""
     return _read_movielens(path, "::", rating_threshold)
 
 
 def read_csv(
-    path,
+    path: FilePath,
     *,
     user_column: str | None = None,
     item_column: str | None = None,
@@ -212,7 +212,7 @@ def read_csv(
 
 
 def read_recbole(
-    path,
+    path: FilePath,
     *,
     user_column: str | None = None,
     item_column: str | None = None,
@@ -272,7 +272,7 @@ def _read_movielens(path, separator: str, rating_threshold: float | None) -> Int
     return rows.interactions(rating_threshold, path)
 
 
-def _read_lightgcn_pairs(path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_lightgcn_pairs(path: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The users and items of all pairs, duplicates included, and the users of all lines."""
     items, users, counts = array("q"), array("q"), array("q")
     for number, line in _numbered_lines(path):
@@ -359,7 +359,7 @@ def _find_columns(names: list[str], columns: dict[str, str | None], path, line: 
     return place
 
 
-def _guess_separator(path) -> str:
+def _guess_separator(path: FilePath) -> str:
     if Path(path).suffix.lower() == ".tsv":
         return "\t"
     with _open_text(path) as file:
@@ -397,7 +397,7 @@ def _first_undecodable(path: Path) -> tuple[int, str]:
     return 1, ""
 
 
-def _numbered_lines(path) -> Iterator[tuple[int, str]]:
+def _numbered_lines(path: FilePath) -> Iterator[tuple[int, str]]:
     with _open_text(path) as file:
         yield from enumerate(file, 1)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..files import write_text_atomically
+from ..files import FilePath, write_text_atomically
 from .interactions import Interactions, keys_of_codes, matrix_of_keys
 from .readers import write_lightgcn
 from .splits import Split, split_random
@@ -217,7 +217,7 @@ def load_truth(name: str = "planted") -> PlantedTruth:
     return generate_planted()[1]
 
 
-def write_shipped(folder) -> list[Path]:
+def write_shipped(folder: FilePath) -> list[Path]:
     """Write the shipped data sets to ``southern_women/`` and ``planted/`` in a folder, the same bytes on every platform.
 
     Returns

@@ -26,6 +26,8 @@ from ..errors import DataError
 from .dataset import Dataset, check_protocol
 from .interactions import Interactions, keys_of_matrix, matrix_of_keys
 
+Seed = int | np.random.Generator
+
 # Each purpose draws from its own stream, so that one draw never shifts another.
 _STREAM_TEST, _STREAM_VALIDATION, _STREAM_TIES = 1, 2, 3
 
@@ -70,7 +72,7 @@ def split_none(interactions: Interactions) -> Split:
     return _split(interactions, np.zeros(len(interactions), dtype=bool), "everything is training")
 
 
-def split_random(interactions: Interactions, test_fraction: float = 0.2, seed=0) -> Split:
+def split_random(interactions: Interactions, test_fraction: float = 0.2, seed: Seed = 0) -> Split:
     """Hold out a share of each user's items, drawn at random.
 
     A user with n items gives ``test_fraction * n`` of them, rounded to the nearest whole number (halves up), but at least one and
@@ -97,7 +99,7 @@ def split_random(interactions: Interactions, test_fraction: float = 0.2, seed=0)
     return _split(interactions, _draw_per_user(interactions.user, n_test, rng), how)
 
 
-def split_temporal(interactions: Interactions, n_last: int = 1, seed=0) -> Split:
+def split_temporal(interactions: Interactions, n_last: int = 1, seed: Seed = 0) -> Split:
     """Hold out each user's last items.
 
     Where several items share the deciding timestamp, those held out are drawn from them at random: any fixed order, such as by
@@ -139,7 +141,7 @@ def split_temporal(interactions: Interactions, n_last: int = 1, seed=0) -> Split
 
 
 def apply_protocol(
-    split: Split, protocol: str = "clean", *, validation_fraction: float = 0.1, seed=0, name: str | None = None
+    split: Split, protocol: str = "clean", *, validation_fraction: float = 0.1, seed: Seed = 0, name: str | None = None
 ) -> Dataset:
     """Turn a split into a data set.
 

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from .inputs import dense_scores, pattern_of, positive_integer
+from .inputs import Items, dense_scores, pattern_of, positive_integer
 from .metrics import ndcg_at_k, recall_at_k
 
 
@@ -42,7 +43,7 @@ class Definition:
     used_by: str
     function: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
-    def mean(self, hits, n_relevant, k: int) -> float:
+    def mean(self, hits: ArrayLike, n_relevant: ArrayLike, k: int) -> float:
         """The mean over the rows that have relevant items; DataError if there is none."""
         values = self.function(hits, n_relevant, k)
         counted = values[~np.isnan(values)]
@@ -135,7 +136,7 @@ DEFINITIONS: tuple[Definition, ...] = (
 )  # fmt: skip
 
 
-def over_all_users(values, n_users: int) -> np.ndarray:
+def over_all_users(values: ArrayLike, n_users: int) -> np.ndarray:
     """Numbers of the counted users, followed by a 0 for everybody else.
 
     This is what a mean over all users averages, and what scikit-learn's ``ndcg_score`` does with rows without relevant items.
@@ -163,7 +164,9 @@ def over_all_users(values, n_users: int) -> np.ndarray:
     return np.concatenate([counted, np.zeros(n_users - counted.size)])
 
 
-def rank_sampled(scores, relevant, masked, k: int, n_negatives: int, rng: np.random.Generator) -> np.ndarray:
+def rank_sampled(
+    scores: ArrayLike, relevant: Items, masked: Items, k: int, n_negatives: int, rng: np.random.Generator
+) -> np.ndarray:
     """List the k best among each row's relevant items and a few others drawn at random, instead of among all items.
 
     A warning, not a tool: such metrics need not even order models as the full ranking does, and the fewer are drawn, the more

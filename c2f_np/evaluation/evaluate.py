@@ -6,7 +6,7 @@ Users without relevant items are neither scored nor counted. Protocols (which it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import sparse
 from ..engine import is_compiled
 from ..errors import DataError
 from ..threads import in_threads
-from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
+from .inputs import Items, Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
 from .ranking import BLOCK_BYTES, rank_block, rank_embeddings_with_ties
 from .ties import ties_after
@@ -55,9 +55,9 @@ class EvaluationResult:
 
 def evaluate_ranking(
     score_block: Callable[[np.ndarray], np.ndarray],
-    relevant,
-    masked,
-    ks=DEFAULT_KS,
+    relevant: Items,
+    masked: Items,
+    ks: Iterable[int] = DEFAULT_KS,
     *,
     block_rows: int | None = None,
     engine: str = "numba",
@@ -131,14 +131,14 @@ def evaluate_ranking(
 
 
 def evaluate_embeddings(
-    user_embeddings,
-    item_embeddings,
-    item_bias,
-    relevant,
-    masked,
-    ks=DEFAULT_KS,
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    item_bias: np.ndarray | None,
+    relevant: Items,
+    masked: Items,
+    ks: Iterable[int] = DEFAULT_KS,
     *,
-    user_bias=None,
+    user_bias: np.ndarray | None = None,
     global_bias: float = 0.0,
     block_rows: int | None = None,
     engine: str = "numba",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -32,7 +32,11 @@ class Pattern(NamedTuple):
     shape: tuple[int, int]
 
 
-def pattern_of(matrix, name: str, shape: tuple[int, int] | None = None) -> Pattern:
+#: A set of items for each row: a sparse matrix that is nonzero there; None is no items at all.
+Items: TypeAlias = sparse.sparray | Pattern | None
+
+
+def pattern_of(matrix: Items, name: str, shape: tuple[int, int] | None = None) -> Pattern:
     """Take the pattern of a sparse matrix; entries stored as 0 do not count. The matrix is not modified.
 
     Parameters

@@ -8,15 +8,18 @@ sparse; hits (n_rows, length); a metric (n_rows,), NaN for a row without relevan
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError, SettingsError
-from .inputs import list_lengths, pattern_of, positive_integer
+from .inputs import Items, list_lengths, pattern_of, positive_integer
 
 DEFAULT_KS = (5, 10, 20, 50)
 
 
-def hit_matrix(topk, relevant) -> np.ndarray:
+def hit_matrix(topk: ArrayLike, relevant: Items) -> np.ndarray:
     """Tell which listed items are relevant.
 
     Parameters
@@ -56,7 +59,7 @@ def hit_matrix(topk, relevant) -> np.ndarray:
     return (relevant_pairs[at] == pairs) & (topk >= 0)
 
 
-def recall_at_k(hits, n_relevant, k: int) -> np.ndarray:
+def recall_at_k(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """Share of the relevant items that are among the first k: hits / |relevant|.
 
     Parameters
@@ -75,7 +78,7 @@ def recall_at_k(hits, n_relevant, k: int) -> np.ndarray:
     return _ratio(found, np.asarray(n_relevant, np.float64))
 
 
-def ndcg_at_k(hits, n_relevant, k: int) -> np.ndarray:
+def ndcg_at_k(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """Discounted gain of the first k over that of the best list possible.
 
     Gains are 0 or 1, the discount at place j (from 1) is 1 / log2(j + 1), and the best list has min(k, |relevant|) hits
@@ -95,7 +98,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
 
 
-def metrics_per_user(topk, relevant, ks=DEFAULT_KS) -> dict[str, np.ndarray]:
+def metrics_per_user(topk: ArrayLike, relevant: Items, ks: Iterable[int] = DEFAULT_KS) -> dict[str, np.ndarray]:
     """Recall@k and NDCG@k of every row.
 
     Parameters

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .inputs import pattern_of
+from .inputs import Items, pattern_of
 
 
-def fit_popularity(train) -> np.ndarray:
+def fit_popularity(train: Items) -> np.ndarray:
     """Count each item's training interactions.
 
     Parameters

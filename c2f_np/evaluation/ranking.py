@@ -12,11 +12,12 @@ from __future__ import annotations
 from queue import SimpleQueue
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..engine import is_compiled
 from ..errors import DataError
 from ..threads import in_threads, one_blas_thread
-from .inputs import Pattern, dense_scores, pattern_of, positive_integer, thread_count
+from .inputs import Items, Pattern, dense_scores, pattern_of, positive_integer, thread_count
 from .ties import ties_after
 
 # The compiled buffer moves about k/2 entries for an item that enters. Beyond this k a full sort of the row is as fast
@@ -31,7 +32,9 @@ MOST_ROWS = 5 * ROW_STEP
 BLOCK_BYTES = 64 * 2**20
 
 
-def rank_items(scores, masked, k: int, *, engine: str = "numba", n_threads: int | None = None) -> np.ndarray:
+def rank_items(
+    scores: ArrayLike, masked: Items, k: int, *, engine: str = "numba", n_threads: int | None = None
+) -> np.ndarray:
     """List the k best items of every row, best first.
 
     Parameters
@@ -134,7 +137,9 @@ def rank_block(
     return None
 
 
-def count_ties_at_cut(scores, masked, k: int, *, engine: str = "numba", n_threads: int | None = None) -> int:
+def count_ties_at_cut(
+    scores: ArrayLike, masked: Items, k: int, *, engine: str = "numba", n_threads: int | None = None
+) -> int:
     """Count the rows in which the k-th and the next item have equal scores.
 
     In those rows the order of the item indices, not the model, decided who is on the list. Parameters and errors are
@@ -151,14 +156,14 @@ def count_ties_at_cut(scores, masked, k: int, *, engine: str = "numba", n_thread
 
 
 def rank_embeddings(
-    user_embeddings,
-    item_embeddings,
-    item_bias,
-    masked,
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    item_bias: np.ndarray | None,
+    masked: Items,
     k: int,
     *,
-    users=None,
-    user_bias=None,
+    users: ArrayLike | None = None,
+    user_bias: np.ndarray | None = None,
     global_bias: float = 0.0,
     block_rows: int | None = None,
     engine: str = "numba",

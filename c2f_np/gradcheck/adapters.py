@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
-def from_cache(forward, backward):
+def from_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """A pair in the style of CS231n: ``out, cache = forward(...)`` and ``gradients = backward(dout, cache)``.
 
     Returns
@@ -27,7 +29,9 @@ def from_cache(forward, backward):
     return plain_forward, _with_signature(plain_backward, forward)
 
 
-def from_layer(layer, *, names=None):
+def from_layer(
+    layer: Any, *, names: Sequence[str] | None = None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """An object that keeps what it needs between ``layer.forward(...)`` and ``layer.backward(cotangent)``.
 
     ``names`` are the attributes in which the layer leaves gradients (``('dx', 'dw')``), when ``backward`` does not
@@ -46,7 +50,7 @@ def from_layer(layer, *, names=None):
     return plain_forward, _with_signature(plain_backward, layer.forward)
 
 
-def from_loss(forward, backward):
+def from_loss(forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """A scalar loss whose backward takes no cotangent: ``backward(**arguments)`` is the gradient of the loss itself."""
 
     def plain_backward(cotangent, *args, **kwargs):

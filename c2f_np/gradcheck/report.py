@@ -9,7 +9,9 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not applicable"
 
@@ -25,7 +27,7 @@ COLUMNS = {
 class GradientError(AssertionError):
     """A gradient that failed its check; the message is the report. ``.reports`` holds the reports as data."""
 
-    def __init__(self, message: str, reports=()):
+    def __init__(self, message: str, reports: Iterable[Report] = ()) -> None:
         self.reports = tuple(reports)
         super().__init__(message)
 
@@ -174,7 +176,7 @@ class Report:
             "notes": list(self.notes),
         }
 
-    def to_json(self, **options) -> str:
+    def to_json(self, **options: Any) -> str:
         """:meth:`to_dict` as JSON (no NaN, no Infinity)."""
         return json.dumps(self.to_dict(), allow_nan=False, **options)
 
@@ -247,7 +249,7 @@ class Report:
 HEADINGS = ["operation", "argument", *COLUMNS.values(), "left out", "verdict"]
 
 
-def tabulate(reports, *, style: str = "text") -> str:
+def tabulate(reports: Iterable[Report], *, style: str = "text") -> str:
     """Several reports as one table, with the failures explained underneath.
 
     Parameters

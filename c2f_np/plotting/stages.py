@@ -4,6 +4,8 @@ training, gradients by the way they arrive, and the sparsity of the fine codeboo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sparse
 from matplotlib.patches import FancyArrowPatch
@@ -84,7 +86,7 @@ def _scale_of(matrices) -> dict:
     return {"cmap": SIZES, "vmin": 0, "vmax": highest or 1.0}
 
 
-def assignments_side_by_side(matrices: dict[str, object], row_groups, group_names, *, ylabel: str = "entities", order=True):
+def assignments_side_by_side(matrices: dict[str, Any], row_groups, group_names, *, ylabel: str = "entities", order=True):
     """Assignments by name, shape (N, C), as heat maps on one scale, rows sorted by their group; zeros are white.
 
     `row_groups` (N,) numbers the groups called `group_names`. With `order`, the columns of each matrix are sorted by the group

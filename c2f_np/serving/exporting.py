@@ -23,9 +23,9 @@ from ..model.graph import normalised_adjacency
 from ..model_file import StoredModel
 from ..training.problem import entity_embeddings
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
+from .exported_file import SETTINGS, Exported, write
 from .inference import Parts
 from .served import Served, load_exported
-from .stored import SETTINGS, Exported, write
 
 TABLE = "table.md"
 _METRICS = ("ndcg@20", "recall@20")

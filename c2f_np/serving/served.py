@@ -14,19 +14,22 @@ H : (N, d), users first     h_u : (d,)     scores : (I,)
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError, SettingsError
+from ..files import FilePath
+from ..lookup import positions, require_k
 from ..model.propagation import propagate, propagate_backward
 from .compact import Compact, compact_matrix
+from .exported_file import Exported, read
 from .inference import Layer, layer_of, start
-from .stored import Exported, read
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to
 # keep the working memory small.
 _COLUMNS = 8
 
 
-def load_exported(path, *, interactions=None) -> Served:
+def load_exported(path: FilePath, *, interactions: ArrayLike | None = None) -> Served:
     """Read a file that ``python -m c2f_np export`` wrote. Needs NumPy and the standard library only.
 
     Parameters
@@ -69,7 +72,7 @@ class Served:
     about : dict
     """
 
-    def __init__(self, exported: Exported, *, interactions=None):
+    def __init__(self, exported: Exported, *, interactions: ArrayLike | None = None) -> None:
         self._parts = exported.parts
         self.n_users, self.n_items = exported.parts.n_users, len(exported.parts.item_bias)
         self.user_ids, self.item_ids, self.about = exported.user_ids, exported.item_ids, exported.about
@@ -87,7 +90,9 @@ class Served:
         """Biases of the items, in the precision of the scores, shape (I,)."""
         return self._parts.item_bias.astype(self._parts.dtype)
 
-    def recommend(self, users, k: int = 10, *, exclude_seen: bool = True, from_table: bool = True):
+    def recommend(
+        self, users: ArrayLike, k: int = 10, *, exclude_seen: bool = True, from_table: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
 
         Parameters
@@ -114,12 +119,11 @@ class Served:
         SettingsError
             If k is not between 1 and the number of items.
         """
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
-            raise SettingsError(f"k must be a whole number from 1 to {self.n_items} (there are no more items), not {k!r}")
-        positions = self._user_positions(users)
-        top = np.full((len(positions), k), -1)
-        values = np.full((len(positions), k), np.nan, self._parts.dtype)
-        for row, u in enumerate(positions):
+        require_k(k, self.n_items)
+        rows = self._user_positions(users)
+        top = np.full((len(rows), k), -1)
+        values = np.full((len(rows), k), np.nan, self._parts.dtype)
+        for row, u in enumerate(rows):
             if from_table:
                 H = self.embeddings()
                 scores = H[self.n_users :] @ H[u] + self.item_bias
@@ -154,11 +158,11 @@ class Served:
         """Free the table of :meth:`embeddings`; it is made again when it is needed."""
         self._table = None
 
-    def embedding_of_user(self, user) -> np.ndarray:
+    def embedding_of_user(self, user: str | int) -> np.ndarray:
         """One user's propagated embedding, shape (d,), exact, from the nodes within L hops and no table: (P^T e_u)^T X0."""
         return self._embedding(self._user_position(user))
 
-    def score_user(self, user, *, columns_at_a_time: int | None = None) -> np.ndarray:
+    def score_user(self, user: str | int, *, columns_at_a_time: int | None = None) -> np.ndarray:
         """One user's scores of all items, exact, without the table.
 
         Parameters
@@ -190,7 +194,7 @@ class Served:
             scores += H[:, u] @ H[:, self._items]
         return scores
 
-    def neighbourhood_of_user(self, user, *, meta_nodes: bool = True) -> list[int]:
+    def neighbourhood_of_user(self, user: str | int, *, meta_nodes: bool = True) -> list[int]:
         """How many entities a user's embedding is made from, after 0, 1, ..., L layers.
 
         Parameters
@@ -292,8 +296,7 @@ class Served:
         if pairs.dtype.kind == "U":
             if self.user_ids is None:
                 raise DataError("the model was exported without ids: its interactions must be positions")
-            items = _positions(pairs[:, 1], self.item_ids, np.argsort(self.item_ids), "item")
-            pairs = np.stack([self._user_positions(pairs[:, 0]), items], axis=1)
+            pairs = np.stack([self._user_positions(pairs[:, 0]), positions(pairs[:, 1], self.item_ids, "item")], axis=1)
         if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= (self.n_users, self.n_items)).any()):
             raise DataError(f"interactions beyond the model's {self.n_users} users and {self.n_items} items")
         return self._compact(np.unique(pairs, axis=0))
@@ -307,24 +310,14 @@ class Served:
         return int(self._user_positions(user)[0])
 
     def _user_positions(self, users) -> np.ndarray:
-        wanted = np.atleast_1d(np.asarray(users))
         if self.user_ids is not None:
-            return _positions(wanted.astype(str), self.user_ids, self._order, "user")
+            return positions(users, self.user_ids, "user", self._order)
+        wanted = np.atleast_1d(np.asarray(users))
         known = wanted.dtype.kind in "iu"
         wrong = (wanted < 0) | (wanted >= self.n_users) if known else np.ones(len(wanted), bool)
         if wrong.any():
             raise DataError("unknown user", value=wanted[wrong][0])
         return wanted
-
-
-def _positions(wanted: np.ndarray, ids: np.ndarray, order: np.ndarray, what: str) -> np.ndarray:
-    """Where ids stand, looked up in their sorted order."""
-    place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-    found = order[place]
-    wrong = ids[found] != wanted
-    if wrong.any():
-        raise DataError(f"unknown {what}", value=wanted[wrong][0])
-    return found
 
 
 def _n_bytes(*arrays: np.ndarray | None) -> int:

@@ -175,7 +175,7 @@ def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
     A coarse row is d floats; every entity adds t weights, t indices in the smallest unsigned type, and a bias; and there is one
     global bias. The type of the indices depends on the number of rows, so one and two bytes are tried.
     """
-    if "bytes" not in parameters or has_parameter(COARSE, "bytes"):
+    if "bytes" not in parameters:
         return parameters
     own = {name: parameters.get(name, getattr(Settings(), name)) for name in ("dim", "t_coarse")}
     n_entities, n_coarse = data.n_users + data.n_items, 0

@@ -14,26 +14,13 @@ BACKENDS = ("loky", "dask")
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is carried out; none of it changes what is measured.
+    """How a study is carried out; none of it changes what is measured."""
 
-    Attributes
-    ----------
-    jobs : int
-        Pieces of work at a time; 0: as many as there are cores, or workers of a scheduler.
-    backend : {"loky", "dask"}
-    scheduler : str, optional
-        Address of a Dask scheduler; without one a cluster of `jobs` processes is made on this machine.
-    retry_failed : bool
-        Do failed jobs again.
-    report_only : bool
-        Do no job; write the report of what is there.
-    """
-
-    jobs: int = 0
-    backend: str = "loky"
-    scheduler: str | None = None
+    jobs: int = 0  # at a time; 0: as many as there are cores, or workers of a scheduler
+    backend: str = "loky"  # processes of this machine, or "dask"
+    scheduler: str | None = None  # address of a Dask scheduler; without one, a cluster of `jobs` processes is made here
     retry_failed: bool = False
-    report_only: bool = False
+    report_only: bool = False  # do no job; write the report of what is there
 
     def __post_init__(self):
         if self.jobs < 0:

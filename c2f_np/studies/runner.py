@@ -29,35 +29,15 @@ class Done:
     n_missing: int = 0
 
 
-def run_study(
-    study: Study,
-    folder,
-    options: Options | None = None,
-    *,
-    command: str = "",
-    watch: Callable[[int, int, str], None] | None = None,
-) -> Done:
-    """Carry out a study, or go on with one that was stopped.
+#: Called with (jobs that have a row, all jobs, key of the job that has just ended), and once with the key "" before the first.
+Watch = Callable[[int, int, str], None]
 
-    Parameters
-    ----------
-    study : Study
-    folder : path-like
-        Made if it is not there. Jobs whose results stand here, for the same data, settings and version, are not done again.
-    options : Options, optional
-    command : str
-        Written into the report.
-    watch : callable, optional
-        Called with (jobs that have a row, all jobs, key of the job that has just ended or ""), once before the first.
 
-    Returns
-    -------
-    Done
+def run_study(study: Study, folder, options: Options | None = None, *, command: str = "", watch: Watch | None = None) -> Done:
+    """Carry out a study in a folder, or go on with one that was stopped; `command` is written into the report.
 
-    Raises
-    ------
-    DataError, SettingsError, OSError
-        KeyboardInterrupt is passed on, after tables and report of what is there have been written.
+    Jobs whose results are in the folder, for the same data, settings and version, are not done again. KeyboardInterrupt is passed
+    on after the tables and the report of what is there have been written.
     """
     options, store = options or Options(), Store(Path(folder))
     if options.report_only and study.kind != "runs":
@@ -93,7 +73,7 @@ class _Work:
     fingerprints: dict[str, str]
     store: Store
     options: Options
-    watch: Callable[[int, int, str], None] | None
+    watch: Watch | None
 
     def rows(self) -> dict[str, dict]:
         """The rows that stand for the jobs as they are now, by key, in the order of the jobs."""

@@ -6,21 +6,24 @@ over a graph that is not symmetric.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.sparse as sparse
 
-from ..baselines import table_model
-from ..operations import adam, graph, table_composition
-from ..operations.sparse_operator import as_operator
-from . import problems
+from ..baselines import table_model, table_training
+from ..operations import adam, table_composition
+from ..operations.sparse_operator import as_operator, symmetric_operator
+from . import points, problems
 from .case import Case, InDtype, gradient_case, promoted, twin
+from .cover import pairwise_cover
+from .points import N, draw_batch
 from .problems import generator, normal
 from .rounding import Bounded, bounded
-from .stages import DECAY, L2, N_ITEMS, N_USERS, STAGE_SETTINGS
+from .stages import STAGE_SETTINGS
 
 Cases = Iterator[Case]
-N = N_USERS + N_ITEMS
 
 
 # ---- the operation -----------------------------------------------------------------------------------------------------
@@ -60,39 +63,40 @@ def _products_bound(grad_Z, Q, R, n: int) -> tuple[list[Bounded], dict[str, Boun
 
 
 # ---- the models --------------------------------------------------------------------------------------------------------
-TABLES = {
-    "full": lambda dtype: table_model.FullTable(N),
-    "hashed": lambda dtype: table_model.HashedTable(N, 6, 2, 1, dtype),
-    "products": lambda dtype: table_model.QuotientRemainderTable(N, 5),
-}
+TABLES = {name: values for name, values in points.TABLES.items() if name != "dtype"} | {
+    "n_layers": (0, 1, 2, 5), "where": ("start", "trained", "not symmetric"),
+}  # fmt: skip
 
 
 def table_model_cases(engine: str, seed: int) -> Cases:
-    """Each table with and without item biases, L = 0, 2, 3, at the start and after some steps; a graph that is not symmetric."""
-    points = ((0, 5, True, "start"), (3, 4, False, "middle"), (2, 5, True, "not symmetric"))
-    for name in TABLES:
-        for n_layers, width, item_bias, where in points:
-            yield _model_case(engine, seed, name, n_layers, width, item_bias, where)
+    """Each table with and without item biases, at the start and after some steps; a graph that is not symmetric."""
+    for number, c in enumerate(pairwise_cover(TABLES, generator(seed, "table model", engine))):
+        variation = ", ".join(str(value) if isinstance(value, str) else f"{key} {value}" for key, value in c.items())
+        yield _model_case(engine, c, variation, generator(seed, "table model", engine, number))
 
 
-def _model_case(engine, seed, name: str, n_layers: int, width: int, item_bias: bool, where: str) -> Case:
-    rng = generator(seed, "table", name, n_layers, where)
-    A = graph.normalised_adjacency(problems.interactions(rng, N_USERS, N_ITEMS))
-    if where == "not symmetric":
+def _model_case(engine: str, c: dict, variation: str, rng) -> Case:
+    point, _ = points.table_point(engine, c, rng)
+    settings, arguments, n_layers = point.settings, point.state, point.settings.n_layers
+    A, triples = sparse.csr_array(point.A), draw_batch(rng, c["batch"])
+    if c["where"] == "trained":
+        moments = adam.fresh_moments(arguments)
+        for _ in range(2):
+            arguments, moments, _ = table_training.train_step(
+                arguments, moments, point.table, symmetric_operator(A), draw_batch(rng, "all"), settings
+            )
+        arguments = {name: problems.on_float32_grid(value) for name, value in arguments.items()}
+    if c["where"] == "not symmetric":
         A = problems.random_matrix(rng, N, N, size=0.5)
-    triples = problems.batch(rng, N_USERS, N_ITEMS, 30)
     graphs = InDtype(lambda dtype: as_operator(A.astype(dtype)))
-    tables = InDtype(lambda dtype: TABLES[name](dtype.name))
-    arguments = TABLES[name]("float64").start(width, 0.7, rng)
-    arguments |= {"item_bias": 0.5 * rng.standard_normal(N_ITEMS)} if item_bias else {}
-    if where == "middle":
-        arguments = _trained(arguments, tables(*arguments.values()), graphs(*arguments.values()), triples, n_layers)
-    arguments = {key: problems.on_float32_grid(value) for key, value in arguments.items()}
+    hashes = c["table"] == "hashed"
+    tables = InDtype(lambda dtype: dataclasses.replace(point.table, dtype=dtype.name) if hashes else point.table)
 
     def run(which, parameters):
         table, A = tables(*parameters.values()), graphs(*parameters.values())
         found = table_model.table_forward(parameters, table, A, n_layers, batch=triples, engine=which)
-        return table, A, found, *table_model.table_loss(found, parameters, triples, l2=L2, decay=DECAY, engine=which)
+        weights = {"l2": settings.l2, "decay": settings.decay}
+        return table, A, found, *table_model.table_loss(found, parameters, triples, **weights, engine=which)
 
     def forward(**parameters):
         parameters = dict(zip(parameters, promoted(*parameters.values()), strict=True))
@@ -104,26 +108,14 @@ def _model_case(engine, seed, name: str, n_layers: int, width: int, item_bias: b
         data, regulariser, total = cotangents
         return table_model.table_gradients(
             found, slope * (data + total), parameters, table, A, triples,
-            n_layers=n_layers, l2=L2, decay=regulariser + total * DECAY, engine=engine,
+            n_layers=n_layers, l2=settings.l2, decay=regulariser + total * settings.decay, engine=engine,
         )  # fmt: skip
 
     # The loss is smooth; saying so keeps central differences from growing their step where an entry's gradient is tiny.
     return gradient_case(
-        "table_model", f"{name}, L = {n_layers}, width {width}, {where}{', item biases' if item_bias else ''}", engine,
-        forward, backward, arguments, active_set=lambda **_: np.zeros(1, dtype=bool), settings=STAGE_SETTINGS,
+        "table_model", variation, engine, forward, backward, arguments,
+        active_set=lambda **_: np.zeros(1, dtype=bool), settings=STAGE_SETTINGS,
     )  # fmt: skip
-
-
-def _trained(parameters, table, A, triples, n_layers: int, steps: int = 6):
-    moments = adam.fresh_moments(parameters)
-    for _ in range(steps):
-        found = table_model.table_forward(parameters, table, A, n_layers)
-        _, slope = table_model.table_loss(found, parameters, triples, l2=L2, decay=DECAY)
-        gradients = table_model.table_gradients(
-            found, slope, parameters, table, A, triples, n_layers=n_layers, l2=L2, decay=DECAY
-        )
-        parameters, moments = adam.adam_step(parameters, gradients, moments, 0.03)
-    return parameters
 
 
 #: The cases of the baselines, by the name that the command line takes.

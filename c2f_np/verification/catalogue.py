@@ -9,14 +9,13 @@ from ..errors import SettingsError
 from .baselines import BASELINES
 from .case import Case
 from .epochs import EPOCHS
-from .joint import JOINT
 from .operations import OPERATIONS
 from .sampling import SAMPLING
 from .stages import STAGES
 from .steps import STEPS
 
 #: All that can be checked, by the name that ``--op`` takes.
-CHECKED: dict[str, Callable] = OPERATIONS | STAGES | JOINT | BASELINES | STEPS | EPOCHS | SAMPLING
+CHECKED: dict[str, Callable] = OPERATIONS | STAGES | BASELINES | STEPS | EPOCHS | SAMPLING
 
 
 def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> Iterable[Case]:

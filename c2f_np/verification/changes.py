@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import CodeType, FunctionType
 
 from .interpreted import PACKAGE, is_interpreted
@@ -95,6 +96,7 @@ class Change:
         return isinstance(self.definition, ast.Assign)
 
 
+@cache
 def definitions(module: str) -> dict[str, ast.AST]:
     """The functions and methods of a module and its assignments of constants, by name."""
     found: dict[str, ast.AST] = {}
@@ -103,14 +105,18 @@ def definitions(module: str) -> dict[str, ast.AST]:
             found[node.name] = node
         elif isinstance(node, ast.ClassDef):
             found |= {f"{node.name}.{part.name}": part for part in node.body if isinstance(part, ast.FunctionDef)}
-        elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = node
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            several = isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+            pairs = zip(node.targets[0].elts, node.value.elts, strict=True) if several else [(node.targets[0], node.value)]
+            for target, value in pairs:
+                if isinstance(target, ast.Name):
+                    found[target.id] = ast.copy_location(ast.Assign([target], value), node)
     return found
 
 
 @cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse(inspect.getsource(importlib.import_module(module)))
+    return ast.parse(Path(importlib.import_module(module).__file__).read_text(encoding="utf-8"))
 
 
 @contextmanager

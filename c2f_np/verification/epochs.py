@@ -24,10 +24,8 @@ from ..stages.joint import relinked
 from ..training import batches, control, loop, parameters, problem, sampling
 from ..training import joint as joint_training
 from . import reference
-from .case import Case, verdict_case
-from .cover import pairwise_cover
-from .problems import generator
-from .steps import N_COARSE, N_FINE, N_USERS, N, U, Worst, _data, _dense, _parts
+from .case import Case
+from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of
 
 COMMON = {
     "schedule": ("constant", "cosine", "steps"), "update_every": (0, 1, 2), "dtype": tuple(U), "patience": (1, 9),
@@ -46,25 +44,17 @@ BATCH = 70  # about two full batches of an epoch, and one that is not
 # ---- trainings ---------------------------------------------------------------------------------------------------------
 def stages_training_cases(engine: str, seed: int) -> Iterator[Case]:
     """The four phases of the two stages, the control, and the coarse stage by itself."""
-    yield from _cases("stages_training", STAGES, _stages, engine, seed)
+    yield from drawn_cases("stages_training", STAGES, _stages, engine, seed)
 
 
 def joint_training_cases(engine: str, seed: int) -> Iterator[Case]:
     """Joint training from a partition, a table, or the better of the two; links are exchanged."""
-    yield from _cases("joint_training", JOINT, _joint, engine, seed)
+    yield from drawn_cases("joint_training", JOINT, _joint, engine, seed)
 
 
 def table_training_cases(engine: str, seed: int) -> Iterator[Case]:
     """The trainer of the baselines."""
-    yield from _cases("table_training", TABLES, _tables, engine, seed)
-
-
-def _cases(name: str, options: dict, check, engine: str, seed: int) -> Iterator[Case]:
-    for number, c in enumerate(pairwise_cover(options, generator(seed, name, engine))):
-        variation = ", ".join(str(value) if isinstance(value, str) else f"{key} {value}" for key, value in c.items())
-        yield verdict_case(
-            name, variation, engine, lambda seed, number=number, c=c: check(engine, c, generator(seed, name, engine, number))
-        )
+    yield from drawn_cases("table_training", TABLES, _tables, engine, seed)
 
 
 def _settings(rng, c: dict, engine: str, **own) -> Settings:
@@ -79,13 +69,13 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     })  # fmt: skip
 
 
-def _stages(engine: str, c: dict, rng) -> Worst:
+def _stages(engine: str, c: dict, rng, number: int) -> Worst:
     worst, reading = Worst(), c["reading"]
     settings = _settings(
         rng, c, engine, composition="bridged" if reading == "bridged" else "coarse", renormalise_fine=True,
         propagation="collapsed" if reading == "collapsed" else "layers", layer_bridge="exchange", fine_start=c["start"],
     )  # fmt: skip
-    posed = problem.pose(_data(rng, validation=c["validation"]), settings)
+    posed = problem.pose(data_set(rng, validation=c["validation"]), settings)
     done = _follow(worst, posed, ("coarse_phase1", "coarse", "fine_phase1", "fine")[not settings.coarse_phase1 :])
     alone = train_coarse_stage(posed)
     for phase, best in alone.finished.items():
@@ -94,7 +84,7 @@ def _stages(engine: str, c: dict, rng) -> Worst:
     return worst
 
 
-def _joint(engine: str, c: dict, rng) -> Worst:
+def _joint(engine: str, c: dict, rng, number: int) -> Worst:
     worst = Worst()
     phases = {"partition": ("joint",), "table": ("table", "joint"), "either": ("partition", "table", "joint")}[c["start"]]
     settings = _settings(
@@ -102,7 +92,7 @@ def _joint(engine: str, c: dict, rng) -> Worst:
         t_direct=2 * (c["parts"] in ("direct links", "both")), **({} if c["parts"] in ("bridge", "both") else {"gate": 0.0}),
         table_epochs=2 * ("table" in phases), partition_epochs=4 * ("partition" in phases), max_epochs=4,
     )  # fmt: skip
-    _follow(worst, problem.pose(_data(rng, validation=c["validation"]), settings), phases)
+    _follow(worst, problem.pose(data_set(rng, validation=c["validation"]), settings), phases)
     return worst
 
 
@@ -183,7 +173,7 @@ def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: boo
 def _ndcg(state, posed) -> float:
     """Validation NDCG@5 of a state, from the reference."""
     s, data = posed.settings, posed.data
-    p = {name: _dense(value) for name, value in _parts(state).items()}
+    p = {name: dense(value) for name, value in parts_of(state).items()}
     model = "joint" if s.training == "joint" else "fine" if "E_fine" in p else "coarse"
     make_graph, embed, _ = reference.MODELS[model]
     H = embed(p, make_graph(reference.adjacency(data.train.toarray()), p, s), s)[1][:N]
@@ -243,7 +233,7 @@ def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
     fresh = following.moments.step == 0 and set(following.moments.mean) == names == set(following.moments.square)
     zero = not any(part.any() for kind in (following.moments.mean, following.moments.square) for part in kind.values())
     worst.same("fresh moments", fresh and zero, True)
-    worst.same("precision", {str(part.dtype) for part in _parts(state).values()}, {s.dtype})
+    worst.same("precision", {str(part.dtype) for part in parts_of(state).values()}, {s.dtype})
     if then == "fine_phase1":
         best = following.finished["coarse"].state
         for name in ("E_coarse", "S_coarse", "bias", "bias_global"):
@@ -287,8 +277,8 @@ def _follow_control(worst: Worst, done, posed) -> None:
 
 
 # ---- the trainer of the baselines ----------------------------------------------------------------------------------------
-def _tables(engine: str, c: dict, rng) -> Worst:
-    worst, data = Worst(), _data(rng, validation=c["validation"])
+def _tables(engine: str, c: dict, rng, number: int) -> Worst:
+    worst, data = Worst(), data_set(rng, validation=c["validation"])
     s = table_training.TableSettings(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
         eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02, seed=int(rng.integers(1000)),
@@ -328,8 +318,8 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("the best epoch", trained.best_epoch, best[2])
     for name, value in best[0].items():
         worst.same("the best parameters", _bits(trained.parameters[name]), _bits(value))
-    p = {name: _dense(value) for name, value in best[0].items()}
-    p |= {"S": _dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
+    p = {name: dense(value) for name, value in best[0].items()}
+    p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
     H = reference.table(p, reference.adjacency(data.train.toarray()), s)[1]
     worst.add("embeddings", trained.embeddings, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
     return worst

@@ -233,8 +233,6 @@ def triples_check(engine: str, rng) -> Checks:
 # ---- ranking, memory, groups -----------------------------------------------------------------------------------------
 def ranking_check(engine: str, rng) -> Checks:
     """Order, ties, masks of many items, lists longer than what is left, some of the rows, and where a NaN is."""
-    if engine == "numpy":
-        return
     from ..kernels.ranking import rank_rows
 
     for at in pairwise_cover({"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}, rng):
@@ -313,6 +311,16 @@ def row_groups_check(engine: str, rng) -> Checks:
         yield "the transpose's", differs(operator.transpose_row_bounds, even_row_groups(operator.transpose.indptr)), 0
     symmetric = sparse_operator.symmetric_operator(sparse.csr_array(M @ M.T))
     yield "a symmetric operator", float(symmetric.transpose is not symmetric.matrix), 0
+
+
+def chunks_check(engine: str, rng) -> Checks:
+    """tanh in chunks of rows on threads: the last chunk whole, short or of one row."""
+    from ..kernels.composition import tanh_in_place
+
+    for at in pairwise_cover({"n": (0, 1, 15, 16, 17, 33, 70), "chunks": (1, 3, 16), "threads": possible_threads()}, rng):
+        X = rng.standard_normal((at["n"], 2))
+        with kernel_threads(at["threads"]):
+            yield f"{at}", differs(tanh_in_place(X.copy(), worth_a_thread=1, n_chunks=at["chunks"]), np.tanh(X)), 0
 
 
 def clipping_check(engine: str, rng) -> Checks:
@@ -521,18 +529,20 @@ EXACT = {
     "row_groups": (row_groups_check,),
     "graph": (adjacency_check, cut_off_check),
     "bpr": (softplus_check,),
+    "compose": (chunks_check,),
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
     "many": (many_nodes_check, many_entities_check, many_columns_check, many_rows_check),
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.
 TWO_ENGINES = (assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
+KERNELS_ONLY = (ranking_check, chunks_check)
 
 
 def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
     """The cases of one operation: NumPy; Numba compiled, and interpreted with parallel loops in random order."""
     for check in EXACT.get(operation, ()):
-        if check not in TWO_ENGINES and engine != ("numba" if check is ranking_check else "numpy"):
+        if check not in TWO_ENGINES and engine != ("numba" if check in KERNELS_ONLY else "numpy"):
             continue
 
         def run(run_seed: int, check=check) -> Checks:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 
 from ..threads import available_cores
 
@@ -36,6 +38,12 @@ def environment_of_children(compiled: bool) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def call_interpreted(function: Callable, *arguments):
+    """``function(*arguments)`` in a process that does not compile."""
+    with environment_of_children(compiled=False), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def run_interpreted(arguments: list[str]) -> int:

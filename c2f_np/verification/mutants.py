@@ -24,7 +24,7 @@ from .candidates import changed_text, lines_of, places
 from .catalogue import cases
 from .changes import Change, Edit, definitions
 from .command import groups
-from .interpreted import PACKAGE
+from .interpreted import PACKAGE, call_interpreted, is_interpreted
 from .mutation import in_children
 from .threads import one_kernel_thread
 
@@ -416,7 +416,12 @@ def applied(mutant: Mutant) -> AbstractContextManager[None]:
 
 
 def kill(mutant: Mutant, engine: str | None = None, seed: int = 0, op: str | None = None) -> list[Outcome]:
-    """Put the mistake in and run the cases of every operation that must notice (or of `op` alone), until one does."""
+    """Put the mistake in and run the cases of every operation that must notice (or of `op` alone), until one does.
+
+    A kernel can be changed only where it is not compiled: that happens in another process.
+    """
+    if mutant.place.startswith("kernels.") and not is_interpreted():
+        return call_interpreted(kill, mutant, engine, seed, op)
     # The engine that the text belongs to comes first, so that a killing case is found early.
     compiled = mutant.place.startswith("kernels.") or "compiled" in mutant.mistake or "groups" in mutant.mistake
     engines = (engine,) if engine else ("numba", "numpy") if compiled else ("numpy", "numba")

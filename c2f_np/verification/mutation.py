@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
+from itertools import islice
 from multiprocessing import connection, get_context
 
 import numpy as np
@@ -51,6 +52,8 @@ NOT_MUTATED = ("kernels.accumulator", "kernels.prefetch")
 
 #: A case may take so many seconds of the processor, and so many times what it takes without a change.
 LEAST_SECONDS, MOST_TIMES = 10, 10
+#: A case is watched for so long. What it calls again and again has long been seen by then.
+WATCHED_SECONDS = 1
 MOST_MEMORY = 6 << 30
 
 SURVIVED, EQUIVALENT = "survived", "equivalent"
@@ -61,14 +64,19 @@ Net = dict[tuple, Callable[[], Iterable[Case]]]
 
 @dataclass(frozen=True)
 class Reach:
-    """One case: where it is, what it costs, and the lines that it runs."""
+    """One case: where it is, what it costs, the lines that it runs, and whether it passed (None: not watched to the end)."""
 
     group: tuple
     number: int
     name: str
     seconds: float
     lines: dict[str, set[int]]
-    passed: bool
+    passed: bool | None
+
+    @property
+    def most_seconds(self) -> float:
+        """What it may take with a change."""
+        return LEAST_SECONDS + MOST_TIMES * self.seconds * (10 if self.passed is None else 1)
 
 
 @dataclass(frozen=True)
@@ -149,12 +157,10 @@ class Equivalents:
     def stale(self) -> list[tuple[str, str]]:
         """Entries that no longer name a change."""
         known: dict[str, set[str]] = {}
-        for module in {place.rpartition(".")[0] for place, _ in self.entries}:
-            while module and importlib.util.find_spec(f"{PACKAGE}.{module}") is None:
-                module = module.rpartition(".")[0]
-            for name in definitions(f"{PACKAGE}.{module}"):
-                known[f"{module}.{name}"] = {"*"}
-            for change in candidates(f"{PACKAGE}.{module}"):
+        modules = mutated_modules()
+        for module in {module for module in modules for place, _ in self.entries if place.startswith(f"{module}.")}:
+            known |= {f"{module}.{name}": {"*"} for name in definitions(f"{PACKAGE}.{module}")}
+            for change in candidates(f"{PACKAGE}.{module}", modules[module]):
                 known[change.place].add(change.text)
         return [(place, text) for place, text in self.entries if text not in known.get(place, ())]
 
@@ -213,13 +219,13 @@ def record(net: Net, files: Iterable[str], jobs: int, progress=None) -> list[Rea
             found = list(_recorded(group, net[group], files))
         except Exception as error:
             return f"{group[0]} [{group[1]}]: {type(error).__name__}: {error}"
-        return next((one.name for one in found if not one.passed), found)
+        return next((one.name for one in found if one.passed is False), found)
 
     found: list[Reach] = []
     for group, reached, code in in_children(work, net, jobs):
         if not isinstance(reached, list):
             reason = reached or f"{group}, which ended with {code}"
-            raise SettingsError(f"a check fails although nothing was changed, see python -m c2f_np gradcheck: {reason}")
+            raise _fails_unchanged(reason)
         found += reached
         if progress is not None:
             progress(group)
@@ -231,21 +237,33 @@ def record(net: Net, files: Iterable[str], jobs: int, progress=None) -> list[Rea
 
 
 def _recorded(group: tuple, cases: Callable, files: set[str]) -> Iterator[Reach]:
+    def enough(*_):
+        raise _Enough
+
+    signal.signal(signal.SIGPROF, enough)
     waiting = iter(cases())
     for number in range(1 << 62):
-        started, lines = time.process_time(), {}
+        started, lines, passed = time.process_time(), {}, None
         tracer = _tracer(files, lines)
         threading.settrace(tracer)
         sys.settrace(tracer)
         try:
             case = next(waiting, None)
-            report = None if case is None else case.run(group[-1])
+            if case is None:
+                return
+            signal.setitimer(signal.ITIMER_PROF, WATCHED_SECONDS)
+            passed = case.run(group[-1]).passed
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        except _Enough:
+            pass
         finally:
             sys.settrace(None)
             threading.settrace(None)
-        if case is None:
-            return
-        yield Reach(group, number, case.name, time.process_time() - started, lines, report.passed)
+        yield Reach(group, number, case.name, time.process_time() - started, lines, passed)
+
+
+class _Enough(BaseException):
+    """The case has been watched long enough."""
 
 
 #: A loop that has run so many lines without a new one is left to run at full speed.
@@ -280,12 +298,24 @@ def judge(changes: Iterable[Change], net: Net, reached: list[Reach], jobs: int) 
     def work(change: Change):
         return _first_kill(change, net, _reaching(change, reached))
 
+    def work_unchanged(one: Reach) -> bool:
+        return next(islice(net[one.group](), one.number, None)).run(one.group[-1]).passed
+
+    unsure, killers = {one.name: one for one in reached if one.passed is None}, set()
     for change, found, code in in_children(work, changes, jobs):
         if found is None:
             died = {-signal.SIGPROF: "time", -signal.SIGALRM: "time", -signal.SIGKILL: "memory"}.get(code, "crash")
             yield Outcome(change, (died,))
         else:
+            killers |= {found[1]} & set(unsure)
             yield Outcome(change, *found)
+    for one, passed, _ in in_children(work_unchanged, [unsure[name] for name in sorted(killers)], jobs):
+        if not passed:
+            raise _fails_unchanged(one.name)
+
+
+def _fails_unchanged(reason: str) -> SettingsError:
+    return SettingsError(f"a check fails although nothing was changed, see python -m c2f_np gradcheck: {reason}")
 
 
 def _reaching(change: Change, reached: list[Reach]) -> list[Reach]:
@@ -306,9 +336,8 @@ def _first_kill(change: Change, net: Net, reaching: list[Reach]) -> tuple[tuple[
     put_in(change)
     built: dict[tuple, tuple[Iterator[Case], list[Case]]] = {}
     for n_passed, one in enumerate(reaching):
-        limit = LEAST_SECONDS + MOST_TIMES * one.seconds
-        signal.setitimer(signal.ITIMER_PROF, limit)
-        signal.setitimer(signal.ITIMER_REAL, 10 * limit)  # for what waits and does not work
+        signal.setitimer(signal.ITIMER_PROF, one.most_seconds)
+        signal.setitimer(signal.ITIMER_REAL, 30 * one.most_seconds)  # for what waits and does not work
         try:
             waiting, made = built.setdefault(one.group, (iter(net[one.group]()), []))
             while len(made) <= one.number:

@@ -17,6 +17,8 @@ S_direct : (N, M)     Y, Z : (N, d)     H : (N, d), or with the meta nodes below
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
 STEP = 2.0**-100
@@ -25,9 +27,9 @@ STEP = 2.0**-100
 # ---- graph -----------------------------------------------------------------------------------------------------------
 def normalise(X, degree="signed"):
     """D^-1/2 X D^-1/2. A node whose degree is not positive has the factor 0."""
-    sums, sizes = X.sum(axis=1), np.abs(X).sum(axis=1)
+    sums, sizes = X.sum(axis=1), (X * np.sign(X.real)).sum(axis=1)
     degrees = sizes if degree == "absolute" else sums
-    factor = np.array([1 / np.sqrt(d) if d > 1e-9 * size else 0.0 for d, size in zip(degrees, sizes, strict=True)])
+    factor = np.array([1 / np.sqrt(d) if d.real > 1e-9 * size.real else 0.0 for d, size in zip(degrees, sizes, strict=True)])
     return factor[:, None] * X * factor[None, :]
 
 
@@ -59,7 +61,7 @@ def plain_graph(A, p, s):
 # ---- forward ---------------------------------------------------------------------------------------------------------
 def soft_threshold(E, tau):
     """sign(E) max(|E| - tau, 0)."""
-    return np.where(np.abs(E.real) > tau, E - tau * np.sign(E.real), 0)
+    return np.where(np.abs(E.real) > np.real(tau), E - tau * np.sign(E.real), 0)
 
 
 def bridge(p, F, s):
@@ -163,18 +165,29 @@ def losses(p, Z, H, batch, s):
     return bpr, penalty
 
 
-def gradients(model, p, graph, batch, s, names):
-    """The gradient of the loss by each array, and the sum of what its triples contribute, each in absolute value."""
-    found, sizes = {}, {}
+def gradients(model, p, A, batch, s, names):
+    """The gradient of the loss by arrays and settings, and the sum of what its triples contribute, each in absolute value."""
+    make_graph, embed, _ = MODELS[model]
+    graph, found, sizes = make_graph(A, p, s), {}, {}
+
+    def slopes(name, value):
+        q, r = p, s
+        if name in p:
+            q = p | {name: value}
+        else:
+            r = SimpleNamespace(**vars(s) | {name: value})
+        # The graph of the two stages holds the assignments; everything else leaves it as it is.
+        bpr, penalty = losses(q, *embed(q, make_graph(A, q, r) if name in ("S_coarse", "S_fine") else graph, r), batch, r)
+        return (bpr + r.decay * penalty).imag / STEP
+
     for name in names:
-        found[name], sizes[name] = np.zeros(p[name].shape), np.zeros(p[name].shape)
-        for entry in np.ndindex(p[name].shape):
-            moved = p[name].astype(complex)
+        value = np.asarray(p[name] if name in p else getattr(s, name), dtype=complex)
+        found[name], sizes[name] = np.zeros(value.shape), np.zeros(value.shape)
+        for entry in np.ndindex(value.shape):
+            moved = value.copy()
             moved[entry] += 1j * STEP
-            q = p | {name: moved}
-            bpr, penalty = losses(q, *MODELS[model][1](q, graph, s), batch, s)
-            slopes = (bpr + s.decay * penalty).imag / STEP
-            found[name][entry], sizes[name][entry] = np.mean(slopes), np.mean(np.abs(slopes))
+            each = slopes(name, moved)
+            found[name][entry], sizes[name][entry] = np.mean(each), np.mean(np.abs(each))
     return found, sizes
 
 
@@ -230,10 +243,9 @@ def train_step(model, p, A, batch, s, moments, k, rate, *, links=None, update=Fa
     """
     make_graph, embed, trained = MODELS[model]
     links, names = links or {}, [name for name in trained if name in moments]
-    graph = make_graph(A, p, s)
-    Z, H = embed(p, graph, s)
+    Z, H = embed(p, make_graph(A, p, s), s)
     bpr, penalty = losses(p, Z, H, batch, s)
-    slopes, sizes = gradients(model, p, graph, batch, s, [*names, *(["Y"] if "Y" in p else [])])
+    slopes, sizes = gradients(model, p, A, batch, s, [*names, *(["Y"] if "Y" in p else [])])
     clipped, new, moved = {}, dict(p), {}
     for name in names:
         g = np.clip(slopes[name], -s.max_grad_value, s.max_grad_value)

@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from c2f_np.data import cached, catalog, data_folder, fetch, load_dataset
+from c2f_np.data import cached, data_folder, fetch, load_dataset, named
 from c2f_np.errors import DataError
 
 U_DATA = b"1\t1\t5\t1\n1\t2\t5\t2\n2\t1\t5\t1\n"
@@ -62,13 +62,13 @@ def site(tmp_path):
 
 @pytest.fixture
 def expect(monkeypatch):
-    """Make the catalog expect other contents than the published ones."""
+    """Make a named data set expect other contents than the published ones."""
 
     def change(name, *digests):
-        info = catalog.CATALOG[name]
+        info = named.NAMED[name]
         pairs = zip(info.files, digests, strict=True)
         files = tuple(dataclasses.replace(file, digest=digest) for file, digest in pairs)
-        monkeypatch.setitem(catalog.CATALOG, name, dataclasses.replace(info, files=files))
+        monkeypatch.setitem(named.NAMED, name, dataclasses.replace(info, files=files))
 
     return change
 
@@ -125,7 +125,7 @@ def test_single_files_are_checked_by_sha256_or_git_blob_id(site, expect, cache):
 
 def test_git_blob_id_is_git_s():
     # printf 'hello\n' | git hash-object --stdin
-    assert catalog.checksum(io.BytesIO(b"hello\n"), "git-blob") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert named.checksum(io.BytesIO(b"hello\n"), "git-blob") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
 def test_a_progress_bar_can_be_shown(site, expect, cache, capsys):

@@ -42,9 +42,16 @@ def test_random_split_depends_on_its_seed_only():
     assert keys_of_matrix(drawn.test).tolist() == keys_of_matrix(again.test).tolist() and "a generator passed in" in drawn.how
 
 
-def test_random_split_stays_what_it_was():
-    # Published splits are recreated from their seeds, so this draw must never change.
+def test_draws_stay_what_they_were():
+    """Published splits are recreated from their seeds, so these draws must never change, and no two of them are the same."""
+    interactions = users_with(12)
+    tied = Interactions.from_rows(["a"] * 12, range(12), timestamps=[5] * 12)
+    clean = apply_protocol(split_none(interactions), "clean", validation_fraction=0.3, seed=0)
+    authors = apply_protocol(split_random(interactions, 0.5, seed=0), "authors", seed=0)
     assert split_random(users_with(10), 0.3, seed=0).test.indices.tolist() == [1, 3, 8]
+    assert split_temporal(tied, 3, seed=0).test.indices.tolist() == [3, 4, 8]
+    assert clean.validation.indices.tolist() == [0, 3, 8, 9]
+    assert authors.validation.indices.tolist() == [2, 8]
 
 
 def test_random_split_draws_all_items_alike():

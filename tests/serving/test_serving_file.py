@@ -16,8 +16,8 @@ from serving_models import hand_made
 from c2f_np.archive import read_archive, write_archive
 from c2f_np.errors import ModelFileError, SettingsError
 from c2f_np.serving import Served, load_exported
+from c2f_np.serving.exported_file import KIND, VERSION
 from c2f_np.serving.exporting import export_model, reduce_model
-from c2f_np.serving.stored import KIND, VERSION
 
 _ALONE = """
 import sys

@@ -1,11 +1,10 @@
 """``study`` on the command line: what it prints, what it returns, and one line for whatever is wrong."""
 
 import pytest
+from test_study_runner import BROKEN
 
 from c2f_np.cli import main
 from c2f_np.studies import ready_studies
-
-BROKEN = '\n[[run]]\nname = "broken"\nmethod = "bpr-mf"\nsettings = { lr = -1.0 }\n'
 
 
 def study(*arguments):

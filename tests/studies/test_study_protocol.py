@@ -1,4 +1,4 @@
-"""The study of protocols: choices on scores that can be drawn, orders and reversals, and the whole study on a few users."""
+"""The study of protocols: choices on scores that can be drawn, orders and p.reversals, and the whole study on a few users."""
 
 import json
 
@@ -9,17 +9,7 @@ from scipy import sparse
 from c2f_np.data import Dataset
 from c2f_np.errors import DataError
 from c2f_np.evaluation import evaluate_ranking
-from c2f_np.studies.protocol import (
-    TITLES,
-    Choice,
-    mean_difference,
-    measure_choices,
-    order_of,
-    over_seeds,
-    protocol_tables,
-    reversals,
-    study_protocol,
-)
+from c2f_np.studies import protocol as p
 
 # Three users, six items, as in docs/evaluation.md; user 2 has no test items.
 SCORES = np.array([[0.9, 0.8, 0.8, 0.1, 0.7, 0.3], [0.2, 0.1, 0.4, 0.9, 0.3, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
@@ -40,7 +30,7 @@ def means(rows, metric="ndcg", model="model"):
 
 
 def test_choices_worked_out_by_hand():
-    rows = measure_choices({"model": lambda users: SCORES[users]}, DATA, k=3, other_ks=(1,), n_negatives=9, n_draws=2)
+    rows = p.measure_choices({"model": lambda users: SCORES[users]}, DATA, k=3, other_ks=(1,), n_negatives=9, n_draws=2)
     ndcg, recall = means(rows), means(rows, "recall")
     # The figures of docs/evaluation.md, its clean mask and its authors'.
     assert (round(ndcg["ours"], 4), round(recall["ours"], 4)) == (0.7654, 0.8333)
@@ -62,7 +52,7 @@ def test_ours_is_what_the_evaluator_says_and_random_ties_lie_between():
     kinds = rng.choice(4, size=(60, 40), p=[0.2, 0.1, 0.2, 0.5])
     data = Dataset.from_matrices(*(sparse.csr_array(kinds == part) for part in range(3)))
     scores = {"counts": rng.integers(0, 3, (60, 40)), "better": kinds == 2}
-    rows = measure_choices({name: lambda users, s=s: s[users] for name, s in scores.items()}, data, k=10, other_ks=(5,))
+    rows = p.measure_choices({name: lambda users, s=s: s[users] for name, s in scores.items()}, data, k=10, other_ks=(5,))
     for name, each in scores.items():
         expected = evaluate_ranking(lambda users, s=each: s[users], data.test, data.masked_when_ranking("test"), (10,))
         assert means(rows, "ndcg", name)["ours"] == pytest.approx(expected.metrics["ndcg@10"], rel=1e-12)
@@ -74,24 +64,24 @@ def test_ours_is_what_the_evaluator_says_and_random_ties_lie_between():
 
 
 def row_of(choice, **models):
-    return Choice(choice, {"ndcg": {name: np.array(values, float) for name, values in models.items()}})
+    return p.Choice(choice, {"ndcg": {name: np.array(values, float) for name, values in models.items()}})
 
 
 def test_orders_differences_and_reversals():
     ours = row_of("ours", a=[0.9, 0.8, 1.0, 0.9], b=[0.1, 0.2, 0.1, 0.3], c=[0.1, 0.3, 0.1, 0.1])
-    assert mean_difference(ours.values["ndcg"], "a", "b") == (pytest.approx(0.725), True)
-    assert order_of(ours.values["ndcg"]) == "a > b ≈ c"
+    assert p.mean_difference(ours.values["ndcg"], "a", "b") == (pytest.approx(0.725), True)
+    assert p.order_of(ours.values["ndcg"]) == "a > b ≈ c"
     flipped = row_of("flipped", a=[0.1, 0.2, 0.1, 0.3], b=[0.9, 0.8, 1.0, 0.9], c=[0.1, 0.3, 0.1, 0.3])
     # a-b turns clearly, a-c not clearly (0.175 and 0.2: the difference is within its error), b-c stays.
-    assert reversals([ours, flipped]) == (3, 2, 1)
-    assert reversals([ours, ours]) == (3, 0, 0)
-    averaged = over_seeds([[ours], [flipped]])[0]
+    assert p.reversals([ours, flipped]) == (3, 2, 1)
+    assert p.reversals([ours, ours]) == (3, 0, 0)
+    averaged = p.over_seeds([[ours], [flipped]])[0]
     assert averaged.values["ndcg"]["a"].tolist() == pytest.approx([0.5, 0.5, 0.55, 0.6])
 
 
 def test_the_report_shows_changes_and_leaves_out_what_does_not_apply():
-    ours = Choice("ours", {metric: {"a": np.array([0.5, 0.5]), "b": np.array([0.1, 0.2])} for metric in ("ndcg", "recall")})
-    text = protocol_tables([ours, row_of("half", a=[0.25, 0.25], b=[0.1, 0.1])], "a", 20)
+    ours = p.Choice("ours", {metric: {"a": np.array([0.5, 0.5]), "b": np.array([0.1, 0.2])} for metric in ("ndcg", "recall")})
+    text = p.protocol_tables([ours, row_of("half", a=[0.25, 0.25], b=[0.1, 0.1])], "a", 20)
     assert "| ours | 0.5000 |  | 0.5000 |  |" in text
     assert "| half | 0.2500 | -50.0 % |  |  |" in text
     assert text.count("| half |") == 2  # no line among those of Recall
@@ -100,8 +90,8 @@ def test_the_report_shows_changes_and_leaves_out_what_does_not_apply():
 def test_without_test_or_validation_items():
     scorers = {"model": lambda users: SCORES[users]}
     with pytest.raises(DataError, match="no test items"):
-        measure_choices(scorers, Dataset.from_matrices(matrix([[0], [1], [2]])))
-    rows = measure_choices(scorers, Dataset.from_matrices(matrix([[0], [3], [4]]), None, matrix([[2], [2], []])), k=2)
+        p.measure_choices(scorers, Dataset.from_matrices(matrix([[0], [1], [2]])))
+    rows = p.measure_choices(scorers, Dataset.from_matrices(matrix([[0], [3], [4]]), None, matrix([[2], [2], []])), k=2)
     assert [row.name for row in rows if row.name.startswith("mask")] == ["mask: nothing masked"]
 
 
@@ -110,10 +100,10 @@ def test_the_whole_study_on_a_few_users(tmp_path):
     kinds = rng.choice(4, size=(30, 20), p=[0.3, 0.1, 0.1, 0.5])
     data = Dataset.from_matrices(*(sparse.csr_array(kinds == part) for part in range(3)), name="few")
     small = {"n_coarse": 6, "n_fine": 4, "dim": 8, "max_epochs": 1, "partition": "random", "engine": "numpy", "t_fine": 2}
-    text = study_protocol("a few", data, small, (0, 1), tmp_path, preset="staged", n_draws=1, n_negatives=5)
+    text = p.study_protocol("a few", data, small, (0, 1), tmp_path, preset="staged", n_draws=1, n_negatives=5)
     assert "seeds 0, 1" in text and "popularity" in text and "| ties: in random order |" in text
     stored = json.loads((tmp_path / "protocol-a-few.json").read_text())
     assert set(stored["ours"]["ndcg"]) == {"popularity", "coarse", "fine"}
-    for metric in TITLES:
+    for metric in p.TITLES:
         assert f"(protocol-a-few-{metric}.png)" in text
         assert (tmp_path / f"protocol-a-few-{metric}.png").read_bytes().startswith(b"\x89PNG")

@@ -13,7 +13,7 @@ from c2f_np.studies.store import Store
 
 ONE = Options(jobs=1)
 BROKEN = '\n[[run]]\nname = "broken"\nmethod = "bpr-mf"\nsettings = { lr = -1.0 }\n'
-FAILS_ONCE = '\n[[run]]\nname = "ease"\nmethod = "ease"\n'
+ONE_MORE = '\n[[run]]\nname = "ease"\nmethod = "ease"\n'
 N_JOBS = 7
 
 
@@ -51,6 +51,14 @@ def contents(out):
     return {path.name: path.read_bytes() for path in (out / "rows").iterdir()}
 
 
+@pytest.fixture
+def finished(tiny, tmp_path):
+    """A study that is done, and its folder."""
+    study, out = tiny(), tmp_path / "out"
+    run_study(study, out, ONE)
+    return study, out
+
+
 def test_a_study_from_end_to_end(tiny, tmp_path):
     study, out = tiny('figure = "none"', 'figure = "means"'), tmp_path / "out"
     done = run_study(study, out, ONE, command="the command")
@@ -71,9 +79,8 @@ def test_a_study_from_end_to_end(tiny, tmp_path):
     assert f"| model | {mean:.4f} ± " in report
 
 
-def test_a_stopped_study_goes_on_to_the_same_report(tiny, tmp_path):
-    study, whole, out = tiny(), tmp_path / "whole", tmp_path / "out"
-    run_study(study, whole, ONE)
+def test_a_stopped_study_goes_on_to_the_same_report(finished, tmp_path):
+    (study, whole), out = finished, tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         run_study(study, out, ONE, watch=Watch(stop_after=3))
     # What is there can be read.
@@ -88,9 +95,8 @@ def test_a_stopped_study_goes_on_to_the_same_report(tiny, tmp_path):
     assert again(study, out)[1] == [] and (out / "report.md").read_bytes() == before
 
 
-def test_what_a_kill_leaves_behind_does_no_harm(tiny, tmp_path):
-    study, out = tiny(), tmp_path / "out"
-    run_study(study, out, ONE)
+def test_what_a_kill_leaves_behind_does_no_harm(finished):
+    study, out = finished
     rows, before = out / "rows", contents(out)
     (rows / ".southern-women_model_seed0.json.abc.part").write_text('{"status": "do')  # half written
     (rows / "southern-women_model_seed0.json").unlink()  # its users are there, the row is not yet
@@ -106,44 +112,38 @@ def test_what_a_kill_leaves_behind_does_no_harm(tiny, tmp_path):
     assert rewritten == {f"southern-women_{name}.json" for name in again_done}
 
 
-def test_a_row_with_the_users_of_another_is_done_again(tiny, tmp_path):
-    study, out = tiny(), tmp_path / "out"
-    run_study(study, out, ONE)
+def test_a_row_with_the_users_of_another_is_done_again(finished):
+    study, out = finished
     files = [out / "rows" / f"southern-women_bpr-mf_seed{seed}.npz" for seed in (0, 1)]
     files[0].write_bytes(files[1].read_bytes())
     assert again(study, out)[1] == ["southern-women_bpr-mf_seed0"]
 
 
-def test_a_changed_study_does_only_what_changed(tiny, tmp_path):
-    out = tmp_path / "out"
-    run_study(tiny(), out, ONE)
+def test_a_changed_study_does_only_what_changed(tiny, finished):
+    _, out = finished
     before = contents(out)
     _, done = again(tiny("dim = 4", "dim = 5"), out)
     assert done == ["southern-women_bpr-mf_seed0", "southern-women_bpr-mf_seed1"]
     changed = {name for name, content in contents(out).items() if before[name] != content}
     assert changed and all("bpr-mf" in name for name in changed)
     # Another seed and another run are added; the old rows stay.
-    _, done = again(tiny("seeds = [0, 1]", "seeds = [1, 2]", FAILS_ONCE), out)
+    _, done = again(tiny("seeds = [0, 1]", "seeds = [1, 2]", ONE_MORE), out)
     assert {key.partition("_")[2] for key in done} == {"popularity_seed1", "bpr-mf_seed1", "bpr-mf_seed2", "model_seed2",
                                                        "narrow_seed2", "ease_seed1"}  # fmt: skip
 
 
-def test_what_takes_the_bytes_of_a_changed_model_stands_if_they_are_the_same(tiny, tmp_path):
-    out = tmp_path / "out"
-    run_study(tiny(), out, ONE)
+def test_what_takes_the_bytes_of_a_changed_model_stands_if_they_are_the_same(tiny, finished):
+    _, out = finished
     model, narrow = out / "rows" / "southern-women_model_seed0.json", out / "rows" / "southern-women_narrow_seed0.json"
     before = model.read_bytes(), narrow.read_bytes()
-    shorter = ("settings = { table_epochs = 0,", "settings = { max_epochs = 1, table_epochs = 0,")
-    again(tiny(*shorter), out)
+    again(tiny("settings = { table_epochs = 0,", "settings = { max_epochs = 1, table_epochs = 0,"), out)
     assert model.read_bytes() != before[0] and narrow.read_bytes() == before[1]
-    wider = ("settings = { table_epochs = 0,", "settings = { dim = 16, table_epochs = 0,")
-    again(tiny(*wider), out)
+    again(tiny("settings = { table_epochs = 0,", "settings = { dim = 16, table_epochs = 0,"), out)
     assert narrow.read_bytes() != before[1]
 
 
-def test_another_version_or_other_data_are_done_again(tiny, tmp_path, monkeypatch):
-    out, study = tmp_path / "out", tiny()
-    run_study(study, out, ONE)
+def test_another_version_or_other_data_are_done_again(tiny, finished, monkeypatch):
+    study, out = finished
     monkeypatch.setattr("c2f_np.studies.jobs.__version__", "99")
     assert len(again(study, out)[1]) == N_JOBS
     assert len(again(tiny('data = ["southern-women"]', 'data = ["southern-women"]\nprotocol = "authors"'), out)[1]) == N_JOBS

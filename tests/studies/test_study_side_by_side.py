@@ -30,17 +30,13 @@ def assert_same(out, other):
     assert users[0] == users[1]
 
 
-def test_two_processes(alone, tmp_path):
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_two_processes_of_this_machine(alone, tmp_path, backend):
+    if backend == "dask":
+        pytest.importorskip("distributed")
     study, out = alone
-    assert run_study(study, tmp_path / "two", Options(jobs=2)).n_missing == 0
-    assert_same(out, tmp_path / "two")
-
-
-def test_a_dask_cluster_of_this_machine(alone, tmp_path):
-    pytest.importorskip("distributed")
-    study, out = alone
-    assert run_study(study, tmp_path / "dask", Options(jobs=2, backend="dask")).n_missing == 0
-    assert_same(out, tmp_path / "dask")
+    assert run_study(study, tmp_path / backend, Options(jobs=2, backend=backend)).n_missing == 0
+    assert_same(out, tmp_path / backend)
 
 
 def test_a_dask_scheduler_by_its_address(alone, tmp_path):

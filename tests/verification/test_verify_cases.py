@@ -46,32 +46,24 @@ def _checks():
 def test_every_case_passes(op, engine):
     with one_kernel_thread():
         for case in cases(op, engine, seed=1):
-            hold(case.run(1))
+            if not case.interpreted:
+                hold(case.run(1))
+
+
+def test_every_interpreted_case_passes():
+    with command._Workers(2, compiled=False) as workers:
+        listed = [(op, number) for op in CHECKED for number, case in enumerate(cases(op, "numba", 1)) if case.interpreted]
+        for report in [workers.submit((op, "numba", 1, number)) for op, number in listed]:
+            hold(report.result())
+        assert len(listed) > 100
 
 
 def test_every_point_that_was_asked_for_is_there():
-    names = [case.name for op in ("coarse_stage", "fine_stage", "propagate") for case in cases(op)]
+    names = [case.name for case in cases("propagate")]
     for engine in ("numpy", "numba"):
         mine = "\n".join(name for name in names if f"[{engine}]" in name)
         for n_layers in range(5):
-            assert f"coarse_stage [{engine}] L = {n_layers}, start" in mine
             assert f"propagate [{engine}] L = {n_layers}, not symmetric" in mine
-            for reading in ("coarse, raw", "coarse, exchange", "bridged, raw", "bridged, exchange"):
-                assert f"fine_stage [{engine}] {reading}, L = {n_layers}" in mine
-        for point in ("start", "middle", "updated assignment"):
-            assert point in mine
-
-
-def test_joint_training_is_checked_with_and_without_each_of_its_parts():
-    for engine in ("numpy", "numba"):
-        names = [case.variation for case in cases("joint_stage", engine)]
-        for part in ("coarse codebook alone", "direct links", "bridge", "bridge and direct links", "a row for every entity"):
-            assert any(name.startswith(f"{part}, tau") for name in names)
-        for part in ("direct links", "bridge and direct links"):
-            assert {f"{part}, tau = {tau}" for tau in ("0", "0.8")} <= {name.split(", L")[0] for name in names}
-        for point in ("L = 0, ", "L = 3, ", "start", "middle", "not symmetric"):
-            assert any(point in name for name in names)
-        assert {name.endswith("batch only") for name in names} == {True, False}
 
 
 def test_the_command_prints_one_table_and_says_0(capsys):

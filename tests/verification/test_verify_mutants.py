@@ -62,6 +62,12 @@ def test_a_compiled_kernel_cannot_be_changed_in_place():
         pass
 
 
+def test_a_mutant_of_a_kernel_is_killed_where_kernels_are_not_compiled():
+    mutant = next(m for m in MUTANTS if m.place == "kernels.soft_threshold.mask_shrunk")
+    (outcome,) = kill(mutant, "numba", op="soft_threshold")
+    assert outcome.killed and outcome.mutant == mutant and "numba" in outcome.case
+
+
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.place.startswith(SOME)], ids=lambda m: m.name)
 def test_some_mutants_are_killed(mutant):
     engine = "numpy" if "numba" not in mutant.mistake else "numba"

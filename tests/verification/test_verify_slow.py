@@ -1,18 +1,26 @@
 """All mutants, and all cases at other points: minutes, hence not among the tests marked `gradcheck`."""
 
+import json
+
 import pytest
 
+from c2f_np.verification import command
 from c2f_np.verification.catalogue import cases
-from c2f_np.verification.mutants import MUTANTS, kill
 from c2f_np.verification.threads import one_kernel_thread
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
-def test_every_mutant_is_killed_by_each_operation_that_must_notice(mutant):
-    for outcome in kill(mutant):
-        assert outcome.killed, f"{outcome.operation} lets it pass: {mutant.name}"
+def test_every_mistake_of_the_catalogue_is_killed_by_each_operation_that_must_notice(capfd):
+    code = command.run(mutants=True, json=True)
+    found = json.loads(capfd.readouterr().out)["mutants"]
+    assert code == 0, [f"{m['operation']} lets it pass: {m['place']}: {m['mistake']}" for m in found if not m["killed_by"]]
+
+
+def test_a_sample_of_mutants_is_killed(capfd):
+    code = command.run(mutate=36, seed=1, json=True)
+    found = json.loads(capfd.readouterr().out)["mutants"]
+    assert code == 0, [f"{m['place']}: {m['change']}" for m in found if m["verdict"] == "survived"]
 
 
 @pytest.mark.parametrize("seed", range(2, 6))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
-from ..files import write_atomically
+from ..files import FilePath, write_atomically
 
 ENVIRONMENT_VARIABLE = "C2F_NP_DATA"
 
@@ -131,12 +131,12 @@ _GOWALLA = DatasetInfo(
         RemoteFile("test.txt", "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3", "test.txt"),
     ),
 )
-CATALOG = {info.name: info for info in (_SOUTHERN_WOMEN, _PLANTED, _ML_100K, _ML_1M, _GOWALLA)}
+NAMED = {info.name: info for info in (_SOUTHERN_WOMEN, _PLANTED, _ML_100K, _ML_1M, _GOWALLA)}
 
 
 def list_datasets() -> list[DatasetInfo]:
     """Return what is known about every named data set, those that come with the package first."""
-    return list(CATALOG.values())
+    return list(NAMED.values())
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -147,12 +147,12 @@ def dataset_info(name: str) -> DatasetInfo:
     DataError
         If there is no such name.
     """
-    if name not in CATALOG:
-        raise DataError(f"there is no data set named {name!r}; the names are {', '.join(CATALOG)}")
-    return CATALOG[name]
+    if name not in NAMED:
+        raise DataError(f"there is no data set named {name!r}; the names are {', '.join(NAMED)}")
+    return NAMED[name]
 
 
-def data_folder(cache_dir=None) -> Path:
+def data_folder(cache_dir: FilePath | None = None) -> Path:
     """Return the folder that holds fetched data; it need not exist.
 
     Parameters
@@ -168,7 +168,7 @@ def data_folder(cache_dir=None) -> Path:
     return Path(pooch.os_cache("c2f_np"))
 
 
-def cached(name: str, cache_dir=None) -> Path | None:
+def cached(name: str, cache_dir: FilePath | None = None) -> Path | None:
     """Return the folder of a fetched data set below :func:`data_folder`, or None if it is not there in full.
 
     Raises
@@ -184,7 +184,7 @@ def cached(name: str, cache_dir=None) -> Path | None:
 def fetch(
     name: str,
     *,
-    cache_dir=None,
+    cache_dir: FilePath | None = None,
     progress: bool = True,
     base_url: str | None = None,
     announce: Callable[[str], None] | None = print,

@@ -1,0 +1,266 @@
+"""Where the stages and their steps are checked: tiny problems with settings, states and batches, drawn by configuration.
+
+No setting has its default, and no two that could be taken for each other are equal.
+
+Shapes: see `c2f_np.stages`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..baselines import table_model
+from ..baselines.table_training import TableSettings
+from ..data import Dataset
+from ..operations.assignment_update import largest_softmax
+from ..operations.graph import DEGREES
+from ..operations.triples import Triples
+from ..settings import Settings
+from ..stages.state import ModelState
+from . import problems, reference
+from .case import Case, verdict_case
+from .cover import pairwise_cover
+from .problems import generator, normal
+
+N_USERS, N_ITEMS, N_COARSE, N_FINE = 9, 12, 7, 4
+N = N_USERS + N_ITEMS
+#: The rounding of each precision.
+U = {"float64": 2.0**-53, "float32": 2.0**-24}
+
+COMMON = {"n_layers": range(6), "batch": ("tiny", "some", "all"), "width": ("narrow", "wide"), "dtype": tuple(U)}
+COARSE = COMMON | {"links": ("one", "two", "many"), "degree": DEGREES, "empty": (False, True)}
+FINE = COMMON | {
+    "links": ("one", "two", "many"), "fine_links": ("one", "many"), "degree": DEGREES,
+    "reading": ("layers", "collapsed", "bridged"), "layer_bridge": ("raw", "exchange"), "renormalise": (False, True),
+    "gate": ("none", "low", "high", "whole"), "threshold": ("none", "some"),
+}  # fmt: skip
+JOINT = COMMON | {
+    "parts": ("coarse codebook", "direct links", "bridge", "both", "table"), "links": ("one", "two", "many"),
+    "direct": ("one", "many"), "gate": ("low", "high", "whole"), "threshold": ("none", "some"),
+}  # fmt: skip
+TABLES = COMMON | {"table": ("full", "hashed", "products"), "item_bias": (False, True)}
+
+
+class Worst:
+    """The worst figure of everything that was compared, as a share of what is allowed."""
+
+    def __init__(self):
+        self.figures: dict[str, float] = {}
+
+    def add(self, what: str, found, expected, allowed) -> None:
+        """`allowed` is a number, held to the norm of the difference, or an array, held entry by entry."""
+        off = np.abs(np.asarray(found, dtype=np.float64) - expected)
+        off = off if np.ndim(allowed) else np.linalg.norm(off)
+        # Where nothing is allowed, nothing may be off. NaN is never allowed.
+        share = np.where(off == 0, 0.0, off / np.maximum(allowed, np.finfo(float).tiny))
+        worst = float(np.max(share, initial=0.0))
+        self.figures[what] = max(self.figures.get(what, 0.0), worst if np.isfinite(worst) else 1e300)
+
+    def same(self, what: str, found, expected) -> None:
+        """Equal to the last bit, or not."""
+        self.add(what, 0.0 if found == expected else 1.0, 0.0, 0.5)
+
+    def __iter__(self):
+        return iter((what, figure, 1.0) for what, figure in self.figures.items())
+
+
+def drawn_cases(name: str, options: dict, check, engine: str, seed: int) -> Iterator[Case]:
+    """A case for each of some configurations that cover all pairs: ``check(engine, c, rng, number)`` compares."""
+    for number, c in enumerate(pairwise_cover(options, generator(seed, name, engine))):
+        variation = ", ".join(str(value) if isinstance(value, str) else f"{key} {value}" for key, value in c.items())
+
+        def run(seed, number=number, c=c):
+            return check(engine, c, generator(seed, name, engine, number), number)
+
+        yield verdict_case(name, variation, engine, run)
+
+
+# ---- settings and data -------------------------------------------------------------------------------------------------
+def _numbers(rng, c: dict, engine: str) -> dict:
+    width = rng.choice([1, 2, 3, 4, 5, 6] if c["width"] == "narrow" else [16, 48, 49])
+    return {
+        "dim": int(width), "n_layers": c["n_layers"], "l2": rng.uniform(1, 4), "decay": rng.uniform(0.02, 0.1), "engine": engine,
+        "max_grad_value": 1e30, "dtype": c.get("dtype", "float64"), "threads": 1,
+    }  # fmt: skip
+
+
+def _settings(rng, c: dict, engine: str, **own) -> Settings:
+    gate = {"none": 0.0, "low": rng.uniform(0.1, 0.4), "high": rng.uniform(0.6, 0.9), "whole": 1.0}[c.get("gate", "low")]
+    return Settings(**_numbers(rng, c, engine) | {
+        "n_coarse": N_COARSE, "n_fine": N_FINE, "gate": gate,
+        "threshold": float(rng.uniform(0.5, 0.8)) if c.get("threshold") == "some" else 0.0,
+        "coarse_lr": rng.uniform(0.03, 0.05), "fine_lr": rng.uniform(0.06, 0.08), "start_lr": rng.uniform(0.09, 0.11),
+        "partition": "random", **own,
+    })  # fmt: skip
+
+
+def data_set(rng, *, validation: bool = True) -> Dataset:
+    """Interactions; the last user and the last item have none."""
+    R = problems.interactions(rng, N_USERS, N_ITEMS)
+    others = sparse.csr_array((R.toarray() == 0) & (rng.random(R.shape) < 0.2))
+    return Dataset.from_matrices(R, validation=others if validation else None)
+
+
+def draw_batch(rng, how: str) -> Triples:
+    """One to three triples, some in which much repeats, or so many that every entity occurs."""
+    if how == "some":
+        return problems.batch(rng, N_USERS, N_ITEMS, int(rng.integers(8, 25)))
+    size = int(rng.integers(1, 4)) if how == "tiny" else N_ITEMS + int(rng.integers(0, 9))
+    users, items = (rng.permutation(np.arange(size) % n) for n in (N_USERS, N_ITEMS))
+    return Triples.from_items(users, items, (items + rng.integers(1, N_ITEMS, size)) % N_ITEMS, N_USERS, N_ITEMS)
+
+
+def _links(rng, how: str, most: int) -> int:
+    return {"one": 1, "two": 2, "many": int(rng.integers(min(3, most), most + 1))}[how]
+
+
+# ---- states ------------------------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Where something is checked.
+
+    Attributes
+    ----------
+    model : {"coarse", "fine", "joint", "table"}
+        As the reference names it.
+    settings : Settings, or TableSettings for "table"
+    data : Dataset
+    A : ndarray, shape (N, N)
+        The reference's adjacency.
+    state : ModelState, or dict of str to ndarray for "table"
+    table : Table, optional
+    """
+
+    model: str
+    settings: Settings | TableSettings
+    data: Dataset
+    A: np.ndarray
+    state: ModelState | dict
+    table: table_model.Table | None = None
+
+
+def stage_point(model: str, engine: str, c: dict, rng) -> Point:
+    """A state of the coarse or fine stage, for a configuration of COARSE or FINE."""
+    t, t_fine = _links(rng, c["links"], N_COARSE - 1), _links(rng, c.get("fine_links", "one"), N_FINE)
+    reading = c.get("reading", "layers")
+    settings = _settings(
+        rng, c, engine, t_coarse=t, t_fine=t_fine, degree=c["degree"], renormalise_fine=c.get("renormalise", True),
+        composition="bridged" if reading == "bridged" else "coarse", layer_bridge=c.get("layer_bridge", "raw"),
+        propagation="collapsed" if reading == "collapsed" else "layers",
+    )  # fmt: skip
+    parts = {"E_coarse": normal(rng, N_COARSE, settings.dim)}
+    parts["S_coarse"] = problems.assignment(rng, N, N_COARSE, t, empty=c.get("empty", False))
+    if model == "fine":
+        parts["E_fine"] = _fine_codebook(rng, settings)
+        parts["S_fine"] = largest_softmax(normal(rng, N_COARSE, N_FINE), t_fine)
+    return _point(rng, model, settings, parts)
+
+
+def joint_point(engine: str, c: dict, rng) -> Point:
+    """A state of joint training, for a configuration of JOINT."""
+    direct, bridged, is_table = (c["parts"] in kinds for kinds in (("direct links", "both"), ("bridge", "both"), ("table",)))
+    t, t_direct = _links(rng, c["links"], N_COARSE - 1), _links(rng, c["direct"], N_FINE - 1) if direct else 0
+    settings = _settings(
+        rng, c, engine, training="joint", fine_start="normal", t_coarse=t, t_fine=int(rng.integers(1, N_FINE + 1)),
+        t_direct=t_direct, table_epochs=3 * is_table, **({} if bridged else {"gate": 0.0}),
+    )  # fmt: skip
+    parts = {"E_coarse": normal(rng, N if is_table else N_COARSE, settings.dim)}
+    parts["S_coarse"] = sparse.eye_array(N, format="csr") if is_table else _signed(rng, problems.assignment(rng, N, N_COARSE, t))
+    if direct or bridged:
+        parts["E_fine"] = _fine_codebook(rng, settings)
+    if bridged:
+        parts["S_fine"] = largest_softmax(normal(rng, N_COARSE, N_FINE), settings.t_fine)
+    if direct:
+        parts["S_direct"] = _signed(rng, problems.assignment(rng, N, N_FINE, t_direct))
+    return _point(rng, "joint", settings, parts)
+
+
+def table_point(engine: str, c: dict, rng) -> tuple[Point, dict]:
+    """Parameters of a baseline, for a configuration of TABLES; and what the reference wants besides."""
+    settings = TableSettings(**_numbers(rng, c, engine) | {
+        "item_bias": c["item_bias"], "lr": rng.uniform(0.03, 0.05), "batch": 17, "neg_size": 3, "eval_every": 2, "patience": 3,
+        "max_epochs": 5, "start_scale": 0.3, "seed": 1,
+    })  # fmt: skip
+    n_hashes, n_rows, m, seed = (int(rng.integers(*ends)) for ends in ((1, 4), (3, 9), (2, 7), (0, 99)))
+    table, fixed = {
+        "full": (table_model.FullTable(N), {}),
+        "hashed": (table_model.HashedTable(N, n_rows, n_hashes, seed, settings.dtype),
+                   {"S": reference.hashed_assignment(N, n_rows, n_hashes, seed)}),
+        "products": (table_model.QuotientRemainderTable(N, m), {}),
+    }[c["table"]]  # fmt: skip
+    values = table.start(settings.dim, 0.7 * settings.dim**-0.25, rng)
+    values |= {"item_bias": 0.5 * rng.standard_normal(N_ITEMS)} if settings.item_bias else {}
+    values = {name: problems.on_float32_grid(value).astype(settings.dtype) for name, value in values.items()}
+    data = data_set(rng)
+    return Point("table", settings, data, reference.adjacency(data.train.toarray()), values, table), fixed
+
+
+def _point(rng, model: str, settings: Settings, parts: dict) -> Point:
+    """With codebooks so small that the loss is neither flat nor a straight line."""
+    parts = {"bias": 0.5 * normal(rng, N), "bias_global": normal(rng, 1)} | parts
+    data = data_set(rng)
+    A = reference.adjacency(data.train.toarray())
+    make_graph, embed, _ = reference.MODELS[model]
+    while True:
+        p = {name: dense(value) for name, value in parts.items()}
+        H = embed(p, make_graph(A, p, settings), settings)[1][:N]
+        if np.max(np.abs(H[:N_USERS] @ H[N_USERS:].T)) < 4:
+            break
+        parts = {name: value / 2 if name.startswith("E_") else value for name, value in parts.items()}
+        settings = dataclasses.replace(settings, threshold=settings.threshold / 2)
+    return Point(model, settings, data, A, ModelState(**{name: _cast(value, settings.dtype) for name, value in parts.items()}))
+
+
+def _fine_codebook(rng, settings: Settings) -> np.ndarray:
+    """Some entries inside the threshold, none near it."""
+    shape = (N_FINE, settings.dim)
+    if not settings.threshold:
+        return normal(rng, *shape)
+    sizes = settings.threshold + rng.choice([-0.3, 0.3, 0.8], shape)
+    return problems.on_float32_grid(np.sign(rng.standard_normal(shape)) * sizes)
+
+
+def _signed(rng, S: sparse.csr_array) -> sparse.csr_array:
+    """Trained weights have either sign."""
+    return sparse.csr_array((S.data * rng.choice([-1.0, 1.0], S.nnz), S.indices, S.indptr), shape=S.shape)
+
+
+def _cast(value, dtype):
+    return sparse.csr_array(value, dtype=dtype) if sparse.issparse(value) else value.astype(dtype)
+
+
+# ---- the way to the reference ------------------------------------------------------------------------------------------
+def dense(value) -> np.ndarray:
+    """A dense matrix of float64."""
+    return np.asarray(value.toarray() if sparse.issparse(value) else value, dtype=np.float64)
+
+
+def on_links(values: np.ndarray, S) -> np.ndarray:
+    """One number for each stored weight, as a dense matrix."""
+    return dense(sparse.csr_array((values, S.indices, S.indptr), shape=S.shape))
+
+
+def parts_of(state: ModelState | dict) -> dict:
+    """What a state consists of, by name."""
+    if isinstance(state, dict):
+        return state
+    return {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if getattr(state, f.name) is not None}
+
+
+def rounding_share(A: np.ndarray, s, H: np.ndarray, roles) -> float:
+    """What a gradient may be off by, as a share of the sum of the absolute values that its triples contribute.
+
+    To first order, a chain of n operations is off by at most n u times the sum of the absolute values of its terms, and by a
+    small multiple of sqrt(n) u of it if roundings do not conspire (Higham and Mary, *A New Approach to Probabilistic Rounding
+    Error Analysis*, 2019). The multiple also covers what the triples' absolute values leave out: cancellation within a triple.
+    """
+    most = int((A != 0).sum(axis=1).max()) + N_COARSE + N_FINE
+    # Operations on the longest way from a parameter through the loss and back.
+    chain = 2 * (s.n_layers + 2) * (most + 4) + s.dim + 3 * len(roles[0]) + 40
+    # The slope of a triple is off, relatively, by as much as its score is off absolutely.
+    score = max(np.max(np.sum(np.abs(H[roles[0]] * H[item]), axis=1)) for item in roles[1:])
+    return 8 * U[s.dtype] * np.sqrt(chain) * (1 + 2 * score)

@@ -1,0 +1,116 @@
+"""Type checkers see the public interface: mypy on a small script, and an annotation for every parameter and result."""
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import c2f_np
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = ("c2f_np", "c2f_np.data", "c2f_np.evaluation", "c2f_np.gradcheck", "c2f_np.baselines", "c2f_np.serving")
+
+SCRIPT = '''
+import numpy as np
+import c2f_np
+from c2f_np import C2FRecommender, Dataset, Settings, load_dataset, settings_from_preset
+from c2f_np.baselines import make_baseline
+from c2f_np.data import read_csv
+from c2f_np.evaluation import evaluate_embeddings, ndcg_at_k, rank_items
+from c2f_np.gradcheck import check_gradients
+from c2f_np.serving import load_exported
+
+data = load_dataset("planted")
+model = C2FRecommender(n_coarse=40).fit(data)
+array = np.zeros((2, 2))
+reveal_type(data)  # c2f_np.data.dataset.Dataset
+reveal_type(c2f_np.load_dataset("planted").fingerprint())  # str
+reveal_type(read_csv("a.csv"))  # c2f_np.data.interactions.Interactions
+reveal_type(model)  # c2f_np.recommender.C2FRecommender
+reveal_type(model.recommend("alice", k=5)[1].ndim)  # int
+reveal_type(model.evaluate().metrics)  # dict[str, float]
+reveal_type(model.size_in_bytes())  # dict[str, int]
+reveal_type(model.history_)  # list[dict[str, Any]]
+reveal_type(model.state_.E_coarse.ndim)  # int
+reveal_type(C2FRecommender.load("model.npz").settings_)  # c2f_np.settings.Settings
+reveal_type(settings_from_preset("paper").dim)  # int
+reveal_type(make_baseline("ease").fit(data))  # c2f_np.estimator.Recommender
+reveal_type(check_gradients(np.sin, np.cos, {"x": array}))  # c2f_np.gradcheck.report.Report
+reveal_type(evaluate_embeddings(array, array, None, data.train, None).metrics)  # dict[str, float]
+reveal_type(rank_items(array, None, 1).ndim)  # int
+reveal_type(load_exported("small.npz"))  # c2f_np.serving.served.Served
+'''
+
+MISTAKES = '''
+import c2f_np
+
+c2f_np.load_data_set("planted")
+c2f_np.C2FRecommender(n_coarse="many")
+c2f_np.C2FRecommender(coarse_rows=3)
+c2f_np.load_dataset("planted").fingerprints()
+'''
+
+
+def mypy(tmp_path, script):
+    """What mypy says of a script in a folder of its own, by line, where the package is only imported."""
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\nfollow_imports = silent\nignore_missing_imports = True\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "script.py"],
+        capture_output=True, text=True, cwd=tmp_path, check=False, env=os.environ | {"MYPYPATH": str(ROOT)},
+    )  # fmt: skip
+    return [(int(line.split(":")[1]), line) for line in done.stdout.splitlines() if line.startswith("script.py:")]
+
+
+@pytest.mark.slow
+def test_a_script_sees_the_types(tmp_path):
+    pytest.importorskip("mypy")
+    found = mypy(tmp_path, SCRIPT)
+    lines = SCRIPT.splitlines()
+    expected = {n: line.split("# ")[1] for n, line in enumerate(lines, 1) if line.startswith("reveal_type")}
+    shown = {number: line.split('"')[1].replace("builtins.", "") for number, line in found if "Revealed type" in line}
+    assert shown == expected
+    assert len(found) == len(shown) >= 15, found
+
+
+@pytest.mark.slow
+def test_a_script_with_mistakes_is_told(tmp_path):
+    pytest.importorskip("mypy")
+    assert [number for number, line in mypy(tmp_path, MISTAKES) if "error:" in line] == [4, 5, 6, 7]
+
+
+def test_the_package_says_that_it_is_typed_and_offers_what_it_lists():
+    assert (ROOT / "c2f_np/py.typed").exists()
+    assert set(c2f_np.__all__) - {"__version__"} == set(c2f_np._WHERE)
+    for name in c2f_np.__all__:
+        assert getattr(c2f_np, name) is not None
+
+
+def functions_of(module):
+    """The public functions of a module, and the methods of its public classes, by their names."""
+    for name in importlib.import_module(module).__all__:
+        thing = getattr(importlib.import_module(module), name)
+        if inspect.isclass(thing):
+            for method, function in vars(thing).items():
+                function = getattr(function, "__func__", function)
+                if inspect.isfunction(function) and (not method.startswith("_") or method == "__init__"):
+                    yield f"{name}.{method}", function
+        elif inspect.isfunction(thing):
+            yield name, thing
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_function_has_its_types(module):
+    missing = []
+    for name, function in functions_of(module):
+        given = inspect.signature(function)
+        lacking = [p.name for p in given.parameters.values() if p.annotation is p.empty and p.name not in ("self", "cls")]
+        if given.return_annotation is given.empty:
+            lacking.append("return")
+        if lacking:
+            missing.append(f"{name}: {', '.join(lacking)}")
+    assert missing == []
