@@ -20,7 +20,7 @@ import c2f_np
 from c2f_np import evaluation
 from c2f_np.course import exercise
 from c2f_np.data import Interactions, cached, load_dataset, southern_women_split, split_random, split_temporal
-from c2f_np.operations import graph
+from c2f_np.model import graph
 from c2f_np.plotting.graphs import bipartite_graph_picture, block_matrix_picture, degree_tail_picture
 
 # %% [markdown]

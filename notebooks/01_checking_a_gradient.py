@@ -19,10 +19,10 @@ import scipy.sparse as sparse
 import c2f_np
 from c2f_np.course import exercise
 from c2f_np.gradcheck import Settings, adjoint_gap, check_convention, check_gradients, lessons, numerical_gradient
-from c2f_np.operations.bpr import sigmoid, softplus
-from c2f_np.operations.composition import compose, compose_backward
-from c2f_np.operations.soft_threshold import soft_threshold, soft_threshold_backward
-from c2f_np.operations.sparse_product import sparse_product, sparse_product_backward
+from c2f_np import kernels
+from c2f_np.model.codebook import compose, compose_backward, soft_threshold, soft_threshold_backward
+from c2f_np.model.loss import sigmoid, softplus
+from c2f_np.model.sparse import operator
 from c2f_np.plotting.checks import secant_picture, taylor_picture, v_curve_picture
 
 # %% [markdown]
@@ -117,9 +117,10 @@ print(inspect.getsource(softplus))
 
 # %%
 rng = np.random.default_rng(0)
-S = sparse.csr_array([[0.7, 0.3, 0.0], [0.0, 0.4, 0.6], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])   # 4 entities, 3 codebook rows
+weights = sparse.csr_array([[0.7, 0.3, 0.0], [0.0, 0.4, 0.6], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])   # 4 entities, 3 codebook rows
+S = operator(weights)                       # the matrix and its transpose: S.forward(X) is S X, S.adjoint(G) is S' G
 E = rng.standard_normal((3, 2))
-assert np.allclose(compose(S, E), np.tanh(S.toarray() @ E))
+assert np.allclose(compose(S, E), np.tanh(weights.toarray() @ E))
 
 # %% [markdown]
 # ## Backward
@@ -237,12 +238,11 @@ assert loose.verdict("taylor_rate").vacuous and not loose.passed, "a right gradi
 # %% [markdown]
 # ### The adjoint identity
 #
-# With a sparse matrix $M$ of shape $4\times3$, `sparse_product` computes $MX$ and its backward $M^\top G$. Both sides of the identity, relative to the norms:
+# With a sparse matrix $M$ of shape $4\times3$, `M.forward(X)` computes $MX$, and its backward `M.adjoint(G)` $M^\top G$. Both sides of the identity, relative to the norms:
 
 # %%
 M = S
-gap = adjoint_gap(lambda X: sparse_product(M, X), lambda G: sparse_product_backward(G, M),
-                  rng.standard_normal((3, 2)), rng.standard_normal((4, 2)))
+gap = adjoint_gap(M.forward, M.adjoint, rng.standard_normal((3, 2)), rng.standard_normal((4, 2)))
 print(f"gap {gap:.0e}")
 assert gap < 1e-14
 
@@ -330,7 +330,7 @@ assert lessons.ones()[0].endswith("True") and lessons.ones()[1].endswith("False"
 def in_place(grad_Z, E):
     Z = compose(S, E)
     grad_Z *= 1 - Z**2            # the caller's array
-    return S.T @ grad_Z
+    return S.adjoint(grad_Z)
 
 report = check_gradients(compose_E, in_place, {"E": E}, name="in place")
 print([verdict.check for verdict in report.failures])
@@ -345,8 +345,8 @@ assert not report.passed and all(verdict.check.startswith("contract") for verdic
 
 # %%
 report = check_gradients(compose_E, lambda grad_Z, E: compose_backward(grad_Z, S, compose(S, E)), {"E": E}, name="compose")
-product = check_gradients(lambda X: sparse_product(S, X), lambda grad_Y, X: sparse_product_backward(grad_Y, S),
-                          {"X": rng.standard_normal((3, 5))}, linear_in="X", name="sparse_product")
+product = check_gradients(lambda X: S.forward(X), lambda grad_Y, X: S.adjoint(grad_Y),
+                          {"X": rng.standard_normal((3, 5))}, linear_in="X", name="sparse product")
 assert report.passed and product.passed
 assert report.verdict("central_difference").figure < 1e-8 and report.verdict("complex_step").figure < 1e-13
 assert product.verdict("adjoint").figure < 1e-14
@@ -361,7 +361,7 @@ product
 # And if something is wrong, it says what. Forget tanh' and look:
 
 # %%
-wrong = check_gradients(compose_E, lambda grad_Z, E: S.T @ grad_Z, {"E": E}, name="without tanh'")
+wrong = check_gradients(compose_E, lambda grad_Z, E: S.adjoint(grad_Z), {"E": E}, name="without tanh'")
 assert not wrong.passed and set(wrong.killed_by) == {"central_difference", "complex_step", "taylor_rate"}
 wrong
 
@@ -371,18 +371,21 @@ wrong
 # Why not use differences for training and spare ourselves the derivations? Because a gradient of $n$ entries costs $2n$ evaluations of the forward, and a backward costs about one. And the compiled kernels (Numba) of the package take no complex numbers; how are they checked? Their *backward* is held to the complex step of the NumPy forward, which is the same function: one line chooses.
 
 # %%
+compiled_S = kernels.operator(weights)
+
 def twin(E):
-    return compose(S, E, engine="numpy" if np.iscomplexobj(E) else "numba")
+    return compose(S, E) if np.iscomplexobj(E) else kernels.compose(compiled_S, E)
 
 def compiled_backward(grad_Z, E):
-    return compose_backward(grad_Z, S, compose(S, E, engine="numba"), engine="numba")
+    return kernels.compose_backward(grad_Z, compiled_S, kernels.compose(compiled_S, E))
 
 report = check_gradients(twin, compiled_backward, {"E": E}, name="compose, compiled")
 assert report.passed and report.verdict("complex_step").figure < 1e-13
 report
 
 # %%
-large_S = sparse.random_array((20_000, 300), density=2 / 300, format="csr", rng=np.random.default_rng(1))
+large_weights = sparse.random_array((20_000, 300), density=2 / 300, format="csr", rng=np.random.default_rng(1))
+large_S, fast_S = operator(large_weights), kernels.operator(large_weights)
 large_E = rng.standard_normal((300, 64))
 large_Z = compose(large_S, large_E)
 large_G = rng.standard_normal(large_Z.shape)
@@ -395,9 +398,9 @@ def seconds(function, repeats=3):
         times.append(time.perf_counter() - started)
     return min(times)
 
-assert np.allclose(compose_backward(large_G, large_S, large_Z, engine="numba"), compose_backward(large_G, large_S, large_Z))
+assert np.allclose(kernels.compose_backward(large_G, fast_S, large_Z), compose_backward(large_G, large_S, large_Z))
 numpy_time = seconds(lambda: compose_backward(large_G, large_S, large_Z))
-numba_time = seconds(lambda: compose_backward(large_G, large_S, large_Z, engine="numba"))
+numba_time = seconds(lambda: kernels.compose_backward(large_G, fast_S, large_Z))
 forward_time = seconds(lambda: compose(large_S, large_E))
 print(f"the compiled backward: {numpy_time / numba_time:.1f} times as fast as NumPy on this machine")
 print(f"central differences of all {large_E.size:,} entries: {2 * large_E.size * forward_time / numpy_time:,.0f} times as slow as the backward")

@@ -36,10 +36,10 @@ from c2f_np import load_dataset
 from c2f_np.course import exercise
 from c2f_np.data import cached
 from c2f_np.gradcheck import adjoint_gap, check_gradients
-from c2f_np.operations.graph import bipartite_adjacency, normalised_adjacency
-from c2f_np.operations.propagation import in_rows, propagate, propagate_backward
-from c2f_np.operations.sparse_operator import as_operator
-from c2f_np.operations.sparse_product import sparse_product, sparse_product_backward, sparse_product_backward_weights
+from c2f_np.engine import engine_named
+from c2f_np.model.graph import bipartite_adjacency, normalised_adjacency
+from c2f_np.model.propagation import in_rows, propagate, propagate_backward
+from c2f_np.model.sparse import SparseOperator, operator
 from c2f_np.plotting.propagation import against_layers, clouds, spectrum_and_filters, spreading
 
 # %% [markdown]
@@ -98,7 +98,7 @@ assert np.array_equal(np.flatnonzero(layers[2][:, 0]), met), "two rounds reach e
 tiny = normalised_adjacency(sparse.csr_array(np.array([[1.0], [1.0]])))
 assert np.allclose(tiny.toarray(), np.array([[0, 0, 1], [0, 0, 1], [1, 1, 0]]) / np.sqrt(2))
 assert np.allclose((tiny @ tiny).toarray(), np.array([[1, 1, 0], [1, 1, 0], [0, 0, 2]]) / 2)
-H = propagate(np.array([[1.0], [0.0], [0.0]]), tiny, n_layers=2)
+H = propagate(np.array([[1.0], [0.0], [0.0]]), operator(tiny), n_layers=2)
 assert np.allclose(H[:, 0], np.array([3 / 2, 1 / 2, 1 / np.sqrt(2)]) / 3) and np.isclose(H[1, 0], 1 / 6)
 
 # %% [markdown]
@@ -124,21 +124,22 @@ def horner(X0, X_hat, n_layers):
 
 rng = np.random.default_rng(0)
 X0 = rng.standard_normal((32, 5))
-assert np.allclose(horner(X0, A, 3), propagate(X0, A, 3), rtol=0, atol=1e-14)
+layer = operator(A)     # the matrix and its transpose: layer.forward(X) is A X, layer.adjoint(G) is A' G
+assert np.allclose(horner(X0, A, 3), propagate(X0, layer, 3), rtol=0, atol=1e-14)
 
 # %% [markdown]
 # ## Forward
 #
-# All of propagation is made of one operation, the product of a sparse matrix with a dense one. Sparse means: only the entries that are not zero are stored, row by row, as (column, value) pairs. A product then costs one multiplication and addition for each stored entry and each of the $d$ columns. Here are the package's two functions; `engine="numpy"` is the text to read.
+# All of propagation is made of one operation, the product of a sparse matrix with a dense one. Sparse means: only the entries that are not zero are stored, row by row, as (column, value) pairs. A product then costs one multiplication and addition for each stored entry and each of the $d$ columns. The package keeps a matrix together with its transpose, in a `SparseOperator`; here are its `forward` and the function that propagates.
 
 # %%
-print(inspect.getsource(sparse_product))
+print(inspect.getsource(SparseOperator.forward))
 
 # %%
 print(inspect.getsource(propagate))
 
 # %% [markdown]
-# Note what the loop keeps: `layer` and `total`, whatever $L$ is. Nothing is put aside for the backward pass, and the next section shows that nothing is needed.
+# Note what the loop keeps: `X` and `total`, whatever $L$ is. Nothing is put aside for the backward pass, and the next section shows that nothing is needed.
 #
 # ## Backward
 #
@@ -161,12 +162,12 @@ print(inspect.getsource(propagate))
 # The weight 3 stands in row 2, column 2: its gradient is $G_2 X_2 = (-1)\cdot 6 = -6$.
 
 # %%
-M = sparse.csr_array(np.array([[1.0, 0], [2, 3], [0, 4]]))
+M = operator(np.array([[1.0, 0], [2, 3], [0, 4]]))
 X, G = np.array([[5.0], [6]]), np.array([[1.0], [-1], [2]])
-assert np.array_equal(sparse_product(M, X), [[5], [28], [24]])
-assert np.array_equal(sparse_product_backward(G, M), [[-1], [5]])
-grad_M = sparse_product_backward_weights(G, M, X)
-assert grad_M.nnz == M.nnz == 4 and grad_M[1, 1] == -6, "four weights, four gradients"
+assert np.array_equal(M.forward(X), [[5], [28], [24]])
+assert np.array_equal(M.adjoint(G), [[-1], [5]])
+grad_M = M.with_weights(M.weights_gradient(G, X))
+assert grad_M.nnz == M.matrix.nnz == 4 and grad_M[1, 1] == -6, "four weights, four gradients"
 
 # %% [markdown]
 # **Propagation by the chain rule.** Call $G_k$ the gradient at $X_k$, counting *all* ways from $X_k$ to the loss, and let $G = G_H$. How does $X_k$ reach $H$? In two ways:
@@ -197,7 +198,7 @@ print(inspect.getsource(propagate_backward))
 # Both sides are the same double sum. For a program this is a test that needs no small step and no tolerance to speak of: draw $x$ and $y$ at random, run the forward on $x$, the backward on $y$, form two dot products. If the backward is the transpose, they agree to rounding. If it is not, they do not, with probability one.
 
 # %%
-W = sparse.csr_array(np.triu(rng.standard_normal((32, 32))) * 0.3)  # not symmetric at all
+W = operator(np.triu(rng.standard_normal((32, 32))) * 0.3)  # not symmetric at all
 x, y = rng.standard_normal((2, 32, 4))
 left = np.sum(propagate(x, W, 3) * y)
 right = np.sum(x * propagate_backward(y, W, 3))
@@ -213,11 +214,12 @@ assert abs(left - right) < 1e-12 * np.linalg.norm(propagate(x, W, 3)) * np.linal
 
 # %%
 rows = np.array([3, 20, 7])
-some = propagate(X0, A, 3, rows=rows)
-assert np.array_equal(some, propagate(X0, A, 3)[rows])
+some = propagate(X0, layer, 3, rows=rows)
+assert np.array_equal(some, propagate(X0, layer, 3)[rows])
 G_rows = rng.standard_normal(some.shape)
 print(inspect.getsource(in_rows))
-assert np.array_equal(propagate_backward(G_rows, A, 3, rows=rows), propagate_backward(in_rows(G_rows, rows, 32), A, 3))
+whole = propagate_backward(in_rows(G_rows, rows, 32), layer, 3)
+assert np.array_equal(propagate_backward(G_rows, layer, 3, rows=rows), whole)
 
 # %% [markdown]
 # There is a trap in `whole[rows] = values`: if a row were named twice, the second value would overwrite the first, where the transpose has to *add* them. That is why `rows` must be distinct, and why the model asks for each entity of a batch once. With repeated rows one needs `np.add.at`:
@@ -249,7 +251,7 @@ def gap(M):
     return float(adjoint_gap(lambda x: propagate(x, M, 3), lambda y: without_transpose(y, M), x, y))
 
 
-gaps = {"southern women (symmetric)": gap(A), "not symmetric": gap(W)}
+gaps = {"southern women (symmetric)": gap(layer), "not symmetric": gap(W)}
 print({name: f"{value:.0e}" for name, value in gaps.items()})
 assert gaps["southern women (symmetric)"] < 1e-14
 assert 0.01 < gaps["not symmetric"] < 1, "unrelated"
@@ -263,12 +265,17 @@ assert 0.01 < gaps["not symmetric"] < 1, "unrelated"
 M = sparse.csr_array(np.where(rng.random((9, 6)) < 0.4, rng.standard_normal((9, 6)), 0))
 
 
+def product(M, X):
+    return operator(M).forward(X)
+
+
 def product_backward(grad_Y, M, X):
-    return {"grad_M": sparse_product_backward_weights(grad_Y, M, X), "grad_X": sparse_product_backward(grad_Y, M)}
+    M = operator(M)
+    return {"grad_M": M.with_weights(M.weights_gradient(grad_Y, X)), "grad_X": M.adjoint(grad_Y)}
 
 
 report = check_gradients(
-    sparse_product, product_backward, {"M": M, "X": rng.standard_normal((6, 3))}, linear_in=("M", "X"), name="sparse product"
+    product, product_backward, {"M": M, "X": rng.standard_normal((6, 3))}, linear_in=("M", "X"), name="sparse product"
 )
 assert report.passed
 report
@@ -280,14 +287,14 @@ report
 
 # %%
 def forward(X0, X_hat, rows=None):
-    return propagate(X0, X_hat, 3, rows=rows)
+    return propagate(X0, operator(X_hat), 3, rows=rows)
 
 
 def backward(grad_H, X_hat, rows=None):
-    return propagate_backward(grad_H, X_hat, 3, rows=rows)
+    return propagate_backward(grad_H, operator(X_hat), 3, rows=rows)
 
 
-point = {"X0": rng.standard_normal((32, 2)), "X_hat": W}
+point = {"X0": rng.standard_normal((32, 2)), "X_hat": W.matrix}
 whole = check_gradients(forward, backward, point, wrt="X0", linear_in="X0", name="all rows")
 part = check_gradients(forward, backward, point | {"rows": rows}, wrt="X0", linear_in="X0", name="three rows")
 assert whole.passed and part.passed
@@ -341,7 +348,7 @@ def p(lam, n_layers):
     return sum(lam**k for k in range(n_layers + 1)) / (n_layers + 1)
 
 
-assert np.allclose(V @ np.diag(p(eigenvalues, 3)) @ V.T @ X0, propagate(X0, A, 3)), "layers act on eigenvalues alone"
+assert np.allclose(V @ np.diag(p(eigenvalues, 3)) @ V.T @ X0, propagate(X0, layer, 3)), "layers act on eigenvalues alone"
 
 # %%
 lam = np.linspace(-1, 1, 201)
@@ -398,7 +405,7 @@ last = [X0]
 for _ in depths[1:]:
     last.append(A @ last[-1])
 curves = {
-    "mean of layers": np.array([left_over(propagate(X0, A, int(n))[:n_users]) for n in depths]),
+    "mean of layers": np.array([left_over(propagate(X0, layer, int(n))[:n_users]) for n in depths]),
     "last layer": np.array([left_over(layer[:n_users]) for layer in last]),
 }
 against_layers(depths, curves, ylabel="share outside the common direction", log=True)
@@ -414,21 +421,23 @@ assert curves["last layer"][20] < 1e-3 * curves["last layer"][0] < curves["mean 
 # %% [markdown]
 # ## Faster
 #
-# `engine="numba"` computes the same with compiled loops: rows in parallel, the running sum inside the product (Horner), and, for the rows of a batch, no product for rows that nobody asked for. First: are they the same? Then: how long does each take? The second engine is SciPy's own product, which is compiled C++.
+# There are two **engines**, modules with functions of the same names: `c2f_np.model.text`, what you have read, and `c2f_np.kernels`, which computes the same with compiled loops: rows in parallel, the running sum inside the product (Horner), and, for the rows of a batch, no product for rows that nobody asked for. First: are they the same? Then: how long does each take? The second engine is SciPy's own product, which is compiled C++.
 #
 # This cell takes MovieLens 100K if you have fetched it (`python -m c2f_np data fetch ml-100k`), otherwise the planted data that ship with the package.
 
 # %%
 large = load_dataset("ml-100k" if cached("ml-100k") else "planted")
-graph = as_operator(normalised_adjacency(large.train, dtype=np.float32))
-print(f"{large.name}: {graph.shape[0]:,} nodes, {graph.matrix.nnz:,} stored entries")
+graph = normalised_adjacency(large.train, dtype=np.float32)
+engines = {name: engine_named(name) for name in ("numpy", "numba")}
+layers = {name: engine.operator(graph) for name, engine in engines.items()}
+print(f"{large.name}: {graph.shape[0]:,} nodes, {graph.nnz:,} stored entries")
 values = np.random.default_rng(1).standard_normal((graph.shape[0], 64)).astype(np.float32)
 batch = np.sort(np.random.default_rng(2).choice(graph.shape[0], 200, replace=False))
 bits = np.finfo(np.float32).eps
 for options in ({}, {"rows": batch}):
-    slow, fast = (propagate(values, graph, 3, engine=engine, **options) for engine in ("numpy", "numba"))
+    slow, fast = (engines[name].propagate(values, layers[name], 3, **options) for name in engines)
     assert np.abs(slow - fast).max() < 100 * bits * np.abs(slow).max()
-    slow, fast = (propagate_backward(slow, graph, 3, engine=engine, **options) for engine in ("numpy", "numba"))
+    slow, fast = (engines[name].propagate_backward(slow, layers[name], 3, **options) for name in engines)
     assert np.abs(slow - fast).max() < 100 * bits * np.abs(slow).max()
 
 # %%
@@ -448,10 +457,10 @@ def best_of(work, n=15):
 # %%
 cotangent = values[batch]
 jobs = {
-    "one product": lambda engine: sparse_product(graph, values, engine=engine),
-    "3 layers, all rows": lambda engine: propagate(values, graph, 3, engine=engine),
-    "3 layers, 200 rows": lambda engine: propagate(values, graph, 3, rows=batch, engine=engine),
-    "backward of 200 rows": lambda engine: propagate_backward(cotangent, graph, 3, rows=batch, engine=engine),
+    "one product": lambda name: layers[name].forward(values),
+    "3 layers, all rows": lambda name: engines[name].propagate(values, layers[name], 3),
+    "3 layers, 200 rows": lambda name: engines[name].propagate(values, layers[name], 3, rows=batch),
+    "backward of 200 rows": lambda name: engines[name].propagate_backward(cotangent, layers[name], 3, rows=batch),
 }
 for name, job in jobs.items():
     job("numba")  # compiled before the clock runs
