@@ -38,17 +38,16 @@ from c2f_np import load_dataset
 from c2f_np.course import exercise
 from c2f_np.data import cached
 from c2f_np.gradcheck import adjoint_gap, check_gradients
-from c2f_np.operations.bridged_propagation import (
-    bridged_graph, bridged_layer, bridged_layer_backward, propagate_bridged, propagate_bridged_backward,
+from c2f_np.engine import engine_named
+from c2f_np.model import propagation
+from c2f_np.model.codebook import (
+    bridge, bridge_backward, bridge_backward_assignment, bridge_backward_gate,
+    compose, compose_above, compose_backward, compose_backward_assignment, soft_threshold,
 )  # fmt: skip
-from c2f_np.operations.bridging import bridge, bridge_backward, bridge_backward_assignment, bridge_backward_gate
-from c2f_np.operations.composition import compose, compose_above, compose_backward, compose_backward_assignment
-from c2f_np.operations.graph import expanded_graph, normalised_adjacency
-from c2f_np.operations.propagation_structure import bridged_layer_backward_structure
-from c2f_np.operations.soft_threshold import soft_threshold
+from c2f_np.model.graph import expanded_graph, normalised_adjacency
+from c2f_np.model.propagation import BridgedLayer, propagate, propagate_backward
 from c2f_np.plotting.assignments import before_and_after, block_matrices, codebooks, heat_maps
-from c2f_np.stages.partition import partition_entities
-from c2f_np.stages.start import start_coarse_assignment, start_fine_assignment
+from c2f_np.model.starts import partition_entities, start_coarse_assignment, start_fine_assignment
 
 # %% [markdown]
 # ## The idea
@@ -274,10 +273,17 @@ for function in (bridge_backward, bridge_backward_gate, bridge_backward_assignme
 # The layer has made $(0.6,\ 2.6,\ 2)$ of $(1, 2, 3)$.
 
 # %%
+engines = {name: engine_named(name) for name in ("numpy", "numba")}
+
+
+def bridged_layer(*matrices_and_gate, engine="numpy", **kind):
+    return propagation.bridged_layer(*matrices_and_gate, engine=engines[engine], **kind)
+
+
 path = sparse.csr_array(np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]))
-three = bridged_graph(path, sparse.csr_array([[1.0]]), sparse.csr_array([[0.5]]), 0.2)
+three = bridged_layer(path, sparse.csr_array([[1.0]]), sparse.csr_array([[0.5]]), 0.2)
 x = np.array([[1.0], [2.0], [3.0]])
-assert np.allclose(bridged_layer(x, three)[:, 0], [0.6, 2.6, 2.0])
+assert np.allclose(three.forward(x)[:, 0], [0.6, 2.6, 2.0])
 
 # %% [markdown]
 # **Each line is a matrix.** A program that overwrites its variables looks nothing like a formula, but each of its lines is a linear map of the *state* $(h, p, q)$ before the line to the state after it. Written as blocks (the identity where nothing happens):
@@ -313,15 +319,15 @@ assert np.allclose(bridged_layer(x, three)[:, 0], [0.6, 2.6, 2.0])
 # Two things can be saved. $G_h$ is never changed by the four lines, so $a = S_c^T G_h$ is computed once and used twice, with a plus in (4) and a minus in (1). And $G_q$ receives $g S_f^T G_p$ in (3) and $-(1-g) S_f^T G_p$ in (2), for the same $G_p$ (the one after line 4): together $(2g - 1)\, S_f^T G_p$, one product instead of two. That is how the package writes it.
 
 # %%
-print(inspect.getsource(bridged_layer_backward))
+print(inspect.getsource(BridgedLayer.adjoint))
 
 # %% [markdown]
 # **By hand**, cotangent $(1, 1, 1)$: line (4) makes $G_p = 1 + 1 = 2$. Line (3): $G_q = 1 + 0.2\cdot0.5\cdot2 = 1.2$, then $G_p = 0.8\cdot2 = 1.6$. Line (2): $G_q = 1.2 - 0.5\cdot 1.6 = 0.4$. Line (1): $G_p = 1.6 - 1 = 0.6$. And $\hat X^T (1, 0.6, 0.4)^T = (0.6,\ 1.4,\ 0.6)^T$. The adjoint identity on paper: $\langle T x, y\rangle = 0.6 + 2.6 + 2 = 5.2$ and $\langle x, T^T y\rangle = 0.6 + 2\cdot1.4 + 3\cdot0.6 = 5.2$.
 
 # %%
-back = bridged_layer_backward(np.ones((3, 1)), three)
+back = three.adjoint(np.ones((3, 1)))
 assert np.allclose(back[:, 0], [0.6, 1.4, 0.6])
-assert np.isclose(np.sum(bridged_layer(x, three)), 5.2) and np.isclose(np.sum(x * back), 5.2)
+assert np.isclose(np.sum(three.forward(x)), 5.2) and np.isclose(np.sum(x * back), 5.2)
 
 # %% [markdown]
 # **T is not symmetric**, although $\hat X$ is. We can look at both: feed the unit vectors into the layer and collect what comes out. And feed them into the backward: that must be the transpose, entry for entry.
@@ -329,9 +335,9 @@ assert np.isclose(np.sum(bridged_layer(x, three)), 5.2) and np.isclose(np.sum(x 
 # %%
 A = normalised_adjacency(R)
 X_hat = expanded_graph(A, S_coarse, S_fine)
-raw = bridged_graph(X_hat, S_coarse, S_fine, 0.2)
+raw = bridged_layer(X_hat, S_coarse, S_fine, 0.2)
 unit = np.eye(n + C + M)
-T, T_back = bridged_layer(unit, raw), bridged_layer_backward(unit, raw)
+T, T_back = raw.forward(unit), raw.adjoint(unit)
 assert abs(X_hat - X_hat.T).max() == 0
 assert np.abs(T - T.T).max() > 0.01 * np.abs(T).max(), "not symmetric"
 assert np.allclose(T_back, T.T, rtol=0, atol=1e-15), "the backward is the transpose"
@@ -356,11 +362,11 @@ block_matrices(shown, {"entities": n, "coarse": C, "fine": M})
 # So with $a = K^T G_h$: $G_X = \hat X^T G$, then the coarse rows of $G_X$ get $-g\,a$ and the fine rows $g\, S_f^T a$. The package has both (`layer_bridge="raw"` and `"exchange"`); the presets `paper` and `staged` take the second.
 
 # %%
-exchange = bridged_graph(X_hat, S_coarse, S_fine, 0.2, layer_bridge="exchange")
-T_exchange = bridged_layer(unit, exchange)
+exchange = bridged_layer(X_hat, S_coarse, S_fine, 0.2, layer_bridge="exchange")
+T_exchange = exchange.forward(unit)
 K = X_hat[:n, n : n + C].toarray()
 assert np.allclose(T_exchange[:n, n : n + C], (1 - 0.2) * K) and np.allclose(T_exchange[:n, n + C :], 0.2 * K @ S_fine)
-assert np.allclose(bridged_layer_backward(unit, exchange), T_exchange.T, rtol=0, atol=1e-15)
+assert np.allclose(exchange.adjoint(unit), T_exchange.T, rtol=0, atol=1e-15)
 
 # %% [markdown]
 # ### L layers, and the gate inside them
@@ -381,23 +387,23 @@ assert np.allclose(bridged_layer_backward(unit, exchange), T_exchange.T, rtol=0,
 # </details>
 
 # %%
-def forgets_q(G, graph):
+def forgets_q(G, layer):
     """The raw layer's backward without the line of q."""
-    S_c, S_f, g = graph.S_coarse.matrix, graph.S_fine.matrix, graph.gate
+    S_c, g = layer.S_coarse.matrix, layer.gate
     h, p, q = np.split(G, [n, n + C])
     p = (1 - g) * (p + S_c.T @ h) - S_c.T @ h
-    return graph.X_hat.matrix.T @ np.concatenate([h, p, q])
+    return layer.X_hat.matrix.T @ np.concatenate([h, p, q])
 
 
 def gap(backward, gate):
-    graph = bridged_graph(X_hat, S_coarse, S_fine, gate)
+    layer = bridged_layer(X_hat, S_coarse, S_fine, gate)
     x, y = np.random.default_rng(4).standard_normal((2, n + C + M, d))
-    return float(adjoint_gap(lambda x: bridged_layer(x, graph), lambda y: backward(y, graph), x, y))
+    return float(adjoint_gap(layer.forward, lambda y: backward(y, layer), x, y))
 
 
 print(f"without the line of q: gap {gap(forgets_q, 0.5):.0e} at 0.5, {gap(forgets_q, 0.2):.0e} at 0.2")
 assert gap(forgets_q, 0.5) < 1e-14 and gap(forgets_q, 0.2) > 1e-4
-assert gap(bridged_layer_backward, 0.2) < 1e-14
+assert gap(lambda y, layer: layer.adjoint(y), 0.2) < 1e-14
 
 # %% [markdown]
 # ## Check
@@ -441,11 +447,11 @@ for reading in ("raw", "exchange"):
 
     def forward(X0, W, reading=reading):
         S_c, S_f = (S.astype(W.dtype) for S in (S_coarse, S_fine))
-        return propagate_bridged(X0, bridged_graph(W, S_c, S_f, 0.2, layer_bridge=reading), 3)
+        return propagate(X0, bridged_layer(W, S_c, S_f, 0.2, layer_bridge=reading), 3)
 
     def backward(grad_H, W, reading=reading):
         S_c, S_f = (S.astype(W.dtype) for S in (S_coarse, S_fine))
-        return propagate_bridged_backward(grad_H, bridged_graph(W, S_c, S_f, 0.2, layer_bridge=reading), 3)
+        return propagate_backward(grad_H, bridged_layer(W, S_c, S_f, 0.2, layer_bridge=reading), 3)
 
     point = {"X0": rng.standard_normal((n + C + M, 2)), "W": W}
     reports[reading] = check_gradients(forward, backward, point, wrt="X0", linear_in="X0", name=f"3 layers, {reading}")
@@ -465,12 +471,14 @@ X = rng.standard_normal((n + C + M, 2))
 def layer(S_coarse, S_fine, gate):
     kind = np.result_type(S_coarse, S_fine, gate)  # all of one kind, so that a complex step can be taken in each of them
     S_c, S_f, graph = (matrix.astype(kind) for matrix in (S_coarse, S_fine, W))
-    return bridged_layer(X.astype(kind), bridged_graph(graph, S_c, S_f, gate))
+    return bridged_layer(graph, S_c, S_f, gate).forward(X.astype(kind))
 
 
 def layer_structure(grad_next, S_coarse, S_fine, gate):
-    found = bridged_layer_backward_structure(grad_next, X, bridged_graph(W, S_coarse, S_fine, gate))
-    return {"S_coarse": found.S_coarse, "S_fine": found.S_fine, "gate": found.gate}
+    layer = bridged_layer(W, S_coarse, S_fine, gate)
+    found = layer.structure_gradients(grad_next, X)  # of matrices the gradients of the stored weights
+    of_matrices = {name: getattr(layer, name).with_weights(found[name]) for name in ("S_coarse", "S_fine")}
+    return of_matrices | {"gate": found["gate"]}
 
 
 point = {"S_coarse": S_coarse, "S_fine": S_fine, "gate": 0.2}
@@ -490,15 +498,15 @@ generator = np.random.default_rng(5)
 S_c = start_coarse_assignment(generator.integers(0, C_big, size), C_big, 2, 0.5, generator).astype(np.float32)
 S_f = start_fine_assignment(S_c, generator.integers(0, M_big, size), M_big, 4).astype(np.float32)
 graph = expanded_graph(normalised_adjacency(big.train, dtype=np.float32), S_c, S_f)
-layers = bridged_graph(graph, S_c, S_f, 0.2)
+layers = {name: bridged_layer(graph, S_c, S_f, 0.2, engine=name) for name in engines}
 book = generator.standard_normal((C_big, 64)).astype(np.float32)
 X_big = generator.standard_normal((size + C_big + M_big, 64)).astype(np.float32)
-Z_big, S_op = compose(S_c, book), layers.S_coarse
+Z_big = compose(S_c, book)
 jobs = {
-    "compose": lambda engine: compose(S_op, book, engine=engine),
-    "compose, backward": lambda engine: compose_backward(X_big[:size], S_op, Z_big, engine=engine),
-    "3 bridged layers": lambda engine: propagate_bridged(X_big, layers, 3, engine=engine),
-    "3 bridged layers, backward": lambda engine: propagate_bridged_backward(X_big, layers, 3, engine=engine),
+    "compose": lambda name: engines[name].compose(layers[name].S_coarse, book),
+    "compose, backward": lambda name: engines[name].compose_backward(X_big[:size], layers[name].S_coarse, Z_big),
+    "3 bridged layers": lambda name: engines[name].propagate(X_big, layers[name], 3),
+    "3 bridged layers, backward": lambda name: engines[name].propagate_backward(X_big, layers[name], 3),
 }
 for name, job in jobs.items():
     slow, fast = job("numpy"), job("numba")

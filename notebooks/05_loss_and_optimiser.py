@@ -21,7 +21,7 @@
 #
 # **You need** the chain rule, NumPy, and three things from the notebooks before: *entities* are the users and then the items, numbered $0, \dots, N-1$, so that item $i$ of $U$ users' catalogue is entity $U+i$; every entity $e$ has a row $H_e$ of $d$ numbers (its propagated embedding) in a matrix $H$ of shape $N\times d$; and a *cotangent* $G_y$ is the gradient of the final loss with respect to some intermediate result $y$, of the shape of $y$. Where $H$ comes from does not matter here.
 #
-# **You get** the functions of `c2f_np/operations/bpr.py`, `regulariser.py`, `adam.py`, `triples.py` and `c2f_np/training/sampling.py`, each derived and checked.
+# **You get** the functions of `loss.py`, `adam.py`, `triples.py` and `sampling.py` in `c2f_np/model/`, each derived and checked.
 
 # %%
 import inspect
@@ -33,13 +33,14 @@ import scipy.sparse as sparse
 from c2f_np.course import exercise
 from c2f_np.data import cached, load_dataset
 from c2f_np.gradcheck import check_gradients
-from c2f_np.operations import adam, bpr, regulariser
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model import adam, sampling
+from c2f_np.model import loss as bpr
+from c2f_np.model.triples import Triples
 from c2f_np.plotting.losses import (
     first_steps, free_ranks, loss_and_order, loss_and_slope, scatter_and_gather, triple_in_the_plane,
 )
 from c2f_np.settings import Settings
-from c2f_np.training import sampling
 
 # %% [markdown]
 # ## The idea
@@ -143,12 +144,12 @@ loss, slope
 
 # %%
 print(inspect.getsource(bpr.score_pairs))
-print(inspect.getsource(regulariser.squared_norm_penalty))
+print(inspect.getsource(bpr.squared_norm_penalty))
 
 # %%
 counts = np.bincount(np.concatenate([triples.user, triples.positive, triples.negative]), minlength=5)
 assert counts.tolist() == [2, 1, 3, 2, 1]
-by_triple = regulariser.squared_norm_penalty(H, triples, l2=5.0)
+by_triple = bpr.squared_norm_penalty(H, triples, l2=5.0)
 by_entity = 5.0 / 3 * np.sum(counts * np.sum(H * H, axis=1))
 assert np.isclose(by_triple, by_entity), "the two forms of the sum are one number"
 assert (Settings().l2, Settings().decay, Settings().max_grad_value, Settings().neg_size) == (5.0, 1e-4, 3.0, 5)
@@ -172,6 +173,7 @@ free_ranks(taken=[1, 3, 4], n_items=7, rank=2)
 # and because $c_k-k$ never falls, the count is found by bisection. For $r=2$ all three count: $2+3=5$.
 
 # %%
+plain = engine_named("numpy")
 item = sampling._free_item(np.array([1, 3, 4]), first=np.zeros(4, dtype=int), degree=np.full(4, 3), rank=np.arange(4))
 assert item.tolist() == [0, 2, 5, 6], "the four free items, in order"
 print(inspect.getsource(sampling._free_item))
@@ -183,7 +185,7 @@ print(inspect.getsource(sampling._free_item))
 
 # %%
 R = sparse.csr_array(np.array([[0, 1, 0, 1, 1, 0, 0]]))
-_, _, negatives = sampling.sample_triples(R, n_draws=6000, neg_size=2, seed=1)
+_, _, negatives = sampling.sample_triples(R, n_draws=6000, neg_size=2, seed=1, engine=plain)
 pairs, times = np.unique(np.sort(negatives.reshape(-1, 2), axis=1), axis=0, return_counts=True)
 assert len(pairs) == 6 and times.sum() == 6000
 chi_square = np.sum((times - 1000) ** 2 / 1000)
@@ -192,7 +194,7 @@ dict(zip(map(tuple, pairs.tolist()), times.tolist()))
 
 # %%
 everything_but_one = sparse.csr_array(1 - np.eye(1, 7, 4, dtype=int))
-_, _, negatives = sampling.sample_triples(everything_but_one, n_draws=1000, neg_size=5, seed=0)
+_, _, negatives = sampling.sample_triples(everything_but_one, n_draws=1000, neg_size=5, seed=0, engine=plain)
 assert set(negatives.tolist()) == {4} and len(negatives) == 1000, "one free item gives one negative a draw, and no endless loop"
 
 # %% [markdown]
@@ -202,7 +204,7 @@ assert set(negatives.tolist()) == {4} and len(negatives) == 1000, "one free item
 name = "ml-100k" if cached("ml-100k") else "planted"
 R = sparse.csr_array(load_dataset(name).train)
 R.sort_indices()
-users, positives, negatives = sampling.sample_triples(R, n_draws=R.nnz, neg_size=5, seed=0)
+users, positives, negatives = sampling.sample_triples(R, n_draws=R.nnz, neg_size=5, seed=0, engine=plain)
 assert (R[users, positives] != 0).all() and (R[users, negatives] == 0).all(), "positives are hers, negatives are not"
 share = np.diff(R.indptr).max() / R.shape[1]
 print(f"{name}: {len(users):,} triples in an epoch; the busiest user has {share:.0%} of all items,")
@@ -292,7 +294,7 @@ where
 # An entity that the batch does not touch has $c_e=0$ and is left alone; one that is touched three times is pulled three times as hard.
 
 # %%
-print(inspect.getsource(regulariser.squared_norm_penalty_backward).split('"""')[2])
+print(inspect.getsource(bpr.squared_norm_penalty_backward).split('"""')[2])
 
 # %% [markdown]
 # ### From a gradient to a step
@@ -325,7 +327,7 @@ assert 1.25 < uncorrected[999] < 1.3
 parameters, corrected = {"theta": np.zeros(1)}, []
 moments = adam.fresh_moments(parameters)
 for _ in k:
-    moved, moments = adam.adam_step(parameters, {"theta": np.array([0.02])}, moments, learning_rate=1.0)
+    moved, moments = adam.adam_step(parameters, {"theta": np.array([0.02])}, moments, learning_rate=1.0, clip=np.inf)
     corrected.append(float(parameters["theta"][0] - moved["theta"][0]))
 assert np.allclose(corrected, 1, atol=1e-6), "with the correction a constant gradient gives steps of the learning rate"
 first_steps(k, {"without correction": uncorrected, "Adam": np.array(corrected)})
@@ -341,10 +343,10 @@ for scale in (1.0, 1000.0, 0.0):
     parameters = {"theta": theta}
     moments = adam.fresh_moments(parameters)
     for g in gradients:
-        parameters, moments = adam.adam_step(parameters, {"theta": scale * g}, moments, 0.01)
+        parameters, moments = adam.adam_step(parameters, {"theta": scale * g}, moments, learning_rate=0.01, clip=np.inf)
     ends.append(parameters["theta"])
 assert np.allclose(ends[0], ends[1], atol=1e-6) and (ends[2] == theta).all()
-print(inspect.getsource(adam.adam_step).split('"""')[2])
+print(inspect.getsource(adam.adam_update).split('"""')[2])
 
 # %% [markdown]
 # The package divides $\sqrt{v}$ instead of $v$ by its correction, $\sqrt{v_k/(1-\beta_2^k)}=\sqrt{v_k}/\sqrt{1-\beta_2^k}$. That is the same number, and $\epsilon$ is added after it, as PyTorch does it.
@@ -372,12 +374,12 @@ assert women.shape == (18, 14)
 parameters = {"H": 0.01 * np.random.default_rng(3).standard_normal((32, 4)), "b": np.zeros(32)}
 moments, losses, shares = adam.fresh_moments(parameters), [], []
 for step in range(300):
-    batch = Triples.from_items(*sampling.sample_triples(women, women.nnz, 2, seed=step), *women.shape)
+    batch = Triples.from_items(*sampling.sample_triples(women, women.nnz, 2, step, engine=plain), *women.shape)
     loss, slope = bpr.bpr_loss(parameters["H"], parameters["b"], np.zeros(1), batch)
     grad_H, grad_b, _ = bpr.bpr_backward(parameters["H"], batch, slope)
     losses.append(float(loss))
     shares.append(float(np.mean(slope * len(batch) < 0.5)))  # sigmoid(x) < 1/2 means x < 0: the right order
-    parameters, moments = adam.adam_step(parameters, {"H": grad_H, "b": grad_b}, moments, 0.03)
+    parameters, moments = adam.adam_step(parameters, {"H": grad_H, "b": grad_b}, moments, learning_rate=0.03, clip=np.inf)
 assert abs(losses[0] - np.log(2)) < 0.01 and losses[-1] < 0.3 and 0.35 < shares[0] < 0.65 and shares[-1] > 0.95
 assert parameters["H"].size == 128 and (parameters["b"][:18] == 0).all() and (parameters["b"][18:] != 0).all(), "only item biases have moved"
 loss_and_order(np.arange(300), losses, shares, start=np.log(2))
@@ -455,8 +457,8 @@ assert not np.isclose(loss_of(**point | {"bias_item": point["bias_item"] + np.ar
 
 # %%
 report = check_gradients(
-    lambda Z: regulariser.squared_norm_penalty(Z, batch, l2=5.0),
-    lambda grad_penalty, Z: regulariser.squared_norm_penalty_backward(grad_penalty, Z, batch, l2=5.0),
+    lambda Z: bpr.squared_norm_penalty(Z, batch, l2=5.0),
+    lambda grad_penalty, Z: bpr.squared_norm_penalty_backward(grad_penalty, Z, batch, 5.0, np.zeros_like(Z)),
     {"Z": np.tanh(point["H"])}, name="regulariser",
 )
 assert report.passed, report
@@ -490,7 +492,7 @@ gradients = rng.standard_normal((7, 5))
 parameters, moments = {"theta": np.zeros(5)}, adam.fresh_moments({"theta": np.zeros(5)})
 by_sums = np.zeros(5)
 for k in range(1, 8):
-    parameters, moments = adam.adam_step(parameters, {"theta": gradients[k - 1]}, moments, 0.01)
+    parameters, moments = adam.adam_step(parameters, {"theta": gradients[k - 1]}, moments, learning_rate=0.01, clip=np.inf)
     w1, w2 = (beta ** np.arange(k - 1, -1, -1.0) for beta in (adam.BETA1, adam.BETA2))
     mean, square = w1 @ gradients[:k] / w1.sum(), w2 @ gradients[:k] ** 2 / w2.sum()
     by_sums = by_sums - 0.01 * mean / (np.sqrt(square) + adam.EPSILON)
@@ -499,7 +501,7 @@ assert np.allclose(parameters["theta"], by_sums, rtol=1e-12, atol=1e-15)
 # %% [markdown]
 # ## Faster
 #
-# `engine="numba"` gathers instead of scattering. First it must give the same numbers (only the order of the sums differs), then it may be fast. The ratio depends on your machine and on how many cores it has, so the text quotes none.
+# The compiled engine, `c2f_np.kernels`, gathers instead of scattering. First it must give the same numbers (only the order of the sums differs), then it may be fast. The ratio depends on your machine and on how many cores it has, so the text quotes none.
 
 # %%
 big = Triples.from_items(users[:8192], positives[:8192], negatives[:8192], n_users, n_items)
@@ -507,8 +509,9 @@ H_big, bias_big = rng.standard_normal((n_users + n_items, 64)), rng.standard_nor
 
 
 def step(engine):
-    loss, slope = bpr.bpr_loss(H_big, bias_big, np.zeros(1), big, engine=engine)
-    return loss, *bpr.bpr_backward(H_big, big, slope, engine=engine)
+    functions = engine_named(engine)
+    loss, slope = functions.bpr_loss(H_big, bias_big, np.zeros(1), big)
+    return loss, *functions.bpr_backward(H_big, big, slope)
 
 # %%
 seconds = {}
@@ -527,7 +530,7 @@ assert seconds["numpy"] / seconds["numba"] > 0
 # The sampler, too, has two engines, and they give the *same triples*: each random number is a function of (seed, draw, position), so that it does not matter which thread makes which draw.
 
 # %%
-for a, c in zip(sampling.sample_triples(R, 5000, 5, seed=9), sampling.sample_triples(R, 5000, 5, seed=9, engine="numba"), strict=True):
+for a, c in zip(*(sampling.sample_triples(R, 5000, 5, 9, engine=engine_named(name)) for name in ("numpy", "numba")), strict=True):
     assert (a == c).all()
 
 # %% [markdown]

@@ -232,7 +232,7 @@ def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None =
     """H, or some of its rows: by Horner's rule where a layer is a sparse operator."""
     if not isinstance(layer, CompiledOperator):
         return text.propagate(X0, layer, n_layers, rows=rows)
-    text.require_layers(n_layers)
+    text.as_layer(layer, n_layers)
     return mean_of_powers(layer.matrix, layer.row_bounds, X0, n_layers, rows)
 
 
@@ -240,7 +240,7 @@ def propagate_backward(grad_H: np.ndarray, layer, n_layers: int, *, rows: np.nda
     """grad_X0; with `rows` the cotangent of all other rows is 0, and never formed."""
     if not isinstance(layer, CompiledOperator):
         return text.propagate_backward(grad_H, layer, n_layers, rows=rows)
-    text.require_layers(n_layers)
+    text.as_layer(layer, n_layers)
     of_transpose = layer.transpose, layer.transpose_row_bounds
     if rows is None:
         return mean_of_powers(*of_transpose, grad_H, n_layers)

@@ -10,14 +10,16 @@ are a dead zone from which no gradient leads out.
 Shapes
 ------
 E_f, F : (M, d)     E_c, E_hat : (C, d)     S_f : (C, M) operator     S : (N, K) operator, E : (K, d)     Z : (N, d)
-tau, g : scalars     gradients with respect to assignments : (nnz,), of the stored weights
+tau, g : scalars     S, S_f may be sparse matrices or prepared operators
 """
 
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sparse
 
 from ..errors import SettingsError
+from .sparse import operator
 
 
 # ---- soft threshold ----------------------------------------------------------------------------------------------------
@@ -53,28 +55,29 @@ def _as(E: np.ndarray, tau):
 # ---- bridge ------------------------------------------------------------------------------------------------------------
 def bridge(E_coarse: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
     """E_hat."""
-    return gate * S_fine.forward(F) + (1 - gate) * E_coarse
+    return gate * operator(S_fine).forward(F) + (1 - gate) * E_coarse
 
 
 def bridge_backward(grad_E_hat: np.ndarray, S_fine, gate: float) -> tuple[np.ndarray, np.ndarray]:
     """grad_E_coarse = ``(1 - g) grad_E_hat`` and grad_F = ``g S_f^T grad_E_hat``."""
-    return (1 - gate) * grad_E_hat, gate * S_fine.adjoint(grad_E_hat)
+    return (1 - gate) * grad_E_hat, gate * operator(S_fine).adjoint(grad_E_hat)
 
 
 def bridge_backward_gate(grad_E_hat: np.ndarray, E_coarse: np.ndarray, S_fine, F: np.ndarray) -> float:
     """grad_g = ``sum(grad_E_hat * (S_f F - E_c))``."""
-    return float(np.sum(grad_E_hat * (S_fine.forward(F) - E_coarse)))
+    return float(np.sum(grad_E_hat * (operator(S_fine).forward(F) - E_coarse)))
 
 
-def bridge_backward_assignment(grad_E_hat: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
-    """grad_S_f = ``g <grad_E_hat[i], F[j]>`` at (i, j)."""
-    return S_fine.weights_gradient(gate * grad_E_hat, F)
+def bridge_backward_assignment(grad_E_hat: np.ndarray, S_fine, F: np.ndarray, gate: float) -> sparse.csr_array:
+    """grad_S_f = ``g <grad_E_hat[i], F[j]>`` at the stored (i, j)."""
+    S_fine = operator(S_fine)
+    return S_fine.with_weights(S_fine.weights_gradient(gate * grad_E_hat, F))
 
 
 # ---- composition -------------------------------------------------------------------------------------------------------
 def compose(S, E: np.ndarray) -> np.ndarray:
     """Z, the ego embeddings."""
-    return np.tanh(S.forward(E))
+    return np.tanh(operator(S).forward(E))
 
 
 def compose_above(S, E: np.ndarray) -> np.ndarray:
@@ -84,7 +87,7 @@ def compose_above(S, E: np.ndarray) -> np.ndarray:
 
 def compose_backward(grad_Z: np.ndarray, S, Z: np.ndarray) -> np.ndarray:
     """grad_E = ``S^T (grad_Z * (1 - Z^2))``; with tanh' = 1 - tanh^2 the output is all that is needed."""
-    return S.adjoint(tanh_backward(grad_Z, Z))
+    return operator(S).adjoint(tanh_backward(grad_Z, Z))
 
 
 def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
@@ -92,6 +95,7 @@ def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray) -> np.ndarray:
     return grad_Z * (1 - Z**2)
 
 
-def compose_backward_assignment(grad_Z: np.ndarray, S, E: np.ndarray, Z: np.ndarray) -> np.ndarray:
-    """grad_S = ``<grad_Z[i] * (1 - Z[i]^2), E[j]>`` at (i, j)."""
-    return S.weights_gradient(tanh_backward(grad_Z, Z), E)
+def compose_backward_assignment(grad_Z: np.ndarray, S, E: np.ndarray, Z: np.ndarray) -> sparse.csr_array:
+    """grad_S = ``<grad_Z[i] * (1 - Z[i]^2), E[j]>`` at the stored (i, j)."""
+    S = operator(S)
+    return S.with_weights(S.weights_gradient(tanh_backward(grad_Z, Z), E))

@@ -46,14 +46,14 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import SettingsError
-from .sparse import SparseOperator
+from .sparse import SparseOperator, operator
 
 LAYER_BRIDGES = ("raw", "exchange")
 
 
 def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
     """H, or some of its rows."""
-    require_layers(n_layers)
+    layer = as_layer(layer, n_layers)
     X, total = X0, X0.copy()
     for _ in range(n_layers):
         X = layer.forward(X)
@@ -63,7 +63,7 @@ def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None =
 
 def propagate_backward(grad_H: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
     """grad_X0; with `rows` the cotangent of all other rows is 0."""
-    require_layers(n_layers)
+    layer = as_layer(layer, n_layers)
     share = (grad_H if rows is None else in_rows(grad_H, rows, layer.shape[0])) / (n_layers + 1)
     G = share
     for _ in range(n_layers):
@@ -76,7 +76,7 @@ def propagate_backward_structure(grad_H: np.ndarray, X0: np.ndarray, layer, n_la
 
     They need every layer's output, which the gradient with respect to X0 does not, so the layers are computed anew.
     """
-    require_layers(n_layers)
+    layer = as_layer(layer, n_layers)
     outputs = [X0]
     for _ in range(n_layers - 1):
         outputs.append(layer.forward(outputs[-1]))
@@ -285,7 +285,14 @@ def in_rows(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return whole
 
 
-def require_layers(n_layers: int) -> None:
-    """Raise SettingsError unless the number of layers is 0 or more."""
+def as_layer(layer, n_layers: int):
+    """A layer of which there are `n_layers`: a sparse matrix is made one.
+
+    Raises
+    ------
+    SettingsError
+        Unless there are 0 layers or more.
+    """
     if n_layers < 0:
         raise SettingsError(f"the number of layers must be 0 or more, not {n_layers}")
+    return operator(layer) if sparse.issparse(layer) else layer

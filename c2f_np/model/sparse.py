@@ -55,8 +55,8 @@ class SparseOperator:
 
 
 def operator(matrix) -> SparseOperator:
-    """Prepare a sparse matrix for products with it and with its transpose."""
-    return SparseOperator(*matrix_and_transpose(matrix))
+    """Prepare a matrix for products with it and with its transpose; an operator, of either engine, is returned as it is."""
+    return matrix if isinstance(matrix, SparseOperator) else SparseOperator(*matrix_and_transpose(matrix))
 
 
 def symmetric_operator(matrix: sparse.csr_array) -> SparseOperator:

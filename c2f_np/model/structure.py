@@ -41,7 +41,7 @@ def coarse_structure_gradients(
     grad_X0 = engine.propagate_backward(grad_H, graph.X_hat, n_layers)
     grad_Z = engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])
     through_composition = compose_backward_assignment(grad_Z, S_coarse, E_coarse, forward.Z)
-    return {"S_coarse": S_coarse.with_weights(through_graph.data + through_composition)}
+    return {"S_coarse": S_coarse.with_weights(through_graph.data + through_composition.data)}
 
 
 def fine_structure_gradients(
@@ -69,8 +69,8 @@ def fine_structure_gradients(
     _, grad_F = bridge_backward(grad_E_hat, S_fine, graph.gate)
     grad_F = grad_F + grad_tanh_F * (1 - forward.tanh_F**2)
     return {
-        "S_coarse": S_coarse.with_weights(graph_coarse.data + composition_coarse + inside["S_coarse"]),
-        "S_fine": S_fine.with_weights(graph_fine.data + bridge_fine + inside["S_fine"]),
+        "S_coarse": S_coarse.with_weights(graph_coarse.data + composition_coarse.data + inside["S_coarse"]),
+        "S_fine": S_fine.with_weights(graph_fine.data + bridge_fine.data + inside["S_fine"]),
         "threshold": soft_threshold_backward_tau(grad_F, E_fine, threshold),
         "gate": float(gate + inside["gate"]),
     }

@@ -5,7 +5,6 @@ from numpy.testing import assert_allclose
 from op_rules import WIDTHS, bridge, bridge_backward, check_engines, random_sparse
 
 from c2f_np.model.codebook import bridge_backward_assignment, bridge_backward_gate
-from c2f_np.model.sparse import operator
 
 S = sparse.csr_array(np.array([[0.5, 0.25], [0, 1]]))
 F, E = np.array([[4.0], [8]]), np.array([[10.0], [20]])
@@ -22,8 +21,8 @@ def test_by_hand(engine):
 
 
 def test_gate_and_weights_by_hand():
-    assert bridge_backward_gate(G, E, operator(S), F) == (4 - 10) + 2 * (8 - 20)
-    assert_allclose(bridge_backward_assignment(G, operator(S), F, 0.25), [1, 2, 4])
+    assert bridge_backward_gate(G, E, S, F) == (4 - 10) + 2 * (8 - 20)
+    assert_allclose(bridge_backward_assignment(G, S, F, 0.25).toarray(), [[1, 2], [0, 4]])
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.2, 1.0])
