@@ -21,7 +21,7 @@
 #
 # **You need** from the notebooks before: *composition* $Z=\tanh(S_cE_c)$, in which the sparse *assignment* $S_c$ ($N\times C$, $t$ entries a row) makes $N$ entities out of a *codebook* $E_c$ of $C$ rows and $d$ columns; *propagation* $X_{k+1}=\hat XX_k$, $H=\text{mean}(X_0,\dots,X_L)$; the *BPR loss* and its gradient $G_H$, the *regulariser*, and Adam (notebook 5). A cotangent $G_y$ is the gradient of the loss at $y$.
 #
-# This stage alone is the model LEGCF (Liang et al., [arXiv 2403.18479](https://arxiv.org/abs/2403.18479)); Wang et al. ([arXiv 2501.11870](https://arxiv.org/abs/2501.11870)) build their fine stage on top of it. In the package it is `c2f_np/stages/coarse.py` and `c2f_np/operations/assignment_update.py`.
+# This stage alone is the model LEGCF (Liang et al., [arXiv 2403.18479](https://arxiv.org/abs/2403.18479)); Wang et al. ([arXiv 2501.11870](https://arxiv.org/abs/2501.11870)) build their fine stage on top of it. In the package it is `c2f_np/model/coarse.py` and `c2f_np/model/links.py`.
 
 # %%
 import dataclasses
@@ -34,17 +34,22 @@ import scipy.sparse as sparse
 from c2f_np.course import exercise
 from c2f_np.data import cached, load_dataset, load_truth
 from c2f_np.gradcheck import check_gradients, tabulate
-from c2f_np.operations import assignment_update, bpr, composition, graph, propagation, regulariser
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model import coarse, graph, links
+from c2f_np.model.codebook import compose, compose_backward
+from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
+from c2f_np.model.propagation import propagate, propagate_backward
+from c2f_np.model.sampling import sample_triples
+from c2f_np.model.sparse import operator
+from c2f_np.model.starts import partition_entities, start_coarse_assignment
+from c2f_np.model.triples import Triples
 from c2f_np.plotting import learning_curves
 from c2f_np.plotting.stages import (
     assignments_side_by_side, computation_graph, expanded_adjacency, gradients_by_way, layer_factors, weights_of_row,
 )
 from c2f_np.settings import settings_from_preset
-from c2f_np.stages import batch_loss, coarse
-from c2f_np.stages.partition import partition_entities
-from c2f_np.stages.start import start_coarse_assignment
-from c2f_np.training import loop, problem, sampling
+from c2f_np.training import loop, problem
+from c2f_np.training.phases import phases_of
 
 # %% [markdown]
 # ## The idea
@@ -167,15 +172,15 @@ layer_factors(names, sizes, ylabel="largest factor")
 
 # %%
 def weights_of(h, H_c):
-    return np.array(h) @ assignment_update.pseudoinverse(np.array(H_c, dtype=float))
+    return np.array(h) @ links.pseudoinverse(np.array(H_c, dtype=float))
 
 
 assert np.allclose(weights_of([2.0, 1], [[1, 0], [1, 1]]), [1, 1])
 assert np.allclose(weights_of([5.0, 1], [[1, 0], [2, 0]]), [1, 2]), "of all answers the shortest"
 assert np.allclose(np.array([1, 2]) @ [[1, 0], [2, 0]], [5, 0]), "the second coordinate, 1, is out of reach"
 noisy = np.array([[1, 0], [2, 0]], dtype=np.float32) + np.float32(1e-9) * np.random.default_rng(0).standard_normal((2, 2)).astype(np.float32)
-assert np.allclose(weights_of([5.0, 1], [[1, 0], [2, 0]]), np.array([5.0, 1]) @ assignment_update.pseudoinverse(noisy), atol=1e-5)
-print(inspect.getsource(assignment_update.pseudoinverse).split('"""')[2])
+assert np.allclose(weights_of([5.0, 1], [[1, 0], [2, 0]]), np.array([5.0, 1]) @ links.pseudoinverse(noisy), atol=1e-5)
+print(inspect.getsource(links.pseudoinverse).split('"""')[2])
 
 # %% [markdown]
 # **Sparse again.** $W$ is full; $S_c$ must have $t$ entries a row, or nothing would be saved. So each row keeps its $t$ *largest* entries (largest as numbers, so that strongly negative ones go) with their values. This is a rule of thumb, not an optimum: the best pair of rows need not be the two largest weights, and once the others are gone the two that stay should be fitted anew. The method does neither; we will measure below what that costs. And since the kept values need not sum to 1, after the first update an entity is no longer a weighted *mean* of its rows.
@@ -190,15 +195,16 @@ print(inspect.getsource(assignment_update.pseudoinverse).split('"""')[2])
 
 # %%
 print(inspect.getsource(coarse.coarse_forward).split('"""')[2])
-print(inspect.getsource(batch_loss.batch_loss).split('"""')[2])
+print(inspect.getsource(batch_loss).split('"""')[2])
 
 # %%
 rng = np.random.default_rng(1)
 E, b, b0 = rng.standard_normal((C, d)), rng.standard_normal(N), np.zeros(1)
-triples = Triples.from_items(*sampling.sample_triples(R, 40, 2, seed=0), n_users, n_items)
-layers = coarse.coarse_graph(A, S)
+plain = engine_named("numpy")
+triples = Triples.from_items(*sample_triples(R, 40, 2, 0, engine=plain), n_users, n_items)
+layers = coarse.coarse_graph(A, S, engine=plain)
 forward = coarse.coarse_forward(E, layers, L)
-loss, slope = batch_loss.batch_loss(forward, b, b0, triples, l2=l2, decay=decay)
+loss, slope = batch_loss(forward, b, b0, triples, l2=l2, decay=decay, engine=plain)
 assert np.isclose(loss.total, loss.bpr + decay * loss.regulariser)
 loss
 
@@ -232,10 +238,10 @@ print(inspect.getsource(coarse.coarse_gradients).split('"""')[2])
 # Now each way by itself, from the same functions, and their sum against the five lines.
 
 # %%
-grad_H, _, _ = bpr.bpr_backward(forward.H_entities, triples, slope)
-grad_X0 = propagation.propagate_backward(np.concatenate([grad_H, np.zeros((C, d))]), X_hat, L)
-at_Z = {"1: Z, graph": grad_X0[:N], "3: Z, regulariser": regulariser.squared_norm_penalty_backward(decay, forward.Z, triples, l2)}
-ways = {name: composition.compose_backward(G, S, forward.Z) for name, G in at_Z.items()} | {"2: direct": grad_X0[N:]}
+grad_H, _, _ = bpr_backward(forward.H_entities, triples, slope)
+grad_X0 = propagate_backward(np.concatenate([grad_H, np.zeros((C, d))]), X_hat, L)
+at_Z = {"1: Z, graph": grad_X0[:N], "3: Z, regulariser": squared_norm_penalty_backward(decay, forward.Z, triples, l2, np.zeros_like(forward.Z))}
+ways = {name: compose_backward(G, S, forward.Z) for name, G in at_Z.items()} | {"2: direct": grad_X0[N:]}
 ways = dict(sorted(ways.items()))
 together = coarse.coarse_gradients(forward, slope, layers, triples, n_layers=L, l2=l2, decay=decay)
 assert np.allclose(sum(ways.values()), together["E_coarse"], rtol=1e-13, atol=1e-15)
@@ -275,21 +281,21 @@ print(f"without the regulariser's way the gradient is off by {off:.1%} of its no
 
 # %%
 def loss_by_ways(E_graph, E_direct, E_penalty):
-    X0 = np.concatenate([composition.compose(S, E_graph), E_direct])
-    H = propagation.propagate(X0, X_hat, L)[:N]
-    penalty = regulariser.squared_norm_penalty(composition.compose(S, E_penalty), triples, l2)
-    return bpr.bpr_loss(H, b, b0, triples)[0] + decay * penalty
+    X0 = np.concatenate([compose(S, E_graph), E_direct])
+    H = propagate(X0, X_hat, L)[:N]
+    penalty = squared_norm_penalty(compose(S, E_penalty), triples, l2)
+    return bpr_loss(H, b, b0, triples)[0] + decay * penalty
 
 # %%
 def backward_by_ways(grad_loss, E_graph, E_direct, E_penalty):
-    Z, Z_penalty = composition.compose(S, E_graph), composition.compose(S, E_penalty)
-    H = propagation.propagate(np.concatenate([Z, E_direct]), X_hat, L)[:N]
-    _, slope = bpr.bpr_loss(H, b, b0, triples)
-    grad_H, _, _ = bpr.bpr_backward(H, triples, grad_loss * slope)
-    grad_X0 = propagation.propagate_backward(np.concatenate([grad_H, np.zeros_like(E_direct)]), X_hat, L)
-    grad_Z_penalty = regulariser.squared_norm_penalty_backward(grad_loss * decay, Z_penalty, triples, l2)
-    return {"E_graph": composition.compose_backward(grad_X0[:N], S, Z), "E_direct": grad_X0[N:],
-            "E_penalty": composition.compose_backward(grad_Z_penalty, S, Z_penalty)}
+    Z, Z_penalty = compose(S, E_graph), compose(S, E_penalty)
+    H = propagate(np.concatenate([Z, E_direct]), X_hat, L)[:N]
+    _, slope = bpr_loss(H, b, b0, triples)
+    grad_H, _, _ = bpr_backward(H, triples, grad_loss * slope)
+    grad_X0 = propagate_backward(np.concatenate([grad_H, np.zeros_like(E_direct)]), X_hat, L)
+    grad_Z_penalty = squared_norm_penalty_backward(grad_loss * decay, Z_penalty, triples, l2, np.zeros_like(Z))
+    return {"E_graph": compose_backward(grad_X0[:N], S, Z), "E_direct": grad_X0[N:],
+            "E_penalty": compose_backward(grad_Z_penalty, S, Z_penalty)}
 
 # %%
 point = {"E_graph": E, "E_direct": E, "E_penalty": E}
@@ -308,7 +314,8 @@ for name, gradient in zip(("1: Z, graph", "2: direct", "3: Z, regulariser"), bac
 def check_stage(layers, name):
     def run(E_coarse, bias_item):
         forward = coarse.coarse_forward(E_coarse, layers, L)
-        return forward, *batch_loss.batch_loss(forward, np.append(b[:n_users], bias_item), b0, triples, l2=l2, decay=decay)
+        biases = np.append(b[:n_users], bias_item), b0
+        return forward, *batch_loss(forward, *biases, triples, l2=l2, decay=decay, engine=plain)
 
     def value(E_coarse, bias_item):
         return run(E_coarse, bias_item)[1].total
@@ -326,7 +333,7 @@ def check_stage(layers, name):
 # %%
 skew = sparse.random_array((N + C, N + C), density=0.1, rng=np.random.default_rng(5), format="csr")
 reports = [check_stage(layers, "coarse stage")]
-reports.append(check_stage(coarse.CoarseGraph(propagation.as_operator(skew), layers.S_coarse), "not symmetric"))
+reports.append(check_stage(coarse.CoarseGraph(operator(skew), layers.S_coarse, plain), "not symmetric"))
 assert all(report.passed for report in reports), "\n".join(map(str, reports))
 print(tabulate(reports))
 
@@ -335,12 +342,12 @@ print(tabulate(reports))
 
 # %%
 def value(E_coarse):
-    return batch_loss.batch_loss(coarse.coarse_forward(E_coarse, layers, L), b, b0, triples, l2=l2, decay=1e-4)[0].total
+    return batch_loss(coarse.coarse_forward(E_coarse, layers, L), b, b0, triples, l2=l2, decay=1e-4, engine=plain)[0].total
 
 
 def without_way_3(grad_loss, E_coarse):
     forward = coarse.coarse_forward(E_coarse, layers, L)
-    _, slope = batch_loss.batch_loss(forward, b, b0, triples, l2=l2, decay=0.0)
+    _, slope = batch_loss(forward, b, b0, triples, l2=l2, decay=0.0, engine=plain)
     return coarse.coarse_gradients(forward, grad_loss * slope, layers, triples, n_layers=L, l2=l2, decay=0.0)["E_coarse"]
 
 
@@ -354,7 +361,7 @@ print(report)
 # %%
 H_e, H_c = rng.standard_normal((6, 5)), rng.standard_normal((4, 5))
 H_c[3] = H_c[0] - 2 * H_c[1]  # rank 3
-W = H_e @ assignment_update.pseudoinverse(H_c)
+W = H_e @ links.pseudoinverse(H_c)
 assert np.linalg.matrix_rank(H_c) == 3
 assert np.abs((H_e - W @ H_c) @ H_c.T).max() < 1e-12, "normal equations"
 null = np.array([1, -2, 0, -1.0])  # this combination of rows is zero
@@ -362,7 +369,7 @@ assert np.abs(null @ H_c).max() < 1e-12 and np.abs(W @ null).max() < 1e-12, "no 
 for _ in range(100):
     assert np.linalg.norm(H_e - (W + 0.1 * rng.standard_normal(W.shape)) @ H_c) > np.linalg.norm(H_e - W @ H_c)
 H_wide = rng.standard_normal((60, 8))
-W = rng.standard_normal((500, 8)) @ assignment_update.pseudoinverse(H_wide)
+W = rng.standard_normal((500, 8)) @ links.pseudoinverse(H_wide)
 assert 0.47 < np.mean(W < 0) < 0.53, "half of the weights are negative"
 
 # %% [markdown]
@@ -379,17 +386,22 @@ settings = settings_from_preset(
 assert data.train.shape == (1000, 800) and (settings.decay, decay) == (1e-4, 0.005), "fifty times"
 assert (settings_from_preset("staged").n_coarse, settings_from_preset("staged").dim) == (100, 64)
 posed = problem.pose(data, settings)
-progress = loop.start_coarse(posed)
-big_layers = coarse.coarse_graph(posed.A, progress.state.S_coarse, degree=settings.degree)
-columns = sampling.sample_triples(posed.R, 400, 5, seed=0)
-big = Triples.by_user(columns, np.arange(len(columns[0])), posed.n_users, posed.n_items)
+phases = phases_of(settings, posed.engine)
+progress = loop.begin(phases, posed)
+engines = {name: engine_named(name) for name in ("numpy", "numba")}
+big_layers = {
+    name: coarse.coarse_graph(posed.A, progress.state.S_coarse, degree=settings.degree, engine=engine)
+    for name, engine in engines.items()
+}
+columns = sample_triples(posed.R, 400, 5, 0, engine=plain)
+big = Triples.by_user(columns, np.arange(len(columns[0])), posed.n_users, posed.n_items, engine=plain)
 
 # %%
 def step(engine):
-    options = {"l2": settings.l2, "decay": settings.decay, "engine": engine}
-    forward = coarse.coarse_forward(progress.state.E_coarse, big_layers, settings.n_layers, batch=big, engine=engine)
-    _, slope = batch_loss.batch_loss(forward, progress.state.bias, progress.state.bias_global, big, **options)
-    return coarse.coarse_gradients(forward, slope, big_layers, big, n_layers=settings.n_layers, **options)
+    weights, state = {"l2": settings.l2, "decay": settings.decay}, progress.state
+    forward = coarse.coarse_forward(state.E_coarse, big_layers[engine], settings.n_layers, batch=big)
+    _, slope = batch_loss(forward, state.bias, state.bias_global, big, **weights, engine=engines[engine])
+    return coarse.coarse_gradients(forward, slope, big_layers[engine], big, n_layers=settings.n_layers, **weights)
 
 # %%
 seconds, found = {}, {}
@@ -412,7 +424,7 @@ assert seconds["numpy"] / seconds["numba"] > 0
 # %%
 layers_now, branch = None, None
 while not progress.phase.startswith("fine"):
-    progress, layers_now = loop.run_epoch(progress, posed, layers_now)
+    progress, layers_now = loop.run_epoch(phases, progress, posed, layers_now)
     if progress.phase == "coarse" and branch is None:
         branch, phase1 = (progress, layers_now), progress.finished["coarse_phase1"]
 phase2 = progress.finished["coarse"]
@@ -420,11 +432,12 @@ rows = [row for row in progress.history if row["stage"] == "coarse"]
 
 # %%
 n_second = sum(row["phase"] == "coarse" for row in rows)
-control, layers_control = dataclasses.replace(branch[0], phase="coarse_phase1"), branch[1]
+fixed = dataclasses.replace(phases[1], update_every=None, most_epochs=n_second)  # the second phase without its updates
+control, layers_control = branch
 for _ in range(n_second):
-    control, layers_control = loop.train_epoch(control, posed, layers_control, n_second)
+    control, layers_control = loop.train_epoch(fixed, control, posed, layers_control)
 test = {"coarse, phase 1": phase1.state, "coarse, control": control.best.state, "coarse, phase 2": phase2.state}
-table = {name: loop.evaluate_state(state, posed, "test").metrics for name, state in test.items()}
+table = {name: problem.evaluate_state(state, posed, "test").metrics for name, state in test.items()}
 assert table["coarse, phase 2"]["ndcg@20"] > 1.2 * max(table["coarse, phase 1"]["ndcg@20"], table["coarse, control"]["ndcg@20"])
 learning_curves(rows, table)
 
@@ -459,9 +472,10 @@ assignments_side_by_side({"before (partition)": before, "after": after}, groups,
 
 # %%
 def least_squares(state):
-    forward = coarse.coarse_forward(state.E_coarse, problem.build_graph(state, posed.A, settings), settings.n_layers)
-    W = forward.H_entities @ assignment_update.pseudoinverse(forward.H_coarse)
-    S_new = assignment_update.update_coarse_assignment(forward.H_entities, forward.H_coarse, t=2)
+    stage = phases[0].stage
+    forward = stage.forward(state, stage.graph(state, posed.A))
+    W = forward.H_entities @ links.pseudoinverse(forward.H_coarse)
+    S_new = links.update_coarse_assignment(forward.H_entities, forward.H_coarse, t=2)
     assert np.linalg.matrix_rank(forward.H_coarse) == 16 and W.shape[1] == 24, "more rows than directions"
     return forward, W, S_new
 
@@ -576,4 +590,4 @@ print(task_assignment.hint())
 #
 # ## Read next
 #
-# `07_fine_stage` freezes what you have trained here and refines every coarse row by a few rows of a second, sparse codebook. In the package: `docs/model.md` (graph, coarse stage, starts), `c2f_np/stages/structure_gradients.py` for the gradient with respect to the weights of $S_c$ that nobody needs in training but that is derived and checked all the same. G. Karypis and V. Kumar, *A fast and high quality multilevel scheme for partitioning irregular graphs*, SIAM J. Sci. Comput. 20 (1998).
+# `07_fine_stage` freezes what you have trained here and refines every coarse row by a few rows of a second, sparse codebook. In the package: `docs/model.md` (graph, coarse stage, starts), `c2f_np/model/structure.py` for the gradient with respect to the weights of $S_c$ that nobody needs in training but that is derived and checked all the same. G. Karypis and V. Kumar, *A fast and high quality multilevel scheme for partitioning irregular graphs*, SIAM J. Sci. Comput. 20 (1998).

@@ -22,7 +22,7 @@
 #
 # **You need** the coarse stage (notebook 6): $E_c$ ($C\times d$), $S_c$ ($N\times C$), expanded graph, least-squares assignment; soft thresholding (notebook 3); the bridge and the bridged layer (notebook 4), which are repeated here in short. As always $G_y$ is the gradient of the loss at $y$.
 #
-# **You get** `c2f_np/stages/fine.py`, `start.py` and the second half of `assignment_update.py`, for the method of Wang et al., *Coarse-to-Fine Lightweight Meta-Embedding for ID-Based Recommendation* ([arXiv 2501.11870](https://arxiv.org/abs/2501.11870)).
+# **You get** `fine.py` and parts of `starts.py` and `links.py` in `c2f_np/model/`, for the method of Wang et al., *Coarse-to-Fine Lightweight Meta-Embedding for ID-Based Recommendation* ([arXiv 2501.11870](https://arxiv.org/abs/2501.11870)).
 
 # %%
 import dataclasses
@@ -35,16 +35,18 @@ import scipy.sparse as sparse
 from c2f_np.course import exercise
 from c2f_np.data import load_dataset
 from c2f_np.gradcheck import check_gradients, numerical_gradient, tabulate
-from c2f_np.operations import (
-    assignment_update, bpr, bridged_propagation, bridging, composition, graph, regulariser, soft_threshold,
-)
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model import fine, graph, links, starts
+from c2f_np.model.adam import fresh_moments
+from c2f_np.model.codebook import bridge, bridge_backward, compose, compose_backward, soft_threshold, soft_threshold_backward
+from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
+from c2f_np.model.propagation import propagate, propagate_backward
+from c2f_np.model.sampling import sample_triples
+from c2f_np.model.triples import Triples
 from c2f_np.plotting.stages import codebook_sparsity, codebooks_side_by_side, computation_graph, gradients_by_way
 from c2f_np.settings import settings_from_preset
-from c2f_np.stages import batch_loss, fine, start
-from c2f_np.stages.partition import partition_entities
-from c2f_np.training import loop, problem, sampling
-from c2f_np.training.parameters import fresh_optimiser
+from c2f_np.training import loop, problem
+from c2f_np.training.phases import phases_of
 
 # %% [markdown]
 # ## The idea
@@ -113,12 +115,12 @@ computation_graph(nodes, edges, width=11, height=4.8)
 
 # %%
 E_f_tiny, S_f_tiny = np.array([[2.0, 0.4], [-0.3, 4.0]]), sparse.csr_array(np.array([[0.5, 0.5]]))
-F_tiny = soft_threshold.soft_threshold(E_f_tiny, 1.0)
+F_tiny = soft_threshold(E_f_tiny, 1.0)
 assert np.allclose(F_tiny, [[1, 0], [0, 3]])
-assert np.allclose(bridging.bridge(np.array([[2.0, 1.0]]), S_f_tiny, F_tiny, 0.2), [[1.7, 1.1]])
-_, grad_F = bridging.bridge_backward(np.array([[1.0, 1.0]]), S_f_tiny, 0.2)
+assert np.allclose(bridge(np.array([[2.0, 1.0]]), S_f_tiny, F_tiny, 0.2), [[1.7, 1.1]])
+_, grad_F = bridge_backward(np.array([[1.0, 1.0]]), S_f_tiny, 0.2)
 assert np.allclose(grad_F, 0.1)
-assert np.allclose(soft_threshold.soft_threshold_backward(grad_F, E_f_tiny, 1.0), [[0.1, 0], [0, 0.1]])
+assert np.allclose(soft_threshold_backward(grad_F, E_f_tiny, 1.0), [[0.1, 0], [0, 0.1]])
 
 # %% [markdown]
 # ### The seed of the fine codebook
@@ -142,14 +144,15 @@ settings = settings_from_preset(
     phase1_epochs=8, max_epochs=16, eval_every=2, patience=3, seed=1,
 )
 posed = problem.pose(data, settings)
-progress, layers_now = loop.start_coarse(posed), None
+phases = phases_of(settings, posed.engine)
+progress, layers_now = loop.begin(phases, posed), None
 while not progress.phase.startswith("fine"):
-    progress, layers_now = loop.run_epoch(progress, posed, layers_now)
+    progress, layers_now = loop.run_epoch(phases, progress, posed, layers_now)
 coarse_state = progress.finished["coarse"].state
 assert data.train.shape == (1000, 800) and (settings.threshold, settings.gate, settings.decay) == (1.0, 0.2, 1e-4)
 E_c = coarse_state.E_coarse.astype(np.float64)
 seeds = {
-    kind: start.start_fine_codebook(E_c, 12, 12, kind=kind, threshold=1.0, seed=2) for kind in ("scores", "components")
+    kind: starts.start_fine_codebook(E_c, 12, 12, kind=kind, threshold=1.0, seed=2) for kind in ("scores", "components")
 }
 codebooks_side_by_side(seeds, threshold=1.0)
 
@@ -158,11 +161,11 @@ codebooks_side_by_side(seeds, threshold=1.0)
 
 # %%
 def not_spanned(E_f):
-    F = soft_threshold.soft_threshold(E_f, 1.0)
+    F = soft_threshold(E_f, 1.0)
     return np.linalg.norm(E_c - E_c @ np.linalg.pinv(F) @ F) / np.linalg.norm(E_c)
 
 
-sparsity = {kind: float(np.mean(soft_threshold.soft_threshold(E_f, 1.0) == 0)) for kind, E_f in seeds.items()}
+sparsity = {kind: float(np.mean(soft_threshold(E_f, 1.0) == 0)) for kind, E_f in seeds.items()}
 missed = {kind: float(not_spanned(E_f)) for kind, E_f in seeds.items()}
 assert missed["components"] < missed["scores"] and sparsity["components"] > 0.7 > 0.5 > sparsity["scores"]
 components = seeds["components"]
@@ -187,16 +190,16 @@ assert (np.abs(components[components != 0]) > 1).all(), "nothing but exact zeros
 # and all that is left of $N$ is one $d\times d$ matrix. (One thing does grow with $N$: the entries of $T$ are sums over entities, and a softmax of large numbers is nearly *one-hot*, a single 1 and zeros. The second-largest entry that is kept may then be next to nothing, as the cell shows for 400 random entities.)
 
 # %%
-S_kept = assignment_update.largest_softmax(np.array([[2.0, 0], [1, 1]]), 1).toarray()
+S_kept = links.largest_softmax(np.array([[2.0, 0], [1, 1]]), 1).toarray()
 assert np.allclose(S_kept, [[0.881, 0], [0.5, 0]], atol=5e-4), "of equal entries the lower column is kept"
 rng = np.random.default_rng(0)
 H_e, H_c, H_f = (rng.standard_normal((n, 6)) for n in (400, 9, 4))
 W_c, W_f = (H_e @ np.linalg.pinv(rows) for rows in (H_c, H_f))
-assert np.allclose(assignment_update.fine_affinity(H_e, H_c, H_f), W_c.T @ W_f, rtol=1e-10)
-S_new = assignment_update.update_fine_assignment(H_e, H_c, H_f, 2)
+assert np.allclose(links.fine_affinity(H_e, H_c, H_f), W_c.T @ W_f, rtol=1e-10)
+S_new = links.update_fine_assignment(H_e, H_c, H_f, 2)
 assert (S_new.data >= 0).all() and (S_new.sum(axis=1) < 1 + 1e-12).all()
 assert np.median(S_new.toarray().max(axis=1)) > 0.9, "nearly one-hot: T is a sum over 400 entities"
-print(inspect.getsource(assignment_update.fine_affinity).split('"""')[2])
+print(inspect.getsource(links.fine_affinity).split('"""')[2])
 
 # %% [markdown]
 # ## Forward
@@ -209,13 +212,15 @@ R.sort_indices()
 n_users, n_items = R.shape
 N, C, M, d, L, tau, g, l2, decay = n_users + n_items, 5, 3, 4, 2, 0.8, 0.3, 5.0, 0.005
 A = graph.normalised_adjacency(R)
-S_c = start.start_coarse_assignment(partition_entities(R, C, method="random"), C, 2, 0.5, rng)
-S_f = assignment_update.largest_softmax(rng.standard_normal((C, M)), 2)
+S_c = starts.start_coarse_assignment(starts.partition_entities(R, C, method="random"), C, 2, 0.5, rng)
+S_f = links.largest_softmax(rng.standard_normal((C, M)), 2)
 E_c, b, b0 = rng.standard_normal((C, d)), rng.standard_normal(N), np.zeros(1)
 E_f = np.array([[1.5, 0.2, -1.2, 0.4], [-0.3, 2.0, 0.5, -1.6], [0.1, -0.2, 1.4, 0.3]])
-triples = Triples.from_items(*sampling.sample_triples(R, 40, 2, seed=0), n_users, n_items)
+plain = engine_named("numpy")
+triples = Triples.from_items(*sample_triples(R, 40, 2, 0, engine=plain), n_users, n_items)
 layers = {
-    (c, w): fine.fine_graph(A, S_c, S_f, g, composition=c, layer_bridge=w) for c in fine.COMPOSITIONS for w in ("raw", "exchange")
+    (c, w): fine.fine_graph(A, S_c, S_f, g, composition=c, layer_bridge=w, engine=plain)
+    for c in fine.COMPOSITIONS for w in ("raw", "exchange")
 }
 print(inspect.getsource(fine.fine_forward).split('"""')[2])
 
@@ -227,11 +232,11 @@ print(inspect.getsource(fine.fine_forward).split('"""')[2])
 # %%
 size = N + C + M
 for reading in ("raw", "exchange"):
-    bridged = layers["coarse", reading].bridged
-    T = bridged_propagation.bridged_layer(np.eye(size), bridged)
+    layer = layers["coarse", reading].layer
+    T = layer.forward(np.eye(size))
     assert np.abs(T - T.T).max() > 0.01, "not symmetric"
-    assert np.allclose(bridged_propagation.bridged_layer_backward(np.eye(size), bridged), T.T, atol=1e-15), "T transposed"
-X_hat = layers["coarse", "raw"].bridged.X_hat.matrix
+    assert np.allclose(layer.adjoint(np.eye(size)), T.T, atol=1e-15), "T transposed"
+X_hat = layers["coarse", "raw"].layer.X_hat.matrix
 X_k = rng.standard_normal((size, d))
 received = X_hat[:N, N : N + C] @ X_k[N : N + C]
 taken_away = S_c @ (X_hat @ X_k)[N : N + C]
@@ -266,7 +271,6 @@ print(f"received from coarse nodes and taken away again differ by {mismatch:.0%}
 
 # %%
 print(inspect.getsource(fine.fine_gradients).split('"""')[2])
-print(inspect.getsource(fine._start_backward).split('"""')[2])
 
 # %% [markdown]
 # Four ways lead from $E_f$ to the loss in the bridged reading: (1) bridge, coarse rows; (2) tanh, fine rows; (3) bridge, composition, graph; (4) bridge, composition, regulariser. The coarse reading has the first two. Here is each by itself.
@@ -276,27 +280,25 @@ def four_ways(E_f, setting="bridged", weight=1.0):
     """The gradient at E_f by each way, from the package's operations; `weight` is the cotangent of the loss."""
     stage = layers[setting, "exchange"]
     forward = fine.fine_forward(E_f, E_c, stage, threshold=tau, n_layers=L)
-    _, slope = bpr.bpr_loss(forward.H_entities, b, b0, triples)
-    grad_H, _, _ = bpr.bpr_backward(forward.H_entities, triples, weight * slope)
+    _, slope = bpr_loss(forward.H_entities, b, b0, triples)
+    grad_H, _, _ = bpr_backward(forward.H_entities, triples, weight * slope)
     grad_H = np.concatenate([grad_H, np.zeros((C + M, d))])
-    at_entities, at_coarse, at_fine = np.split(
-        bridged_propagation.propagate_bridged_backward(grad_H, stage.bridged, L), [N, N + C]
-    )
-    penalty = regulariser.squared_norm_penalty_backward(weight * decay, forward.Z, triples, l2)
+    at_entities, at_coarse, at_fine = stage.layer.split(propagate_backward(grad_H, stage.layer, L))
+    penalty = squared_norm_penalty_backward(weight * decay, forward.Z, triples, l2, np.zeros_like(forward.Z))
     at_E_hat = {"1: coarse rows": at_coarse}
     if setting == "bridged":
-        at_E_hat["3: Z, graph"] = composition.compose_backward(at_entities, S_c, forward.Z)
-        at_E_hat["4: Z, regulariser"] = composition.compose_backward(penalty, S_c, forward.Z)
-    at_F = {name: bridging.bridge_backward(G, S_f, g)[1] for name, G in at_E_hat.items()}
+        at_E_hat["3: Z, graph"] = compose_backward(at_entities, S_c, forward.Z)
+        at_E_hat["4: Z, regulariser"] = compose_backward(penalty, S_c, forward.Z)
+    at_F = {name: bridge_backward(G, S_f, g)[1] for name, G in at_E_hat.items()}
     at_F["2: fine rows"] = at_fine * (1 - forward.tanh_F**2)
-    return {name: soft_threshold.soft_threshold_backward(at_F[name], E_f, tau) for name in sorted(at_F)}
+    return {name: soft_threshold_backward(at_F[name], E_f, tau) for name in sorted(at_F)}
 
 # %%
 ways = four_ways(E_f)
 for setting in fine.COMPOSITIONS:
     stage = layers[setting, "exchange"]
     forward = fine.fine_forward(E_f, E_c, stage, threshold=tau, n_layers=L)
-    _, slope = batch_loss.batch_loss(forward, b, b0, triples, l2=l2, decay=decay)
+    _, slope = batch_loss(forward, b, b0, triples, l2=l2, decay=decay, engine=plain)
     whole = fine.fine_gradients(forward, slope, E_f, stage, triples, threshold=tau, n_layers=L, l2=l2, decay=decay)["E_fine"]
     assert np.allclose(sum(four_ways(E_f, setting).values()), whole, rtol=1e-12, atol=1e-16), setting
     if setting == "bridged":
@@ -338,7 +340,7 @@ for setting in fine.COMPOSITIONS:
     stage, losses = layers[setting, "exchange"], []
     for E in (E_f, E_moved):
         forward = fine.fine_forward(E, E_c, stage, threshold=tau, n_layers=0)
-        loss, slope = batch_loss.batch_loss(forward, b, b0, triples, l2=l2, decay=decay)
+        loss, slope = batch_loss(forward, b, b0, triples, l2=l2, decay=decay, engine=plain)
         losses.append(loss.total)
     options = {"threshold": tau, "n_layers": 0, "l2": l2, "decay": decay}
     zero_layers = fine.fine_gradients(forward, slope, E_moved, stage, triples, **options)["E_fine"]
@@ -354,14 +356,14 @@ stage = layers["bridged", "exchange"]
 
 
 def bridged(E):
-    return bridging.bridge(E_c, S_f, soft_threshold.soft_threshold(E, tau), g)
+    return bridge(E_c, S_f, soft_threshold(E, tau), g)
 
 # %%
 def loss_by_ways(E_1, E_2, E_3, E_4):
-    Z, Z_penalty = composition.compose(S_c, bridged(E_3)), composition.compose(S_c, bridged(E_4))
-    X0 = np.concatenate([Z, bridged(E_1), np.tanh(soft_threshold.soft_threshold(E_2, tau))])
-    H = bridged_propagation.propagate_bridged(X0, stage.bridged, L)[:N]
-    return bpr.bpr_loss(H, b, b0, triples)[0] + decay * regulariser.squared_norm_penalty(Z_penalty, triples, l2)
+    Z, Z_penalty = compose(S_c, bridged(E_3)), compose(S_c, bridged(E_4))
+    X0 = np.concatenate([Z, bridged(E_1), np.tanh(soft_threshold(E_2, tau))])
+    H = propagate(X0, stage.layer, L)[:N]
+    return bpr_loss(H, b, b0, triples)[0] + decay * squared_norm_penalty(Z_penalty, triples, l2)
 
 # %%
 same_codebook = dict.fromkeys(("E_1", "E_2", "E_3", "E_4"), E_f)
@@ -378,7 +380,7 @@ for argument, (name, ours) in zip(same_codebook, ways.items(), strict=True):
 def check_stage(stage, name):
     def run(E_fine, E_coarse):
         forward = fine.fine_forward(E_fine, E_coarse, stage, threshold=tau, n_layers=L)
-        return forward, *batch_loss.batch_loss(forward, b, b0, triples, l2=l2, decay=decay)
+        return forward, *batch_loss(forward, b, b0, triples, l2=l2, decay=decay, engine=plain)
 
     def value(E_fine, E_coarse):
         return run(E_fine, E_coarse)[1].total
@@ -406,7 +408,7 @@ print(tabulate(reports))
 # %%
 def value(E_fine):
     forward = fine.fine_forward(E_fine, E_c, layers["bridged", "exchange"], threshold=tau, n_layers=L)
-    return batch_loss.batch_loss(forward, b, b0, triples, l2=l2, decay=decay)[0].total
+    return batch_loss(forward, b, b0, triples, l2=l2, decay=decay, engine=plain)[0].total
 
 
 def two_ways_only(grad_loss, E_fine):
@@ -424,19 +426,18 @@ print(report)
 # The compiled engine computes the same stage; in the coarse reading it usually does not even propagate, because until the assignments change everything but $F$ is a constant (notebook 8). Here only the layers are compared: same gradient, then the ratio.
 
 # %%
-state = loop.start_fine(coarse_state, posed)
-big_layers = problem.build_graph(state, posed.A, settings)
-columns = sampling.sample_triples(posed.R, 800, 5, seed=0)
-big = Triples.by_user(columns, np.arange(len(columns[0])), posed.n_users, posed.n_items)
+state = starts.start_fine(coarse_state, posed.R, settings).astype(settings.dtype)
+engines = {name: engine_named(name) for name in ("numpy", "numba")}
+big_layers = {name: fine.FineStage(settings, engine).graph(state, posed.A) for name, engine in engines.items()}
+columns = sample_triples(posed.R, 800, 5, 0, engine=plain)
+big = Triples.by_user(columns, np.arange(len(columns[0])), posed.n_users, posed.n_items, engine=plain)
 
 # %%
 def step(engine):
-    options = {"threshold": 1.0, "n_layers": settings.n_layers, "engine": engine}
-    loss_options = {"l2": settings.l2, "decay": settings.decay, "engine": engine}
-    forward = fine.fine_forward(state.E_fine, state.E_coarse, big_layers, batch=big, **options)
-    _, slope = batch_loss.batch_loss(forward, state.bias, state.bias_global, big, **loss_options)
-    options |= {"l2": settings.l2, "decay": settings.decay}
-    return fine.fine_gradients(forward, slope, state.E_fine, big_layers, big, **options)["E_fine"]
+    options, weights = {"threshold": 1.0, "n_layers": settings.n_layers}, {"l2": settings.l2, "decay": settings.decay}
+    forward = fine.fine_forward(state.E_fine, state.E_coarse, big_layers[engine], batch=big, **options)
+    _, slope = batch_loss(forward, state.bias, state.bias_global, big, **weights, engine=engines[engine])
+    return fine.fine_gradients(forward, slope, state.E_fine, big_layers[engine], big, **options, **weights)["E_fine"]
 
 # %%
 seconds, found = {}, {}
@@ -456,18 +457,20 @@ assert seconds["numpy"] / seconds["numba"] > 0
 # The fine stage starts from the best coarse state, with $S_c$ and $E_c$ frozen. After every epoch we note which entries of $E_f$ lie outside the threshold.
 
 # %%
-progress = dataclasses.replace(progress, state=state, moments=fresh_optimiser(state, settings))
-seed_codebook, masks, phases, layers_now = state.E_fine, [np.abs(state.E_fine) > 1], [], None
+fine_phases = phases[-2:]
+moments = fresh_moments(state.parameters(fine_phases[0].stage.trained))
+progress = dataclasses.replace(progress, state=state, moments=moments)
+seed_codebook, masks, gone_through, layers_now = state.E_fine, [np.abs(state.E_fine) > 1], [], None
 while not progress.is_done:
-    phases.append(progress.phase)
-    progress, layers_now = loop.run_epoch(progress, posed, layers_now)
+    gone_through.append(progress.phase)
+    progress, layers_now = loop.run_epoch(phases, progress, posed, layers_now)
     masks.append(np.abs(progress.state.E_fine) > 1)
 masks = np.array(masks)
 died = np.concatenate([[0], np.cumsum((masks[:-1] & ~masks[1:]).sum(axis=(1, 2)))])
 revived = np.concatenate([[0], np.cumsum((~masks[:-1] & masks[1:]).sum(axis=(1, 2)))])
 assert revived[-1] == 0, "nothing ever comes back"
 assert (progress.state.E_fine[seed_codebook == 0] == 0).all(), "what starts at zero stays there, to the last bit"
-starts = {"phase 1": 0, "phase 2: $S_f$ is updated": phases.index("fine")}
+starts = {"phase 1": 0, "phase 2: $S_f$ is updated": gone_through.index("fine")}
 codebook_sparsity(np.arange(len(masks)), masks.mean(axis=(1, 2)), died=died, revived=revived, phase_starts=starts)
 
 # %% [markdown]
@@ -485,7 +488,7 @@ candidates = {
     "fine stage": best,
     "fine stage, E_f set to zero": dataclasses.replace(best, E_fine=np.zeros_like(best.E_fine)),
 }
-scores = {name: loop.evaluate_state(s, posed, "test").metrics["ndcg@20"] for name, s in candidates.items()}
+scores = {name: problem.evaluate_state(s, posed, "test").metrics["ndcg@20"] for name, s in candidates.items()}
 assert abs(scores["fine stage"] - scores["fine stage, E_f set to zero"]) < 0.005
 assert abs(scores["fine stage"] - scores["coarse stage"]) < 0.02
 for name, score in scores.items():
@@ -544,4 +547,4 @@ print(task_fine.hint())
 #
 # ## Read next
 #
-# `08_the_collapse` makes of all the layers two small dense matrices. In the package: `docs/model.md` (fine stage; paper, code, staged and default), `c2f_np/stages/structure_gradients.py` for the gradients with respect to $S_c$, $S_f$, $\tau$ and $g$.
+# `08_the_collapse` makes of all the layers two small dense matrices. In the package: `docs/model.md` (fine stage; paper, code, staged and default), `c2f_np/model/structure.py` for the gradients with respect to $S_c$, $S_f$, $\tau$ and $g$.

@@ -39,14 +39,16 @@ import c2f_np
 from c2f_np.course import exercise
 from c2f_np.errors import SettingsError
 from c2f_np.gradcheck import check_gradients
-from c2f_np.operations.collapsed_propagation import SPARSE_COST, collapse, collapse_pays, propagate_collapsed
-from c2f_np.operations.collapsed_propagation import propagate_collapsed_backward
-from c2f_np.operations.bridged_propagation import propagate_bridged
-from c2f_np.operations.soft_threshold import soft_threshold
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model.codebook import soft_threshold
+from c2f_np.model.fine import collapsed_graph, fine_forward, fine_gradients
+from c2f_np.model.fine import fine_graph as graph_for
+from c2f_np.model.graph import normalised_adjacency
+from c2f_np.model.loss import batch_loss
+from c2f_np.model.propagation import SPARSE_COST, collapse, collapse_pays, propagate, propagate_collapsed, propagate_collapsed_backward
+from c2f_np.model.starts import start_coarse, start_fine
+from c2f_np.model.triples import Triples
 from c2f_np.plotting.frontier import graph_and_strip, work_of_two_ways
-from c2f_np.stages.batch_loss import batch_loss
-from c2f_np.stages.fine import collapsed_graph, fine_forward, fine_gradients, fine_graph
 
 # %% [markdown]
 # ## The idea
@@ -63,21 +65,27 @@ from c2f_np.stages.fine import collapsed_graph, fine_forward, fine_gradients, fi
 
 # %%
 from c2f_np.settings import settings_from_preset
-from c2f_np.training.loop import start_coarse, start_fine
 from c2f_np.training.problem import pose
+
+engines = {name: engine_named(name) for name in ("numpy", "numba")}
+
+
+def fine_graph(*given, engine="numpy", **options):
+    return graph_for(*given, engine=engines[engine], **options)
+
 
 data = c2f_np.load_dataset("planted")
 settings = settings_from_preset("staged", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
 problem = pose(data, settings)
-state = start_fine(start_coarse(problem).state, problem)
+state = start_fine(start_coarse(problem.R, settings), problem.R, settings)
 graph = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange")
-N, C, M = graph.bridged.sizes
+N, C, M = graph.layer.sizes
 L, d = settings.n_layers, settings.dim
 assert (N, C, M, L, d) == (1800, 40, 16, 3, 32)
 
 # %%
 collapsed = collapsed_graph(graph, state.E_coarse, L)
-X_hat = graph.bridged.X_hat.matrix.tocoo()
+X_hat = graph.layer.X_hat.matrix.tocoo()
 blocks = [("users", 1000), ("items", 800), ("codebook rows", C + M)]
 graph_and_strip(X_hat.row, X_hat.col, blocks, collapsed.collapsed.weights, names=("the expanded graph", "W1, W2"))
 
@@ -114,9 +122,9 @@ assert collapsed.collapsed.weights.shape == (N, 2 * M) == (1800, 32)
 # %%
 one = np.ones((1, 1))
 e, f, g = 0.8, 1.3, 0.5
-adjacency = c2f_np.operations.graph.normalised_adjacency(sparse.csr_array(one))
+adjacency = normalised_adjacency(sparse.csr_array(one))
 tiny = fine_graph(adjacency, sparse.csr_array(np.ones((2, 1))), sparse.csr_array(one), g, layer_bridge="exchange")
-found = collapse(np.tanh(e) * np.ones((2, 1)), e * one, tiny.bridged, n_layers=1)
+found = collapse(np.tanh(e) * np.ones((2, 1)), e * one, tiny.layer, n_layers=1)
 
 K_by_hand = 0.75 * np.tanh(e) + (1 - g) ** 2 / (2 * np.sqrt(6)) * e
 W_by_hand = [g * (1 - g) / (2 * np.sqrt(6)), g / (2 * np.sqrt(6))]
@@ -168,7 +176,7 @@ print(inspect.getsource(propagate_collapsed).split('"""')[2])
 # For a graph this small we can afford to form $P$ after all, by propagating the identity, and hold the three blocks against the derivation.
 
 # %%
-P = propagate_bridged(np.eye(N + C + M), graph.bridged, L)[:N]
+P = propagate(np.eye(N + C + M), graph.layer, L)[:N]
 P_e, P_c, P_f = P[:, :N], P[:, N:N + C], P[:, N + C:]
 S_c, S_f, gate = state.S_coarse, state.S_fine.toarray(), settings.gate
 
@@ -227,6 +235,8 @@ rng = np.random.default_rng(0)
 E_fine = state.E_fine + 0.3 * rng.standard_normal(state.E_fine.shape)  # somewhere in the middle of a training
 F = soft_threshold(E_fine, settings.threshold)
 
+everybody = np.arange(N)
+
 def largest_difference(a, b):
     return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
 
@@ -235,7 +245,7 @@ for layer_bridge in ("raw", "exchange"):
         layers = fine_graph(problem.A, state.S_coarse, state.S_fine, gate, layer_bridge=layer_bridge)
         short = collapsed_graph(layers, state.E_coarse, n_layers).collapsed
         whole = fine_forward(E_fine, state.E_coarse, layers, threshold=settings.threshold, n_layers=n_layers).H_entities
-        error = largest_difference(propagate_collapsed(F, np.tanh(F), short), whole)
+        error = largest_difference(propagate_collapsed(F, np.tanh(F), short, rows=everybody), whole)
         print(f"{layer_bridge:9s} L = {n_layers}: {error:.1e}")
         assert error < 1e-12, "the collapse is not exact"
 
@@ -245,11 +255,11 @@ for layer_bridge in ("raw", "exchange"):
 # %%
 batch = Triples.from_items(*(rng.integers(0, k, 2000) for k in (1000, 800, 800)), 1000, 800)
 
-def step(which, engine="numpy"):
-    how = {"threshold": settings.threshold, "n_layers": L, "engine": engine}
-    weights = {"l2": settings.l2, "decay": settings.decay, "engine": engine}
+def step(which):
+    how = {"threshold": settings.threshold, "n_layers": L}
+    weights = {"l2": settings.l2, "decay": settings.decay}
     forward = fine_forward(E_fine, state.E_coarse, which, batch=batch, **how)
-    loss, slope = batch_loss(forward, state.bias, state.bias_global, batch, **weights)
+    loss, slope = batch_loss(forward, state.bias, state.bias_global, batch, **weights, engine=which.engine)
     gradients = fine_gradients(forward, slope, E_fine, which, batch, **how | weights)
     return loss.total, gradients
 
@@ -288,8 +298,8 @@ report
 other_S_f = state.S_fine[rng.permutation(C)]
 other = fine_graph(problem.A, state.S_coarse, other_S_f, gate, layer_bridge="exchange")
 after = fine_forward(E_fine, state.E_coarse, other, threshold=settings.threshold, n_layers=L).H_entities
-stale = propagate_collapsed(F, np.tanh(F), collapsed.collapsed)
-fresh = propagate_collapsed(F, np.tanh(F), collapsed_graph(other, state.E_coarse, L).collapsed)
+stale = propagate_collapsed(F, np.tanh(F), collapsed.collapsed, rows=everybody)
+fresh = propagate_collapsed(F, np.tanh(F), collapsed_graph(other, state.E_coarse, L).collapsed, rows=everybody)
 print(f"stale: {largest_difference(stale, after):.1e}, collapsed anew: {largest_difference(fresh, after):.1e}")
 assert largest_difference(stale, after) > 1e-4 and largest_difference(fresh, after) < 1e-12
 
@@ -340,7 +350,7 @@ except SettingsError as refusal:
 # Let nnz be the number of stored entries of $\hat X$. A sparse product of width $d$ takes $\text{nnz} \cdot d$ multiplications; a step through layers makes $2L$ of them (forward and backward). A collapsed step multiplies the batch's $R$ rows of $[W_1, W_2]$ with a $2M \times d$ matrix, and its transpose comes back: $2 \cdot R \cdot 2M \cdot d$. Before the first one, collapsing propagates $2M + d$ columns through $L$ layers.
 
 # %%
-nnz, R = graph.bridged.X_hat.matrix.nnz, len(batch.occurrences.entities)
+nnz, R = graph.layer.X_hat.matrix.nnz, len(batch.occurrences.entities)
 layered = 2 * L * nnz * d
 collapsed_step = 2 * R * 2 * M * d
 collapsing = L * nnz * (2 * M + d)
@@ -381,20 +391,22 @@ assert SPARSE_COST == 4.0
 # The same step, both ways, in NumPy and with the compiled kernels (Numba). First they must agree; then they are timed. The ratios depend on your machine and on what else it is doing, so they are printed and nothing is claimed about them but that they are numbers.
 
 # %%
-loss_compiled, by_compiled = step(collapsed, "numba")
+compiled = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange", engine="numba")
+ways = {("layers", "numpy"): graph, ("collapsed", "numpy"): collapsed,
+        ("layers", "numba"): compiled, ("collapsed", "numba"): collapsed_graph(compiled, state.E_coarse, L)}
+loss_compiled, by_compiled = step(ways["collapsed", "numba"])
 assert abs(loss_compiled - loss_layers) < 1e-12 * loss_layers
 assert largest_difference(by_compiled["E_fine"], by_layers["E_fine"]) < 1e-12
 
-def seconds(which, engine, repeats=7):
+def seconds(which, repeats=7):
     times = []
     for _ in range(repeats + 1):  # the first call compiles, or warms up
         started = time.perf_counter()
-        step(which, engine)
+        step(which)
         times.append(time.perf_counter() - started)
     return float(np.median(times[1:]))
 
-taken = {(name, engine): seconds(which, engine)
-         for name, which in (("layers", graph), ("collapsed", collapsed)) for engine in ("numpy", "numba")}
+taken = {way: seconds(which) for way, which in ways.items()}
 for (name, engine), t in taken.items():
     print(f"{name:10s} {engine:6s} layers in NumPy take {taken['layers', 'numpy'] / t:5.1f} times as long")
     assert t > 0
@@ -511,6 +523,6 @@ print(task.hint())
 # ## Read next
 #
 # - Notebook 09 asks whether the model that is trained this way is any good.
-# - `c2f_np/operations/collapsed_propagation.py` and `c2f_np/stages/fine.py` hold the code; [docs/model.md](../docs/model.md) has the equations under "Collapsed".
+# - `c2f_np/model/propagation.py` and `c2f_np/model/fine.py` hold the code; [docs/model.md](../docs/model.md) has the equations under "Collapsed".
 # - `tests/stages/test_stage_batch_rows.py` asserts the equality of both ways for every width, engine and number of layers.
 # - [benchmarks/results.md](../benchmarks/results.md) has times at full size, and how they were taken.
