@@ -41,9 +41,9 @@ from c2f_np.evaluation import evaluate_embeddings, evaluate_ranking, rank_items
 from c2f_np.model_file import size_in_bytes
 from c2f_np.plotting.frontier import found_groups, size_quality
 from c2f_np.settings import settings_from_preset
-from c2f_np.training.loop import evaluate_state, run_epoch, start_coarse, train
-from c2f_np.training.problem import entity_embeddings, pose
-from c2f_np.training.threads import working_threads
+from c2f_np.training.loop import begin, run_phases, train
+from c2f_np.training.phases import phases_of
+from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
 
 # %% [markdown]
 # ## The idea
@@ -173,11 +173,8 @@ COMMON = {"n_fine": 16, "dim": 32, "n_components": 16, "coarse_lr": 1e-2, "fine_
 def train_coarse(n_coarse, t_coarse):
     settings = settings_from_preset("staged", n_coarse=n_coarse, t_coarse=t_coarse, **COMMON)
     problem = pose(data, settings)
-    with working_threads(1, "numba"):
-        progress, graph = start_coarse(problem), None
-        while progress.stage == "coarse":
-            progress, graph = run_epoch(progress, problem, graph)
-    return problem, progress.finished["coarse"].state
+    phases = phases_of(settings, problem.engine)[:2]
+    return problem, run_phases(phases, problem).finished["coarse"].state
 
 # %%
 models = {f"coarse, C = {C}, t = {t}": train_coarse(C, t) for C, t in ((8, 2), (16, 2), (40, 1), (160, 2))}
@@ -199,7 +196,7 @@ models["coarse, C = 40, t = 2"] = both["staged"][0], both["staged"][1]["coarse"]
 # %% [markdown]
 # ### Both codebooks at once
 #
-# What the package recommends is not two stages. The preset `default` links each entity to one coarse row and, directly, to one fine row, trains both codebooks and the weights of all links *together*, and propagates over the interactions alone (`c2f_np/stages/joint.py`; notebook 11 has the reason). Which rows, is decided beforehand, in two ways: by a partition, as in the stages; and by giving every entity a row of its own for a while and then *coding* that table, coarse to fine (`c2f_np/stages/residual_code.py`). The one with the better validation NDCG goes on. There are as many links as in the two stages and no more bytes. (Fewer epochs than by default, so that you need not wait.)
+# What the package recommends is not two stages. The preset `default` links each entity to one coarse row and, directly, to one fine row, trains both codebooks and the weights of all links *together*, and propagates over the interactions alone (`c2f_np/model/joint.py`; notebook 11 has the reason). Which rows, is decided beforehand, in two ways: by a partition, as in the stages; and by giving every entity a row of its own for a while and then *coding* that table, coarse to fine (`c2f_np/stages/residual_code.py`). The one with the better validation NDCG goes on. There are as many links as in the two stages and no more bytes. (Fewer epochs than by default, so that you need not wait.)
 
 # %%
 settings = settings_from_preset("default", n_coarse=40, n_fine=16, dim=32, threads=1,
@@ -281,7 +278,7 @@ def own_row(state):
 
 def agreement(n_coarse, planted):
     problem, state = models[f"coarse, C = {n_coarse}, t = 2"]
-    start = start_coarse(problem).state
+    start = begin(phases_of(problem.settings, problem.engine), problem).state
     return {when: (adjusted_rand_score(planted, own_row(s)), normalized_mutual_info_score(planted, own_row(s)))
             for when, s in (("start", start), ("trained", state))}
 

@@ -38,25 +38,25 @@ from sklearn.decomposition import SparsePCA
 import c2f_np
 from c2f_np.course import exercise
 from c2f_np.course.experiments import stored_results, study_rows
-from c2f_np.operations.assignment_update import largest_softmax
-from c2f_np.operations.bridged_propagation import bridged_layer
-from c2f_np.operations.bridging import bridge
-from c2f_np.operations.graph import normalise, normalised_adjacency
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model.codebook import bridge
+from c2f_np.model.fine import fine_forward, fine_gradients, fine_graph
+from c2f_np.model.graph import normalise, normalised_adjacency
+from c2f_np.model.joint import joint_forward, joint_gradients, joint_graph
+from c2f_np.model.links import largest_softmax
+from c2f_np.model.loss import batch_loss
+from c2f_np.model.propagation import BridgedLayer
+from c2f_np.model.sampling import sample_triples
+from c2f_np.model.starts import (
+    partition_entities, start_coarse_assignment, start_fine, start_fine_assignment, start_fine_codebook,
+)  # fmt: skip
+from c2f_np.model.state import ModelState
+from c2f_np.model.triples import Triples
 from c2f_np.plotting.frontier import moved_by
 from c2f_np.settings import settings_from_preset
-from c2f_np.stages.batch_loss import batch_loss
-from c2f_np.stages.fine import fine_forward, fine_gradients, fine_graph
-from c2f_np.stages.joint import joint_forward, joint_gradients, joint_graph
-from c2f_np.stages.partition import partition_entities
-from c2f_np.stages.start import start_coarse_assignment, start_fine_assignment, start_fine_codebook
-from c2f_np.stages.state import ModelState
-from c2f_np.training.loop import evaluate_state, run_epoch, start_coarse, start_fine
-from c2f_np.training.parameters import fresh_optimiser
-from c2f_np.training.problem import pose
-from c2f_np.training.progress import Progress
-from c2f_np.training.sampling import sample_triples
-from c2f_np.training.threads import working_threads
+from c2f_np.training.loop import begin, run_phases
+from c2f_np.training.phases import Start, phases_of
+from c2f_np.training.problem import evaluate_state, pose
 
 # %% [markdown]
 # ## The idea
@@ -95,18 +95,14 @@ COMMON = {"n_coarse": 40, "n_fine": 16, "dim": 32, "n_components": 16, "coarse_l
 
 def train_coarse(**changes):
     problem = pose(data, settings_from_preset("staged", **COMMON | changes))
-    with working_threads(1, "numba"):
-        progress, graph = start_coarse(problem), None
-        while progress.stage == "coarse":
-            progress, graph = run_epoch(progress, problem, graph)
-    return problem, progress.finished
+    return problem, run_phases(phases_of(problem.settings, problem.engine)[:2], problem).finished
 
 def ndcg(problem, state):
     return evaluate_state(state, problem, "test").metrics["ndcg@20"]
 
 coarse_problem, coarse_phases = train_coarse()
 coarse = coarse_phases["coarse"].state
-fine_begin = start_fine(coarse, coarse_problem)  # S_f and E_f as training would start with them
+fine_begin = start_fine(coarse, coarse_problem.R, coarse_problem.settings).astype("float32")  # S_f and E_f as training would start with them
 print(f"coarse stage: {ndcg(coarse_problem, coarse):.4f}")
 
 # %% [markdown]
@@ -135,10 +131,11 @@ g0 = 0.0
 assert np.isclose(2 * 0.2 - 1, -0.6)
 
 def layers_without_bridge(layer_bridge):
-    graph = fine_graph(coarse_problem.A, coarse.S_coarse, fine_begin.S_fine, g0, layer_bridge=layer_bridge, degree="absolute").bridged
-    X = np.random.default_rng(0).standard_normal((sum(graph.sizes), 4))
-    plain = graph.X_hat.matrix @ X
-    return np.linalg.norm(bridged_layer(X, graph) - plain) / np.linalg.norm(plain)
+    how = {"layer_bridge": layer_bridge, "degree": "absolute", "engine": engine_named("numpy")}
+    layer = fine_graph(coarse_problem.A, coarse.S_coarse, fine_begin.S_fine, g0, **how).layer
+    X = np.random.default_rng(0).standard_normal((sum(layer.sizes), 4))
+    plain = layer.X_hat.forward(X)
+    return np.linalg.norm(layer.forward(X) - plain) / np.linalg.norm(plain)
 
 gap = {reading: layers_without_bridge(reading) for reading in ("raw", "exchange")}
 print({reading: f"{size:.2f}" for reading, size in gap.items()})
@@ -227,14 +224,13 @@ assert np.isclose(g * f + (1 - g) * e, 2.6) and np.isclose((1 - g) * (e + g / (1
 
 # %%
 import inspect
-print(inspect.getsource(bridged_layer).split('"""')[2])
+print(inspect.getsource(BridgedLayer.bridge_raw).split('"""')[2])
 
 # %% [markdown]
 # And this is all that `composition` does in the forward pass: it chooses the codebook that goes into tanh.
 
 # %%
-from c2f_np.stages import fine
-print(inspect.getsource(fine._composed_codebook))
+print(next(line.strip() for line in inspect.getsource(fine_forward).splitlines() if "composition" in line))
 
 # %% [markdown]
 # ## Backward
@@ -248,10 +244,11 @@ batch = Triples.from_items(*(rng.integers(0, k, 3000) for k in (1000, 800, 800))
 def gradients(composition, decay, n_layers=3, kind="components"):
     state = fine_begin
     E_f = starts[kind].astype(np.float64)
-    graph = fine_graph(coarse_problem.A, state.S_coarse, state.S_fine, 0.2, composition=composition, layer_bridge="exchange")
+    reading = {"composition": composition, "layer_bridge": "exchange", "engine": engine_named("numpy")}
+    graph = fine_graph(coarse_problem.A, state.S_coarse, state.S_fine, 0.2, **reading)
     how = {"threshold": 1.0, "n_layers": n_layers}
     forward = fine_forward(E_f, state.E_coarse, graph, **how)
-    loss, slope = batch_loss(forward, state.bias, state.bias_global, batch, l2=5.0, decay=decay)
+    loss, slope = batch_loss(forward, state.bias, state.bias_global, batch, l2=5.0, decay=decay, engine=graph.engine)
     return E_f, fine_gradients(forward, slope, E_f, graph, batch, **how, l2=5.0, decay=decay)
 
 for composition in ("coarse", "bridged"):
@@ -292,12 +289,10 @@ assert not found["bias"][:1000].any() and not found["bias_global"].any() and fou
 # %%
 def train_fine(**changes):
     problem = pose(data, settings_from_preset("staged", **COMMON | {"max_epochs": 15, "phase1_epochs": 5} | changes))
-    state = start_fine(coarse, problem)
-    progress, graph = Progress("fine_phase1", 0, 0, state, fresh_optimiser(state, problem.settings)), None
-    with working_threads(1, "numba"):
-        while not progress.is_done:
-            progress, graph = run_epoch(progress, problem, graph)
-    return problem, state, progress.finished["fine"].state
+    state = start_fine(coarse, problem.R, problem.settings).astype("float32")
+    phase1, phase2 = phases_of(problem.settings, problem.engine)[2:]
+    phase1 = dataclasses.replace(phase1, start=lambda finished, problem: Start(state))
+    return problem, state, run_phases([phase1, phase2], problem).finished["fine"].state
 
 variants = {"staged": {}, "layer bridge: raw": {"layer_bridge": "raw"}, "composition: bridged": {"composition": "bridged"},
             "start: dense scores": {"fine_start": "scores"}, "rows of S_f sum to 1": {"renormalise_fine": True}}
@@ -349,7 +344,7 @@ for preset in ("authors", "paper", "staged"):
 # %% [markdown]
 # ### What the bridge can say
 #
-# The statement about two codebooks, in numbers: the southern-women data, $C = 6$, $M = 3$, $d = 4$, joint training (`c2f_np/stages/joint.py`: no codebook nodes) with the bridge alone, $g = 0.2$.
+# The statement about two codebooks, in numbers: the southern-women data, $C = 6$, $M = 3$, $d = 4$, joint training (`c2f_np/model/joint.py`: no codebook nodes) with the bridge alone, $g = 0.2$.
 
 # %%
 women = sparse.csr_array(c2f_np.load_dataset("southern-women").train)
@@ -358,17 +353,18 @@ parts = partition_entities(women, M, seed=1)
 S_c = start_coarse_assignment(partition_entities(women, C, seed=0), C, 2, 0.5, rng)
 S_f, S_d = start_fine_assignment(S_c, parts, M, 2), start_coarse_assignment(parts, M, 1, 0.5, rng)
 E_c, E_f = rng.standard_normal((C, 4)), rng.standard_normal((M, 4))
-chosen = sample_triples(women, 200, 5, seed=0)
-some = Triples.by_user(chosen, np.arange(len(chosen[0])), *women.shape)
+plain = engine_named("numpy")
+chosen = sample_triples(women, 200, 5, 0, engine=plain)
+some = Triples.by_user(chosen, np.arange(len(chosen[0])), *women.shape, engine=plain)
 
 # %%
 def loss_and_gradients(E_coarse, E_fine, S_direct=None):
     how = {"threshold": 0.0, "n_layers": 3}
     state = ModelState(E_coarse, S_c, np.zeros(n), np.zeros(1), E_fine, S_f, S_direct)
-    layers = joint_graph(normalised_adjacency(women), state, g)
+    layers = joint_graph(normalised_adjacency(women), state, g, engine=plain)
     forward = joint_forward(E_coarse, E_fine, layers, **how)
-    loss, slope = batch_loss(forward, state.bias, state.bias_global, some, l2=5.0, decay=0.01)
-    return loss.total, joint_gradients(forward, slope, E_fine, layers, some, **how, l2=5.0, decay=0.01)[0]
+    loss, slope = batch_loss(forward, state.bias, state.bias_global, some, l2=5.0, decay=0.01, engine=plain)
+    return loss.total, joint_gradients(forward, slope, E_fine, layers, some, **how, l2=5.0, decay=0.01)
 
 both, gradient = loss_and_gradients(E_c, E_f)
 moved_over = E_c + g / (1 - g) * (S_f @ E_f)
@@ -483,7 +479,8 @@ for name, (problem, start, state) in trained.items():
 
 # %%
 noisy_problem, noisy = train_coarse(bias_start="normal")
-before, after = start_coarse(noisy_problem).state.bias, noisy["coarse"].state.bias
+first_state = begin(phases_of(noisy_problem.settings, noisy_problem.engine), noisy_problem).state
+before, after = first_state.bias, noisy["coarse"].state.bias
 assert np.array_equal(before[:1000], after[:1000]) and not np.array_equal(before[1000:], after[1000:])
 
 without = dataclasses.replace(coarse, bias=np.zeros_like(coarse.bias))
@@ -511,9 +508,9 @@ negative = float(np.mean(coarse.S_coarse.data < 0))
 print(f"share of negative weights in the trained S_c: {negative:.4f}")
 assert negative < 0.01
 if negative == 0:
-    graphs = [fine_graph(coarse_problem.A, coarse.S_coarse, trained["staged"][2].S_fine, 0.2, degree=degree)
+    graphs = [fine_graph(coarse_problem.A, coarse.S_coarse, trained["staged"][2].S_fine, 0.2, degree=degree, engine=plain)
               for degree in ("signed", "absolute")]
-    assert np.allclose(*(graph.bridged.X_hat.matrix.data for graph in graphs), rtol=1e-6)
+    assert np.allclose(*(graph.layer.X_hat.matrix.data for graph in graphs), rtol=1e-6)
 
 # %% [markdown]
 # On these data (almost) none of the weights that are kept is negative, so the option moves nothing here. It is a guard rail, not an improvement.
@@ -558,7 +555,7 @@ assert clean > authors + 0.002
 # | learning rate of the coarse stage | how soon, in few epochs | asserted above |
 # | masking | every number | asserted above |
 #
-# What does one make of a model whose second half does next to nothing? Three things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.control` continues the coarse stage exactly so, without any fine codebook. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training, the preset `default`, are made of nothing but the sections above.
+# What does one make of a model whose second half does next to nothing? Three things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.phases` continues the coarse stage exactly so, without any fine codebook. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training, the preset `default`, are made of nothing but the sections above.
 
 # %% [markdown]
 # ## Exercises
