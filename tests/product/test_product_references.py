@@ -39,7 +39,7 @@ INVENTED = {
 #: Names of other people's code.
 FOREIGN = {"ndcg_score", "__pycache__"}
 #: What objects are called in the examples.
-VARIABLES = {"data": "Dataset", "model": "C2FRecommender", "served": "Served", "task": "Exercise"}
+VARIABLES = {"data": "Dataset", "settings": "Settings", "model": "C2FRecommender", "served": "Served", "task": "Exercise"}
 LIBRARIES = {"np": "numpy", "numpy": "numpy", "scipy": "scipy", "concurrent": "concurrent"}
 
 
