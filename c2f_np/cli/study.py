@@ -7,8 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from .bars import JobBar
 from .options import add_command, add_quiet
-from .progress import JobBar
 
 _EXAMPLES = """  python -m c2f_np study --list
   python -m c2f_np study presets --dry-run

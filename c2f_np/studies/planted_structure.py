@@ -33,9 +33,9 @@ from ..stages.partition import partition_entities
 from ..training.loop import start_coarse, start_fine, train
 from ..training.problem import entity_embeddings, pose, threads_of
 from ..training.threads import working_threads
-from .report import markdown_table
 from .store import write_csv
 from .study import STAGED, Study
+from .study_report import markdown_table
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
 

@@ -14,9 +14,9 @@ from ..files import write_text_atomically
 from .jobs import Job, fingerprint, jobs_of
 from .methods import carry_out
 from .parallel import Options, workers
-from .report import write_report
 from .store import REPORT, ROWS, STUDY, TABLE, Measurement, Store, table_lines, write_csv
 from .study import SPECIAL_KINDS, Study
+from .study_report import write_report
 
 
 @dataclass(frozen=True)
