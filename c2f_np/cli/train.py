@@ -95,7 +95,7 @@ def _carry_out(request, options) -> int:
         if bars:
             bars.close()
         kept = (Path(options.out) / CHECKPOINT).exists()
-        print(f"\nstopped{'; go on with --resume' if kept else ' before the first epoch ended'}", flush=True)
+        print(f"\nstopped{'; continue with --resume' if kept else ' before the first epoch ended'}", flush=True)
         return 130
     if not options.quiet:
         part = next((part for part in ("test", "validation") if metrics[part] is not None), None)
