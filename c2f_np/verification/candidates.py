@@ -15,10 +15,10 @@ from .changes import Change, Edit, definitions
 
 #: What changes time alone, never a value: which engine and how many threads compute it, and rows that are asked for ahead.
 PERFORMANCE_KEYWORDS = ("engine", "n_threads")
-PERFORMANCE_CALLS = ("prefetch_row",)
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled")
 PERFORMANCE_CONSTANTS = ("_AHEAD",)
-#: Calls that change where numbers lie, not what they are.
-LAYOUT_CALLS = ("ascontiguousarray", "asarray")
+#: Calls that change where numbers lie, or how wide an index is, not what they are.
+LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
 
 OTHER_OPERATOR = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -113,9 +113,13 @@ def _descend(parent, field, position, node, statement, names, attributes) -> Ite
     if isinstance(node, ast.FunctionDef):
         yield from _in_function(node, tuple((name, 0) for name in bound_before), attributes)
         return
-    yield Place(node, parent, field, position, statement, bound_before, attributes)
+    which_engine = isinstance(node, (ast.If, ast.IfExp)) and _chooses_engine(node.test)
+    if not which_engine:
+        yield Place(node, parent, field, position, statement, bound_before, attributes)
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "ctx", "op", "ops", "type_comment"):
+            continue
+        if which_engine and name == "test":
             continue
         for k, child in enumerate(value) if isinstance(value, list) else ((None, value),):
             if isinstance(child, ast.AST):
@@ -133,6 +137,11 @@ def _left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.keyword):
         return node.arg in PERFORMANCE_KEYWORDS
     return isinstance(node, ast.Call) and _called(node) in PERFORMANCE_CALLS
+
+
+def _chooses_engine(test: ast.expr) -> bool:
+    """Whether a condition asks if kernels are to be used: both branches compute the same, and both are checked."""
+    return any(isinstance(part, ast.Call) and _called(part) == "is_compiled" for part in ast.walk(test))
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -176,6 +185,8 @@ def _rules(place: Place, of_constant: bool) -> Iterator[tuple[str, ast.AST]]:
         yield from _other_names(place)
     if isinstance(node, ast.Attribute):
         yield from _other_attributes(place)
+    if isinstance(node, (ast.Tuple, ast.Dict)):
+        yield from _orders(place)
     if isinstance(node, ast.stmt):
         yield from _deletions(place)
     yield from _minus(place)
@@ -334,14 +345,16 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
-def _orders(node):
+def _orders(place: Place):
     """Two neighbours of a tuple exchanged, be they returned, passed on or unpacked; two values of a dictionary."""
-    parts = node.elts if isinstance(node, ast.Tuple) else node.values
+    node, parent = place.node, place.parent
+    field = "elts" if isinstance(node, ast.Tuple) else "values"
+    parts = getattr(node, field)
+    unpacked = place.field == "targets" and isinstance(parent.value, ast.Tuple)
+    told_apart = parent.value.elts if unpacked else parts  # in ``a, b = [], []`` the order of a and b means nothing
     for k in range(len(parts) - 1):
-        first, second = parts[k : k + 2]
-        if ast.dump(first) != ast.dump(second):
-            swapped = [*parts[:k], second, first, *parts[k + 2 :]]
-            yield "order", _with(node, **{"elts" if isinstance(node, ast.Tuple) else "values": swapped})
+        if ast.dump(told_apart[k]) != ast.dump(told_apart[k + 1]):
+            yield "order", _with(node, **{field: [*parts[:k], parts[k + 1], parts[k], *parts[k + 2 :]]})
 
 
 def _other_names(place: Place):
@@ -397,7 +410,6 @@ _BY_TYPE = (
     (ast.BinOp, _operators), (ast.AugAssign, _accumulations), (ast.UnaryOp, _unary), (ast.Subscript, _subscripts),
     (ast.Constant, _constants), (ast.Compare, _comparisons), (ast.BoolOp, _booleans),
     ((ast.If, ast.While, ast.IfExp), _conditions), (ast.comprehension, _comprehensions), (ast.Call, _calls),
-    ((ast.Tuple, ast.Dict), _orders),
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -214,18 +215,25 @@ def record(net: Net, files: Iterable[str], jobs: int, progress=None) -> list[Rea
     """
     files = set(files)
 
-    def work(group: tuple) -> list[Reach] | str:
+    loaded = set(sys.modules)
+
+    def work(group: tuple) -> tuple[list[Reach], str, set[str]]:
+        found, reason = [], ""
         try:
             found = list(_recorded(group, net[group], files))
+            reason = next((one.name for one in found if one.passed is False), "")
         except Exception as error:
-            return f"{group[0]} [{group[1]}]: {type(error).__name__}: {error}"
-        return next((one.name for one in found if one.passed is False), found)
+            reason = f"{group[0]} [{group[1]}]: {type(error).__name__}: {error}"
+        return found, reason, set(sys.modules) - loaded
 
     found: list[Reach] = []
-    for group, reached, code in in_children(work, net, jobs):
-        if not isinstance(reached, list):
-            reason = reached or f"{group}, which ended with {code}"
+    for group, result, code in in_children(work, net, jobs):
+        reached, reason, imported = result or ([], f"{group}, which ended with {code}", ())
+        if reason:
             raise _fails_unchanged(reason)
+        for name in imported:  # once here, and not again in every child
+            with suppress(ImportError):
+                importlib.import_module(name)
         found += reached
         if progress is not None:
             progress(group)
