@@ -278,7 +278,7 @@ def test_another_kind_or_version_or_parts_that_do_not_fit(saved, tmp_path):
     refused("finite", **{"state.S_coarse.data": arrays["state.S_coarse.data"] * np.nan})
     refused("sparse", **{"interactions.indices": arrays["interactions.indices"] + 14})
     refused("text", item_ids=np.arange(14))
-    refused("fit", **{"state.E_coarse": arrays["state.E_coarse"][None]})
+    refused("fit", **{"state.E_coarse": arrays["state.E_coarse"].ravel()})
     refused("about", new_header=rest | {"about": 3})
     starts = arrays["interactions.indptr"]
     one_more = {"interactions.indptr": np.append(starts, starts[-1]), "interactions.shape": np.array([19, 14])}
