@@ -203,8 +203,11 @@ def test_arguments_that_cannot_be_used(tmp_path, monkeypatch, capsys, arguments)
 def test_a_folder_that_holds_a_run_is_left_alone(folder, capsys):
     before = contents(folder)
     # It can neither be written over by accident nor go on with other settings or data.
-    cases = ([], "--resume", "--overwrite"), (["--resume", "--seed", "3"], "seed"), (["--resume", "--split-seed", "3"], "other data")
-    for more, *parts in cases:
+    for more, *parts in (
+        ([], "--resume", "--overwrite"),
+        (["--resume", "--seed", "3"], "seed"),
+        (["--resume", "--split-seed", "3"], "other data"),
+    ):
         assert train("southern-women", folder, *more, "--quiet") == 2
         assert_one_line_error(capsys, *parts)
     assert contents(folder) == before
