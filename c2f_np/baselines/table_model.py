@@ -1,7 +1,7 @@
 """Models that differ only in how a table of parameters makes the ego embeddings; the rest is LightGCN.
 
     Z = table(parameters),   H = mean(Z, A Z, ..., A^L Z),   score(u, i) = <H_u, H_i> [+ b_i]
-    loss = BPR(H, b) + decay * l2-penalty(Z)
+    loss = BPR(H, b) + decay * regulariser(Z)
 
 With L = 0 this is matrix factorisation. The loss is that of the model's own stages, term by term, but without tanh and without
 codebook nodes in the graph. All gradients are written by hand.

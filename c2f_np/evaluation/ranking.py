@@ -185,7 +185,7 @@ def rank_embeddings(
     item_embeddings : array_like, shape (n_items, d)
     item_bias : array_like, shape (n_items,), or None
     masked : csr_array, shape (n_users, n_items), or None
-        Items left out, for all users, whoever is asked for.
+        Items left out, for all users, also those not asked for.
     k : int
     users : array_like of int, shape (n_rows,), optional
         The users asked for; by default all.

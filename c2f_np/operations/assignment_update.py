@@ -1,4 +1,4 @@
-"""Closed-form assignment updates: the least-squares weights of the entities over the meta-embeddings, kept sparse.
+"""Closed-form assignment updates: the least-squares weights of the entities over the codebook rows, kept sparse.
 
     coarse:  W = H_entities pinv(H_coarse);  S_c = the t largest entries of each row of W, with their values
     fine:    T = W_c^T W_f with W_c = H_entities pinv(H_coarse), W_f = H_entities pinv(H_fine);

@@ -1,15 +1,15 @@
-"""The graph: bipartite adjacency, symmetric normalisation, and the expanded graph that holds the meta-embeddings too.
+"""The graph: bipartite adjacency, symmetric normalisation, and the expanded graph with codebook nodes.
 
-    B = [[0, R], [R^T, 0]]            A = norm(B)            norm(X) = D^-1/2 X D^-1/2, D = row sums of X
+    A = norm([[0, R], [R^T, 0]])            norm(X) = D^-1/2 X D^-1/2, D = row sums of X
 
     coarse stage, nodes (N, C):       X_hat = norm([[A, S_c], [S_c^T, 0]])
     fine stage, nodes (N, C, M):      X_hat = norm([[A, S_c, 0], [S_c^T, 0, S_f], [0, S_f^T, 0]])
 
-A is normalised before the meta nodes are added, and the whole is normalised again.
+A is normalised before the codebook nodes are added, and the whole is normalised again.
 
 Shapes
 ------
-R : (U, I) binary     B, A : (N, N), N = U + I, users first     S_c : (N, C)     S_f : (C, M)
+R : (U, I) binary     A : (N, N), N = U + I, users first     S_c : (N, C)     S_f : (C, M)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEGREES = ("signed", "absolute")
 
 
 def bipartite_adjacency(R, dtype=np.float64) -> sparse.csr_array:
-    """Adjacency of the user-item graph, B = [[0, R], [R^T, 0]].
+    """Adjacency of the user-item graph, [[0, R], [R^T, 0]].
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def bipartite_adjacency(R, dtype=np.float64) -> sparse.csr_array:
 
     Returns
     -------
-    B : csr_array, shape (N, N)
+    csr_array, shape (N, N)
     """
     R = sparse.csr_array(R, dtype=dtype, copy=True)
     R.eliminate_zeros()
@@ -98,7 +98,7 @@ def _factors(sums: np.ndarray, absolute: np.ndarray, degree: str) -> np.ndarray:
 
 
 def normalised_adjacency(R, dtype=np.float64) -> sparse.csr_array:
-    """A = norm(B), the graph of LightGCN (model.md, graph). Users and items without interactions keep empty rows."""
+    """A, the normalised graph of LightGCN (model.md, graph). Users and items without interactions keep empty rows."""
     return normalise(bipartite_adjacency(R, dtype))
 
 

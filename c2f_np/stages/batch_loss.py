@@ -1,6 +1,6 @@
 """The loss of a batch, the same in both stages: BPR of the propagated embeddings, and the regulariser of the ego embeddings.
 
-    loss = BPR(H, b) + decay * l2-penalty(Z)
+    loss = BPR(H, b) + decay * regulariser(Z)
 
 Only the K distinct entities of the batch are looked at: their rows of H, and gradients for these rows.
 

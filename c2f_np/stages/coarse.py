@@ -1,9 +1,9 @@
 """The coarse stage (this alone is LEGCF): compose, propagate, score; and all of it backwards.
 
     Z = tanh(S_c E_c),   X_0 = [Z; E_c],   H = mean(X_0, ..., X_L),   X_{k+1} = X_hat X_k
-    loss = BPR(H, b) + decay * l2-penalty(Z)
+    loss = BPR(H, b) + decay * regulariser(Z)
 
-E_c reaches the loss on three ways: through Z and the graph, through Z and the regulariser, and directly as X_0's coarse rows.
+E_c affects the loss along three paths: through Z and the graph, through Z and the regulariser, and directly as X_0's coarse rows.
 
 Shapes
 ------

@@ -5,7 +5,7 @@
     table          E_coarse (the table), bias, bias_global
     joint          E_coarse, E_fine, S_coarse, S_direct, bias, bias_global, as far as the state has them
 
-Of an assignment the optimiser sees the stored weights, row by row; which columns they belong to is not its business.
+Of an assignment the optimiser sees the stored weights, row by row.
 
 Shapes: see `c2f_np.stages.state`.
 """
