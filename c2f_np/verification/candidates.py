@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from .changes import Change, Edit, definitions
 
-#: What changes time alone, never a value: which engine and how many threads compute it, and rows that are asked for ahead.
-PERFORMANCE_KEYWORDS = ("engine", "n_threads")
-PERFORMANCE_CALLS = ("prefetch_row", "is_compiled")
-PERFORMANCE_CONSTANTS = ("_AHEAD",)
+#: What changes time alone, never a value: which engine, how many threads and how large a piece at a time (the cases set the sizes
+#: themselves), and rows that are asked for ahead.
+_ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
+PERFORMANCE_KEYWORDS = ("engine", "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel")
+PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
 
@@ -95,10 +97,12 @@ def places(definition: ast.AST) -> Iterator[Place]:
 
 def _in_function(function: ast.FunctionDef, outer: tuple, attributes: tuple) -> Iterator[Place]:
     names = outer + tuple(name for name in _bound_names(function) if name not in {other for other, _ in outer})
-    for field in ("defaults", "kw_defaults"):
-        for k, node in enumerate(getattr(function.args, field)):
-            if isinstance(node, ast.Constant):
-                yield Place(node, function.args, field, k, function, (), ())
+    arguments = function.args
+    last = [*arguments.posonlyargs, *arguments.args][-len(arguments.defaults) :]
+    for field, named in (("defaults", last), ("kw_defaults", arguments.kwonlyargs)):
+        for k, node in enumerate(getattr(arguments, field)):
+            if isinstance(node, ast.Constant) and named[k].arg not in PERFORMANCE_KEYWORDS:
+                yield Place(node, arguments, field, k, function, (), ())
     for k, statement in enumerate(function.body):
         if k or not _is_docstring(statement):
             yield from _descend(function, "body", k, statement, statement, names, attributes)
@@ -140,8 +144,10 @@ def _left_alone(node: ast.AST) -> bool:
 
 
 def _chooses_engine(test: ast.expr) -> bool:
-    """Whether a condition asks if kernels are to be used: both branches compute the same, and both are checked."""
-    return any(isinstance(part, ast.Call) and _called(part) == "is_compiled" for part in ast.walk(test))
+    """Whether a condition asks which of several versions computes something: they compute the same, and each is checked."""
+    calls = {_called(part) for part in ast.walk(test) if isinstance(part, ast.Call)}
+    names = {part.id for part in ast.walk(test) if isinstance(part, ast.Name)}
+    return bool(calls & set(PERFORMANCE_CALLS) or names & set(_ENOUGH_WORK))
 
 
 def _is_docstring(node: ast.AST) -> bool:
