@@ -134,13 +134,26 @@ def _left_alone(node: ast.AST) -> bool:
     """Errors and what leads to them, texts, and what changes time alone."""
     if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)):
         return True
+    if _only_raises(node):
+        return True
     if isinstance(node, ast.If):
-        only_errors = all(isinstance(part, ast.Raise) for part in node.body) and not node.orelse
         names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
-        return only_errors or bool(names & set(PERFORMANCE_CONSTANTS))
+        return bool(names & set(PERFORMANCE_CONSTANTS))
     if isinstance(node, ast.keyword):
-        return node.arg in PERFORMANCE_KEYWORDS
+        return node.arg in (*PERFORMANCE_KEYWORDS, "strict")
     return isinstance(node, ast.Call) and _called(node) in PERFORMANCE_CALLS
+
+
+def _only_raises(node: ast.AST) -> bool:
+    """A condition, a loop or a call ("require ...") that does nothing but raise errors."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return _called(node.value).lstrip("_").startswith("require")
+    if isinstance(node, ast.If):
+        return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
+    if isinstance(node, ast.For):
+        local = all(isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) for part in node.body[:-1])
+        return local and _only_raises(node.body[-1])
+    return False
 
 
 def _chooses_engine(test: ast.expr) -> bool:
