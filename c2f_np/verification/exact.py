@@ -25,6 +25,7 @@ from ..operations import (
     propagation,
     regulariser,
     sparse_operator,
+    sparse_product,
     triples,
 )
 from . import problems
@@ -40,6 +41,12 @@ DTYPES = (np.float64, np.float32)
 def differs(ours, theirs) -> float:
     """0 if both hold the same numbers, else 1."""
     return 0.0 if np.array_equal(np.asarray(ours), np.asarray(theirs)) else 1.0
+
+
+def numbers(rng, dtype, *shape) -> tuple[np.ndarray, np.ndarray]:
+    """Random numbers that use every digit of a precision, and the same in float64."""
+    given = rng.standard_normal(shape).astype(dtype)
+    return given, given.astype(np.float64)
 
 
 def off(ours, theirs) -> float:
@@ -70,12 +77,11 @@ def assignment_update_check(engine: str, rng) -> Checks:
 
     options = {"c": (3, 7), "d": (2, 5), "t": (1, 2, 3), "rows": (1, 4, 11, 100), "dtype": DTYPES, "lone": (False, True)}
     for at in pairwise_cover(options, rng):
-        H, C = problems.normal(rng, 11, at["d"]), problems.normal(rng, at["c"], at["d"])
+        given, exact = zip(*(numbers(rng, at["dtype"], n, at["d"]) for n in (11, at["c"], 4)), strict=True)
+        H, C, F = exact
         if at["lone"]:
-            C[-1] = 0  # a deficient direction
+            C[-1] = given[1][-1] = 0  # a deficient direction
         W = np.linalg.lstsq(C.T, H.T, rcond=1e-10)[0].T
-        F = problems.normal(rng, 4, at["d"])
-        given = [X.astype(at["dtype"]) for X in (H, C, F)]
         S = assignment_update.update_coarse_assignment(*given[:2], at["t"], engine=engine, rows_at_a_time=at["rows"])
         kept = np.zeros(W.shape)
         for i, row in enumerate(W):
@@ -137,15 +143,18 @@ def link_exchange_check(engine: str, rng) -> Checks:
         yield f"kept {at}", differs(found.kept, kept), 0
         old = np.arange(1.0, n * t + 1).astype(at["dtype"])
         yield f"carried {at}", differs(found.carry(old), [old[p] if p >= 0 else 0 for p in kept]), 0
+    for n in (0, 3):
+        found = link_exchange.exchange_links(sparse.csr_array((n, 4)), np.ones((4, 2)), np.ones((n, 2)))
+        yield "no links", float(found.S.shape != (n, 4) or found.S.nnz != 0 or len(found.kept) != 0), 0
 
 
 def matching_pursuit_check(engine: str, rng) -> Checks:
     """Greedy choice and weights fitted anew, row by row; the codebook that fits best."""
     for at in pairwise_cover({"t": (1, 2, 3, 4, 5, 6), "rows": (1, 4, 10, 11, 100), "d": (2, 8), "dtype": DTYPES}, rng):
         n, k, t, d = 11, 7, at["t"], at["d"]
-        Y, E = problems.normal(rng, n, d), problems.normal(rng, k, d)
-        E[3] = 0
-        S = matching_pursuit.pursue(Y.astype(at["dtype"]), E.astype(at["dtype"]), t, rows_at_a_time=at["rows"])
+        (given_Y, Y), (given_E, E) = (numbers(rng, at["dtype"], size, d) for size in (n, k))
+        E[3] = given_E[3] = 0
+        S = matching_pursuit.pursue(given_Y, given_E, t, rows_at_a_time=at["rows"])
         ridge = 1e-8 * sum(x * x for x in E.ravel()) / k
         expected = np.zeros((n, k))
         for i, y in enumerate(Y):
@@ -165,11 +174,12 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
 
         links = problems.assignment(rng, 12, 5, min(t, 4))
         links.data[links.indices == 2] = 0
-        Y, E = problems.normal(rng, 12, d), problems.normal(rng, 5, d)
+        (given_Y, Y), (_, E) = (numbers(rng, at["dtype"], size, d) for size in (12, 5))
+        links.data *= 1 + 1e-9 * rng.random(links.nnz)
         dense = links.toarray()
         fitted = np.linalg.lstsq(dense, Y, rcond=1e-10)[0]
         fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
-        yield f"codebook {at}", off(matching_pursuit.fit_codebook(Y.astype(at["dtype"]), links, E), fitted), 1e-9
+        yield f"codebook {at}", off(matching_pursuit.fit_codebook(given_Y, links, E), fitted), 1e-9
 
 
 def hashing_check(engine: str, rng) -> Checks:
@@ -335,12 +345,14 @@ def clipping_check(engine: str, rng) -> Checks:
 
 def collapse_pays_check(engine: str, rng) -> Checks:
     """The count of multiplications, by hand; more memory than allowed never pays."""
-    for _ in range(30):
+    wrong = 0
+    for _ in range(1000):
         n, entries, m, d, n_layers, n_steps, n_rows = (int(rng.integers(1, most)) for most in (900, 5000, 30, 70, 5, 40, 900))
         layered = n_steps * 2 * n_layers * entries * d * 4
         collapsed = n_steps * 2 * n_rows * 2 * m * d + n_layers * entries * (2 * m + d) * 4
         found = collapsed_propagation.collapse_pays(n, entries, m, d, n_layers, n_steps, n_rows)
-        yield "operations", float(found != (collapsed < layered)), 0
+        wrong += found != (collapsed < layered)
+    yield "operations", float(wrong), 0
     for itemsize in (4, 8):
         most = 2**30 // (itemsize * 2 * (8 + 24))
         pays = [collapsed_propagation.collapse_pays(n, 10**9, 8, 24, 3, 100, 1, itemsize) for n in (most, most + 1)]
@@ -418,15 +430,41 @@ def many_nodes_check(engine: str, rng) -> Checks:
     yield "composition, backward", off(composition.compose_backward(X, ring, Z, engine=engine), expected), 1e-14
 
 
+def many_columns_in_lanes_check(engine: str, rng) -> Checks:
+    """The same at a width with kernels of its own: a few rows with entries far to the right, and rows far down."""
+    width, last = 49, MANY - 1 - np.arange(6)
+    X = problems.normal(rng, MANY, width)
+    M = sparse.csr_array((rng.uniform(0.2, 1, 6), last[::-1].copy(), np.array([0, 2, 5, 6])), shape=(3, MANY))
+    dense = M[:, last].toarray()
+    yield "product", off(sparse_product.sparse_product(M, X, engine=engine), dense @ X[last]), 1e-14
+    G = problems.normal(rng, 3, width)
+    weights = sparse_product.sparse_product_backward_weights(G, M, X, engine=engine)
+    yield "weights", off(weights[:, last].toarray(), np.where(dense != 0, G @ X[last].T, 0)), 1e-13
+    S, Z = sparse.csr_array(M.T), np.tanh(X)
+    expected = dense @ (X * (1 - Z * Z))[last]
+    yield "composition, backward", off(composition.compose_backward(X, S, Z, engine=engine), expected), 1e-13
+    A = sparse.csr_array((rng.uniform(0.2, 1, 6), (last, last[::-1])), shape=(MANY, MANY))
+    H = propagation.propagate(X, A, 1, rows=last, engine=engine)
+    yield "some rows", off(H, (X[last] + A[last][:, last] @ X[last]) / 2), 1e-14
+    if engine == "numba":
+        from ..kernels.row_groups import even_row_groups
+        from ..kernels.sparse_product import mean_of_powers_from_rows
+
+        order = rng.permutation(MANY)
+        found = mean_of_powers_from_rows(M, even_row_groups(M.indptr), X[order], 1, order)
+        yield "from some rows", off(found, (X[:3] + dense @ X[last]) / 2), 1e-14
+
+
 def many_entities_check(engine: str, rng) -> Checks:
     """A batch of entities with high numbers: the loss, its gradients, the penalty, the order by user."""
     n_users, n_items, size = MANY, MANY + 9, 50
+    width = int(rng.choice([2, 49]))
     high = [rng.integers(n - 60, n, size).astype(np.int32) for n in (n_users, n_items, n_items)]
     batch = triples.Triples.by_user(high, np.arange(size), n_users, n_items, engine=engine)
     order = np.argsort(high[0], kind="stable")
     u, i, j = (column[order] + shift for column, shift in zip(high, (0, n_users, n_users), strict=True))
     yield "by user", differs([batch.user, batch.positive, batch.negative], [u, i, j]), 0
-    H, bias = problems.normal(rng, n_users + n_items, 2), problems.normal(rng, n_users + n_items)
+    H, bias = problems.normal(rng, n_users + n_items, width), problems.normal(rng, n_users + n_items)
     difference = np.sum(H[u] * (H[j] - H[i]), axis=1) + bias[j] - bias[i]
     loss, slope = bpr.bpr_loss(H, bias, np.zeros(1), batch, engine=engine)
     yield "loss", off(loss, np.mean(np.logaddexp(0, difference))), 1e-13
@@ -532,7 +570,7 @@ EXACT = {
     "compose": (chunks_check,),
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
-    "many": (many_nodes_check, many_entities_check, many_columns_check, many_rows_check),
+    "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.
 TWO_ENGINES = (assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
