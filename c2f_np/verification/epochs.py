@@ -69,7 +69,7 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     })  # fmt: skip
 
 
-def _stages(engine: str, c: dict, rng, number: int) -> Worst:
+def _stages(engine: str, c: dict, rng) -> Worst:
     worst, reading = Worst(), c["reading"]
     settings = _settings(
         rng, c, engine, composition="bridged" if reading == "bridged" else "coarse", renormalise_fine=True,
@@ -84,7 +84,7 @@ def _stages(engine: str, c: dict, rng, number: int) -> Worst:
     return worst
 
 
-def _joint(engine: str, c: dict, rng, number: int) -> Worst:
+def _joint(engine: str, c: dict, rng) -> Worst:
     worst = Worst()
     phases = {"partition": ("joint",), "table": ("table", "joint"), "either": ("partition", "table", "joint")}[c["start"]]
     settings = _settings(
@@ -277,7 +277,7 @@ def _follow_control(worst: Worst, done, posed) -> None:
 
 
 # ---- the trainer of the baselines ----------------------------------------------------------------------------------------
-def _tables(engine: str, c: dict, rng, number: int) -> Worst:
+def _tables(engine: str, c: dict, rng) -> Worst:
     worst, data = Worst(), data_set(rng, validation=c["validation"])
     s = table_training.TableSettings(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
