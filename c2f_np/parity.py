@@ -574,14 +574,13 @@ def _ranking_error(ranking, scores, masked, theirs) -> tuple[float, np.ndarray]:
     length, n_items = theirs.shape[1], scores.shape[1]
     fillable = ranking[:, :length] >= 0
     rows = np.broadcast_to(np.arange(len(theirs))[:, None], theirs.shape)
-    proper, filler = np.where(fillable, theirs, -1), ~fillable & (theirs >= 0)
+    proper = np.where(fillable, theirs, -1)
     ordered = np.sort(np.where(theirs >= 0, theirs, -1 - np.arange(length)), axis=1)
     if (
         ((theirs < -1) | (theirs >= n_items)).any()
         or (proper[fillable] < 0).any()
         or masked[rows[fillable], proper[fillable]].any()
-        or not masked[rows[filler], theirs[filler]].all()
-        or (ordered[:, 1:] == ordered[:, :-1]).any()
+        or (ordered[:, 1:] == ordered[:, :-1]).any()  # also an unmasked item in a place that cannot be filled
     ):
         return math.inf, proper
     here = rows[fillable]
