@@ -5,6 +5,7 @@ Shapes: n entries of an argument, K differentiated outputs; G (K, n) holds one g
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -392,6 +393,7 @@ class _Run:
     def central_difference(self):
         rng = stream(self.seed, "central_difference", self.key)
         cotangents, gradients = self.draw(rng)
+        again = copy.deepcopy(rng)  # for the same entries and directions
         evidence = central_check.measure(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients)
         counts = {"left_out": evidence.left_out, "examined": evidence.examined}
         if evidence.left_out > self.settings.left_out * evidence.examined:
@@ -405,12 +407,13 @@ class _Run:
             )
             return
         tolerance, widest = self.settings.central, self.settings.widest_central
-        if not compare(evidence, gradients, tolerance, widest).accepted:  # before it is called wrong: much smaller steps
+        worst = compare(evidence, gradients, tolerance, widest)
+        if not worst.accepted:  # before it is called wrong: much smaller steps, if they see as sharply
             closer = central_check.measure(
-                self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients, shrink=4096
+                self.operation, self.key, cotangents, self.kinks, self.settings, again, gradients, shrink=4096
             )
-            again = compare(closer, gradients, tolerance, widest)
-            if closer.left_out <= evidence.left_out and again.accepted and not again.zero:
+            found = compare(closer, gradients, tolerance, widest)
+            if found.accepted and not found.zero and closer.resolves(worst) and closer.left_out <= evidence.left_out:
                 evidence = closer
         self._judge("central_difference", evidence, gradients, tolerance, widest, counts)
 
@@ -489,8 +492,7 @@ class _Run:
             self.add(check, PASSED, figure=0.0, reason=reason, **counts)
             return
         reason = (
-            "the gradient is zero here, so nothing can be told right from wrong; choose another point, or declare "
-            "it with "
+            "the gradient is zero here, so nothing can be told right from wrong; choose another point, or declare it with "
             f"zero_gradient={self.key!r}"
         )
         self.add(check, FAILED, figure=0.0, reason=reason, **counts)
@@ -591,14 +593,12 @@ class _Run:
     def _only(mine) -> str:
         if any(v.check == "adjoint" for v in mine):
             return (
-                "at the point itself the gradient agrees with central differences, but not at other points: does "
-                "backward treat "
+                "at the point itself the gradient agrees with central differences, but not at other points: does backward treat "
                 "negative, large or equal values differently, or is the forward not linear everywhere?"
             )
         return (
-            "the gradient agrees with central differences; only the rate of the Taylor remainder objects: a kink "
-            "within reach of the "
-            "larger steps (give active_set=...), or a point at which the forward varies too fast"
+            "the gradient agrees with central differences; only the rate of the Taylor remainder objects: a kink within reach "
+            "of the larger steps (give active_set=...), or a point at which the forward varies too fast"
         )
 
 

@@ -127,14 +127,16 @@ def _confirm(operation, key, cotangents, kinks, rng, complex_slope) -> None:
         if not v.any():
             continue
         imaginary = complex_slope(v)
-        for first, grow in ((step, not kinks), (step / 4096, False)):  # smaller steps have the last word
+        off = np.inf
+        for first, grow in ((step, not kinks), (step / 4096, False)):  # smaller steps have the last word, if they see as sharply
             real = slope(line_sampler(operation, key, v, kinks.crosses(key)), cotangents, first, grow=grow)
             usable = np.isfinite(real.error)
-            size = np.maximum(real.mass, np.abs(imaginary))
-            allowed = max(1e-6, 1e3 * operation.eps) * size + 100 * np.where(usable, real.error, 0)
-            wrong = usable & (np.abs(real.value - imaginary) > allowed)
+            error = 100 * np.where(usable, real.error, 0)
+            allowed = max(1e-6, 1e3 * operation.eps) * np.maximum(real.mass, np.abs(imaginary)) + error
+            wrong = usable & ((np.abs(real.value - imaginary) > allowed) | (error > off))
             if not wrong.any():
                 break
+            off = np.where(wrong, np.abs(real.value - imaginary), np.inf)
         checked |= bool(usable.any())
         if wrong.any():
             k = int(np.flatnonzero(wrong)[0])

@@ -149,9 +149,8 @@ class Contract:
         for key, value in arguments.items():
             if snapshot(value) != before[key]:
                 raise Broken(
-                    f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an "
-                    f"assignment to "
-                    f"{key}[...], or out={key}?); work on a copy",
+                    f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an assignment "
+                    f"to {key}[...], or out={key}?); work on a copy",
                     key,
                 )
 
@@ -324,9 +323,8 @@ class Contract:
                 i = int(np.argmax(np.abs(g)))
                 loss = "; a loss whose backward takes no cotangent is wrapped with from_loss" if self.operation.is_loss() else ""
                 raise Broken(
-                    f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is "
-                    f"the cotangent left out "
-                    f"in a term, or a buffer never reset{loss}?",
+                    f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is the cotangent "
+                    f"left out in a term, or a buffer never reset{loss}?",
                     key,
                 )
 
@@ -339,9 +337,8 @@ class Contract:
             gap = norm(mixed[key] - 1.75 * one[key] - two[key])
             if self._differs(key, gap, size):
                 raise Broken(
-                    f"the gradient of {key} is not linear in the cotangent (off by {gap / size:.1e}): a cotangent "
-                    f"that is ignored, "
-                    "squared, clipped, or compared with something?",
+                    f"the gradient of {key} is not linear in the cotangent (off by {gap / size:.1e}): a cotangent that is "
+                    "ignored, squared, clipped, or compared with something?",
                     key,
                 )
         for scale in SCALES:

@@ -217,9 +217,8 @@ class _Case:
             )
         if np.all(off <= 30 * self.noise) or norm(off) <= 1e-10 * self.size:
             return "rounding", (
-                f"the difference ({norm(off) / self.size:.1e} of the gradient) is of the size of "
-                f"rounding; the forward loses digits "
-                "here (large values that cancel?), or the backward does"
+                f"the difference ({norm(off) / self.size:.1e} of the gradient) is of the size of rounding; the forward loses "
+                "digits here (large values that cancel?), or the backward does"
             )
         return None
 
@@ -257,9 +256,8 @@ class _Case:
         gap = abs(float(self.ours[self.at] - self.numbers[self.at]))
         if abs((right + left) / 2 - self.ours[self.at]) <= 1e-3 * gap and gap > 30 * self.noise[self.at]:
             return "kink", (
-                "at a tiny step the difference agrees with the backward, at larger ones it does not: a kink nearby "
-                "(give active_set=...), or "
-                "a forward that varies too fast"
+                "at a tiny step the difference agrees with the backward, at larger ones it does not: a kink nearby (give "
+                "active_set=...), or a forward that varies too fast"
             )
         return None
 
@@ -366,9 +364,8 @@ class _Case:
                 among = np.isin(rows, repeated % length)
                 if not np.any(self.wrong & ~among) and np.any(self.wrong):
                     return "overwritten", (
-                        f"wrong exactly where {name} repeats an index: the contributions overwrite one another "
-                        f"instead of being added "
-                        f"(use np.add.at, not grad[{name}] += ...)"
+                        f"wrong exactly where {name} repeats an index: the contributions overwrite one another instead of being "
+                        f"added (use np.add.at, not grad[{name}] += ...)"
                     )
         return None
 
@@ -382,9 +379,8 @@ class _Case:
             return "missing mask", f"a mask is missing: {count} have a gradient where the forward does not move"
         if np.all(self.ours[self.wrong] == 0) and not np.all(self.wrong):
             return "gradient cut", (
-                f"{count} are zero where the forward does move: a mask that is too wide, an entry that is skipped, "
-                f"or contributions "
-                "that are overwritten"
+                f"{count} are zero where the forward does move: a mask that is too wide, an entry that is skipped, or "
+                "contributions that are overwritten"
             )
         return None
 
@@ -464,9 +460,8 @@ class _Case:
                     )
         if self.wrong.sum() <= 0.5 * self.wrong.size:
             return "some entries", (
-                f"only {int(self.wrong.sum())} of {self.wrong.size} measured entries are wrong: {self.names()} (a "
-                f"border case, an index, a "
-                "branch, or contributions overwritten instead of accumulated?)"
+                f"only {int(self.wrong.sum())} of {self.wrong.size} measured entries are wrong: {self.names()} (a border case, "
+                "an index, a branch, or contributions overwritten instead of accumulated?)"
             )
         return None
 

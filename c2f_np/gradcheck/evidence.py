@@ -52,6 +52,14 @@ class Evidence:
     examined: int = 0
     balanced: np.ndarray | None = None  # (D,) which directions are balanced: the entry rule looks at them, the norm rule does not
 
+    def resolves(self, worst: Comparison) -> bool:
+        """Whether the estimated error, at the place of a disagreement found elsewhere, is far below it."""
+        if worst.position is None:
+            noise = self.along_error[:, worst.output]
+        else:
+            noise = self.error[self.positions == worst.position, worst.output]
+        return bool(noise.size and 100 * noise.max() <= abs(worst.ours - worst.numerical))
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -155,9 +155,8 @@ class Operation:
                 raise Trouble("forward", f"forward returns {describe(self.template)}{hint}")
             if type(self.template) is tuple and any(children(part) is not None for part in self.template):
                 raise UsageError(
-                    f"forward returns {' and '.join(describe(v) for v in self.template)}; if this is (output, "
-                    f"cache), wrap both with "
-                    "from_cache(forward, backward); otherwise name the outputs to differentiate, e.g. outputs=0"
+                    f"forward returns {' and '.join(describe(v) for v in self.template)}; if this is (output, cache), wrap both "
+                    "with from_cache(forward, backward); otherwise name the outputs to differentiate, e.g. outputs=0"
                 )
             return tuple(holds)
         chosen = (outputs,) if isinstance(outputs, int | str) else tuple(outputs)
@@ -172,7 +171,7 @@ class Operation:
         key = max(sizes, key=lambda k: np.nan_to_num(sizes[k], posinf=1e308).max(), default=None)
         if key is None or not np.nan_to_num(sizes[key], posinf=1e308).max() > 30:
             return ": a division by zero, a log of zero?"
-        i = int(np.nanargmax(sizes[key]))
+        i = int(np.argmax(np.nan_to_num(sizes[key], posinf=1e308)))
         return f": an overflow? The largest entry that goes in is {self.entry(key, i)} = {self.entries(key)[i]:.6g}"
 
     @property
@@ -351,17 +350,15 @@ class Operation:
             else:
                 raise Trouble(
                     "returns",
-                    f"backward returns {len(result)} gradients, but there are {len(tops)} arguments to "
-                    f"differentiate: {', '.join(tops)} "
-                    "(one gradient each, in this order; to check fewer, name them in wrt=...)",
+                    f"backward returns {len(result)} gradients, but there are {len(tops)} arguments to differentiate: "
+                    f"{', '.join(tops)} (one gradient each, in this order; to check fewer, name them in wrt=...)",
                 )
         elif len(tops) == 1:
             parts[tops[0]] = result
         else:
             raise Trouble(
                 "returns",
-                f"backward returns one gradient ({describe(result)}), but there are {len(tops)} arguments to "
-                f"differentiate: "
+                f"backward returns one gradient ({describe(result)}), but there are {len(tops)} arguments to differentiate: "
                 f"{', '.join(tops)} (to check only one, name it: wrt='{(tops or ['...'])[0]}')",
             )
         found = {}
@@ -414,7 +411,11 @@ class Operation:
         else:
             if is_sparse(gradient):
                 raise Trouble("shape", f"the gradient of {key} is {describe(gradient)}, but {key} is dense", key)
-            array = np.asarray(gradient)
+            try:
+                array = np.asarray(gradient)
+            except Exception as error:  # a ragged list, a tensor that records its own gradient
+                what = f"the gradient of {key} is {describe(gradient)}, not an array of numbers ({error})"
+                raise Trouble("returns", what, key) from error
             if array.dtype == object:
                 raise Trouble("returns", f"the gradient of {key} is {describe(gradient)}, not an array of numbers", key)
             if array.shape != np.shape(value):
@@ -430,9 +431,8 @@ class Operation:
             where = entry_name(key, value, int(bad[0]))
             raise Trouble(
                 "finite",
-                f"the gradient of {key} is {vector[bad[0]]} at {where} ({bad.size} of {size} entries are NaN or "
-                f"infinite), although the forward "
-                f"is finite: a division by zero, a log of zero, or an overflow? {where} is "
+                f"the gradient of {key} is {vector[bad[0]]} at {where} ({bad.size} of {size} entries are NaN or infinite), "
+                f"although the forward is finite: a division by zero, a log of zero, or an overflow? {where} is "
                 f"{to_vector(value)[bad[0]]:.6g}",
                 key,
             )
@@ -478,11 +478,9 @@ class Operation:
             return (packed,), {}, values
         raise Trouble(
             "signature",
-            f"backward asks for {', '.join(map(repr, missing))}, which is none of the arguments "
-            f"({', '.join(arguments)}). A backward is called "
-            "as backward(cotangent, **arguments), with `output` for what the forward returned; one that takes a "
-            "cache is wrapped "
-            "with from_cache(forward, backward)",
+            f"backward asks for {', '.join(map(repr, missing))}, which is none of the arguments ({', '.join(arguments)}). A "
+            "backward is called as backward(cotangent, **arguments), with `output` for what the forward returned; one that "
+            "takes a cache is wrapped with from_cache(forward, backward)",
         )
 
     def is_loss(self) -> bool:
@@ -605,9 +603,8 @@ def _stored_entries(key: str, value, gradient) -> np.ndarray:
             return vector
         raise Trouble(
             "sparse entries",
-            f"the gradient of {key} must live on the {stored.size} stored entries of {key}, but has {gradient.nnz} "
-            f"elsewhere or in another "
-            "number (were zeros dropped, or does it live on the transpose?)",
+            f"the gradient of {key} must live on the {stored.size} stored entries of {key}, but has {gradient.nnz} elsewhere or "
+            "in another number (were zeros dropped, or does it live on the transpose?)",
             key,
         )
     array = np.asarray(gradient)
@@ -616,9 +613,8 @@ def _stored_entries(key: str, value, gradient) -> np.ndarray:
     if array.shape == value.shape:
         raise Trouble(
             "sparse entries",
-            f"the gradient of {key} is dense, {describe(array)}: return only its {stored.size} stored entries, as a "
-            f"vector in the order of "
-            f"{key}.data or as a sparse matrix of the same pattern",
+            f"the gradient of {key} is dense, {describe(array)}: return only its {stored.size} stored entries, as a vector in "
+            f"the order of {key}.data or as a sparse matrix of the same pattern",
             key,
         )
     raise Trouble("shape", f"the gradient of {key} is {describe(array)}, but {key} has {stored.size} stored entries", key)

@@ -112,7 +112,7 @@ def _visible(operation, key, entries, here, v, cotangents, top: float) -> float:
         steps = np.array([top, -top])
         change, rounding = _remainders(operation, key, entries, here, v, cotangents, steps)
         second, first = np.abs(change.sum(0)), np.abs(change).max(0)
-        noise = np.nanmax(rounding, 0)
+        noise = np.nan_to_num(rounding).max(0)
         if not np.all(np.isfinite(change)) or np.any(second > 1e4 * noise) or np.all(first == 0):
             return top
         larger, _ = _remainders(operation, key, entries, here, v, cotangents, 8 * steps[:1])
