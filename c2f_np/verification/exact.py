@@ -32,7 +32,7 @@ from . import problems
 from .case import Case, verdict_case
 from .cover import pairwise_cover
 from .problems import generator
-from .threads import kernel_threads, loops_in_random_order, possible_threads
+from .threads import UsesKernels, kernel_threads, loops_in_random_order, possible_threads, without_kernels
 
 Checks = Iterator[tuple[str, float, float]]
 DTYPES = (np.float64, np.float32)
@@ -299,7 +299,7 @@ def row_groups_check(engine: str, rng) -> Checks:
     from ..kernels.row_groups import even_groups_of, even_row_groups
     from ..kernels.widths import LANE, has_own_kernel
 
-    for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 300), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
+    for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 3000), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
         lengths = rng.integers(0, at["most"] + 1, at["n"])
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         bounds = even_row_groups(indptr, at["groups"])
@@ -384,6 +384,10 @@ def adjacency_check(engine: str, rng) -> Checks:
             yield "adjacency", differs(found.toarray(), B) + (found.dtype != dtype) + (found.nnz != B.sum()), 0
             A = graph.normalised_adjacency(R, dtype)
             yield "normalised", off(A.toarray(), np.outer(factor, factor) * B) + (A.dtype != dtype), 4 * np.finfo(dtype).eps
+    # Duplicates are summed, in a copy.
+    X = sparse.csr_array((np.array([1.0, 3, 2, 2]), np.array([1, 1, 0, 0]), np.array([0, 2, 4])), shape=(2, 2))
+    for found in (graph.normalise(X), graph.expanded_graph(X, sparse.csr_array((2, 1)), engine="numba")):
+        yield "duplicates", off(found.toarray()[:2, :2], [[0, 1], [1, 0]]) + (X.nnz != 4) + (found.nnz != 2), 1e-15
     X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
     yield "signed degrees", off(graph.degree_factors(X), [0, 0.5, 0]), 1e-15
     yield "absolute degrees", off(graph.degree_factors(X, degree="absolute"), [0.5, 6**-0.5, 0]), 1e-15
@@ -464,6 +468,13 @@ def many_entities_check(engine: str, rng) -> Checks:
     order = np.argsort(high[0], kind="stable")
     u, i, j = (column[order] + shift for column, shift in zip(high, (0, n_users, n_users), strict=True))
     yield "by user", differs([batch.user, batch.positive, batch.negative], [u, i, j]), 0
+    plain = triples.Triples.from_items(*high, n_users, n_items)
+    expected = [high[0], high[1] + n_users, high[2] + n_users]
+    yield "from items", differs([plain.user, plain.positive, plain.negative], expected), 0
+    long = triples.Triples(*rng.integers(0, 900, (3, 22_000)), 900)
+    everywhere = np.concatenate([long.user, long.positive, long.negative])
+    yield "slots", differs(long.occurrences.slots, np.argsort(everywhere, kind="stable")), 0
+    yield "starts", differs(long.occurrences.start[1:], np.cumsum(np.bincount(everywhere))), 0
     H, bias = problems.normal(rng, n_users + n_items, width), problems.normal(rng, n_users + n_items)
     difference = np.sum(H[u] * (H[j] - H[i]), axis=1) + bias[j] - bias[i]
     loss, slope = bpr.bpr_loss(H, bias, np.zeros(1), batch, engine=engine)
@@ -577,6 +588,15 @@ TWO_ENGINES = (assignment_update_check, triples_check, cut_off_check, *EXACT["ma
 KERNELS_ONLY = (ranking_check, chunks_check)
 
 
+def _uses_kernels(check, engine: str, rng) -> float:
+    try:
+        with without_kernels("sort_slots"):
+            list(check(engine, rng))
+    except UsesKernels:
+        return 1.0
+    return 0.0
+
+
 def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
     """The cases of one operation: NumPy; Numba compiled, and interpreted with parallel loops in random order."""
     for check in EXACT.get(operation, ()):
@@ -587,6 +607,8 @@ def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
             rng = generator(run_seed, check.__name__, engine)
             with loops_in_random_order(rng):
                 yield from check(engine, rng)
+            if check in TWO_ENGINES and operation != "many":
+                yield "kernels are used by numba only", abs(_uses_kernels(check, engine, rng) - (engine == "numba")), 0
 
         title = check.__doc__.split(".\n")[0].rstrip(".")
         case = verdict_case(operation, title[0].lower() + title[1:], engine, run)

@@ -36,11 +36,11 @@ from ..operations import (
     table_composition,
 )
 from . import problems, rounding
-from .case import FAILED, PASSED, Case
+from .case import FAILED, PASSED, Case, verdict_case
 from .cover import pairwise_cover
 from .problems import generator, normal, random_matrix
 from .rounding import Bounded, bounded, concatenate
-from .threads import kernel_threads, loops_in_random_order, possible_threads
+from .threads import UsesKernels, kernel_threads, loops_in_random_order, possible_threads, without_kernels
 
 WIDTHS = (1, 16, 48, 49, 64, 100, 128, 512, 513)
 #: Widths that are compiled: one that shares its kernels, one with kernels of its own and something after the last whole lane.
@@ -92,6 +92,23 @@ def value_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
             drawn = text.configurations(rng, widths)
             for first in range(0, len(drawn), _AT_A_TIME):
                 yield _case(operation, text, engine, drawn[first : first + _AT_A_TIME], interpreted, f"{number}, {first}")
+        yield _engine_case(operation, text, engine, drawn[0], f"{number}")
+
+
+def _engine_case(operation, text: Text, engine: str, configuration: dict, variation: str) -> Case:
+    """Whether the engine that was asked for is the one that runs: both compute the same, so the values cannot tell."""
+
+    def check(seed: int):
+        arguments = text.make(generator(seed, operation, variation), **configuration)
+        kernels_used = 0.0
+        with without_kernels():
+            try:
+                text.call(engine, **arguments)
+            except UsesKernels:
+                kernels_used = 1.0
+        yield "kernels are used by numba only", abs(kernels_used - (engine == "numba")), 0
+
+    return verdict_case(operation, f"engine {variation}", engine, check)
 
 
 def _case(operation, text: Text, engine: str, configurations, interpreted: bool, variation: str) -> Case:
@@ -409,7 +426,7 @@ def _penalty(rng, width, batch, onto):
 def _call_penalty(engine, Z, triples, l2, grad, onto):
     value = regulariser.squared_norm_penalty(Z, triples, l2, engine=engine)
     onto = None if onto is None else np.array(onto)
-    return value, regulariser.squared_norm_penalty_backward(grad, Z, triples, l2, onto=onto, engine=engine)
+    return value, regulariser.squared_norm_penalty_backward(np.float64(grad), Z, triples, l2, onto=onto, engine=engine)
 
 
 def _expected_penalty(Z, triples, l2, grad, onto):

@@ -43,11 +43,7 @@ def loops_in_random_order(rng: np.random.Generator):
     """Where kernels are interpreted, run their parallel loops in a random order; a loop that needs an order then shows it."""
     from numba.core import config
 
-    from .. import kernels
-
-    names = [module.name for module in pkgutil.iter_modules(kernels.__path__)] if config.DISABLE_JIT else []
-    modules = [importlib.import_module(f"{kernels.__name__}.{name}") for name in names]
-    before = [(module, module.prange) for module in modules if hasattr(module, "prange")]
+    before = [(module, module.prange) for module in kernel_modules() if config.DISABLE_JIT and hasattr(module, "prange")]
     for module, _ in before:
         module.prange = lambda *bounds: rng.permutation(np.arange(*bounds)).tolist()
     try:
@@ -55,3 +51,31 @@ def loops_in_random_order(rng: np.random.Generator):
     finally:
         for module, prange in before:
             module.prange = prange
+
+
+class UsesKernels(Exception):
+    """A kernel was called where none may run."""
+
+
+@contextmanager
+def without_kernels(*spared: str):
+    """Inside the block every function of a kernel module raises :class:`UsesKernels`, but for those spared."""
+
+    def refuse(*given, **options):
+        raise UsesKernels
+
+    before = [(module, name, value) for module in kernel_modules() for name, value in vars(module).items()
+              if callable(value) and getattr(value, "__module__", "") == module.__name__ and name not in spared]  # fmt: skip
+    for module, name, _ in before:
+        setattr(module, name, refuse)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def kernel_modules() -> list:
+    from .. import kernels
+
+    return [importlib.import_module(f"{kernels.__name__}.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]
