@@ -198,6 +198,7 @@ def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:
             part = rng.random((n_users, n_items))
             relevant, masked = part < rng.choice([0.0, 0.1, 0.3], (n_users, 1)), part > rng.choice([0.05, 0.3, 0.9], (n_users, 1))
             relevant[-1, -1] = masked[n_users // 2] = True
+            masked[0, 0] = False
             scores = users @ items.T + bias + shift[:, None] - 2
             relevant[0, plain_ranking(scores[0], np.flatnonzero(masked[0]))[0]] = True  # at every k somebody has a hit
             expected = plain_evaluation(scores.tolist(), relevant, masked, ks)
