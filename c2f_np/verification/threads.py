@@ -53,23 +53,24 @@ def loops_in_random_order(rng: np.random.Generator):
             module.prange = prange
 
 
-class UsesKernels(Exception):
-    """A kernel was called where none may run."""
-
-
 @contextmanager
-def without_kernels(*spared: str):
-    """Inside the block every function of a kernel module raises :class:`UsesKernels`, but for those spared."""
+def watched_kernels():
+    """The set of kernel functions called inside the block, "module.function"; it fills while the block runs."""
+    called = set()
 
-    def refuse(*given, **options):
-        raise UsesKernels
+    def watch(name, function):
+        def watched(*given, **options):
+            called.add(name)
+            return function(*given, **options)
+
+        return watched
 
     before = [(module, name, value) for module in kernel_modules() for name, value in vars(module).items()
-              if callable(value) and getattr(value, "__module__", "") == module.__name__ and name not in spared]  # fmt: skip
-    for module, name, _ in before:
-        setattr(module, name, refuse)
+              if callable(value) and getattr(value, "__module__", "") == module.__name__ and name[0] != "_"]  # fmt: skip
+    for module, name, value in before:
+        setattr(module, name, watch(f"{module.__name__.rpartition('.')[2]}.{name}", value))
     try:
-        yield
+        yield called
     finally:
         for module, name, value in before:
             setattr(module, name, value)
