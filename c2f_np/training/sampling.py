@@ -101,11 +101,11 @@ def _draw_triples(R, n_draws: int, neg_size: int, key: np.uint64):
 
     users = below(random(0), np.full(n_draws, n_users))
     first, degree = R.indptr[users].astype(np.int64), np.diff(R.indptr)[users]
-    usable = (degree > 0) & (degree < n_items)
+    usable = degree > 0
     place = np.where(usable, first + below(random(1), degree), 0)
     positives = R.indices[place]
     n_free = n_items - degree
-    ranks = np.full((n_draws, neg_size), -1, dtype=np.int64)
+    ranks = np.empty((n_draws, neg_size), dtype=np.int64)
     for k in range(neg_size):
         # Floyd: draw below top + 1; if that rank is taken, take top itself. With fewer than neg_size free items, stop early.
         top = n_free - np.minimum(neg_size, n_free) + k

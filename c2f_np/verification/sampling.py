@@ -101,11 +101,13 @@ def interactions(rng: np.random.Generator, n_users: int, n_items: int) -> sparse
 
 
 def wide(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
-    """Numbers of users or items that need more than 16 bits: a few items each, the last one among them."""
+    """Numbers of users or items that need more than 16 bits, stored in 64: a few items each, the last one among them."""
     indices = np.sort(np.stack([rng.choice(n_items - 1, 3, replace=False) for _ in range(64)]), axis=1).astype(np.int32)
     indices = np.column_stack([indices[np.arange(n_users) % 64], np.full(n_users, n_items - 1, np.int32)])
-    start = 4 * np.arange(n_users + 1, dtype=np.int32)
-    return sparse.csr_array((np.ones(indices.size, np.int8), indices.ravel(), start), shape=(n_users, n_items))
+    start = 4 * np.arange(n_users + 1)
+    R = sparse.csr_array((np.ones(indices.size, np.int8), indices.ravel(), start), shape=(n_users, n_items))
+    R.indices, R.indptr = R.indices.astype(np.int64), R.indptr.astype(np.int64)
+    return R
 
 
 def unequal(found, expected, dtype=None) -> float:
@@ -120,7 +122,7 @@ def unequal(found, expected, dtype=None) -> float:
 
 
 def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
-    """1 to 6 negatives, of small problems with every kind of user; then numbers beyond 16 bits."""
+    """1 to 6 negatives, of small problems with every kind of user; numbers beyond 16 bits; every bit of the random numbers."""
 
     def check(name, make, n_draws, neg_size):
         def run(seed):
@@ -134,6 +136,20 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
 
         return verdict_case("sampling", name, engine, run)
 
+    def numbers(seed):
+        rng = generator(seed, "numbers")
+        random, bounds = rng.integers(2**64, size=60, dtype=np.uint64), rng.integers(2**30, 2**31, 60)
+        with np.errstate(over="ignore"):
+            if engine == "numpy":
+                hashed, below = sampling.hash64(random), sampling.below(random, bounds)
+            else:
+                from ..kernels.sampling import _below, _hash64
+
+                hashed, below = [_hash64(x) for x in random], [_below(x, b) for x, b in zip(random, bounds, strict=True)]
+        yield "hash", unequal(np.array(hashed, np.uint64), np.array([mixed(int(x)) for x in random], np.uint64)), 0.0
+        yield "below", unequal(below, [(int(x) >> 11) * int(b) >> 53 for x, b in zip(random, bounds, strict=True)]), 0.0
+
+    yield verdict_case("sampling", "numbers", engine, numbers)
     for neg_size in range(1, 7):
         def small(rng):
             return interactions(rng, *(int(n) for n in rng.integers((6, 5), (20, 30))))
@@ -141,6 +157,8 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
         yield check(f"{neg_size} of every kind of user", small, 60, neg_size)
     yield check("70,000 items", lambda rng: wide(rng, 300, 70_000), 20, 3)
     yield check("70,000 users", lambda rng: wide(rng, 70_000, 8), 20, 6)
+    yield check("a single user", lambda rng: sparse.csr_array(rng.permutation(9)[None, :] < 3, dtype=np.int8), 60, 5)
+    yield check("a user with some 40,000 items", lambda rng: sparse.csr_array(rng.random((1, 80_000)) < 0.5, dtype=np.int8), 4, 2)
 
 
 def batch_cases(engine: str, seed: int) -> Iterator[Case]:
