@@ -270,8 +270,10 @@ def _slices(node: ast.Slice):
 
 
 def _plus(node: ast.expr, step: int) -> ast.expr:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
-        return ast.Constant(node.value + step)
+    minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    number = node.operand if minus else node
+    if isinstance(number, ast.Constant) and type(number.value) is int:
+        return ast.Constant((-number.value if minus else number.value) + step)
     return ast.BinOp(node, ast.Add() if step > 0 else ast.Sub(), ast.Constant(abs(step)))
 
 
@@ -309,9 +311,9 @@ def _conditions(node):
         yield "condition", node.body
         yield "condition", node.orelse
         return
-    # The negation of == and the like is a comparison's.
+    # The negation of == and the like is a comparison's, that of "not" a boolean's.
     exact = isinstance(node.test, ast.Compare) and isinstance(node.test.ops[0], (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In))
-    if not exact:
+    if not exact and not isinstance(node.test, ast.UnaryOp):
         yield "condition", _with(node, test=ast.UnaryOp(ast.Not(), node.test))
 
 
