@@ -88,7 +88,7 @@ class Contract:
         if self._noise is None:
             operation, eps = self.operation, self.operation.eps
             start, at = operation.gradients(self.cotangents), operation.here()
-            self._noise = dict.fromkeys([None, *start], 0.0)
+            self._noise = {None: 0.0} | {k: operation.resolution(k, self.cotangents, g) for k, g in start.items()}
             for _ in range(3):
 
                 def nearby(v):

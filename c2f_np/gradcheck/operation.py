@@ -23,6 +23,7 @@ import warnings
 import numpy as np
 
 from c2f_np.errors import C2FError
+from c2f_np.gradcheck.differences import steps_of
 from c2f_np.gradcheck.values import (
     cast,
     children,
@@ -34,6 +35,7 @@ from c2f_np.gradcheck.values import (
     is_sparse,
     leaves,
     map_leaves,
+    norm,
     private_copy,
     to_vector,
     with_vector,
@@ -282,6 +284,11 @@ class Operation:
     def alone(self, cotangents, which: int) -> list[np.ndarray]:
         """The cotangents with all but one output's set to zero."""
         return [c if k == which else np.zeros_like(c) for k, c in enumerate(cotangents)]
+
+    def resolution(self, key: str, cotangents, gradient: np.ndarray) -> float:
+        """What one rounding of all outputs amounts to, relative to a gradient (n,): saturated, it is all differences."""
+        outputs = sum(float(np.dot(np.abs(c), np.abs(f))) for c, f in zip(cotangents, self.here(), strict=True))
+        return self.eps * outputs / max(norm(gradient * steps_of(self.entries(key))), 1e-300)
 
     # ---- backward --------------------------------------------------------------------------------------------------
     def raw_backward(self, packed, arguments: dict):
