@@ -105,17 +105,17 @@ def _draw_triples(R, n_draws: int, neg_size: int, key: np.uint64):
     place = np.where(usable, first + below(random(1), degree), 0)
     positives = R.indices[place]
     n_free = n_items - degree
-    ranks = np.empty((n_draws, neg_size), dtype=np.int64)
+    ranks: list[np.ndarray] = []
     for k in range(neg_size):
         # Floyd: draw below top + 1; if that rank is taken, take top itself. With fewer than neg_size free items, stop early.
         top = n_free - np.minimum(neg_size, n_free) + k
         draw = below(random(2 + k), top + 1)
-        taken = (ranks[:, :k] == draw[:, None]).any(axis=1)
-        ranks[:, k] = np.where(usable & (top < n_free), np.where(taken, top, draw), -1)
+        taken = np.any([earlier == draw for earlier in ranks], axis=0)
+        ranks.append(np.where(usable & (top < n_free), np.where(taken, top, draw), -1))
     negatives = np.full((n_draws, neg_size), -1, dtype=np.int64)
-    for k in range(neg_size):
-        real = ranks[:, k] >= 0
-        negatives[real, k] = _free_item(R.indices, first[real], degree[real], ranks[real, k])
+    for k, rank in enumerate(ranks):
+        real = rank >= 0
+        negatives[real, k] = _free_item(R.indices, first[real], degree[real], rank[real])
     return users.astype(np.int32), positives.astype(np.int32), negatives.astype(np.int32)
 
 
