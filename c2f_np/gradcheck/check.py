@@ -428,7 +428,8 @@ class _Run:
                 self.operation, self.key, cotangents, self.kinks, self.settings, again, gradients, shrink=4096
             )
             found = compare(closer, gradients, tolerance, widest)
-            if found.accepted and not found.zero and closer.resolves(worst) and closer.left_out <= evidence.left_out:
+            sharp = closer.resolves(worst) and found.tolerance <= max(worst.tolerance, 0.1 * worst.error)
+            if found.accepted and not found.zero and sharp and closer.left_out <= evidence.left_out:
                 evidence = closer
         self._judge("central_difference", evidence, gradients, tolerance, widest, counts)
 
@@ -589,7 +590,7 @@ class _Run:
             self.report.findings.append(Finding(key, "zero gradient", "the backward and central differences are both zero here"))
             return
         if worst.accepted and not any(v.check == "complex_step" for v in mine):
-            self.report.findings.append(Finding(key, "other", self._only(mine)))
+            self.report.findings.append(Finding(key, "kink" if self.near else "other", self._only(mine)))
             return
         if worst.accepted and self.objections:
             worst = self.objections[-1]

@@ -357,8 +357,21 @@ class Contract:
                         f"dropped where it is small, or is its sign lost?",
                         key,
                     )
+        self._small_beside_large(one)
         if len(self.cotangents) > 1:
             self._sum_of_outputs(one)
+
+    def _small_beside_large(self, one):
+        """Half of the cotangent's entries made tiny: what they give must not be dropped beside the others."""
+        operation, tiny = self.operation, abs(SCALES[0])
+        large = [self.rng.permutation(c.size) % 2 == 0 for c in self.cotangents]
+        only = operation.gradients([np.where(keep, c, 0.0) for keep, c in zip(large, self.cotangents, strict=True)])
+        both = operation.gradients([np.where(keep, c, tiny * c) for keep, c in zip(large, self.cotangents, strict=True)])
+        for key in operation.wrt:
+            small = tiny * (one[key] - only[key])
+            gap = norm(both[key] - only[key] - small)
+            if gap > 0.01 * norm(small) and self._differs(key, gap, norm(one[key])):
+                raise Broken(f"the gradient of {key} is not linear in the cotangent: small entries are lost beside large", key)
 
     def _sum_of_outputs(self, joint):
         operation = self.operation

@@ -255,7 +255,7 @@ class Operation:
                 rough = np.sum(np.abs(np.diff(np.array(parts), 4, axis=0)), axis=1) / 8  # noise grows eightfold in it
                 found.append(float(np.median(rough) / size) if 0 < size < np.inf else 0.0)
             self.grain = max(self.eps, *found) if max(found) > 8 * found[0] else self.eps
-            if sum(int(np.sum(a != b)) for a, b in zip(rows[0], rows[8], strict=True)) > 0.5 * sum(a.size for a in rows[0]):
+            if sum(int(np.sum(a != b)) for a, b in zip(rows[0], rows[8], strict=True)) > 0.1 * sum(a.size for a in rows[0]):
                 return  # otherwise the steps may be too small for the stairs
 
     # ---- cotangents ------------------------------------------------------------------------------------------------

@@ -144,6 +144,9 @@ WRONG = {
     "cotangent clipped": (square, lambda g, x: 2 * x * np.clip(g, -4, 4), X, {}, "clipped"),
     "cotangent clipped by its norm": (square, lambda g, x: 2 * x * g * min(1, 10 / np.linalg.norm(g)), X, {}, "clipped"),
     "small cotangents dropped": (square, lambda g, x: 2 * x * np.where(np.abs(g) < 1e-6, 0, g), X, {}, "dropped"),
+    "cotangents dropped beside larger ones": (
+        square, lambda g, x: 2 * x * np.where(np.abs(g) < 1e-3 * np.abs(g).max(), 0, g), X, {}, "small entries are lost",
+    ),
     "sign of the cotangent lost": (lambda x: x.sum(), lambda g, x: np.full_like(x, abs(g)), X[0], {}, "is not linear in"),
     "nothing named": (square, times(1), X, {"wrt": ()}, "nothing was checked"),
     "nothing there": (square, times(1), X[:0], {}, "nothing was checked"),
