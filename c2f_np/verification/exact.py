@@ -21,6 +21,7 @@ from ..operations import (
     collapsed_propagation,
     composition,
     graph,
+    graph_backward,
     hashing,
     link_exchange,
     matching_pursuit,
@@ -192,7 +193,17 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
 
 
 def hashing_check(engine: str, rng) -> Checks:
-    """The formula in whole numbers of any size."""
+    """The formula in whole numbers of any size; among many entities, so that the lowest bit of a factor shows."""
+    n, n_rows = 300_000, 2**31 + 11
+    for seed in range(20):
+        factors, shifts = np.random.default_rng([seed, 0x68617368]).integers(0, 2**64, size=(2, 3), dtype=np.uint64)
+        if (factors % 2 == 0).any():
+            break
+    low, half, e = np.uint64(2**32 - 1), np.uint64(32), np.arange(n, dtype=np.uint64)[:, None]
+    factors |= np.uint64(1)
+    carried = ((factors & low) * e + (shifts & low)) >> half
+    hashes = ((factors >> half) * e + carried + (shifts >> half)) & low
+    yield "many", differs(hashing.hashed_rows(n, n_rows, 3, seed), (hashes * np.uint64(n_rows)) >> half), 0
     for at in pairwise_cover({"n": (1, 9, 70_000), "rows": (1, 7, 300, 2**31 + 11), "hashes": (1, 2, 3)}, rng):
         n, n_rows, n_hashes, seed = at["n"], at["rows"], at["hashes"], int(rng.integers(1000))
         rows = hashing.hashed_rows(n, n_rows, n_hashes, seed)
@@ -446,6 +457,7 @@ def adjacency_check(engine: str, rng) -> Checks:
     """The user-item graph, its degrees and its normalisation, from dense matrices; stored zeros and counts."""
     for n_users, n_items in ((1, 1), (3, 5), (6, 2)):
         counts = rng.integers(0, 3, (n_users, n_items))
+        counts[-1, -1] = 2
         R = sparse.csr_array(counts + 9)
         R.data -= 9  # with stored zeros
         B = np.zeros((n_users + n_items,) * 2)
@@ -463,6 +475,10 @@ def adjacency_check(engine: str, rng) -> Checks:
     for found in (graph.normalise(X), graph.expanded_graph(X, sparse.csr_array((2, 1)), engine="numba")):
         yield "duplicates", off(found.toarray()[:2, :2], [[0, 1], [1, 0]]) + (X.nnz != 4) + (found.nnz != 2), 1e-15
     X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
+    through = graph_backward.expand_backward(graph.expand(X, X), X)[0]
+    for found in (graph.normalise(X), graph_backward.normalise_backward(X, X), through):
+        shared = any(np.shares_memory(a, b) for a in (found.indices, found.indptr) for b in (X.indices, X.indptr))
+        yield "a pattern of its own", float(shared), 0
     yield "signed degrees", off(graph.degree_factors(X), [0, 0.5, 0]), 1e-15
     yield "absolute degrees", off(graph.degree_factors(X, degree="absolute"), [0.5, 6**-0.5, 0]), 1e-15
 
@@ -471,7 +487,7 @@ def cut_off_check(engine: str, rng) -> Checks:
     """A row sum counts if it is above 16 roundings of its terms; nodes without a degree are cut off."""
     for dtype in DTYPES:
         eps = float(np.finfo(dtype).eps)
-        for share, kept in ((24, False), (40, True)):
+        for share, kept in ((31, False), (33, True)):
             # The terms are 1, share eps and -1: their absolute sum is 2, the cut-off 32 eps.
             A = sparse.csr_array(np.array([[0, 1 + share * eps], [1 + share * eps, 0]], dtype))
             X_hat = graph.expanded_graph(A, sparse.csr_array(np.array([[-1.0], [1.0]], dtype)), engine=engine)
