@@ -93,11 +93,11 @@ def plain_evaluation(scores, relevant, masked, ks) -> dict[str, list[float]]:
 
 
 def interactions(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
-    """Rows of all densities, in disorder; among them one without items, one with all, one with one item, one with one left."""
+    """Rows of all densities, in disorder: one without items, one with all, one with one left; the last row has one item."""
     dense = rng.random((n_users, n_items)) < rng.random((n_users, 1))
     one = np.arange(n_items) == rng.integers(n_items)
-    dense[:4] = np.zeros(n_items), np.ones(n_items), one, ~one
-    return sparse.csr_array(rng.permutation(dense).astype(np.int8))
+    dense[:3] = np.zeros(n_items), np.ones(n_items), ~one
+    return sparse.csr_array(np.vstack([rng.permutation(dense[:-1]), one]).astype(np.int8))
 
 
 def wide(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
