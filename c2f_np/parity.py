@@ -2,7 +2,7 @@
 
 A reference file is an npz archive with a model's state, one batch, and every quantity that the published code makes of
 them in float64: graphs, embeddings, losses, gradients, three Adam steps, the closed-form updates, scores, a ranking,
-metrics. :func:`compare` recomputes each of them with one engine and reports the largest relative error of each.
+metrics. :func:`compare_with_reference` recomputes each of them with one engine and reports the largest relative error of each.
 
 How an error is measured
 ------------------------
@@ -107,7 +107,7 @@ class ParityReport:
         return "\n".join(lines)
 
 
-def compare(path, *, engine: str = "numpy") -> ParityReport:
+def compare_with_reference(path, *, engine: str = "numpy") -> ParityReport:
     """Recompute every quantity of a reference file and measure its relative error (see the module's text).
 
     The npz archive must hold `meta` (JSON with at least t_coarse, t_fine, n_layers, gate and threshold), the inputs and all
@@ -134,7 +134,7 @@ def main_parity(files: Iterable, engine: str = "both") -> int:
     unusable = False
     for path in files:
         try:
-            reports += [compare(path, engine=name) for name in engines]
+            reports += [compare_with_reference(path, engine=name) for name in engines]
         except DataError as error:
             print(f"parity: {' '.join(str(error).split())}", file=sys.stderr)
             unusable = True
@@ -300,7 +300,7 @@ def _errors(reference: _Reference, engine: str) -> dict[str, float]:
     """The error of every quantity, by its key."""
     errors = {key: math.nan for key in ("interactions", *_STATE) if not np.isfinite(reference[key]).all()}
     adjacency = normalised_adjacency(sparse.csr_array(reference["interactions"]))
-    errors["norm_adj"] = relative_error(adjacency, reference["norm_adj"])
+    errors["norm_adj"] = scaled_error(adjacency, reference["norm_adj"])
     # The gradients of the users' biases and the global one are 0 in theory: does the reference have noise there?
     exactly_zero = [reference[f"{stage}_grad_bias_global"] for stage in _STAGES]
     exactly_zero += [reference[f"{stage}_grad_bias_user_item"][: reference.n_users] for stage in _STAGES]
@@ -338,7 +338,7 @@ class _Stage:
         errors: dict[str, float] = {}
 
         def own(key, ours, **scale):
-            errors[f"{name}_{key}"] = relative_error(ours, reference[f"{name}_{key}"], **scale)
+            errors[f"{name}_{key}"] = scaled_error(ours, reference[f"{name}_{key}"], **scale)
 
         forward = self.forward(self.parameters)
         own("expanded_graph", self.padded_graph())
@@ -484,7 +484,7 @@ def _by_file_names(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"bias_user_item" if name == "bias" else name: value for name, value in gradients.items()}
 
 
-def relative_error(ours, reference, *, natural: float = 0.0, noise=0.0) -> float:
+def scaled_error(ours, reference, *, natural: float = 0.0, noise=0.0) -> float:
     """Largest deviation over the scale of the reference; NaN if either side has NaN, the plain deviation if the scale is 0.
 
     The scale is at least 1 % of `natural`, the size of the summands. `noise` is the deviation that rounding explains, for each
@@ -512,7 +512,7 @@ def _update_error(update: Callable, weights: Callable, embeddings: tuple, refere
     rows = np.repeat(np.arange(full.shape[0]), np.diff(ours.indptr))
     kept[rows, ours.indices] = True
     ours = ours.toarray()
-    plain = relative_error(ours, reference, noise=noise)
+    plain = scaled_error(ours, reference, noise=noise)
     if plain <= TOLERANCE or math.isnan(plain):
         return plain
     # The same again with the last places decided as the reference does, where it had the choice.
@@ -561,7 +561,7 @@ def _evaluation_errors(scores: np.ndarray, reference: _Reference, engine: str) -
         except C2FError:  # nobody has relevant items, so that there is no mean
             pass
     for key, metric, k in reference.metrics:
-        errors[key] = relative_error(means.get(f"{metric}@{k}", math.nan), reference[key], natural=1.0)
+        errors[key] = scaled_error(means.get(f"{metric}@{k}", math.nan), reference[key], natural=1.0)
     return errors
 
 
@@ -574,14 +574,13 @@ def _ranking_error(ranking, scores, masked, theirs) -> tuple[float, np.ndarray]:
     length, n_items = theirs.shape[1], scores.shape[1]
     fillable = ranking[:, :length] >= 0
     rows = np.broadcast_to(np.arange(len(theirs))[:, None], theirs.shape)
-    proper, filler = np.where(fillable, theirs, -1), ~fillable & (theirs >= 0)
+    proper = np.where(fillable, theirs, -1)
     ordered = np.sort(np.where(theirs >= 0, theirs, -1 - np.arange(length)), axis=1)
     if (
         ((theirs < -1) | (theirs >= n_items)).any()
         or (proper[fillable] < 0).any()
         or masked[rows[fillable], proper[fillable]].any()
-        or not masked[rows[filler], theirs[filler]].all()
-        or (ordered[:, 1:] == ordered[:, :-1]).any()
+        or (ordered[:, 1:] == ordered[:, :-1]).any()  # also an unmasked item in a place that cannot be filled
     ):
         return math.inf, proper
     here = rows[fillable]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -40,8 +40,22 @@ class C2FRecommender(EmbeddingRecommender):
     ----------
     preset : {"default", "staged", "authors", "paper"}
         Where the settings come from that are not given here (None).
-    n_coarse, n_fine, dim, n_layers, ... : optional
-        Any field of :class:`c2f_np.settings.Settings`, whose help texts explain them.
+    n_coarse, n_fine : int, optional
+        Rows of the coarse and of the fine codebook.
+    dim, n_layers : int, optional
+        Embedding width, and propagation layers.
+    l2 : float, optional
+        Factor of the regulariser.
+    max_epochs, patience : int, optional
+        Most epochs of a phase, and evaluations without improvement that end it.
+    seed : int, optional
+    dtype : {"float32", "float64"}, optional
+        Precision of training.
+    engine : {"numba", "numpy"}, optional
+    threads : int, optional
+        0: all cores, one for a small problem. The result does not depend on it.
+    settings : Settings or mapping, optional
+        Any other fields of :class:`c2f_np.settings.Settings`, whose help texts explain them. What is given above goes first.
     validation_fraction : float
         Share of each user's interactions that ``fit`` sets aside for early stopping when it is given a matrix without validation.
         With 0, every phase trains for all its epochs.
@@ -85,45 +99,14 @@ class C2FRecommender(EmbeddingRecommender):
         n_fine: int | None = None,
         dim: int | None = None,
         n_layers: int | None = None,
-        t_coarse: int | None = None,
-        t_fine: int | None = None,
-        t_direct: int | None = None,
-        training: str | None = None,
-        gate: float | None = None,
-        threshold: float | None = None,
-        composition: str | None = None,
-        layer_bridge: str | None = None,
-        degree: str | None = None,
-        renormalise_fine: bool | None = None,
-        partition: str | None = None,
-        anchor_weight: float | None = None,
-        bias_start: str | None = None,
-        fine_start: str | None = None,
-        n_components: int | None = None,
         l2: float | None = None,
-        decay: float | None = None,
-        coarse_lr: float | None = None,
-        fine_lr: float | None = None,
-        coarse_batch: int | None = None,
-        fine_batch: int | None = None,
-        neg_size: int | None = None,
-        max_grad_value: float | None = None,
-        eval_every: int | None = None,
-        patience: int | None = None,
         max_epochs: int | None = None,
-        coarse_phase1: bool | None = None,
-        table_epochs: int | None = None,
-        partition_epochs: int | None = None,
-        start_lr: float | None = None,
-        phase1_epochs: int | None = None,
-        lr_schedule: str | None = None,
-        update_every: int | None = None,
-        exchange_epochs: int | None = None,
-        propagation: str | None = None,
+        patience: int | None = None,
         seed: int | None = None,
         dtype: str | None = None,
         engine: str | None = None,
         threads: int | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
         validation_fraction: float = 0.1,
     ) -> None:
         self.preset = preset
@@ -131,57 +114,29 @@ class C2FRecommender(EmbeddingRecommender):
         self.n_fine = n_fine
         self.dim = dim
         self.n_layers = n_layers
-        self.t_coarse = t_coarse
-        self.t_fine = t_fine
-        self.t_direct = t_direct
-        self.training = training
-        self.gate = gate
-        self.threshold = threshold
-        self.composition = composition
-        self.layer_bridge = layer_bridge
-        self.degree = degree
-        self.renormalise_fine = renormalise_fine
-        self.partition = partition
-        self.anchor_weight = anchor_weight
-        self.bias_start = bias_start
-        self.fine_start = fine_start
-        self.n_components = n_components
         self.l2 = l2
-        self.decay = decay
-        self.coarse_lr = coarse_lr
-        self.fine_lr = fine_lr
-        self.coarse_batch = coarse_batch
-        self.fine_batch = fine_batch
-        self.neg_size = neg_size
-        self.max_grad_value = max_grad_value
-        self.eval_every = eval_every
-        self.patience = patience
         self.max_epochs = max_epochs
-        self.coarse_phase1 = coarse_phase1
-        self.table_epochs = table_epochs
-        self.partition_epochs = partition_epochs
-        self.start_lr = start_lr
-        self.phase1_epochs = phase1_epochs
-        self.lr_schedule = lr_schedule
-        self.update_every = update_every
-        self.exchange_epochs = exchange_epochs
-        self.propagation = propagation
+        self.patience = patience
         self.seed = seed
         self.dtype = dtype
         self.engine = engine
         self.threads = threads
+        self.settings = settings
         self.validation_fraction = validation_fraction
 
-    def settings(self) -> Settings:
-        """The preset's settings with this estimator's parameters in their place.
+    def resolved_settings(self) -> Settings:
+        """The preset's settings, with `settings` and then the parameters that are not None in their place.
 
         Raises
         ------
         SettingsError
             If one does not fit.
         """
-        own = {name: value for name, value in self.get_params().items() if name not in ("preset", "validation_fraction")}
-        return settings_from_preset(self.preset, **own)
+        own = self.get_params(deep=False)
+        further, preset = own.pop("settings"), own.pop("preset")
+        del own["validation_fraction"]
+        further = further.to_dict() if isinstance(further, Settings) else dict(further or {})
+        return settings_from_preset(preset, **further | {name: value for name, value in own.items() if value is not None})
 
     def fit(
         self,
@@ -215,7 +170,7 @@ class C2FRecommender(EmbeddingRecommender):
         SettingsError
             If a setting does not fit, or training diverges.
         """
-        started, settings = time.perf_counter(), self.settings()
+        started, settings = time.perf_counter(), self.resolved_settings()
         data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed)
         done = train(data, settings, progress=progress, after_epoch=after_epoch)
         self.settings_, self.data_ = settings, data
@@ -323,7 +278,7 @@ class C2FRecommender(EmbeddingRecommender):
             If the file is missing, damaged or foreign.
         """
         stored = load_model(path)
-        model = cls(preset=stored.about.get("preset", "default"), **stored.settings.to_dict())
+        model = cls(preset=stored.about.get("preset", "default"), settings=stored.settings)
         model.settings_, model.about_ = stored.settings, stored.about
         model._set_model(stored.state, stored.settings, stored.R, stored.user_ids, stored.item_ids)
         return model

@@ -1,7 +1,7 @@
 """Every hyper-parameter of the method, in one place, and the named presets.
 
-``preset="authors"`` is the released code, oddities included; ``"paper"`` is the paper's own reading of the fine stage;
-``"staged"`` mends both where the two stages stay; ``"default"`` trains both codebooks jointly, which is what we recommend.
+``preset="authors"`` reproduces the released code; ``"paper"`` follows the paper's text in the fine stage; ``"staged"``
+repairs both within the two stages; ``"default"`` trains both codebooks jointly and is what we recommend.
 docs/model.md has tables of all differences.
 """
 
@@ -34,21 +34,21 @@ class Settings:
     """
 
     # sizes
-    n_coarse: int = _setting(100, "coarse meta-embeddings C", low=1)
-    n_fine: int = _setting(40, "fine meta-embeddings M", low=1)
+    n_coarse: int = _setting(100, "rows of the coarse codebook, C", low=1)
+    n_fine: int = _setting(40, "rows of the fine codebook, M", low=1)
     dim: int = _setting(64, "embedding width d", low=1)
     n_layers: int = _setting(3, "propagation layers L", low=0)
-    t_coarse: int = _setting(2, "coarse rows an entity is composed of, t", low=1)
+    t_coarse: int = _setting(2, "coarse rows that an entity is linked to, t", low=1)
     t_fine: int = _setting(4, "fine rows that refine a coarse row, t_f", low=1)
-    t_direct: int = _setting(0, "fine rows that an entity is linked to itself; only in joint training", low=0)
+    t_direct: int = _setting(0, "fine rows that an entity is linked to directly; only in joint training", low=0)
     # the model
     training: str = _setting(
-        "stages", "the paper's two stages, or both codebooks and all links jointly", ("stages", "joint")
+        "stages", "the paper's two stages, or joint training of both codebooks and all links", ("stages", "joint")
     )
     gate: float = _setting(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
     threshold: float = _setting(1.0, "soft threshold tau", low=0.0)
     composition: str = _setting("coarse", "codebook that entities are composed from in the fine stage", ("coarse", "bridged"))
-    layer_bridge: str = _setting("raw", "bridge inside a layer: as released, or as the paper words it", ("raw", "exchange"))
+    layer_bridge: str = _setting("raw", "bridge in a layer: as in the released code, or in the paper's text", ("raw", "exchange"))
     degree: str = _setting("signed", "row sums that normalise the expanded graph", ("signed", "absolute"))
     renormalise_fine: bool = _setting(False, "divide each row of S_f by its sum")
     # the starts
@@ -56,10 +56,10 @@ class Settings:
         "auto", "partition that starts the assignments", ("auto", "metis", "coclustering", "random")
     )
     anchor_weight: float = _setting(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
-    bias_start: str = _setting("normal", "biases at the start: unit normal, or zero", ("normal", "zero"))
+    bias_start: str = _setting("normal", "biases at the start: standard normal, or zero", ("normal", "zero"))
     fine_start: str = _setting(
         "scores",
-        "start of E_f: SparsePCA scores, its sparse components, or, jointly trained from a partition, unit normal",
+        "start of E_f: SparsePCA scores or sparse components; in joint training standard normal",
         ("scores", "components", "normal"),
     )
     n_components: int = _setting(40, "SparsePCA components", low=1)
@@ -67,42 +67,43 @@ class Settings:
     l2: float = _setting(5.0, "factor of the regulariser", low=0.0)
     decay: float = _setting(1e-4, "weight of the regulariser in the loss", low=0.0)
     # the optimisation
-    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage, and of the phase joint", low=0.0)
+    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage and of the phase joint", low=0.0)
     fine_lr: float = _setting(3e-3, "learning rate of the fine stage", low=0.0)
-    coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage, and of joint training", low=1)
+    coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage and of joint training", low=1)
     fine_batch: int = _setting(32768, "triples in a batch of the fine stage", low=1)
     neg_size: int = _setting(5, "negative items for each positive one", low=1)
     max_grad_value: float = _setting(3.0, "gradients are clipped to plus or minus this", low=0.0)
     # the schedule
     eval_every: int = _setting(5, "epochs between evaluations", low=1)
-    patience: int = _setting(5, "evaluations without improvement that end a phase", low=1)
-    max_epochs: int = _setting(1000, "most epochs in each phase (partition and table have their own)", low=1)
-    coarse_phase1: bool = _setting(True, "begin with a phase in which the coarse assignment stays as the partition gave it")
+    patience: int = _setting(5, "evaluations without improvement after which a phase ends", low=1)
+    max_epochs: int = _setting(1000, "most epochs in a phase (the phases partition and table have their own)", low=1)
+    coarse_phase1: bool = _setting(True, "begin with a phase in which the coarse assignment stays as it started")
     table_epochs: int = _setting(
-        0, "joint training: before it, so many epochs with a row for every entity, coded in the end; 0: none", low=0
+        0, "joint training: epochs of the full table, which is then coded; 0: no table start", low=0
     )
     partition_epochs: int = _setting(
-        0, "with table_epochs: so many epochs from a partition, taken if they validate better than the code; 0: none", low=0
+        0, "with table_epochs: epochs from a partition, used if they validate better than the coded table; 0: none", low=0
     )
     start_lr: float = _setting(1e-2, "learning rate of the phases partition and table", low=0.0)
     phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
     lr_schedule: str = _setting(
         "constant",
-        "rate but in the stages' first phases: constant; falling to 0 with the epochs; to 1/3 after 2/3 of them, 1/10 after 5/6",
+        "learning rate over a phase: constant; falling to 0; to 1/3 after 2/3 of the epochs, 1/10 after 5/6 (not in the stages' "
+        "first phases)",
         ("constant", "cosine", "steps"),
     )
     update_every: int = _setting(
-        1, "epochs between assignment updates (second phases) or exchanges of links (joint); 0: only once", low=0
+        1, "epochs between assignment updates (second phases) or link exchanges (phase joint); 0: only once", low=0
     )
-    exchange_epochs: int = _setting(100, "phase joint: the epochs in which links are exchanged", low=0)
+    exchange_epochs: int = _setting(100, "phase joint: first epochs, in which links are exchanged", low=0)
     # the run
     propagation: str = _setting(
-        "auto", "fine stage: through layers, or collapsed (the same up to rounding)", ("auto", "layers", "collapsed")
+        "auto", "fine stage: layer by layer, or collapsed (the same up to rounding)", ("auto", "layers", "collapsed")
     )
     seed: int = _setting(0, "seed of the model (the split has its own)", low=0)
     dtype: str = _setting("float32", "precision of training", ("float32", "float64"))
-    engine: str = _setting("numba", "compiled loops, or the readable ones", ENGINES)
-    threads: int = _setting(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
+    engine: str = _setting("numba", "numba: compiled loops; numpy: the readable ones", ENGINES)
+    threads: int = _setting(0, "threads; 0: all cores, or one for a small problem (the bits are the same)", low=0)
 
     def __post_init__(self) -> None:
         for name, (kind, choices, low, high) in _specifications().items():
@@ -128,11 +129,11 @@ class Settings:
     def _check_joint(self) -> None:
         """What joint training needs."""
         if self.fine_start != "normal":
-            raise SettingsError('training = "joint" needs fine_start = "normal": there is no trained codebook to take parts of')
+            raise SettingsError('training = "joint" needs fine_start = "normal": there is no trained codebook yet')
         if self.t_direct > self.n_fine:
             raise SettingsError(f"t_direct = {self.t_direct} is more than n_fine = {self.n_fine}")
         if self.propagation == "collapsed":
-            raise SettingsError('propagation = "collapsed" needs training = "stages": jointly, the start is not linear')
+            raise SettingsError('propagation = "collapsed" needs training = "stages": joint training is not linear in F')
         if self.partition_epochs and not self.table_epochs:
             raise SettingsError("partition_epochs need table_epochs: without a table, all epochs are from a partition")
         if self.table_epochs and self.gate == 1:
@@ -140,7 +141,7 @@ class Settings:
 
     @property
     def has_fine_codebook(self) -> bool:
-        """Whether a fine codebook can reach the loss: jointly trained without links and bridge it cannot, and is left out."""
+        """Whether a fine codebook can affect the loss; in joint training without direct links and bridge it cannot."""
         return self.training == "stages" or self.t_direct > 0 or self.gate > 0
 
     def to_dict(self) -> dict[str, Any]:

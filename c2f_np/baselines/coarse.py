@@ -80,7 +80,7 @@ class Coarse(EmbeddingRecommender):
     threads: int | None = None
     validation_fraction: float = 0.1
 
-    def settings(self) -> Settings:
+    def resolved_settings(self) -> Settings:
         """The preset's settings with this estimator's parameters in their place.
 
         Raises
@@ -101,7 +101,7 @@ class Coarse(EmbeddingRecommender):
         after_epoch: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train the coarse stage; see :meth:`c2f_np.C2FRecommender.fit`."""
-        started, settings = time.perf_counter(), self.settings()
+        started, settings = time.perf_counter(), self.resolved_settings()
         data: Dataset = as_dataset(
             interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed
         )

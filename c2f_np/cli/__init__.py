@@ -26,30 +26,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command.
+    """Run a command; by default the arguments are those of the process.
 
-    Parameters
-    ----------
-    arguments : list of str, optional
-        By default those of the process.
-
-    Returns
-    -------
-    int
-        0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
+    Returns the exit code: 0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
     """
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
-    except C2FError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         # A pipe that is closed early (| head) is the reader's decision, not an error.
         sys.stderr.close()
         return 0
-    except OSError as error:
+    except (C2FError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except MemoryError:

@@ -7,8 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from .bars import JobBar
 from .options import add_command, add_quiet
-from .progress import JobBar
 
 _EXAMPLES = """  python -m c2f_np study --list
   python -m c2f_np study presets --dry-run
@@ -16,7 +16,7 @@ _EXAMPLES = """  python -m c2f_np study --list
   python -m c2f_np study fine-codebook --data ml-100k=PATH/TO/SPLIT --protocol authors
   python -m c2f_np study mine.toml --jobs 8 --backend dask --scheduler tcp://host:8786
 
-A study that was stopped goes on when the command is given again; jobs that are done and have not changed are not repeated.
+Give the command again to continue a stopped study; jobs that are done and have not changed are not repeated.
 docs/studies.md explains the format of study files.
 """
 
@@ -48,7 +48,7 @@ def study_command(options) -> int:
     if options.list:
         return _list()
     if options.study is None:
-        raise SettingsError("say which study: one of those that study --list names, or a file")
+        raise SettingsError("say which study: a ready study (see study --list) or a study file")
     choices = {name: getattr(options, name) for name in ("data", "settings_of", "protocol", "seeds")}
     study = with_choices(read_study(options.study), **choices)
     how = Options(options.jobs, options.backend, options.scheduler, options.retry_failed, options.report_only)
@@ -59,7 +59,7 @@ def study_command(options) -> int:
     try:
         done = run_study(study, folder, how, command=command_of(options), watch=watch)
     except KeyboardInterrupt:
-        then = f"goes on. So far: {folder}" if study.kind == "runs" else "begins anew"
+        then = f"continues it. So far: {folder}" if study.kind == "runs" else "starts it again"
         print(f"\nstopped; the same command {then}", file=sys.stderr)
         return 130
     finally:

@@ -81,7 +81,7 @@ def demo_command(options) -> int:
 def _carry_out(request, options) -> int:
     """Train as requested, and print the results."""
     from ..run import CHECKPOINT, FIGURE, MODEL, comparison_table, run
-    from .progress import PhaseBars
+    from .bars import PhaseBars
 
     data = request.load_data()
     bars = None if options.quiet else PhaseBars(request.settings)
@@ -95,7 +95,7 @@ def _carry_out(request, options) -> int:
         if bars:
             bars.close()
         kept = (Path(options.out) / CHECKPOINT).exists()
-        print(f"\nstopped{'; go on with --resume' if kept else ' before the first epoch ended'}", flush=True)
+        print(f"\nstopped{'; continue with --resume' if kept else ' before the first epoch ended'}", flush=True)
         return 130
     if not options.quiet:
         part = next((part for part in ("test", "validation") if metrics[part] is not None), None)
@@ -108,7 +108,7 @@ def _carry_out(request, options) -> int:
 
 def control_command(options) -> int:
     from ..run import comparison_table, read_request, run_control
-    from .progress import PhaseBars
+    from .bars import PhaseBars
 
     bars = None if options.quiet else PhaseBars(read_request(options.folder).settings)
     metrics = run_control(options.folder, watch=bars)

@@ -177,7 +177,7 @@ def export_command(options) -> int:
         raise SettingsError("--data is for --table; a single export needs no data")
     source = _model_file(options.folder)
     if Path(options.out).exists() and source.exists() and Path(options.out).samefile(source):
-        raise SettingsError(f"{options.out} is the model itself: write the exported one beside it")
+        raise SettingsError(f"{options.out} is the model itself; write the exported model to another file")
     model = load_model(source)
     return _export_table(model, options) if options.table else _export_file(model, options)
 

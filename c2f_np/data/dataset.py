@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,7 +68,7 @@ class Dataset:
     protocol: str = "clean"
     report: dict[str, int] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_protocol(self.protocol)
         for name in PARTS:
             if name == "train" or getattr(self, name) is not None:
@@ -117,7 +118,9 @@ class Dataset:
         DataError
             If a matrix has the wrong shape or type, or holds NaN, infinite or negative values; if ids do not fit.
         """
-        keys, report, shape = {}, {"duplicates_merged": 0, "explicit_zeros": 0, "values_made_one": 0}, None
+        report = {"duplicates_merged": 0, "explicit_zeros": 0, "values_made_one": 0}
+        keys: dict[str, np.ndarray | None] = {}
+        shape: tuple[int, int] | None = None
         for part, matrix in zip(PARTS, (train, validation, test), strict=True):
             if matrix is None and part != "train":
                 keys[part] = None
@@ -127,24 +130,25 @@ class Dataset:
             if part_shape != shape:
                 raise DataError(f"{part} has shape {part_shape}, but train has {shape}")
             report = {what: report[what] + counts[what] for what in report}
+        assert shape is not None  # there is always train
         parts, dropped = disjoint_parts(**keys, shape=shape)
-        ids = (
+        users, items = (
             np.array([str(external_id) for external_id in (range(count) if given is None else given)], dtype=np.str_)
             for given, count in zip((user_ids, item_ids), shape, strict=True)
         )
-        return cls(name, *parts, *ids, split, protocol, {**report, **dropped})
+        return cls(name, *parts, users, items, split, protocol, {**report, **dropped})
 
     @property
     def n_users(self) -> int:
         """Number of users, U."""
-        return self.train.shape[0]
+        return int(self.train.shape[0])
 
     @property
     def n_items(self) -> int:
         """Number of items, I."""
-        return self.train.shape[1]
+        return int(self.train.shape[1])
 
-    def parts(self) -> Iterator[tuple[str, csr_array | None]]:
+    def parts(self) -> Iterator[tuple[str, csr_array]]:
         """Iterate over the ``(name, matrix)`` of the parts that exist."""
         for name in PARTS:
             if getattr(self, name) is not None:
@@ -244,7 +248,7 @@ class Dataset:
         both = {"user": self.user_ids, "item": self.item_ids}
         return {kind: {external_id: index for index, external_id in enumerate(ids.tolist())} for kind, ids in both.items()}
 
-    def _look_up(self, ids, kind: str) -> np.ndarray:
+    def _look_up(self, ids: Any, kind: str) -> np.ndarray:
         wanted = [str(external_id) for external_id in ([ids] if isinstance(ids, str | int | np.integer) else ids)]
         unknown = [repr(external_id) for external_id in wanted if external_id not in self._index_of[kind]]
         if unknown:
@@ -259,23 +263,26 @@ class Dataset:
         return {"users_without_training": gaps.pop("users_without_train"), "items_without_training": n_without, **gaps}
 
 
-def disjoint_parts(train, validation, test, shape) -> tuple[tuple, dict[str, int]]:
+def disjoint_parts(
+    train: np.ndarray | None, validation: np.ndarray | None, test: np.ndarray | None, shape: tuple[int, int]
+) -> tuple[tuple[csr_array, csr_array | None, csr_array | None], dict[str, int]]:
     """Matrices of sorted unique keys that share no pair (train before test before validation), and counts of what was dropped."""
-    parts, report = {"train": train, "validation": validation, "test": test}, {}
+    parts, report = {"train": train, "validation": validation, "test": test}, dict[str, int]()
     for part, earlier in (("test", "train"), ("validation", "train"), ("validation", "test")):
-        if parts[part] is not None:
-            keys = parts[part]
-            if parts[earlier] is not None:
-                parts[part] = np.setdiff1d(keys, parts[earlier], assume_unique=True)
-            report[f"{part}_pairs_also_in_{'training' if earlier == 'train' else earlier}"] = len(keys) - len(parts[part])
-    return tuple(None if keys is None else matrix_of_keys(keys, shape) for keys in parts.values()), report
+        if (keys := parts[part]) is not None:
+            before = parts[earlier]
+            left = keys if before is None else np.setdiff1d(keys, before, assume_unique=True)
+            parts[part] = left
+            report[f"{part}_pairs_also_in_{'training' if earlier == 'train' else earlier}"] = len(keys) - len(left)
+    first, second, third = (None if keys is None else matrix_of_keys(keys, shape) for keys in parts.values())
+    return (first, second, third), report
 
 
 def _n_empty_rows(matrix: csr_array) -> int:
     return int(np.count_nonzero(np.diff(matrix.indptr) == 0))
 
 
-def _check_part(name: str, matrix, shape) -> None:
+def _check_part(name: str, matrix: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(matrix, csr_array) or matrix.dtype != np.int8:
         raise DataError(f"{name} must be a csr_array of int8; Dataset.from_matrices takes other matrices")
     if len(shape) != 2 or matrix.shape != shape:
@@ -289,7 +296,7 @@ def _check_part(name: str, matrix, shape) -> None:
         raise DataError(f"the column indices of {name} must be sorted, without duplicates")
 
 
-def _check_ids(kind: str, ids, count: int) -> None:
+def _check_ids(kind: str, ids: Any, count: int) -> None:
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "U":
         raise DataError(f"{kind} ids must be a one-dimensional array of strings")
     if len(ids) != count:
@@ -300,7 +307,7 @@ def _check_ids(kind: str, ids, count: int) -> None:
         raise DataError(f"{kind} ids must be unique; this one occurs {counts.max()} times", value=repeated)
 
 
-def _keys_of_any(part: str, matrix) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
+def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
     """The keys, the shape and the counts of any matrix of interactions."""
     if not issparse(matrix):
         matrix = np.asarray(matrix)

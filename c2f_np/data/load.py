@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from ..files import FilePath
@@ -88,7 +89,7 @@ def load_dataset(
     if split not in ("auto", *SPLITS):
         raise DataError(f"the split must be auto or one of {', '.join(SPLITS)}, not {split!r}")
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
-    options = dict(zip(_OPTIONS, values, strict=True))
+    options: dict[str, Any] = dict(zip(_OPTIONS, values, strict=True))
     name, info = str(name_or_path), NAMED.get(str(name_or_path))
     if info is None:
         path = Path(name_or_path)
@@ -145,7 +146,7 @@ def read_interactions(
         raise DataError(f"the file format must be auto or one of {', '.join(FORMATS)}, not {file_format!r}")
     path, file_format = _locate(path, file_format)
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
-    options = dict(zip(_OPTIONS, values, strict=True))
+    options: dict[str, Any] = dict(zip(_OPTIONS, values, strict=True))
     if file_format == "csv":
         return read_csv(path, **options)
     if file_format == "recbole":
@@ -188,7 +189,7 @@ def _locate(path: Path, file_format: str) -> tuple[Path, str]:
     return path if file_format == "lightgcn" else files[0], file_format
 
 
-def _accepted(options: dict, what: str, names: tuple[str, ...]) -> dict:
+def _accepted(options: dict[str, Any], what: str, names: tuple[str, ...]) -> dict[str, Any]:
     """The options that were given; a DataError if one of them is not among `names`, those that mean something for `what`."""
     given = {name: value for name, value in options.items() if value is not None}
     unfit = [name for name in given if name not in names and name != "rating_threshold"]
@@ -199,15 +200,14 @@ def _accepted(options: dict, what: str, names: tuple[str, ...]) -> dict:
     return given
 
 
-def _split(source: Interactions | Split, how: str, test_fraction, n_last, seed) -> Split:
-    is_given = isinstance(source, Split)
+def _split(source: Interactions | Split, how: str, test_fraction: float, n_last: int, seed: int) -> Split:
     if how == "auto":
-        how = "given" if is_given else "random"
+        how = "given" if isinstance(source, Split) else "random"
     if how == "given":
-        if not is_given:
+        if not isinstance(source, Split):
             raise DataError(f"{source.source} comes without a split; choose random, temporal or none")
         return source
-    interactions = source.pooled() if is_given else source
+    interactions = source.pooled() if isinstance(source, Split) else source
     if how == "random":
         return split_random(interactions, test_fraction, seed)
     if how == "temporal":

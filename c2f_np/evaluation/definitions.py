@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from ..errors import DataError
-from .inputs import Items, dense_scores, pattern_of, positive_integer
+from .inputs import dense_scores, pattern_of, positive_integer
 from .metrics import ndcg_at_k, recall_at_k
 
 
@@ -41,7 +42,7 @@ class Definition:
     metric: str
     formula: str
     used_by: str
-    function: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+    function: Callable[[ArrayLike, ArrayLike, int], np.ndarray]
 
     def mean(self, hits: ArrayLike, n_relevant: ArrayLike, k: int) -> float:
         """The mean over the rows that have relevant items; DataError if there is none."""
@@ -52,13 +53,13 @@ class Definition:
         return float(counted.mean())
 
 
-def ndcg_ideal_full(hits, n_relevant, k: int) -> np.ndarray:
+def ndcg_ideal_full(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """NDCG against a list of k hits, also where there are fewer relevant items: then 1 is out of reach."""
     gain, n_relevant = _gain(hits, _discount(k)), np.asarray(n_relevant)
     return np.where(n_relevant > 0, gain / _discount(k).sum(), np.nan)
 
 
-def ndcg_ideal_found(hits, n_relevant, k: int, *, longest: int | None = None) -> np.ndarray:
+def ndcg_ideal_found(hits: ArrayLike, n_relevant: ArrayLike, k: int, *, longest: int | None = None) -> np.ndarray:
     """NDCG against the same list with its own hits moved to the top; 0 without a hit.
 
     It tells how well a list is ordered, not what is on it: one hit at the first place gives 1, whatever else was missed.
@@ -76,7 +77,7 @@ def ndcg_ideal_found(hits, n_relevant, k: int, *, longest: int | None = None) ->
     return np.where(np.asarray(n_relevant) > 0, np.nan_to_num(ndcg), np.nan)
 
 
-def ndcg_ideal_untruncated(hits, n_relevant, k: int) -> np.ndarray:
+def ndcg_ideal_untruncated(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """NDCG with the discount 1 / max(1, log2(j)) at place j, against all relevant items on top, also those beyond k.
 
     The first two places count alike, and with more than k relevant items 1 is out of reach.
@@ -85,15 +86,16 @@ def ndcg_ideal_untruncated(hits, n_relevant, k: int) -> np.ndarray:
     longest = max(positive_integer(k, "k"), int(n_relevant.max(initial=0)))
     discount = 1 / np.maximum(1, np.log2(np.arange(1, longest + 1)))
     ideal = np.concatenate([[np.nan], discount.cumsum()])[n_relevant]
-    return _gain(hits, discount[:k]) / ideal
+    ndcg: np.ndarray = _gain(hits, discount[:k]) / ideal
+    return ndcg
 
 
-def recall_truncated(hits, n_relevant, k: int) -> np.ndarray:
+def recall_truncated(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """Hits over min(k, relevant items), so that a full list can always reach 1."""
     return recall_at_k(hits, np.minimum(n_relevant, positive_integer(k, "k")), k)
 
 
-def recall_pooled(hits, n_relevant, k: int) -> np.ndarray:
+def recall_pooled(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """All users' hits over the sum of all users' min(k, relevant items): users with many relevant items weigh more.
 
     Given user by user as the share of that quotient's mean: hits over the mean of min(k, relevant items).
@@ -106,7 +108,7 @@ def recall_pooled(hits, n_relevant, k: int) -> np.ndarray:
     return np.where(counted, found / n_relevant[counted].mean(), np.nan)
 
 
-def hit_rate(hits, n_relevant, k: int) -> np.ndarray:
+def hit_rate(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
     """1 with a hit among the first k, else 0."""
     any_hit = np.asarray(hits)[:, : positive_integer(k, "k")].any(axis=1)
     return np.where(np.asarray(n_relevant) > 0, any_hit.astype(np.float64), np.nan)
@@ -165,7 +167,7 @@ def over_all_users(values: ArrayLike, n_users: int) -> np.ndarray:
 
 
 def rank_sampled(
-    scores: ArrayLike, relevant: Items, masked: Items, k: int, n_negatives: int, rng: np.random.Generator
+    scores: ArrayLike, relevant: sparse.sparray, masked: sparse.sparray | None, k: int, n_negatives: int, rng: np.random.Generator
 ) -> np.ndarray:
     """List the k best among each row's relevant items and a few others drawn at random, instead of among all items.
 
@@ -220,7 +222,8 @@ def _discount(k: int) -> np.ndarray:
     return 1 / np.log2(np.arange(2, positive_integer(k, "k") + 2))
 
 
-def _gain(hits, discount: np.ndarray) -> np.ndarray:
+def _gain(hits: ArrayLike, discount: np.ndarray) -> np.ndarray:
     """Sum of the discounts at the hits among the first places."""
     hits = np.asarray(hits)[:, : discount.size]
-    return hits @ discount[: hits.shape[1]]
+    gain: np.ndarray = hits @ discount[: hits.shape[1]]
+    return gain

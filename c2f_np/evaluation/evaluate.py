@@ -15,7 +15,7 @@ from scipy import sparse
 from ..engine import is_compiled
 from ..errors import DataError
 from ..threads import in_threads
-from .inputs import Items, Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
+from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
 from .ranking import BLOCK_BYTES, rank_block, rank_embeddings_with_ties
 from .ties import ties_after
@@ -55,8 +55,8 @@ class EvaluationResult:
 
 def evaluate_ranking(
     score_block: Callable[[np.ndarray], np.ndarray],
-    relevant: Items,
-    masked: Items,
+    relevant: sparse.sparray,
+    masked: sparse.sparray | None,
     ks: Iterable[int] = DEFAULT_KS,
     *,
     block_rows: int | None = None,
@@ -134,8 +134,8 @@ def evaluate_embeddings(
     user_embeddings: np.ndarray,
     item_embeddings: np.ndarray,
     item_bias: np.ndarray | None,
-    relevant: Items,
-    masked: Items,
+    relevant: sparse.sparray,
+    masked: sparse.sparray | None,
     ks: Iterable[int] = DEFAULT_KS,
     *,
     user_bias: np.ndarray | None = None,
@@ -200,7 +200,7 @@ def evaluate_embeddings(
     return _result(topk, tied, held_out, users, ks, per_user, protocol)
 
 
-def _counted_users(relevant) -> tuple[Pattern, np.ndarray]:
+def _counted_users(relevant: sparse.sparray) -> tuple[Pattern, np.ndarray]:
     held_out = pattern_of(relevant, "relevant")
     users = np.flatnonzero(np.diff(held_out.indptr))
     if users.size == 0:
@@ -208,10 +208,12 @@ def _counted_users(relevant) -> tuple[Pattern, np.ndarray]:
     return held_out, users
 
 
-def _rank_in_threads(scores, block, mask, ranking, compiled, n_threads):
+def _rank_in_threads(
+    scores: np.ndarray, block: np.ndarray, mask: Pattern, ranking: np.ndarray, compiled: bool, n_threads: int
+) -> None:
     step = max(16, -(-block.size // n_threads))
 
-    def work(first):
+    def work(first: int) -> None:
         nan_at = rank_block(scores, block, mask, first, min(first + step, block.size), ranking, compiled)
         if nan_at is not None:
             raise DataError(f"the score of user {block[nan_at[0]]} and item {nan_at[1]} is not a number (NaN)")
@@ -219,7 +221,15 @@ def _rank_in_threads(scores, block, mask, ranking, compiled, n_threads):
     in_threads(work, range(0, block.size, step), n_threads)
 
 
-def _result(topk, tied, held_out: Pattern, users, ks, per_user: bool, protocol: str) -> EvaluationResult:
+def _result(
+    topk: np.ndarray,
+    tied: np.ndarray,
+    held_out: Pattern,
+    users: np.ndarray,
+    ks: tuple[int, ...],
+    per_user: bool,
+    protocol: str,
+) -> EvaluationResult:
     # Users without relevant items have no entries, so leaving out their rows leaves the indices as they are.
     rows = np.concatenate([held_out.indptr[users], held_out.indptr[-1:]])
     entries = np.ones(held_out.indices.size, np.int8)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ..errors import DataError, SettingsError
@@ -32,11 +33,7 @@ class Pattern(NamedTuple):
     shape: tuple[int, int]
 
 
-#: A set of items for each row: a sparse matrix that is nonzero there; None is no items at all.
-Items: TypeAlias = sparse.sparray | Pattern | None
-
-
-def pattern_of(matrix: Items, name: str, shape: tuple[int, int] | None = None) -> Pattern:
+def pattern_of(matrix: sparse.sparray | None, name: str, shape: tuple[int, int] | None = None) -> Pattern:
     """Take the pattern of a sparse matrix; entries stored as 0 do not count. The matrix is not modified.
 
     Parameters
@@ -59,7 +56,7 @@ def pattern_of(matrix: Items, name: str, shape: tuple[int, int] | None = None) -
     """
     if matrix is None and shape is not None:
         return Pattern(np.zeros(shape[0] + 1, np.int64), np.empty(0, np.int64), shape)
-    if not sparse.issparse(matrix) or matrix.ndim != 2:
+    if matrix is None or not sparse.issparse(matrix) or matrix.ndim != 2:
         raise DataError(f"{name} must be a sparse matrix (csr_array), not {type(matrix).__name__}")
     if shape is not None and matrix.shape != shape:
         raise DataError(f"{name} has the shape {matrix.shape}, expected {shape}")
@@ -73,7 +70,7 @@ def pattern_of(matrix: Items, name: str, shape: tuple[int, int] | None = None) -
     return Pattern(indptr, indices, matrix.shape)
 
 
-def dense_scores(scores) -> np.ndarray:
+def dense_scores(scores: ArrayLike) -> np.ndarray:
     """Return scores as a C-contiguous float32 or float64 matrix; integers and booleans become float64.
 
     Raises
@@ -91,7 +88,7 @@ def dense_scores(scores) -> np.ndarray:
     return np.ascontiguousarray(scores)
 
 
-def positive_integer(value, name: str) -> int:
+def positive_integer(value: Any, name: str) -> int:
     """Return `value` as an int of at least 1, or raise SettingsError."""
     try:
         number = operator.index(value)

@@ -12,14 +12,15 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from ..errors import DataError, SettingsError
-from .inputs import Items, list_lengths, pattern_of, positive_integer
+from .inputs import list_lengths, pattern_of, positive_integer
 
 DEFAULT_KS = (5, 10, 20, 50)
 
 
-def hit_matrix(topk: ArrayLike, relevant: Items) -> np.ndarray:
+def hit_matrix(topk: ArrayLike, relevant: sparse.sparray) -> np.ndarray:
     """Tell which listed items are relevant.
 
     Parameters
@@ -56,7 +57,8 @@ def hit_matrix(topk: ArrayLike, relevant: Items) -> np.ndarray:
     if relevant_pairs.size == 0:
         return np.zeros(topk.shape, bool)
     at = np.minimum(np.searchsorted(relevant_pairs, pairs), relevant_pairs.size - 1)
-    return (relevant_pairs[at] == pairs) & (topk >= 0)
+    hits: np.ndarray = (relevant_pairs[at] == pairs) & (topk >= 0)
+    return hits
 
 
 def recall_at_k(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
@@ -95,10 +97,11 @@ def ndcg_at_k(hits: ArrayLike, n_relevant: ArrayLike, k: int) -> np.ndarray:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+    ratio: np.ndarray = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+    return ratio
 
 
-def metrics_per_user(topk: ArrayLike, relevant: Items, ks: Iterable[int] = DEFAULT_KS) -> dict[str, np.ndarray]:
+def metrics_per_user(topk: ArrayLike, relevant: sparse.sparray, ks: Iterable[int] = DEFAULT_KS) -> dict[str, np.ndarray]:
     """Recall@k and NDCG@k of every row.
 
     Parameters

@@ -6,11 +6,12 @@ Shapes: `train` (n_users, n_items) sparse; counts (n_items,); scores (n_rows, n_
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
-from .inputs import Items, pattern_of
+from .inputs import pattern_of
 
 
-def fit_popularity(train: Items) -> np.ndarray:
+def fit_popularity(train: sparse.sparray) -> np.ndarray:
     """Count each item's training interactions.
 
     Parameters

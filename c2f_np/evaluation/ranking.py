@@ -13,11 +13,12 @@ from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from ..engine import is_compiled
 from ..errors import DataError
 from ..threads import in_threads, one_blas_thread
-from .inputs import Items, Pattern, dense_scores, pattern_of, positive_integer, thread_count
+from .inputs import Pattern, dense_scores, pattern_of, positive_integer, thread_count
 from .ties import ties_after
 
 # The compiled buffer moves about k/2 entries for an item that enters. Beyond this k a full sort of the row is as fast
@@ -33,7 +34,7 @@ BLOCK_BYTES = 64 * 2**20
 
 
 def rank_items(
-    scores: ArrayLike, masked: Items, k: int, *, engine: str = "numba", n_threads: int | None = None
+    scores: ArrayLike, masked: sparse.sparray | None, k: int, *, engine: str = "numba", n_threads: int | None = None
 ) -> np.ndarray:
     """List the k best items of every row, best first.
 
@@ -78,7 +79,7 @@ def rank_items(
 
     step = max(16, -(-n_rows // (4 * n_threads)))
 
-    def work(first):
+    def work(first: int) -> None:
         last = min(first + step, n_rows)
         nan_at = rank_block(scores, rows, pattern, first, last, ranking, compiled)
         if nan_at is not None:
@@ -138,7 +139,7 @@ def rank_block(
 
 
 def count_ties_at_cut(
-    scores: ArrayLike, masked: Items, k: int, *, engine: str = "numba", n_threads: int | None = None
+    scores: ArrayLike, masked: sparse.sparray | None, k: int, *, engine: str = "numba", n_threads: int | None = None
 ) -> int:
     """Count the rows in which the k-th and the next item have equal scores.
 
@@ -159,7 +160,7 @@ def rank_embeddings(
     user_embeddings: np.ndarray,
     item_embeddings: np.ndarray,
     item_bias: np.ndarray | None,
-    masked: Items,
+    masked: sparse.sparray | None,
     k: int,
     *,
     users: ArrayLike | None = None,
@@ -183,7 +184,7 @@ def rank_embeddings(
     item_embeddings : array_like, shape (n_items, d)
     item_bias : array_like, shape (n_items,), or None
     masked : csr_array, shape (n_users, n_items), or None
-        Items left out, for all users, whoever is asked for.
+        Items left out, for all users, also those not asked for.
     k : int
     users : array_like of int, shape (n_rows,), optional
         The users asked for; by default all.
@@ -233,15 +234,15 @@ def rank_embeddings(
 
 
 def rank_embeddings_with_ties(
-    user_embeddings,
-    item_embeddings,
-    item_bias,
-    masked,
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    item_bias: np.ndarray | None,
+    masked: sparse.sparray | None,
     k: int,
     tie_ks: tuple[int, ...],
     *,
-    users=None,
-    user_bias=None,
+    users: ArrayLike | None = None,
+    user_bias: np.ndarray | None = None,
     global_bias: float = 0.0,
     block_rows: int | None = None,
     engine: str = "numba",
@@ -281,11 +282,11 @@ def rank_embeddings_with_ties(
         block_rows = -(-positive_integer(block_rows, "block_rows") // ROW_STEP) * ROW_STEP
     block_rows = min(block_rows, -(-users.size // ROW_STEP) * ROW_STEP)
     starts = range(0, users.size, block_rows)
-    buffers: SimpleQueue = SimpleQueue()
+    buffers: SimpleQueue[tuple[np.ndarray, np.ndarray]] = SimpleQueue()
     for _ in range(min(n_threads, len(starts))):
         buffers.put((np.empty((block_rows, right.shape[1]), dtype), np.empty((block_rows, n_items), dtype)))
 
-    def work(start):
+    def work(start: int) -> None:
         block = users[start : start + block_rows]
         buffer = factors, scores = buffers.get()
         try:
@@ -310,7 +311,13 @@ def rank_embeddings_with_ties(
     return ranking, tied
 
 
-def _with_biases(user_embeddings, item_embeddings, item_bias, user_bias, global_bias):
+def _with_biases(
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    item_bias: np.ndarray | None,
+    user_bias: np.ndarray | None,
+    global_bias: float,
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Write the score as one product: [U, 1, user and global bias] times [V, item bias, 1] transposed.
 
     The left factor comes in parts, put side by side block by block; the right one whole.
@@ -334,21 +341,21 @@ def _with_biases(user_embeddings, item_embeddings, item_bias, user_bias, global_
     return left, np.concatenate(right, axis=1, dtype=dtype, casting="same_kind")
 
 
-def _matrix(values, name: str) -> np.ndarray:
+def _matrix(values: ArrayLike, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 2 or values.dtype not in (np.float32, np.float64):
         raise DataError(f"{name} must be a float32 or float64 matrix, not {values.dtype} of shape {values.shape}")
     return values
 
 
-def _column(values, name: str, n: int) -> np.ndarray:
+def _column(values: ArrayLike, name: str, n: int) -> np.ndarray:
     values = np.asarray(values)
     if values.shape != (n,) or values.dtype.kind not in "iuf":
         raise DataError(f"{name} must be {n} real numbers, not {values.dtype} of shape {values.shape}")
     return values[:, np.newaxis]
 
 
-def _user_indices(users, n_users: int) -> np.ndarray:
+def _user_indices(users: ArrayLike, n_users: int) -> np.ndarray:
     users = np.asarray(users)
     if users.ndim != 1 or (users.size and users.dtype.kind not in "iu"):
         raise DataError(f"users must be a vector of indices, not {users.dtype} of shape {users.shape}")

@@ -9,6 +9,9 @@ imported it).
     print(report)             # a table, and in words what is wrong
     report.raise_if_failed()  # for pytest
 
+Arguments may be nested: ``{"params": {"w": w, "b": [b1, b2]}}`` is checked leaf by leaf, and the gradients come back in
+the same structure.
+
 How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``.
 """
 

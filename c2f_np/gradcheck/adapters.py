@@ -29,9 +29,7 @@ def from_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> tup
     return plain_forward, _with_signature(plain_backward, forward)
 
 
-def from_layer(
-    layer: Any, *, names: Sequence[str] | None = None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def from_layer(layer: Any, *, names: Sequence[str] | None = None) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """An object that keeps what it needs between ``layer.forward(...)`` and ``layer.backward(cotangent)``.
 
     ``names`` are the attributes in which the layer leaves gradients (``('dx', 'dw')``), when ``backward`` does not

@@ -8,12 +8,15 @@ forgotten transpose is invisible.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from c2f_np.gradcheck.operation import Operation
 from c2f_np.gradcheck.settings import Settings
+from c2f_np.gradcheck.values import norm
 
 DRAWS = 3
 
@@ -44,9 +47,7 @@ def measure(operation: Operation, key: str, settings: Settings, rng: np.random.G
         pother = [a - b for a, b in zip(operation.values(**{key: other}), zero, strict=True)]
         both = [a - b for a, b in zip(operation.values(**{key: 2 * x + other}), zero, strict=True)]
         size = _norm(both) + 2 * _norm(px) + _norm(pother) + _norm(zero)
-        nonlinear = max(
-            nonlinear, _norm([b - 2 * p - q for b, p, q in zip(both, px, pother, strict=True)]) / max(size, 1e-300)
-        )
+        nonlinear = max(nonlinear, _norm([b - 2 * p - q for b, p, q in zip(both, px, pother, strict=True)]) / max(size, 1e-300))
         left.append(_dot(px, cotangents))
         points.append(x)
         images.append(operation.gradients(cotangents, **{key: x})[key])
@@ -57,13 +58,13 @@ def measure(operation: Operation, key: str, settings: Settings, rng: np.random.G
 def gap(products: Products, images: np.ndarray) -> float:
     """The largest gap of the identity relative to the norms, with these images (draws, n) in place of ``P^T y``."""
     gaps = []
-    for left, x, image, norm in zip(products.left, products.points, images, products.norms, strict=True):
-        size = max(norm, float(np.linalg.norm(x) * np.linalg.norm(image)))
+    for left, x, image, least in zip(products.left, products.points, images, products.norms, strict=True):
+        size = max(least, norm(x) * norm(image))
         gaps.append(0.0 if size == 0 else abs(left - math.fsum(x * image)) / size)
     return max(gaps)
 
 
-def adjoint_gap(forward, adjoint, x: np.ndarray, y: np.ndarray) -> float:
+def adjoint_gap(forward: Callable[..., Any], adjoint: Callable[..., Any], x: np.ndarray, y: np.ndarray) -> float:
     """The gap of the adjoint identity for a plain pair of functions.
 
     Parameters
@@ -99,4 +100,4 @@ def _dot(a, b) -> float:
 
 
 def _norm(parts) -> float:
-    return math.sqrt(sum(float(np.dot(p, p)) for p in parts))
+    return norm(np.concatenate(parts))

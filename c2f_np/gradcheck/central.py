@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from c2f_np.gradcheck.differences import FIRST_STEP, entry_sampler, line_sampler, scale_of, slope
+from c2f_np.gradcheck.differences import FIRST_STEP, entry_sampler, line_sampler, scale_of, slope, steps_of
 from c2f_np.gradcheck.evidence import (
     Evidence,
     even_direction,
@@ -16,7 +16,7 @@ from c2f_np.gradcheck.evidence import (
 from c2f_np.gradcheck.kinks import Kinks
 from c2f_np.gradcheck.operation import Operation
 from c2f_np.gradcheck.settings import Settings
-from c2f_np.gradcheck.values import to_vector
+from c2f_np.gradcheck.values import norm, to_vector
 
 #: Where the first step would cross kinks it is shorter, so that few entries do.
 KINKED_STEP = 2.0**-10
@@ -30,6 +30,7 @@ def measure(
     settings: Settings,
     rng: np.random.Generator,
     gradients=None,
+    shrink: float = 1.0,
 ) -> Evidence:
     """Central differences of ``sum(cotangent_k * output_k)`` by one argument.
 
@@ -37,6 +38,8 @@ def measure(
     ----------
     gradients : ndarray (K, n), optional
         Used only to choose which entries of a large argument are looked at.
+    shrink : float
+        First steps are this many times smaller than usual, and are not enlarged.
 
     Returns
     -------
@@ -44,8 +47,11 @@ def measure(
     """
     entries = operation.entries(key)
     n, count = entries.size, len(cotangents)
-    typical = scale_of(entries)
-    first = KINKED_STEP if kinks.within(key, FIRST_STEP * np.maximum(np.abs(entries), typical)) else FIRST_STEP
+    scales = steps_of(entries)
+    if kinks:  # steps that start small are not enlarged then
+        scales = np.maximum(np.abs(entries), scale_of(entries))
+    first = (KINKED_STEP if kinks.within(key, FIRST_STEP * scales) else FIRST_STEP) / shrink
+    grow = not kinks and shrink == 1
     crosses = kinks.crosses(key)
     small = n <= settings.entry_limit
     if small:
@@ -54,18 +60,15 @@ def measure(
         positions = np.unique(rng.integers(0, n, settings.samples))
     else:
         positions = sample_positions(rng, gradients, settings.samples)
+    if key in kinks.held:
+        positions = positions[~kinks.held[key][positions]]
 
-    slopes = [
-        slope(
-            entry_sampler(operation, key, i, crosses), cotangents, first * max(abs(entries[i]), typical), grow=not kinks
-        )
-        for i in positions
-    ]
-    scale = max((float(np.linalg.norm(s.value)) for s in slopes), default=0.0)
+    slopes = [slope(entry_sampler(operation, key, i, crosses), cotangents, first * scales[i], grow=grow) for i in positions]
+    scale = max((norm(s.value) for s in slopes), default=0.0)
     hidden = 0
     for row, i in enumerate(positions):
         if kinks and operation.differentiable and not _usable(slopes[row], scale, settings.central):
-            masked = _without_crossing_elements(operation, key, i, cotangents, kinks, typical)
+            masked = _without_crossing_elements(operation, key, i, cotangents, kinks, scales[i])
             if masked is not None:
                 slopes[row], crossing = masked
                 hidden = max(hidden, crossing)
@@ -81,10 +84,10 @@ def measure(
         full = make(rng, entries)
         v, step = kinks.clean(key, full, first)
         examined += n
-        left_out += int(np.count_nonzero(v == 0))
+        left_out += int(np.count_nonzero((v == 0) & ~kinks.held.get(key, np.zeros(n, bool))))
         if not v.any():
             continue
-        found = slope(line_sampler(operation, key, v, crosses), cotangents, step, grow=not kinks)
+        found = slope(line_sampler(operation, key, v, crosses), cotangents, step, grow=grow)
         if np.all(np.isfinite(found.error)):
             directions.append(v)
             alongs.append(found)
@@ -116,7 +119,7 @@ def _usable(s, scale: float, tolerance: float) -> bool:
     return not s.crossings or bool(np.all(s.error <= 0.3 * tolerance * scale))
 
 
-def _without_crossing_elements(operation: Operation, key: str, i: int, cotangents, kinks: Kinks, typical: float):
+def _without_crossing_elements(operation: Operation, key: str, i: int, cotangents, kinks: Kinks, scale: float):
     """The slope along one entry that moves many elements (a threshold, a bias), some of which lie next to their kink.
 
     Where the active set has the shape of an output, the elements that cross get a zero cotangent: they are left out of
@@ -124,7 +127,7 @@ def _without_crossing_elements(operation: Operation, key: str, i: int, cotangent
     is not possible.
     """
     entries = operation.entries(key)
-    step = 2.0**-14 * max(abs(entries[i]), typical)
+    step = 2.0**-14 * scale
     ends = [entries.copy(), entries.copy()]
     ends[0][i] += step
     ends[1][i] -= step

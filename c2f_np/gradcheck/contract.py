@@ -6,14 +6,14 @@ Each item has a name, which is the name of its verdict after ``contract.``:
 ``same_bits``       two calls give the same bits
 ``stale_state``     a call at another point in between changes nothing
 ``result_kept``     a gradient once returned is not changed by a later call
-``dtype``           float64 in, float64 out; float32 in, float32 out
+``dtype``           float64 in, float64 out; float32 in, float32 out, with the values that float64 gives
 ``zero_cotangent``  a zero cotangent gives exactly zero
-``linear``          the gradient is linear in the cotangent, also across several outputs
+``linear``          the gradient is linear in the cotangent, large or small, also across several outputs
 ``layout``          Fortran order, strided and reversed inputs give the same result
 ``value_kept``      the forward's value has the same bits after all checks as before
 
 Broken before any of these: ``returns``, ``raises``, ``signature``, ``shape``, ``finite``, ``sparse_entries``,
-``forward``.
+``forward``; and ``unchecked``, where a gradient came back for something that is not differentiated, or nothing is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ import numpy as np
 from c2f_np.gradcheck.operation import Operation, Trouble, stream
 from c2f_np.gradcheck.report import FAILED, NOT_APPLICABLE, PASSED, Verdict
 from c2f_np.gradcheck.settings import Settings
-from c2f_np.gradcheck.values import cast, is_differentiable, is_sparse, private_copy, snapshot, to_vector
+from c2f_np.gradcheck.values import cast, describe, map_leaves, norm, private_copy, snapshot
+
+#: A cotangent this many times as large must give a gradient that many times as large: small, large and of the other sign.
+SCALES = (-(2.0**-23), 2.0**23)
 
 
 class Broken(Exception):
@@ -53,10 +56,58 @@ class Contract:
         self.rng = rng
         self.notes: list[str] = []
         self.value_before = snapshot(operation.raw_forward(operation.changed({})))
+        self._noise: dict | None = None
 
-    def first_call(self) -> dict[str, np.ndarray]:
-        """The gradients at the point; Trouble when there are none worth looking at."""
-        return self.operation.gradients(self.cotangents)
+    def first_call(self) -> list[Verdict]:
+        """Call backward once: Trouble when there are no gradients worth looking at, a failure for each that nothing checks."""
+        operation = self.operation
+        result = operation.raw_backward(operation.pack(self.cotangents), operation.changed({}))
+        operation.collect(result)
+        failures = []
+        for key, gradient in operation.unchecked(result).items():
+            reason = (
+                f"a gradient of {key} came back ({describe(gradient)}), but {key} is {describe(operation.leaves[key])}: it is "
+                f"not differentiated, so nothing checks that gradient. Give {key} as a float array, or return None for it"
+            )
+            failures.append(Verdict("contract.unchecked", key, FAILED, reason=reason))
+        others = [key for key in operation.returned(result) if key not in operation.leaves]
+        if others:
+            self.notes.append(f"backward also returns {', '.join(map(str, others))}, which no argument is called: not checked")
+        return failures
+
+    def names_what_is_not_checked(self) -> list[str]:
+        """Notes on the arguments and outputs that are not differentiated."""
+        operation = self.operation
+        parts = [f"{key} ({describe(v)})" for key, v in operation.leaves.items() if key not in operation.floats]
+        parts += [f"{key} (not named in wrt)" for key in operation.excluded]
+        parts += [f"output {k} ({describe(v)})" for k, v in operation.templates.items() if k not in operation.outputs]
+        return [f"not differentiated: {', '.join(parts)}"] if parts else []
+
+    def noise(self, key: str | None) -> float:
+        """What changing every last bit of arguments and cotangents does to a gradient (None: to the outputs), measured."""
+        if self._noise is None:
+            operation, eps = self.operation, self.operation.eps
+            start, at = operation.gradients(self.cotangents), operation.here()
+            self._noise = {None: 0.0} | {k: operation.resolution(k, self.cotangents, g) for k, g in start.items()}
+            for _ in range(3):
+
+                def nearby(v):
+                    return v * (1 + eps * self.rng.choice([-1.0, 1.0], v.size))
+
+                try:
+                    changes = {k: nearby(operation.entries(k)) for k in operation.wrt}
+                    moved = operation.gradients([nearby(c) for c in self.cotangents], **changes)
+                    values = operation.values(**changes)
+                except Trouble:
+                    continue
+                pairs = [(None, a, b) for a, b in zip(at, values, strict=True)] + [(k, start[k], moved[k]) for k in start]
+                for k, a, b in pairs:
+                    self._noise[k] = max(self._noise[k], norm(a - b) / max(norm(a), 1e-300))
+        return self._noise[key]
+
+    def _differs(self, key: str | None, gap: float, size: float) -> bool:
+        """Whether a gap is more than the tolerance, and more than rounding, allow."""
+        return gap > self.settings.linearity * size and gap > min(30 * self.noise(key), 1e-6) * size
 
     def run(self, wanted=lambda item: True) -> list[Verdict]:
         """All items but the last, ``value_kept``, which is :meth:`finish`."""
@@ -98,9 +149,8 @@ class Contract:
         for key, value in arguments.items():
             if snapshot(value) != before[key]:
                 raise Broken(
-                    f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an "
-                    f"assignment to "
-                    f"{key}[...], or out={key}?); work on a copy",
+                    f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an assignment "
+                    f"to {key}[...], or out={key}?); work on a copy",
                     key,
                 )
 
@@ -110,8 +160,7 @@ class Contract:
         self.operation.raw_backward(packed, self.operation.changed({}))
         if snapshot(packed) != before:
             raise Broken(
-                "backward modifies the cotangent it is given (grad_output *= ..., grad_output[mask] = 0?); work on "
-                "a copy"
+                "backward modifies the cotangent it is given (grad_output *= ..., grad_output[mask] = 0?); work on a copy"
             )
 
     # ---- the same call gives the same result ---------------------------------------------------------------------
@@ -119,12 +168,8 @@ class Contract:
         arguments = self.operation.changed({})
         first = snapshot(self.operation.raw_forward(arguments))
         if snapshot(self.operation.raw_forward(arguments)) != first:
-            raise Broken(
-                "two calls of forward give different values: random numbers, or state that a call leaves behind?"
-            )
-        results = [
-            private_copy(self.operation.raw_backward(self.operation.pack(self.cotangents), arguments)) for _ in range(3)
-        ]
+            raise Broken("two calls of forward give different values: random numbers, or state that a call leaves behind?")
+        results = [private_copy(self.operation.raw_backward(self.operation.pack(self.cotangents), arguments)) for _ in range(3)]
         if snapshot(results[0]) != snapshot(results[1]):
             raise Broken(f"two calls of backward give different gradients{self._growing(results)}")
 
@@ -161,33 +206,36 @@ class Contract:
         before = snapshot(result)
         operation.raw_backward(operation.pack(self.others), arguments)
         if snapshot(result) != before:
-            raise Broken(
-                "a gradient that was returned is changed by the next call: both share a buffer; return a new array"
-            )
+            raise Broken("a gradient that was returned is changed by the next call: both share a buffer; return a new array")
 
     def value_kept(self):
         if snapshot(self.operation.raw_forward(self.operation.changed({}))) != self.value_before:
-            raise Broken(
-                "the forward's value is not the same after the checks as before them: calls leave something behind"
-            )
+            raise Broken("the forward's value is not the same after the checks as before them: calls leave something behind")
 
     # ---- dtypes ---------------------------------------------------------------------------------------------------
     def dtype(self):
         operation = self.operation
         strict = self.dtypes is not None
         if not strict or "float64" in self.dtypes:
-            self._gradient_dtypes(np.float64)
+            for k in operation.outputs:
+                found = getattr(operation.templates[k], "dtype", np.dtype(np.float64))
+                if np.finfo(found).eps > np.finfo(np.float64).eps and operation.eps < 1e-15:
+                    raise Broken(
+                        f"float64 in, {found} out of the forward: is something cast to {found} inside? (dtypes=('{found}',) "
+                        f"if that is meant)"
+                    )
+            if operation.eps < 1e-15:
+                self._gradient_dtypes(np.float64)
         if strict and "float32" not in self.dtypes:
             return
         arguments = {key: cast(value, np.float32) for key, value in operation.changed({}).items()}
         try:
-            result = operation.raw_forward(arguments)
+            parts = operation.split(operation.raw_forward(arguments))
         except Trouble as trouble:
             if strict:
                 raise
             self.notes.append(f"float32 is not checked: {str(trouble).splitlines()[0]}")
             return
-        parts = list(result) if isinstance(result, tuple | list) else [result]
         for k in operation.outputs:
             if hasattr(parts[k], "dtype") and parts[k].dtype != np.float32:
                 text = f"float32 in, {parts[k].dtype} out of the forward"
@@ -196,19 +244,75 @@ class Contract:
                 self.notes.append(f"float32 is not checked: {text}")
                 return
         self._gradient_dtypes(np.float32)
+        self._float32_values(strict)
+
+    def _float32_values(self, strict: bool):
+        """Hold what float32 computes to float64 at the same point. A branch may flip: then other points decide."""
+        operation, eps = self.operation, float(np.finfo(np.float32).eps)
+        for attempt in range(3):
+            at = {}
+            for key in operation.floats:
+                v = operation.entries(key)
+                shift = self.rng.uniform(-1, 1, v.size) * 2.0**-8 if attempt else 0.0
+                at[key] = (v * (1 + shift)).astype(np.float32).astype(np.float64)
+            cotangents = [c.astype(np.float32).astype(np.float64) for c in self.cotangents]
+            try:
+                right = self._all(cotangents, at, np.float64)
+                found = self._all(cotangents, at, np.float32)
+            except Trouble as trouble:
+                if attempt:
+                    continue
+                if strict:
+                    raise Broken(f"in float32, {trouble}", trouble.argument) from None
+                self.notes.append(f"float32 values are not checked: {str(trouble).splitlines()[0]}")
+                return
+            gaps = _gaps(right, found)
+            allowed = self.settings.float32 * eps
+            if max(gaps.values()) > allowed:
+                nearby = {key: v * (1 + eps * self.rng.choice([-1.0, 1.0], v.size)) for key, v in at.items()}
+                try:
+                    allowed = max(allowed, min(30 * max(_gaps(right, self._all(cotangents, nearby, np.float64)).values()), 0.05))
+                except Trouble:
+                    pass
+            if not strict:  # nobody asked for float32: only what is plainly wrong, although the values are right
+                sizes = np.abs(np.concatenate([*right.values(), *at.values()]))
+                tame = np.all((sizes == 0) | ((sizes > 1e-15) & (sizes < 1e15)))
+                value_gap = max(gap for what, gap in gaps.items() if not isinstance(what, str))
+                if value_gap > 1e-4 or not tame:
+                    return
+                allowed = max(allowed, 1e-2)
+            worst = max(gaps, key=gaps.get)
+            if gaps[worst] <= allowed:
+                return
+        what = f"the gradient of {worst}" if isinstance(worst, str) else "the forward's value"
+        raise Broken(
+            f"in float32 {what} is off by {gaps[worst]:.1e} of its norm, allowed {allowed:.1e}: something is wrong, or loses "
+            f"digits, in float32 only",
+            worst if isinstance(worst, str) else None,
+        )
+
+    def _all(self, cotangents, at: dict, dtype) -> dict:
+        """Outputs, by position in a tuple, and gradients, by name, as computed in one precision."""
+        operation = self.operation
+        arguments = {key: cast(value, dtype) for key, value in operation.changed(at).items()}
+        values = operation.vectors(operation.raw_forward(arguments))
+        if not all(np.all(np.isfinite(v)) for v in values):
+            raise Trouble("finite", "forward returns NaN or infinity")
+        arguments = {key: cast(value, dtype) for key, value in operation.changed(at).items()}
+        gradients = operation.collect(operation.raw_backward(operation.pack(cotangents, dtype), arguments))
+        return {(k,): v for k, v in enumerate(values)} | gradients
 
     def _gradient_dtypes(self, dtype):
         operation = self.operation
         arguments = {key: cast(value, dtype) for key, value in operation.changed({}).items()}
         named = operation.named(operation.raw_backward(operation.pack(self.cotangents, dtype), arguments))
         for key in operation.wrt:
-            wanted = getattr(arguments[key], "dtype", None)
-            found = getattr(named[key], "dtype", None)
-            if wanted is None or (found is None and np.ndim(arguments[key]) == 0):
+            leaf, found = operation.leaves[key], getattr(named[key], "dtype", None)
+            if not hasattr(leaf, "dtype") or (found is None and np.ndim(leaf) == 0):
                 continue  # Python floats have no dtype
-            if found != wanted:
+            if found != dtype:
                 raise Broken(
-                    f"the gradient of {key} is {found or type(named[key]).__name__}, {key} itself is {wanted}", key
+                    f"the gradient of {key} is {found or type(named[key]).__name__}, {key} itself is {np.dtype(dtype)}", key
                 )
 
     # ---- linearity in the cotangent ------------------------------------------------------------------------------
@@ -217,73 +321,98 @@ class Contract:
         for key, g in gradients.items():
             if np.any(g != 0):
                 i = int(np.argmax(np.abs(g)))
+                loss = "; a loss whose backward takes no cotangent is wrapped with from_loss" if self.operation.is_loss() else ""
                 raise Broken(
-                    f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is "
-                    f"the cotangent left out "
-                    "in a term, or a buffer never reset?",
+                    f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is the cotangent "
+                    f"left out in a term, or a buffer never reset{loss}?",
                     key,
                 )
 
     def linear(self):
-        operation, tolerance = self.operation, self.settings.linearity
+        operation = self.operation
         one, two = operation.gradients(self.cotangents), operation.gradients(self.others)
         mixed = operation.gradients([1.75 * a + b for a, b in zip(self.cotangents, self.others, strict=True)])
         for key in operation.wrt:
-            size = 1.75 * np.linalg.norm(one[key]) + np.linalg.norm(two[key])
-            gap = np.linalg.norm(mixed[key] - 1.75 * one[key] - two[key])
-            if gap > tolerance * size:
+            size = 1.75 * norm(one[key]) + norm(two[key])
+            gap = norm(mixed[key] - 1.75 * one[key] - two[key])
+            if self._differs(key, gap, size):
                 raise Broken(
-                    f"the gradient of {key} is not linear in the cotangent (off by {gap / size:.1e}): a cotangent "
-                    f"that is ignored, "
-                    "squared, clipped, or compared with something?",
+                    f"the gradient of {key} is not linear in the cotangent (off by {gap / size:.1e}): a cotangent that is "
+                    "ignored, squared, clipped, or compared with something?",
                     key,
                 )
+        for scale in SCALES:
+            if not all(1e-290 < norm(one[key]) * abs(scale) < 1e290 or not one[key].any() for key in operation.wrt):
+                continue
+            try:
+                scaled = operation.gradients([scale * c for c in self.cotangents])
+            except Trouble as trouble:
+                raise Broken(f"with cotangents {scale:.0e} times as large, {trouble}", trouble.argument) from None
+            for key in operation.wrt:
+                gap, size = norm(scaled[key] / scale - one[key]), norm(one[key])
+                if self._differs(key, gap, size):
+                    raise Broken(
+                        f"the gradient of {key} is not linear in the cotangent: one {scale:.0e} times as large does not give "
+                        f"{scale:.0e} times the gradient (off by {gap / max(size, 1e-300):.1e}): is the cotangent clipped, "
+                        f"dropped where it is small, or is its sign lost?",
+                        key,
+                    )
+        self._small_beside_large(one)
         if len(self.cotangents) > 1:
             self._sum_of_outputs(one)
+
+    def _small_beside_large(self, one):
+        """Half of the cotangent's entries made tiny: what they give must not be dropped beside the others."""
+        operation, tiny = self.operation, abs(SCALES[0])
+        large = [self.rng.permutation(c.size) % 2 == 0 for c in self.cotangents]
+        only = operation.gradients([np.where(keep, c, 0.0) for keep, c in zip(large, self.cotangents, strict=True)])
+        both = operation.gradients([np.where(keep, c, tiny * c) for keep, c in zip(large, self.cotangents, strict=True)])
+        for key in operation.wrt:
+            small = tiny * (one[key] - only[key])
+            gap = norm(both[key] - only[key] - small)
+            if gap > 0.01 * norm(small) and self._differs(key, gap, norm(one[key])):
+                raise Broken(f"the gradient of {key} is not linear in the cotangent: small entries are lost beside large", key)
 
     def _sum_of_outputs(self, joint):
         operation = self.operation
         alone = [operation.gradients(operation.alone(self.cotangents, k)) for k in range(len(self.cotangents))]
         for key in operation.wrt:
-            total, size = sum(a[key] for a in alone), sum(np.linalg.norm(a[key]) for a in alone)
-            if np.linalg.norm(joint[key] - total) > self.settings.linearity * size:
+            total, size = sum(a[key] for a in alone), sum(norm(a[key]) for a in alone)
+            if self._differs(key, norm(joint[key] - total), size):
                 only = [
-                    k
-                    for k, a in zip(operation.outputs, alone, strict=True)
-                    if np.allclose(joint[key], a[key], rtol=1e-9, atol=0)
+                    k for k, a in zip(operation.outputs, alone, strict=True) if np.allclose(joint[key], a[key], rtol=1e-9, atol=0)
                 ]
-                more = (
-                    f": only output {only[0]} counts, so the others are overwritten instead of accumulated"
-                    if only
-                    else ""
-                )
-                raise Broken(
-                    f"the gradient of {key} through all outputs is not the sum of those through each{more}", key
-                )
+                more = f": only output {only[0]} counts, so the others are overwritten instead of accumulated" if only else ""
+                raise Broken(f"the gradient of {key} through all outputs is not the sum of those through each{more}", key)
 
     # ---- memory layout -------------------------------------------------------------------------------------------
     def layout(self):
-        operation, tolerance = self.operation, self.settings.linearity
-        values, gradients = operation.values(), operation.gradients(self.cotangents)
+        operation = self.operation
+        values, gradients = operation.here(), operation.gradients(self.cotangents)
         for name, change in LAYOUTS.items():
-            arguments = {key: _laid_out(value, change) for key, value in operation.changed({}).items()}
-            packed = operation.pack(self.cotangents)
-            packed = (
-                tuple(_laid_out(p, change) for p in packed) if isinstance(packed, tuple) else _laid_out(packed, change)
-            )
+
+            def laid_out(_, leaf, change=change):
+                plain = type(leaf) is np.ndarray and leaf.ndim and leaf.dtype.kind in "fiub"
+                return change(leaf) if plain else leaf
+
+            arguments = {key: map_leaves(laid_out, value) for key, value in operation.changed({}).items()}
+            packed = map_leaves(laid_out, operation.pack(self.cotangents), numbers=True)
             try:
-                result = operation.raw_forward(arguments)
-                result = list(result) if isinstance(result, tuple | list) else [result]
-                again = [np.ravel(to_vector(result[k])) for k in operation.outputs]
+                again = operation.vectors(operation.raw_forward(arguments))
                 grads = operation.collect(operation.raw_backward(packed, arguments))
             except Trouble as trouble:
                 raise Broken(f"with inputs in {name}, {trouble}") from None
             for a, b in zip(values, again, strict=True):
-                if a.shape != b.shape or np.linalg.norm(a - b) > tolerance * np.linalg.norm(a):
+                if a.shape != b.shape or self._differs(None, norm(a - b), norm(a)):
                     raise Broken(f"with inputs in {name} the forward gives another value")
             for key, g in gradients.items():
-                if np.linalg.norm(g - grads[key]) > tolerance * np.linalg.norm(g):
+                if self._differs(key, norm(g - grads[key]), norm(g)):
                     raise Broken(f"with inputs in {name} the gradient of {key} is another one", key)
+
+
+def _gaps(right: dict, found: dict) -> dict:
+    """How far each vector is from the right one, relative to the norm of that."""
+    return {key: norm(found[key] - v) / norm(v) if np.any(v) else 0.0 for key, v in right.items()}
 
 
 def _reversed(a):
@@ -302,14 +431,3 @@ LAYOUTS = {
     "reversed order": _reversed,
     "strided memory (every second element)": _strided,
 }
-
-
-def _laid_out(value, change):
-    if (
-        isinstance(value, np.ndarray)
-        and value.ndim
-        and not is_sparse(value)
-        and (is_differentiable(value) or value.dtype.kind in "iub")
-    ):
-        return change(value)
-    return value

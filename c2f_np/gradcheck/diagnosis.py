@@ -18,7 +18,7 @@ from c2f_np.gradcheck.differences import FIRST_STEP, entry_sampler, line_sampler
 from c2f_np.gradcheck.evidence import Comparison, Evidence, balanced_direction, even_direction
 from c2f_np.gradcheck.operation import Operation, stream
 from c2f_np.gradcheck.report import Finding
-from c2f_np.gradcheck.values import is_sparse
+from c2f_np.gradcheck.values import is_sparse, norm
 
 CLOSE = 1e-5
 
@@ -62,14 +62,28 @@ def diagnose(
     off = np.abs(ours - numbers)
     at = int(np.argmax(off))
     if worst.small_entry:  # the largest share, not the largest difference
-        at = int(
-            np.argmax(
-                np.where(off > 30 * noise, off / np.maximum(np.maximum(np.abs(ours), np.abs(numbers)), 1e-300), -1)
-            )
-        )
+        at = int(np.argmax(np.where(off > 30 * noise, off / np.maximum(np.maximum(np.abs(ours), np.abs(numbers)), 1e-300), -1)))
     along_only = worst.position is None and not worst.small_entry
-    case = _Case(operation, key, cotangents, k, g, positions, ours, numbers, noise, at, worst.small_entry, along_only)
+    size = max(norm(ours), norm(numbers))
+    unit = 1.0 if 1e-100 < size < 1e100 or not size else size  # so that squares stay finite
+    scaled = (cotangents[j] / unit for j in range(len(cotangents)))
+    case = _Case(
+        operation,
+        key,
+        list(scaled),
+        k,
+        g / unit,
+        positions,
+        ours / unit,
+        numbers / unit,
+        noise / unit,
+        at,
+        worst.small_entry,
+        along_only,
+    )
     cause, explanation, factor = case.cause()
+    if cause != "rounding" and case.rough():
+        explanation += f"; besides, {case.rough()}"
     return Finding(
         key,
         cause,
@@ -113,12 +127,22 @@ def _look_closer(operation, key, cotangents, gradients, k, crosses, rng, known, 
     spots = np.setdiff1d(spots, known)
     scale = scale_of(entries)
     slopes = [
-        slope(entry_sampler(operation, key, i, crosses), cotangents, FIRST_STEP / 4 * max(abs(entries[i]), scale))
-        for i in spots
+        slope(entry_sampler(operation, key, i, crosses), cotangents, FIRST_STEP / 4 * max(abs(entries[i]), scale)) for i in spots
     ]
     good = [j for j, s in enumerate(slopes) if np.isfinite(s.error[k])]
     pick = np.array([(slopes[j].value[k], slopes[j].error[k], slopes[j].step) for j in good]).reshape(-1, 3)
     return spots[good], pick[:, 0], pick[:, 1], pick[:, 2]
+
+
+def rough_in_words(operation: Operation) -> str:
+    """That the forward is rougher than promised, as it is when something in it is cast to float32; or nothing."""
+    if operation.grain < max(1e-9, 1e2 * operation.eps):
+        return ""
+    dtype = "float32" if operation.grain < 3e-6 else "float16"
+    return (
+        f"the forward is rough, at {operation.grain:.0e} of its values, as {dtype} is: something in it is cast to {dtype}, or "
+        f"large numbers cancel"
+    )
 
 
 @dataclass
@@ -140,7 +164,7 @@ class _Case:
 
     def __post_init__(self):
         off, larger = np.abs(self.ours - self.numbers), np.maximum(np.abs(self.ours), np.abs(self.numbers))
-        self.size = max(np.linalg.norm(self.ours), np.linalg.norm(self.numbers))
+        self.size = max(norm(self.ours), norm(self.numbers))
         self.wrong = off > CLOSE * larger + 30 * self.noise
         if not self.small_entry:
             self.wrong &= off > 1e-13 * self.size
@@ -168,31 +192,33 @@ class _Case:
 
     def same(self, candidate) -> bool:
         """Whether a candidate (S,) explains the numbers."""
-        return bool(
-            np.linalg.norm(candidate - self.numbers)
-            <= CLOSE * np.linalg.norm(self.numbers) + 30 * np.linalg.norm(self.noise)
-        )
+        return bool(norm(candidate - self.numbers) <= CLOSE * norm(self.numbers) + 30 * norm(self.noise))
+
+    def rough(self) -> str:
+        """In words, that the forward is rougher than float64, if it is."""
+        return rough_in_words(self.operation)
 
     def rounding(self):
         if self.small_entry:
             return None
         off = np.abs(self.ours - self.numbers)
-        share = np.linalg.norm(off) / self.size
+        share = norm(off) / self.size
+        if self.rough() and (share < 1e-2 or np.all(off <= 30 * self.noise)):
+            return "rounding", f"{self.rough()}: no difference of it can confirm more than is measured here (off by {share:.1e})"
         if 3e-9 < share < 3e-7 and np.all(off <= 2e-7 * np.abs(self.numbers) + 1e-8 * self.size):
             return "rounding", (
                 f"right to seven digits only (off by {share:.1e}), which is the rounding of float32: is something "
                 f"cast to float32 on the way?"
             )
-        if self.along_only and np.linalg.norm(off) <= 1e-8 * self.size:
+        if self.along_only and norm(off) <= 1e-8 * self.size:
             return "kink", (
                 "every measured entry agrees, but directions do not: kinks on the way (give active_set=...), or a "
                 "wrong entry elsewhere"
             )
-        if np.all(off <= 30 * self.noise) or np.linalg.norm(off) <= 1e-10 * self.size:
+        if np.all(off <= 30 * self.noise) or norm(off) <= 1e-10 * self.size:
             return "rounding", (
-                f"the difference ({np.linalg.norm(off) / self.size:.1e} of the gradient) is of the size of "
-                f"rounding; the forward loses digits "
-                "here (large values that cancel?), or the backward does"
+                f"the difference ({norm(off) / self.size:.1e} of the gradient) is of the size of rounding; the forward loses "
+                "digits here (large values that cancel?), or the backward does"
             )
         return None
 
@@ -207,6 +233,8 @@ class _Case:
         return None
 
     def kink(self):
+        if self.operation.grain > 1e-12:  # stairs are no kinks
+            return None
         i = int(self.positions[self.at])
         entries, scale = self.operation.entries(self.key), scale_of(self.operation.entries(self.key))
         jumps = []
@@ -228,9 +256,8 @@ class _Case:
         gap = abs(float(self.ours[self.at] - self.numbers[self.at]))
         if abs((right + left) / 2 - self.ours[self.at]) <= 1e-3 * gap and gap > 30 * self.noise[self.at]:
             return "kink", (
-                "at a tiny step the difference agrees with the backward, at larger ones it does not: a kink nearby "
-                "(give active_set=...), or "
-                "a forward that varies too fast"
+                "at a tiny step the difference agrees with the backward, at larger ones it does not: a kink nearby (give "
+                "active_set=...), or a forward that varies too fast"
             )
         return None
 
@@ -251,9 +278,7 @@ class _Case:
         if n2 == 0:
             return None
         factor = float(self.ours @ self.numbers) / n2
-        if factor == 0 or np.linalg.norm(self.ours - factor * self.numbers) > max(
-            CLOSE, 1e-3 * min(1, abs(factor - 1))
-        ) * np.linalg.norm(self.ours):
+        if factor == 0 or norm(self.ours - factor * self.numbers) > max(CLOSE, 1e-3 * min(1, abs(factor - 1))) * norm(self.ours):
             return None
         if abs(factor + 1) < 1e-6:
             return "wrong sign", "the sign is wrong: the gradient is minus the numerical one", -1.0
@@ -269,7 +294,7 @@ class _Case:
         """What a factor might be: a length, a simple fraction, the value of a scalar argument."""
         lengths = {}
         for name, value in [
-            *self.operation.arguments.items(),
+            *self.operation.leaves.items(),
             ("the output", self.operation.templates[self.operation.outputs[self.k]]),
         ]:
             for axis, length in enumerate(np.shape(value)):
@@ -306,7 +331,7 @@ class _Case:
         if any(e is None for e in ends):
             return None
         forwards = (ends[0][self.k] - ends[1][self.k]) / (2 * h)  # J c where J^T c is wanted
-        if np.linalg.norm(forwards - self.g) <= 1e-4 * np.linalg.norm(self.g):
+        if norm(forwards - self.g) <= 1e-4 * norm(self.g):
             return (
                 "missing transpose",
                 "a transpose is missing: the backward applies the derivative itself where its transpose is wanted",
@@ -325,9 +350,9 @@ class _Case:
         return None
 
     def overwritten(self):
-        if is_sparse(self.operation.arguments[self.key]) or not self.shape or not self.wrong.any() or self.wrong.all():
+        if is_sparse(self.operation.leaves[self.key]) or not self.shape or not self.wrong.any() or self.wrong.all():
             return None
-        for name, value in self.operation.arguments.items():
+        for name, value in self.operation.leaves.items():
             if not (isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size):
                 continue
             values, counts = np.unique(value, return_counts=True)
@@ -339,9 +364,8 @@ class _Case:
                 among = np.isin(rows, repeated % length)
                 if not np.any(self.wrong & ~among) and np.any(self.wrong):
                     return "overwritten", (
-                        f"wrong exactly where {name} repeats an index: the contributions overwrite one another "
-                        f"instead of being added "
-                        f"(use np.add.at, not grad[{name}] += ...)"
+                        f"wrong exactly where {name} repeats an index: the contributions overwrite one another instead of being "
+                        f"added (use np.add.at, not grad[{name}] += ...)"
                     )
         return None
 
@@ -355,9 +379,8 @@ class _Case:
             return "missing mask", f"a mask is missing: {count} have a gradient where the forward does not move"
         if np.all(self.ours[self.wrong] == 0) and not np.all(self.wrong):
             return "gradient cut", (
-                f"{count} are zero where the forward does move: a mask that is too wide, an entry that is skipped, "
-                f"or contributions "
-                "that are overwritten"
+                f"{count} are zero where the forward does move: a mask that is too wide, an entry that is skipped, or "
+                "contributions that are overwritten"
             )
         return None
 
@@ -365,15 +388,13 @@ class _Case:
         """Whether the ratio is an elementwise function of the output or of an argument of the same shape."""
         candidates = {}
         arrays = {
-            name: np.ravel(value)
-            for name, value in self.operation.arguments.items()
-            if np.shape(value) == self.shape and self.shape
+            name: np.ravel(value) for name, value in self.operation.leaves.items() if np.shape(value) == self.shape and self.shape
         }
         output = self.operation.values()[self.k]
         if output.size == self.g.size:
             arrays["output"] = output
             arrays["cotangent"] = self.cotangents[self.k]
-        if is_sparse(self.operation.arguments[self.key]):
+        if is_sparse(self.operation.leaves[self.key]):
             return None
         with np.errstate(all="ignore"):
             for name, a in arrays.items():
@@ -404,7 +425,7 @@ class _Case:
             return None
         ours, numbers = self.ours[self.wrong], self.numbers[self.wrong]
         factor = float(ours @ numbers) / max(float(numbers @ numbers), 1e-300)
-        if factor == 0 or np.linalg.norm(ours - factor * numbers) > CLOSE * np.linalg.norm(ours):
+        if factor == 0 or norm(ours - factor * numbers) > CLOSE * norm(ours):
             return None
         where = f"at {self.names()}: {int(self.wrong.sum())} of {self.wrong.size} measured entries"
         if abs(factor + 1) < CLOSE:
@@ -421,17 +442,15 @@ class _Case:
             return None
         where = np.unravel_index(self.positions, self.shape)
         if len(self.shape) > 1:
-            for axis, name in (
-                ((0, "row"), (1, "column")) if len(self.shape) == 2 else enumerate(["slice"] * len(self.shape))
-            ):
+            for axis, name in ((0, "row"), (1, "column")) if len(self.shape) == 2 else enumerate(["slice"] * len(self.shape)):
                 ratios, sound = [], True
                 for index in np.unique(where[axis]):
                     mine = where[axis] == index
                     n2 = self.numbers[mine] @ self.numbers[mine]
                     ratio = self.ours[mine] @ self.numbers[mine] / n2 if n2 else 0.0
-                    sound &= mine.sum() > 1 and np.linalg.norm(
-                        self.ours[mine] - ratio * self.numbers[mine]
-                    ) <= CLOSE * np.linalg.norm(self.ours[mine])
+                    sound &= mine.sum() > 1 and norm(self.ours[mine] - ratio * self.numbers[mine]) <= CLOSE * norm(
+                        self.ours[mine]
+                    )
                     ratios.append(ratio)
                 if sound and len(ratios) > 1 and np.ptp(ratios) > CLOSE:
                     return "missing factor", (
@@ -441,14 +460,13 @@ class _Case:
                     )
         if self.wrong.sum() <= 0.5 * self.wrong.size:
             return "some entries", (
-                f"only {int(self.wrong.sum())} of {self.wrong.size} measured entries are wrong: {self.names()} (a "
-                f"border case, an index, a "
-                "branch, or contributions overwritten instead of accumulated?)"
+                f"only {int(self.wrong.sum())} of {self.wrong.size} measured entries are wrong: {self.names()} (a border case, "
+                "an index, a branch, or contributions overwritten instead of accumulated?)"
             )
         return None
 
     def leftover(self):
-        cosine = float(self.ours @ self.numbers / max(np.linalg.norm(self.ours) * np.linalg.norm(self.numbers), 1e-300))
+        cosine = float(self.ours @ self.numbers / max(norm(self.ours) * norm(self.numbers), 1e-300))
         if cosine > 0.3:
             return (
                 "missing term",

@@ -3,8 +3,9 @@
 ``(F(x + h v) - F(x - h v)) / 2h`` is wrong by about ``h**2`` for large h (truncation) and by about ``eps / h`` for
 small h (rounding). A ladder of steps, each a quarter of the one before, is extrapolated to h = 0 (Richardson; the
 triangle of Ridders 1982). Of all numbers in the triangle the one that agrees best with its neighbours is taken; that
-disagreement, plus the rounding of the step, is its estimated error. The gradient under check takes no part in the
-choice.
+disagreement, plus the rounding of the step, is its estimated error. Large steps may agree with one another and yet see
+nothing of the function (both ends of a Gaussian's tail are 0); so a tiny step must confirm what the ladder has found. The
+gradient under check takes no part in the choice.
 
 Shapes: n entries of the argument, K differentiated outputs, m entries of an output; v (n,) is a direction.
 """
@@ -19,7 +20,8 @@ import numpy as np
 EPS = np.finfo(np.float64).eps
 RATIO = 4.0
 FIRST_STEP = 2.0**-6  # relative to the scale of what is varied
-LEVELS = 13  # the last step is 9e-10 of that scale
+LEVELS = 17  # the last step is 4e-12 of that scale
+CONFIRMING = 8  # the level whose step, 2.4e-7 of that scale, must confirm what larger ones have found
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,29 @@ class Slope:
 
 @dataclass(frozen=True)
 class Pair:
-    """The outputs at both ends of one step, and the true distance between the ends in units of the direction."""
+    """The outputs at both ends of one step, the true distance between the ends in units of the direction, and the
+    rounding of the outputs."""
 
     plus: list[np.ndarray]
     minus: list[np.ndarray]
     distance: float
+    eps: float = EPS
 
 
-def central(cotangents, pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Difference quotient, its rounding error, and the mass of its terms, each (K,)."""
+def central(cotangents, pair: Pair, dependent: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Difference quotient, its rounding error, and the mass of its terms, each (K,).
+
+    ``dependent`` remembers, for each output, which elements have moved at any step: those are rounded, even at a step so
+    small that they stand still; the others cancel exactly.
+    """
     value, rounding, mass = [], [], []
-    for c, plus, minus in zip(cotangents, pair.plus, pair.minus, strict=True):
-        difference = plus - minus  # outputs that do not depend on the argument cancel exactly
-        moved = difference != 0
+    for k, (c, plus, minus) in enumerate(zip(cotangents, pair.plus, pair.minus, strict=True)):
+        difference = plus - minus
+        dependent[k] = moved = dependent[k] | (difference != 0)
         value.append(np.dot(c, difference) / pair.distance)
         mass.append(np.dot(np.abs(c), np.abs(difference)) / pair.distance)
         size = np.dot(np.abs(c[moved]), np.abs(plus[moved]) + np.abs(minus[moved]))
-        rounding.append(EPS * size / pair.distance / np.sqrt(max(moved.sum(), 1)))
+        rounding.append(pair.eps * size / pair.distance / np.sqrt(max(moved.sum(), 1)))
     return np.array(value), np.array(rounding), np.array(mass)
 
 
@@ -77,6 +85,7 @@ def slope(sample: Callable[[float], Pair | str], cotangents, step: float, *, gro
         argument).
     """
     cache: dict[float, Pair | str] = {}
+    dependent = [np.zeros(c.shape, bool) for c in cotangents]
 
     def take(h):
         if h not in cache:
@@ -84,11 +93,12 @@ def slope(sample: Callable[[float], Pair | str], cotangents, step: float, *, gro
         return cache[h]
 
     if grow:
-        step = _large_enough(take, cotangents, step)
+        step = _large_enough(take, cotangents, step, dependent)
     count = len(cotangents)
     best, best_error, best_mass = np.zeros(count), np.full(count, np.inf), np.zeros(count)
     best_step, crossings, idle = step, 0, 0
     previous: list[np.ndarray] = []
+    confirming = CONFIRMING
     for level in range(LEVELS):
         h = step / RATIO**level
         pair = take(h)
@@ -96,7 +106,7 @@ def slope(sample: Callable[[float], Pair | str], cotangents, step: float, *, gro
             crossings += pair == "crossed"
             previous = []
             continue
-        value, rounding, mass = central(cotangents, pair)
+        value, rounding, mass = central(cotangents, pair, dependent)
         row = [value]
         improved = np.zeros(count, dtype=bool)
         for j in range(len(previous)):
@@ -113,24 +123,43 @@ def slope(sample: Callable[[float], Pair | str], cotangents, step: float, *, gro
                 best_step = h
         previous = row
         idle = 0 if np.any(improved) else idle + 1
-        if len(row) > 2 and (np.all(best_error <= 1e-12 * np.abs(best)) or idle >= 3):
-            break
+        rough = pair.eps / EPS
+        settled = np.all(best_error <= 1e-12 * rough * np.abs(best)) or (
+            idle >= 2 and np.all(best_error <= 1e-9 * rough ** (2 / 3) * best_mass)
+        )
+        if len(row) > 2 and settled:
+            if _confirmed(take, cotangents, dependent, best, step / RATIO ** max(level, confirming)):
+                break
+            best_error, previous, idle, confirming = np.full(count, np.inf), [], 0, confirming + 4
     return Slope(best, best_error, best_mass, best_step, crossings)
 
 
-def _large_enough(take, cotangents, step: float) -> float:
+def _confirmed(take, cotangents, dependent, value, step: float) -> bool:
+    """Whether a tiny step agrees with the value, as far as its rounding lets one see."""
+    pair = take(step)
+    if isinstance(pair, str):
+        return True
+    tiny, rounding, mass = central(cotangents, pair, dependent)
+    off = np.abs(tiny - value)
+    if np.all((off <= 1e-3 * mass + 30 * rounding) | (tiny == 0)):  # what stands still may do so on a stair of rounding
+        return True
+    again = take(RATIO * step)  # two tiny steps that agree with each other contradict; two that do not are noise
+    return isinstance(again, str) or bool(np.any(np.abs(central(cotangents, again, dependent)[0] - tiny) > 0.1 * np.max(off)))
+
+
+def _large_enough(take, cotangents, step: float, dependent) -> float:
     """A first step at which rounding is small beside the difference: as large as leaves the slope the same."""
     pair = take(step)
     if isinstance(pair, str):
         return step
-    value, rounding, _ = central(cotangents, pair)
+    value, rounding, _ = central(cotangents, pair, dependent)
     for _ in range(8):
-        if np.all(rounding <= 1e-12 * np.abs(value)):
+        if np.all(rounding <= 1e-12 * pair.eps / EPS * np.abs(value)):
             return step
         larger = take(16 * step)
         if isinstance(larger, str):
             return step
-        new, rounding, _ = central(cotangents, larger)
+        new, rounding, _ = central(cotangents, larger, dependent)
         if np.any(np.abs(new - value) > 0.1 * np.abs(value) + 10 * rounding * 16):
             return step
         step, value = 16 * step, new
@@ -138,9 +167,21 @@ def _large_enough(take, cotangents, step: float) -> float:
 
 
 def scale_of(entries: np.ndarray) -> float:
-    """The typical size of an argument's entries; 1 when all are zero."""
-    rms = float(np.sqrt(np.mean(np.square(entries)))) if entries.size else 0.0
-    return rms if rms > 0 and np.isfinite(rms) else 1.0
+    """The typical size of an argument's entries, or of their differences if these are smaller; 1 when all are zero."""
+    finite = entries[np.isfinite(entries)]
+    sizes = np.abs(finite[finite != 0])
+    if not sizes.size:
+        return 1.0
+    typical = float(np.median(sizes))
+    spread = float(np.median(np.abs(finite - np.median(finite))))
+    return min(typical, max(spread, 1e-6 * typical)) if spread > 0 else typical
+
+
+def steps_of(entries: np.ndarray) -> np.ndarray:
+    """For each entry (n,) the size that its steps are relative to: its own, or the typical one if that is smaller."""
+    typical = scale_of(entries)
+    sizes = np.where(np.isfinite(entries), np.abs(entries), 0.0)
+    return np.where(sizes > 0, np.minimum(sizes, typical), typical)
 
 
 def entry_sampler(operation, key: str, position: int, crosses) -> Callable[[float], Pair | str]:
@@ -148,6 +189,8 @@ def entry_sampler(operation, key: str, position: int, crosses) -> Callable[[floa
     entries = operation.entries(key)
 
     def sample(h):
+        if not np.isfinite(entries[position]):  # NaN stays NaN: the forward cannot depend on it
+            return Pair(operation.here(), operation.here(), h, operation.grain)
         plus, minus = entries.copy(), entries.copy()
         plus[position] += h
         minus[position] -= h
@@ -171,4 +214,4 @@ def _pair(operation, key, plus, minus, distance, crosses):
         return "crossed"
     above = operation.try_values(**{key: plus})
     below = None if above is None else operation.try_values(**{key: minus})
-    return "outside" if below is None or distance == 0 else Pair(above, below, distance)
+    return "outside" if below is None or distance == 0 else Pair(above, below, distance, operation.grain)

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from c2f_np.gradcheck.differences import scale_of
+from c2f_np.gradcheck.differences import scale_of, steps_of
 from c2f_np.gradcheck.operation import floored
+from c2f_np.gradcheck.values import norm
 
 
 @dataclass
@@ -49,9 +50,15 @@ class Evidence:
     entry_margin: float  # ... or by this many times its estimated error
     left_out: int = 0
     examined: int = 0
-    balanced: np.ndarray | None = (
-        None  # (D,) which directions are balanced: the entry rule looks at them, the norm rule does not
-    )
+    balanced: np.ndarray | None = None  # (D,) which directions are balanced: the entry rule looks at them, the norm rule does not
+
+    def resolves(self, worst: Comparison) -> bool:
+        """Whether the estimated error, at the place of a disagreement found elsewhere, is far below it."""
+        if worst.position is None:
+            noise = self.along_error[:, worst.output]
+        else:
+            noise = self.error[self.positions == worst.position, worst.output]
+        return bool(noise.size and 100 * noise.max() <= abs(worst.ours - worst.numerical))
 
 
 @dataclass(frozen=True)
@@ -107,24 +114,18 @@ def _widened(tolerance: float, widest: float, noise: float, size: float) -> floa
     return float(min(max(tolerance, 3 * noise / size), max(widest, tolerance))) if size > 0 else tolerance
 
 
-def _norm(x) -> float:
-    return float(np.linalg.norm(x))
-
-
 def _entries(evidence, k, ours, numbers, noise, tolerance, widest) -> Comparison:
-    size = max(_norm(ours), _norm(numbers))
-    spread = _norm(noise)
-    if _norm(ours) <= 30 * spread and _norm(numbers) <= 30 * spread:
+    size = max(norm(ours), norm(numbers))
+    spread = norm(noise)
+    if norm(ours) <= 30 * spread and norm(numbers) <= 30 * spread:
         return Comparison(0.0, tolerance, zero=True)
     off = np.abs(ours - numbers)
     allowed = np.maximum(evidence.entry_share * evidence.mass[:, k], evidence.entry_floor * size)
     allowed = np.maximum(allowed, evidence.entry_margin * noise)
     suspicious = off > allowed
-    error, tolerance = _norm(off) / size, _widened(tolerance, widest, spread, size)
+    error, tolerance = norm(off) / size, _widened(tolerance, widest, spread, size)
     worst = (
-        int(np.argmax(off))
-        if error > tolerance or not suspicious.any()
-        else int(np.argmax(off / np.maximum(allowed, 1e-300)))
+        int(np.argmax(off)) if error > tolerance or not suspicious.any() else int(np.argmax(off / np.maximum(allowed, 1e-300)))
     )
     return Comparison(
         error,
@@ -140,7 +141,7 @@ def _entries(evidence, k, ours, numbers, noise, tolerance, widest) -> Comparison
 
 def _directions(evidence, k, g, tolerance, widest) -> Comparison:
     ours, numbers, noise = evidence.directions @ g, evidence.along[:, k], evidence.along_error[:, k]
-    typical = np.sqrt(np.square(evidence.directions) @ np.square(g))
+    typical = np.array([norm(v * g) for v in evidence.directions])
     if np.all(np.maximum(np.abs(ours), typical) <= 30 * noise) and np.all(np.abs(numbers) <= 30 * noise):
         return Comparison(0.0, tolerance, zero=True)
     size = np.maximum(np.maximum(typical, np.abs(numbers)), 1e-300)
@@ -163,7 +164,7 @@ def _directions(evidence, k, g, tolerance, widest) -> Comparison:
 
 def sample_positions(rng: np.random.Generator, gradients: np.ndarray, count: int) -> np.ndarray:
     """A sample of entries of a large argument: largest, smallest nonzero, zero, and random ones, each a quarter."""
-    size = np.linalg.norm(gradients, axis=0)
+    size = np.max(np.abs(gradients), axis=0)
     order = np.argsort(size, kind="stable")
     nonzero = order[np.count_nonzero(size == 0) :]
     zero = order[: np.count_nonzero(size == 0)]
@@ -173,18 +174,19 @@ def sample_positions(rng: np.random.Generator, gradients: np.ndarray, count: int
 
 
 def even_direction(rng: np.random.Generator, entries: np.ndarray) -> np.ndarray:
-    """Entries of the same order of magnitude, as large as the argument's typical entry."""
-    return floored(rng, entries.size) * scale_of(entries)
+    """Entries of the same order of magnitude, as large as the argument's typical entry; none moves far beyond itself."""
+    own = np.where(np.isfinite(entries) & (entries != 0), 100 * np.abs(entries), np.inf)
+    return floored(rng, entries.size) * np.minimum(own, scale_of(entries))
 
 
 def graded_direction(rng: np.random.Generator, entries: np.ndarray) -> np.ndarray:
-    """Each entry in proportion to the argument's own; those far below the typical size as if they were 1e-6 of it."""
-    return floored(rng, entries.size) * np.maximum(np.abs(entries), 1e-6 * scale_of(entries))
+    """Each entry in proportion to its own steps; those far below the typical size as if they were 1e-6 of it."""
+    return floored(rng, entries.size) * np.maximum(steps_of(entries), 1e-6 * scale_of(entries))
 
 
 def balanced_direction(rng: np.random.Generator, entries: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     """Each entry in inverse proportion to the gradient there, over at most eight decades."""
-    size = np.linalg.norm(gradients, axis=0)
+    size = np.max(np.abs(gradients), axis=0)
     top = size.max(initial=0.0)
     if top == 0:
         return even_direction(rng, entries)

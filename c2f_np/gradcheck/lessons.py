@@ -87,9 +87,7 @@ def absolute() -> list[str]:
     users, liked, other = 0.001 * rng.standard_normal((3, 2048, 64))
     margin = np.sum(users * (liked - other), axis=1)
     gradient = -sigmoid(-margin)[:, None] * (liked - other) / margin.size  # of mean(softplus(-margin)) by users
-    lines = [
-        f"mean loss over 2,048 triples, embeddings of size 0.001: largest gradient entry {abs(gradient).max():.0e}"
-    ]
+    lines = [f"mean loss over 2,048 triples, embeddings of size 0.001: largest gradient entry {abs(gradient).max():.0e}"]
     for name, factor in (("0", 0.0), ("-g", -1.0)):
         accepted = np.allclose(factor * gradient, gradient, rtol=1e-5, atol=1e-5)
         lines.append(
@@ -148,8 +146,7 @@ def kinks() -> list[str]:
         f"soft threshold, 64,000 entries, h = 1e-5: {crossing.sum()} entries cross",
         f"central difference, all entries:        {relative(numerical, right):.0e}",
         f"central difference, crossings left out: {power(relative(numerical[~crossing], right[~crossing]))}",
-        f"complex step:                           "
-        f"{'below 1e-15' if relative(imaginary, right) < 1e-15 else 'above 1e-15'}",
+        f"complex step:                           {'below 1e-15' if relative(imaginary, right) < 1e-15 else 'above 1e-15'}",
     ]
 
 

@@ -1,8 +1,9 @@
 """Values that can be differentiated, seen as plain vectors.
 
-A differentiable value is a float array, a float scalar (Python, NumPy or 0-d) or a sparse matrix of floats; of the
-latter only the stored entries count. Everything else (integers, index arrays, graphs, strings) passes through the
-checker untouched.
+A differentiable value is a float array, a float scalar (Python, NumPy or 0-d), a list of floats or a sparse matrix of
+floats; of the latter only the stored entries count. Dictionaries, lists and tuples are trees of such values: their
+leaves are differentiated one by one, under names such as ``params.w`` and ``params[0]``. Everything else (integers,
+complex numbers, graphs, strings) passes through the checker untouched.
 
 Shapes: n is the number of entries of a value, for a sparse matrix the number of its stored entries.
 """
@@ -26,11 +27,68 @@ def is_scalar(value) -> bool:
     return isinstance(value, float | np.floating)
 
 
+def is_numbers(value) -> bool:
+    """Whether ``value`` is a list or tuple (of lists) that holds nothing but floats, in rows of one length."""
+    if type(value) not in (tuple, list) or not value:
+        return False
+    if all(is_scalar(part) for part in value):
+        return True
+    return all(is_numbers(part) for part in value) and len({np.shape(part) for part in value}) == 1
+
+
 def is_differentiable(value) -> bool:
     """Whether ``value`` holds floating-point numbers that a gradient can be taken with respect to."""
-    if is_scalar(value):
+    if is_scalar(value) or is_numbers(value):
         return True
+    if isinstance(value, np.ma.MaskedArray):  # what lies under the mask is nobody's business
+        return False
     return (isinstance(value, np.ndarray) or is_sparse(value)) and np.issubdtype(value.dtype, np.floating)
+
+
+def children(value, numbers: bool = False) -> dict | None:
+    """The parts of a container by the suffix of their names, or None for a leaf.
+
+    A list of floats is a leaf, unless ``numbers`` asks for them one by one.
+    """
+    if isinstance(value, np.ndarray | float):  # the ordinary case first: this is called for every call of a function
+        return None
+    if isinstance(value, dict):
+        return {f".{k}" if isinstance(k, str) and k.isidentifier() else f"[{k!r}]": part for k, part in value.items()}
+    if not (type(value) in (tuple, list) or hasattr(value, "_make")) or (is_numbers(value) and not numbers):
+        return None
+    fields = getattr(value, "_fields", None)
+    return {f".{fields[k]}" if fields else f"[{k}]": part for k, part in enumerate(value)}
+
+
+def map_leaves(function, value, name: str = "", numbers: bool = False):
+    """A tree like ``value`` with ``function(name, leaf)`` in place of each leaf."""
+    parts = children(value, numbers)
+    if parts is None:
+        return function(name, value)
+    new = [map_leaves(function, part, name + suffix, numbers) for suffix, part in parts.items()]
+    if isinstance(value, dict):
+        changed = copy.copy(value)
+        for key, part in zip(value, new, strict=True):
+            changed[key] = part
+        return changed
+    return value._make(new) if hasattr(value, "_make") else type(value)(new)
+
+
+def leaves(value, name: str = "", numbers: bool = False) -> dict[str, object]:
+    """All leaves of a tree by name."""
+    found: dict[str, object] = {}
+    map_leaves(found.__setitem__, value, name, numbers)
+    return found
+
+
+def norm(x) -> float:
+    """The Euclidean norm, also of numbers whose squares overflow or vanish."""
+    x = np.ravel(x)
+    size = float(np.linalg.norm(x))
+    if 1e-140 < size < 1e140:
+        return size
+    top = float(np.max(np.abs(x), initial=0.0))
+    return top * float(np.linalg.norm(x / top)) if 0 < top < np.inf else top
 
 
 def to_vector(value) -> np.ndarray:
@@ -47,31 +105,38 @@ def with_vector(value, vector: np.ndarray):
         changed.data = np.array(vector).reshape(value.data.shape)
         return changed
     if isinstance(value, np.ndarray):
-        return np.array(vector).reshape(value.shape)
+        array = np.array(vector).reshape(value.shape)
+        return array.view(np.matrix) if isinstance(value, np.matrix) else array
+    if isinstance(value, tuple | list):
+        parts = np.array(vector).reshape(len(value), -1)
+        return type(value)(with_vector(old, part) for old, part in zip(value, parts, strict=True))
     if isinstance(value, float) and not isinstance(value, np.floating):
         return vector[0].item()
     return vector[0]
 
 
 def cast(value, dtype):
-    """``value`` with floats in ``dtype``; other values unchanged. Python floats have no dtype and stay."""
-    if is_sparse(value) or isinstance(value, np.ndarray | np.floating):
-        return value.astype(dtype) if is_differentiable(value) else value
-    return value
+    """``value`` with the floats of all its leaves in ``dtype``; the rest, and Python floats, unchanged."""
+
+    def one(_, leaf):
+        has_dtype = is_sparse(leaf) or isinstance(leaf, np.ndarray | np.floating)
+        return leaf.astype(dtype) if has_dtype and is_differentiable(leaf) else leaf
+
+    return map_leaves(one, value)
 
 
 def private_copy(value):
     """A copy of arrays and sparse matrices, also inside tuples, lists and dictionaries; other objects are shared."""
-    if isinstance(value, np.ndarray) or is_sparse(value):
-        return copy.copy(value) if value is np.ma.masked else value.copy()
-    if type(value) in (tuple, list):
-        return type(value)(private_copy(part) for part in value)
-    if type(value) is dict:
-        return {key: private_copy(part) for key, part in value.items()}
-    return value
+
+    def one(_, leaf):
+        if is_numbers(leaf):
+            return copy.deepcopy(leaf)
+        return leaf.copy() if (isinstance(leaf, np.ndarray) and leaf is not np.ma.masked) or is_sparse(leaf) else leaf
+
+    return map_leaves(one, value)
 
 
-def snapshot(value, depth: int = 4):
+def snapshot(value, depth: int = 6):
     """Everything in ``value`` that can change without notice, as nested bytes to be compared later with ``==``."""
     if isinstance(value, np.ndarray):
         return (value.shape, value.dtype.str, value.tobytes() if not value.dtype.hasobject else repr(value))
@@ -97,7 +162,8 @@ def describe(value) -> str:
     if is_sparse(value):
         return f"{value.dtype} sparse {value.format} of shape {value.shape} with {value.nnz} stored entries"
     if isinstance(value, np.ndarray):
-        return f"{value.dtype} array of shape {value.shape}"
+        masked = "masked " if isinstance(value, np.ma.MaskedArray) else ""
+        return f"{masked}{value.dtype} array of shape {value.shape}"
     if isinstance(value, tuple | list):
         return f"{type(value).__name__} of {len(value)}"
     if isinstance(value, dict):

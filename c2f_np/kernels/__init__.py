@@ -9,7 +9,7 @@ import os
 
 # Between parallel loops GNU OpenMP lets idle threads spin. On a machine that is also doing something else they then take the core
 # from the thread that has work: an epoch of 0.1 s was seen to take 3 s. Waiting passively lets it go.
-# It must be said before the first parallel loop runs; who has set the variable keeps that choice.
+# This must be set before the first parallel loop runs. An OMP_WAIT_POLICY that is already set is left alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from .assignment import largest_columns  # noqa: E402

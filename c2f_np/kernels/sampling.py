@@ -40,7 +40,7 @@ def draw_triples(indptr, indices, n_items, n_draws, neg_size, key):
         users[b] = u
         first = indptr[u]
         degree = indptr[u + 1] - first
-        if degree == 0 or degree >= n_items:
+        if degree == 0:
             continue
         positives[b] = indices[first + _below(_hash64(stream + uint64(2) * _GOLDEN), degree)]
         n_free = n_items - degree

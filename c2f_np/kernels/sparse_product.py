@@ -104,7 +104,7 @@ def _run(matrix, bounds, X, base, scale, out, *, rows=_NOTHING, X_place=_NOTHING
 
 
 @cache
-def _kernel(width: int, some_rows: bool = False, X_placed: bool = False, base_placed: bool = False):
+def _kernel(width: int, some_rows: bool, X_placed: bool, base_placed: bool):
     """The product for one width: a constant of the program where that pays, any width otherwise."""
     return _fixed_width(width, some_rows, X_placed, base_placed) if has_own_kernel(width) else _any_width
 

@@ -1,7 +1,7 @@
 """The coarse stage (this alone is LEGCF): compose, propagate, score; and all of it backwards.
 
     Z = tanh(S_c E_c),   X_0 = [Z; E_c],   X_{k+1} = X_hat X_k,   H = mean(X_0, ..., X_L)
-    loss = BPR(H, b) + decay * l2-penalty(Z)
+    loss = BPR(H, b) + decay * regulariser(Z)
 
 E_c affects the loss along three paths: through Z and the graph, through Z and the regulariser, and directly as the coarse rows
 of X_0.

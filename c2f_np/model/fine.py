@@ -2,7 +2,7 @@
 
     F = soft_threshold(E_f, tau),   E_hat = g S_f F + (1 - g) E_c
     X_0 = [Z; E_hat; tanh(F)],      X_{k+1} = T X_k,   H = mean(X_0, ..., X_L)
-    loss = BPR(H, b) + decay * l2-penalty(Z)
+    loss = BPR(H, b) + decay * regulariser(Z)
 
     composition="coarse" (the released code)    Z = tanh(S_c E_c): constant, since E_c and S_c are frozen
     composition="bridged" (the paper)           Z = tanh(S_c E_hat): the fine codebook reaches every entity, and the regulariser

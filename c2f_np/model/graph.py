@@ -1,11 +1,11 @@
-"""The graph: bipartite adjacency, symmetric normalisation, and the expanded graph that holds the meta-embeddings too.
+"""The graph: bipartite adjacency, symmetric normalisation, and the expanded graph with codebook nodes.
 
-    B = [[0, R], [R^T, 0]]            A = norm(B)            norm(X) = D^-1/2 X D^-1/2, D = row sums of X
+    A = norm([[0, R], [R^T, 0]])            norm(X) = D^-1/2 X D^-1/2, D = row sums of X
 
     coarse stage, nodes (N, C):       X_hat = norm([[A, S_c], [S_c^T, 0]])
     fine stage, nodes (N, C, M):      X_hat = norm([[A, S_c, 0], [S_c^T, 0, S_f], [0, S_f^T, 0]])
 
-A is normalised before the meta nodes are added, and the whole is normalised again. Backwards, with X_hat[i, j] = X[i, j] f_i f_j,
+A is normalised before the codebook nodes are added, and the whole is normalised again. Backwards, with X_hat[i, j] = X[i, j] f_i f_j,
 f_i = s_i^(-1/2), s_i = sum_j X[i, j] and G the cotangent, a weight counts three times: as itself, in the degree of its row,
 and (through the transposed block) in that of its column.
 
@@ -16,7 +16,7 @@ Training never uses these gradients (assignments are updated in closed form); `c
 
 Shapes
 ------
-R : (U, I) binary     B, A : (N, N), N = U + I, users first     S_c : (N, C)     S_f : (C, M)     X, X_hat : (n, n)
+R : (U, I) binary     A : (N, N), N = U + I, users first     S_c : (N, C)     S_f : (C, M)     X, X_hat : (n, n)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEGREES = ("signed", "absolute")
 
 
 def bipartite_adjacency(R, dtype=np.float64) -> sparse.csr_array:
-    """B; every stored nonzero of R counts as 1."""
+    """[[0, R], [R^T, 0]]; every stored nonzero of R counts as 1."""
     R = sparse.csr_array(R, dtype=dtype, copy=True)
     R.eliminate_zeros()
     R.data[:] = 1
@@ -39,7 +39,7 @@ def bipartite_adjacency(R, dtype=np.float64) -> sparse.csr_array:
 
 
 def normalised_adjacency(R, dtype=np.float64) -> sparse.csr_array:
-    """A = norm(B), the graph of LightGCN. Users and items without interactions keep empty rows."""
+    """A, the normalised graph of LightGCN. Users and items without interactions keep empty rows."""
     return normalise(bipartite_adjacency(R, dtype))
 
 

@@ -3,7 +3,7 @@
     F = soft_threshold(E_f, tau),   E_hat = g S_f F + (1 - g) E_c
     Y = S_c E_hat + S_d F,          Z = tanh(Y)
     H = mean(Z, A Z, ..., A^L Z)
-    loss = BPR(H, b) + decay * l2-penalty(Z)
+    loss = BPR(H, b) + decay * regulariser(Z)
 
 Three things differ from the two stages of the paper; docs/fine_codebook.md proves or measures the reason for each:
 

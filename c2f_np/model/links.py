@@ -312,7 +312,7 @@ def exchange_links(
         raise SettingsError(f"an assignment of {n} x {k} does not fit a codebook {E.shape} and a gradient {grad_Y.shape}")
     if not np.array_equal(S.indptr, np.arange(n + 1) * t):
         raise SettingsError("links can be exchanged only where every row has the same number of them")
-    if t == k or t == 0:
+    if t == 0:
         return ExchangedLinks(S, np.arange(S.nnz))
     columns, weights = S.indices.reshape(n, t).copy(), S.data.reshape(n, t).copy()
     kept = np.arange(n * t).reshape(n, t)

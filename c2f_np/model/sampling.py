@@ -75,21 +75,21 @@ def draw_triples(indptr, indices, n_items: int, n_draws: int, neg_size: int, key
 
     users = below(random(0), np.full(n_draws, n_users))
     first, degree = indptr[users].astype(np.int64), np.diff(indptr)[users]
-    usable = (degree > 0) & (degree < n_items)
+    usable = degree > 0
     place = np.where(usable, first + below(random(1), degree), 0)
     positives = indices[place]
     n_free = n_items - degree
-    ranks = np.full((n_draws, neg_size), -1, dtype=np.int64)
+    ranks: list[np.ndarray] = []
     for k in range(neg_size):
         # Floyd: draw below top + 1; if that rank is taken, take top itself. With fewer than neg_size free items, stop early.
         top = n_free - np.minimum(neg_size, n_free) + k
         draw = below(random(2 + k), top + 1)
-        taken = (ranks[:, :k] == draw[:, None]).any(axis=1)
-        ranks[:, k] = np.where(usable & (top < n_free), np.where(taken, top, draw), -1)
+        taken = np.any([earlier == draw for earlier in ranks], axis=0)
+        ranks.append(np.where(usable & (top < n_free), np.where(taken, top, draw), -1))
     negatives = np.full((n_draws, neg_size), -1, dtype=np.int64)
-    for k in range(neg_size):
-        real = ranks[:, k] >= 0
-        negatives[real, k] = _free_item(indices, first[real], degree[real], ranks[real, k])
+    for k, rank in enumerate(ranks):
+        real = rank >= 0
+        negatives[real, k] = _free_item(indices, first[real], degree[real], rank[real])
     return users.astype(np.int32), positives.astype(np.int32), negatives.astype(np.int32)
 
 

@@ -77,7 +77,7 @@ def means_over_users(panels, *, xlabel: str):
     return picture
 
 
-def differences(panels, *, xlabel: str):
+def differences_to_reference(panels, *, xlabel: str):
     """How far each run lies above or below its reference, with the paired interval over users; one panel for each data set.
 
     `panels` holds (title, lines), a line being (name, difference, (low, high), kind).

@@ -183,5 +183,5 @@ def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
         besides = n_entities * (own["t_coarse"] * (4 + index) + 4) + 4
         n_coarse = max(n_coarse, min(most, (parameters["bytes"] - besides) // (4 * own["dim"])))
     if n_coarse < own["t_coarse"]:
-        raise SettingsError(f"bytes = {parameters['bytes']} have no room for {own['t_coarse']} coarse rows")
+        raise SettingsError(f"bytes = {parameters['bytes']} are too few for {own['t_coarse']} coarse rows")
     return {name: value for name, value in parameters.items() if name != "bytes"} | {"n_coarse": int(n_coarse)}

@@ -34,9 +34,9 @@ from ..threads import working_threads
 from ..training.loop import begin, train
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
-from .report import markdown_table
 from .store import write_csv
 from .study import STAGED, Study
+from .study_report import markdown_table
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
 

@@ -28,8 +28,8 @@ from ..settings import Settings, settings_from_preset
 from ..threads import working_threads
 from ..training.loop import train
 from ..training.problem import entity_embeddings, pose
-from .report import markdown_table
 from .study import Study
+from .study_report import markdown_table
 
 OURS = tuple(definition for definition in DEFINITIONS if definition.name == "ours")
 TITLES = {"ndcg": "NDCG", "recall": "Recall"}

@@ -14,9 +14,9 @@ from ..files import write_text_atomically
 from .jobs import Job, fingerprint, jobs_of
 from .methods import carry_out
 from .parallel import Options, workers
-from .report import write_report
 from .store import REPORT, ROWS, STUDY, TABLE, Measurement, Store, table_lines, write_csv
 from .study import SPECIAL_KINDS, Study
+from .study_report import write_report
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def run_study(study: Study, folder, options: Options | None = None, *, command: 
     """
     options, store = options or Options(), Store(Path(folder))
     if options.report_only and study.kind != "runs":
-        raise SettingsError(f"--report-only: a study of the kind {study.kind} keeps no rows that a report could be made from")
+        raise SettingsError(f"--report-only: a study of the kind {study.kind} stores no rows to make a report from")
     if options.report_only and not (store.folder / ROWS).is_dir():
-        raise SettingsError(f"--report-only: {store.folder} holds no results of a study; --out names their folder")
+        raise SettingsError(f"--report-only: {store.folder} holds no results of a study; give their folder with --out")
     data = {source.name: load_dataset(source.source, protocol=source.protocol, **source.options) for source in study.sources}
     jobs, report = jobs_of(study), store.folder / REPORT
     store.prepare()

@@ -195,7 +195,7 @@ def _presets(table: TomlTable) -> dict[str, dict]:
     presets = TomlTable(values, f"{table.place}: presets")
     for preset in values:
         if preset not in PRESETS:
-            raise presets.error(f"{preset!r} is no preset; there are {', '.join(PRESETS)}")
+            raise presets.error(f"{preset!r} is not a preset; the presets are {', '.join(PRESETS)}")
     return {preset: _settings(presets, preset) for preset in values}
 
 
@@ -251,14 +251,14 @@ def _filled(table: TomlTable, template: str, point: dict) -> str:
     try:
         return template.format(**point)
     except (KeyError, IndexError, ValueError) as error:
-        raise table.error(f"{template!r} asks for {error}, which is no key of grid, cases or each") from error
+        raise table.error(f"{template!r} uses {error}, which is not a key of grid, cases or each") from error
 
 
 def check_study(study: Study) -> None:
     """Check what only the whole study shows: names, references, sizes in bytes, and the settings of every run on all its data."""
     if study.kind != "runs":
         for run in study.runs:
-            raise SettingsError(f"{study.path}: [[run]] {run.name!r} has no place in a study of the kind {study.kind!r}")
+            raise SettingsError(f"{study.path}: a study of the kind {study.kind!r} must not have a [[run]], such as {run.name!r}")
         return
     if not study.runs:
         raise SettingsError(f"{study.path}: there is no [[run]]")
@@ -267,22 +267,22 @@ def check_study(study: Study) -> None:
     for run in study.runs:
         place = f"{study.path}: run {run.name!r}"
         if names.count(run.name) > 1:
-            raise SettingsError(f"{place}: the name is there twice; write the key that differs into it, such as {{gate}}")
+            raise SettingsError(f"{place}: the name occurs twice; put the key that differs into it, such as {{gate}}")
         if WITHIN in run.name:
             raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")
         if run.bytes_of and run.bytes_of not in runs:
-            raise SettingsError(f"{place}: bytes_of names no run, but {run.bytes_of!r}")
+            raise SettingsError(f"{place}: bytes_of must name a run, not {run.bytes_of!r}")
         _check_reference(run.reference, parts, place)
         for name in run.only_data or ():
             if name not in data:
-                raise SettingsError(f"{place}: only_data names no data set, but {name!r}")
+                raise SettingsError(f"{place}: only_data must name data sets of the study, not {name!r}")
         _check_baseline(run, place)
     _check_reference(study.reference, parts, study.path)
     for run in study.runs:
         followed, given = [run.name], run
         while given.bytes_of:
             if given.bytes_of in followed:
-                raise SettingsError(f"{study.path}: run {run.name!r}: bytes_of comes back to {given.bytes_of!r}")
+                raise SettingsError(f"{study.path}: run {run.name!r}: bytes_of leads back to {given.bytes_of!r}")
             followed.append(given.bytes_of)
             given = runs[given.bytes_of]
 
@@ -298,7 +298,7 @@ def _parts(study: Study, run: Run) -> set[str]:
 def _check_reference(reference: str, parts: dict[str, set[str]], place) -> None:
     name, within, part = reference.partition(WITHIN)
     if reference and name not in parts:
-        raise SettingsError(f"{place}: reference names no run, but {reference!r}")
+        raise SettingsError(f"{place}: reference must name a run, not {reference!r}")
     if within and part not in parts[name]:
         known = ", ".join(sorted(parts[name])) or "nothing"
         raise SettingsError(f"{place}: reference {reference!r}: besides its result, {name!r} measures {known}, not {part!r}")
@@ -310,4 +310,4 @@ def _check_baseline(run: Run, place) -> None:
     if run.method not in (C2F, *BASELINES):
         raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {run.method!r}")
     if run.bytes_of and run.method != COARSE and not has_parameter(run.method, "bytes"):
-        raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, and {run.method} has no parameter 'bytes' to be given them")
+        raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, but {run.method} has no parameter 'bytes'")

@@ -17,7 +17,6 @@ from ..operations import adam, table_composition
 from ..operations.sparse_operator import as_operator, symmetric_operator
 from . import points, problems
 from .case import Case, InDtype, gradient_case, promoted, twin
-from .cover import pairwise_cover
 from .points import N, draw_batch
 from .problems import generator, normal
 from .rounding import Bounded, bounded
@@ -63,16 +62,16 @@ def _products_bound(grad_Z, Q, R, n: int) -> tuple[list[Bounded], dict[str, Boun
 
 
 # ---- the models --------------------------------------------------------------------------------------------------------
-TABLES = {name: values for name, values in points.TABLES.items() if name != "dtype"} | {
+TABLES = points.TABLES | {
+    "dtype": ("float64",),
     "n_layers": (0, 1, 2, 5), "where": ("start", "trained", "not symmetric"),
 }  # fmt: skip
 
 
 def table_model_cases(engine: str, seed: int) -> Cases:
     """Each table with and without item biases, at the start and after some steps; a graph that is not symmetric."""
-    for number, c in enumerate(pairwise_cover(TABLES, generator(seed, "table model", engine))):
-        variation = ", ".join(str(value) if isinstance(value, str) else f"{key} {value}" for key, value in c.items())
-        yield _model_case(engine, c, variation, generator(seed, "table model", engine, number))
+    for c, variation, rng in points.configurations("table_model", TABLES, engine, seed):
+        yield _model_case(engine, c, variation, rng())
 
 
 def _model_case(engine: str, c: dict, variation: str, rng) -> Case:

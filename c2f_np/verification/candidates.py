@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from .changes import Change, Edit, definitions
 
-#: What changes time alone, never a value: which engine and how many threads compute it, and rows that are asked for ahead.
-PERFORMANCE_KEYWORDS = ("engine", "n_threads")
-PERFORMANCE_CALLS = ("prefetch_row",)
-PERFORMANCE_CONSTANTS = ("_AHEAD",)
-#: Calls that change where numbers lie, not what they are.
-LAYOUT_CALLS = ("ascontiguousarray", "asarray")
+#: What changes time alone, never a value: which engine, how many threads and how large a piece at a time (the cases set the sizes
+#: themselves), and rows that are asked for ahead.
+_ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
+PERFORMANCE_KEYWORDS = ("engine", "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel")
+PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
+#: Calls that change where numbers lie, or how wide an index is, not what they are.
+LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
 
 OTHER_OPERATOR = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -95,10 +97,12 @@ def places(definition: ast.AST) -> Iterator[Place]:
 
 def _in_function(function: ast.FunctionDef, outer: tuple, attributes: tuple) -> Iterator[Place]:
     names = outer + tuple(name for name in _bound_names(function) if name not in {other for other, _ in outer})
-    for field in ("defaults", "kw_defaults"):
-        for k, node in enumerate(getattr(function.args, field)):
-            if isinstance(node, ast.Constant):
-                yield Place(node, function.args, field, k, function, (), ())
+    arguments = function.args
+    last = [*arguments.posonlyargs, *arguments.args][-len(arguments.defaults) :]
+    for field, named in (("defaults", last), ("kw_defaults", arguments.kwonlyargs)):
+        for k, node in enumerate(getattr(arguments, field)):
+            if isinstance(node, ast.Constant) and named[k].arg not in PERFORMANCE_KEYWORDS:
+                yield Place(node, arguments, field, k, function, (), ())
     for k, statement in enumerate(function.body):
         if k or not _is_docstring(statement):
             yield from _descend(function, "body", k, statement, statement, names, attributes)
@@ -113,9 +117,13 @@ def _descend(parent, field, position, node, statement, names, attributes) -> Ite
     if isinstance(node, ast.FunctionDef):
         yield from _in_function(node, tuple((name, 0) for name in bound_before), attributes)
         return
-    yield Place(node, parent, field, position, statement, bound_before, attributes)
+    which_engine = isinstance(node, (ast.If, ast.IfExp)) and _chooses_engine(node.test)
+    if not which_engine:
+        yield Place(node, parent, field, position, statement, bound_before, attributes)
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "ctx", "op", "ops", "type_comment"):
+            continue
+        if which_engine and name == "test":
             continue
         for k, child in enumerate(value) if isinstance(value, list) else ((None, value),):
             if isinstance(child, ast.AST):
@@ -126,13 +134,33 @@ def _left_alone(node: ast.AST) -> bool:
     """Errors and what leads to them, texts, and what changes time alone."""
     if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)):
         return True
+    if _only_raises(node):
+        return True
     if isinstance(node, ast.If):
-        only_errors = all(isinstance(part, ast.Raise) for part in node.body) and not node.orelse
         names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
-        return only_errors or bool(names & set(PERFORMANCE_CONSTANTS))
+        return bool(names & set(PERFORMANCE_CONSTANTS))
     if isinstance(node, ast.keyword):
-        return node.arg in PERFORMANCE_KEYWORDS
+        return node.arg in (*PERFORMANCE_KEYWORDS, "strict")
     return isinstance(node, ast.Call) and _called(node) in PERFORMANCE_CALLS
+
+
+def _only_raises(node: ast.AST) -> bool:
+    """A condition, a loop or a call ("require ...") that does nothing but raise errors."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return _called(node.value).lstrip("_").startswith("require")
+    if isinstance(node, ast.If):
+        return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
+    if isinstance(node, ast.For):
+        local = all(isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) for part in node.body[:-1])
+        return local and _only_raises(node.body[-1])
+    return False
+
+
+def _chooses_engine(test: ast.expr) -> bool:
+    """Whether a condition asks which of several versions computes something: they compute the same, and each is checked."""
+    calls = {_called(part) for part in ast.walk(test) if isinstance(part, ast.Call)}
+    names = {part.id for part in ast.walk(test) if isinstance(part, ast.Name)}
+    return bool(calls & set(PERFORMANCE_CALLS) or names & set(_ENOUGH_WORK))
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -176,6 +204,8 @@ def _rules(place: Place, of_constant: bool) -> Iterator[tuple[str, ast.AST]]:
         yield from _other_names(place)
     if isinstance(node, ast.Attribute):
         yield from _other_attributes(place)
+    if isinstance(node, (ast.Tuple, ast.Dict)):
+        yield from _orders(place)
     if isinstance(node, ast.stmt):
         yield from _deletions(place)
     yield from _minus(place)
@@ -240,8 +270,10 @@ def _slices(node: ast.Slice):
 
 
 def _plus(node: ast.expr, step: int) -> ast.expr:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
-        return ast.Constant(node.value + step)
+    minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    number = node.operand if minus else node
+    if isinstance(number, ast.Constant) and type(number.value) is int:
+        return ast.Constant((-number.value if minus else number.value) + step)
     return ast.BinOp(node, ast.Add() if step > 0 else ast.Sub(), ast.Constant(abs(step)))
 
 
@@ -279,9 +311,9 @@ def _conditions(node):
         yield "condition", node.body
         yield "condition", node.orelse
         return
-    # The negation of == and the like is a comparison's.
+    # The negation of == and the like is a comparison's, that of "not" a boolean's.
     exact = isinstance(node.test, ast.Compare) and isinstance(node.test.ops[0], (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In))
-    if not exact:
+    if not exact and not isinstance(node.test, ast.UnaryOp):
         yield "condition", _with(node, test=ast.UnaryOp(ast.Not(), node.test))
 
 
@@ -334,14 +366,16 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
-def _orders(node):
+def _orders(place: Place):
     """Two neighbours of a tuple exchanged, be they returned, passed on or unpacked; two values of a dictionary."""
-    parts = node.elts if isinstance(node, ast.Tuple) else node.values
+    node, parent = place.node, place.parent
+    field = "elts" if isinstance(node, ast.Tuple) else "values"
+    parts = getattr(node, field)
+    unpacked = place.field == "targets" and isinstance(parent.value, ast.Tuple)
+    told_apart = parent.value.elts if unpacked else parts  # in ``a, b = [], []`` the order of a and b means nothing
     for k in range(len(parts) - 1):
-        first, second = parts[k : k + 2]
-        if ast.dump(first) != ast.dump(second):
-            swapped = [*parts[:k], second, first, *parts[k + 2 :]]
-            yield "order", _with(node, **{"elts" if isinstance(node, ast.Tuple) else "values": swapped})
+        if ast.dump(told_apart[k]) != ast.dump(told_apart[k + 1]):
+            yield "order", _with(node, **{field: [*parts[:k], parts[k + 1], parts[k], *parts[k + 2 :]]})
 
 
 def _other_names(place: Place):
@@ -397,7 +431,6 @@ _BY_TYPE = (
     (ast.BinOp, _operators), (ast.AugAssign, _accumulations), (ast.UnaryOp, _unary), (ast.Subscript, _subscripts),
     (ast.Constant, _constants), (ast.Compare, _comparisons), (ast.BoolOp, _booleans),
     ((ast.If, ast.While, ast.IfExp), _conditions), (ast.comprehension, _comprehensions), (ast.Call, _calls),
-    ((ast.Tuple, ast.Dict), _orders),
 )  # fmt: skip
 
 

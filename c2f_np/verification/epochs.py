@@ -21,6 +21,8 @@ from ..operations.sparse_operator import symmetric_operator
 from ..operations.triples import Triples
 from ..settings import Settings
 from ..stages.joint import relinked
+from ..stages.partition import partition_entities
+from ..stages.residual_code import residual_code
 from ..training import batches, control, loop, parameters, problem, sampling
 from ..training import joint as joint_training
 from . import reference
@@ -64,12 +66,13 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
         "t_coarse": 2, "t_fine": 2, "gate": 0.35, "threshold": 0.2, "l2": 2.5, "decay": 0.03, "max_grad_value": 0.02,
         "coarse_lr": 0.04, "fine_lr": 0.07, "start_lr": 0.1, "coarse_batch": BATCH, "fine_batch": BATCH - 9, "neg_size": 3,
         "eval_every": 2, "patience": c["patience"], "max_epochs": 3, "lr_schedule": c["schedule"], "n_components": 3,
+        "anchor_weight": 0.7,
         "update_every": c["update_every"], "seed": int(rng.integers(1000)), "partition": "random", "degree": "absolute",
         "dtype": c["dtype"], "engine": engine, "threads": 1, **first, **own,
     })  # fmt: skip
 
 
-def _stages(engine: str, c: dict, rng, number: int) -> Worst:
+def _stages(engine: str, c: dict, rng) -> Worst:
     worst, reading = Worst(), c["reading"]
     settings = _settings(
         rng, c, engine, composition="bridged" if reading == "bridged" else "coarse", renormalise_fine=True,
@@ -84,7 +87,7 @@ def _stages(engine: str, c: dict, rng, number: int) -> Worst:
     return worst
 
 
-def _joint(engine: str, c: dict, rng, number: int) -> Worst:
+def _joint(engine: str, c: dict, rng) -> Worst:
     worst = Worst()
     phases = {"partition": ("joint",), "table": ("table", "joint"), "either": ("partition", "table", "joint")}[c["start"]]
     settings = _settings(
@@ -100,6 +103,8 @@ def _follow(worst: Worst, posed, phases):
     """A whole training: every epoch, then where every phase ends and the next begins."""
     settings = posed.settings
     progress, graph, seen, most = loop.start(posed), None, [], {}
+    _hold_start(worst, posed, progress.phase, progress.state)
+    worst.same("moments of the start", _bits(progress.moments), _bits(fresh_moments(progress.moments.mean)))
     for phase in phases:
         first = settings.phase1_epochs if phase.endswith("_phase1") else 0
         table = {"table": settings.table_epochs, "partition": settings.partition_epochs}.get(phase, settings.max_epochs)
@@ -234,6 +239,8 @@ def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
     zero = not any(part.any() for kind in (following.moments.mean, following.moments.square) for part in kind.values())
     worst.same("fresh moments", fresh and zero, True)
     worst.same("precision", {str(part.dtype) for part in parts_of(state).values()}, {s.dtype})
+    if then != "joint" or following.started_from == "table":
+        _hold_start(worst, posed, then, state, following.finished.get("table"))
     if then == "fine_phase1":
         best = following.finished["coarse"].state
         for name in ("E_coarse", "S_coarse", "bias", "bias_global"):
@@ -251,6 +258,76 @@ def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
                        (own, 0, True))  # fmt: skip
             worst.same("the better start", started == "table" or own > -1 and rival.score == own, True)
             worst.same("the worse start", rival is None or own >= rival.score, True)
+
+
+def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
+    """What a phase starts from: normal codebooks, partitions of the entities, a code of the table."""
+    s, p = posed.settings, {name: dense(value) for name, value in parts_of(state).items()}
+    own = {
+        k: partition_entities(posed.R, n, method="random", seed=s.seed + k) for k, n in enumerate((s.n_coarse, s.n_fine))
+    }  # another seed for the partition of the fine rows
+
+    def partitioned(what, S, parts, t):
+        anchor = 1.0 if t == 1 else s.anchor_weight
+        rest = np.sort(np.where(np.arange(S.shape[1]) == parts[:, None], 0, S), axis=1)[:, ::-1]
+        expected = np.zeros(S.shape)
+        expected[:, : t - 1] = (1 - anchor) / max(t - 1, 1)
+        worst.add(f"own part of {what}", S[np.arange(len(S)), parts], anchor, 1e-6)
+        worst.add(f"other parts of {what}", rest, expected, 1e-6)
+
+    def normal(what, E, deviation=1.0):
+        worst.add(f"deviation of {what}", np.log(np.sqrt(np.mean(E**2)) / deviation), 0, 1.0 if E.size < 40 else 0.5)
+
+    if phase not in ("fine_phase1", "joint") or table is None and phase == "joint":
+        normal("bias", p["bias"])
+        worst.same("global bias", p["bias_global"].tolist(), [0.0])
+        normal("E_coarse", p["E_coarse"], 0.1 if phase == "table" else 1.0)
+        if phase == "table":
+            worst.same("assignment of a table", np.array_equal(p["S_coarse"], np.eye(N)), True)
+            return
+        partitioned("S_coarse", p["S_coarse"], own[0], s.t_coarse)
+    wanted = {"E_fine": phase == "fine_phase1" or s.training == "joint" and (s.gate > 0 or s.t_direct > 0),
+              "S_fine": phase == "fine_phase1" or s.training == "joint" and s.gate > 0, "S_direct": s.t_direct > 0}  # fmt: skip
+    worst.same("parts of the start", {name: name in p for name in wanted}, wanted)
+    F = reference.soft_threshold(p["E_fine"], s.threshold) if wanted["E_fine"] else None
+    if table is not None:
+        _hold_code(worst, posed, p, F, dense(table.state.S_coarse) @ dense(table.state.E_coarse), own[1])
+    elif wanted["S_fine"]:
+        _hold_bridge(worst, s, p["S_fine"], p["S_coarse"], own[1])
+    if table is None and s.t_direct:
+        partitioned("S_direct", p["S_direct"], own[1], s.t_direct)
+    if table is None and s.training == "joint" and wanted["E_fine"]:
+        normal("F", F)
+        worst.same("alive at the start", bool(np.all(np.abs(p["E_fine"]) > s.threshold)), True)
+
+
+def _hold_code(worst: Worst, posed, p: dict, F, Y, parts) -> None:
+    """Codebooks and links say what the code of the table says: E_hat is its coarse codebook and F its fine one."""
+    s = posed.settings
+    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
+    E_hat = reference.codebooks(p, s)[0]
+    worst.add("E_hat of the code", E_hat, code.E_hat, 1e-5 * np.linalg.norm(code.E_hat))
+    worst.add("S_coarse of the code", p["S_coarse"], dense(code.S_coarse), 1e-6 * np.linalg.norm(p["S_coarse"]))
+    if code.F is not None:
+        worst.add("F of the code", F, code.F, 1e-5 * np.linalg.norm(code.F))
+        worst.add("S_direct of the code", p["S_direct"], dense(code.S_direct), 1e-6 * np.linalg.norm(p["S_direct"]))
+        # The fine part of an entity is its strongest link.
+        parts = np.argmax(np.abs(dense(code.S_direct)) * np.linalg.norm(code.F, axis=1), axis=1)
+    elif F is not None:
+        size = np.sqrt(np.mean(code.E_hat**2))
+        worst.add("deviation of a fine codebook for the bridge", np.log(np.sqrt(np.mean(F**2)) / size), 0, 1.0)
+    if "S_fine" in p:
+        _hold_bridge(worst, s, p["S_fine"], dense(code.S_coarse), parts)
+
+
+def _hold_bridge(worst: Worst, s, S_fine, S_coarse, parts) -> None:
+    """S_f at the start, in the rows whose choice is clear: equal counts of a partition give equal weights."""
+    every = reference.start_fine_assignment(S_coarse, parts, s.n_fine, s.n_fine, False)
+    ordered = np.sort(every, axis=1)[:, ::-1]
+    clear = ordered[:, s.t_fine - 1] - ordered[:, s.t_fine] > 1e-5
+    S = reference.start_fine_assignment(S_coarse, parts, s.n_fine, s.t_fine, s.renormalise_fine)
+    worst.add("S_fine at the start", S_fine[clear], S[clear], 1e-6 * np.linalg.norm(S))
+    worst.add("sums of S_fine", np.sort(S_fine, axis=1), np.sort(S, axis=1), 1e-5)
 
 
 def _follow_control(worst: Worst, done, posed) -> None:
@@ -277,7 +354,7 @@ def _follow_control(worst: Worst, done, posed) -> None:
 
 
 # ---- the trainer of the baselines ----------------------------------------------------------------------------------------
-def _tables(engine: str, c: dict, rng, number: int) -> Worst:
+def _tables(engine: str, c: dict, rng) -> Worst:
     worst, data = Worst(), data_set(rng, validation=c["validation"])
     s = table_training.TableSettings(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,

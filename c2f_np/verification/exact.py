@@ -12,26 +12,33 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sparse
 
+from ..errors import DataError, SettingsError
 from ..operations import (
     adam,
     assignment_update,
     bpr,
+    bridged_propagation,
     collapsed_propagation,
     composition,
     graph,
+    graph_backward,
     hashing,
     link_exchange,
     matching_pursuit,
     propagation,
     regulariser,
+    soft_threshold,
     sparse_operator,
+    sparse_product,
+    table_composition,
     triples,
 )
 from . import problems
 from .case import Case, verdict_case
 from .cover import pairwise_cover
+from .kernels import SHARED
 from .problems import generator
-from .threads import kernel_threads, loops_in_random_order, possible_threads
+from .threads import kernel_threads, loops_in_random_order, possible_threads, watched_kernels
 
 Checks = Iterator[tuple[str, float, float]]
 DTYPES = (np.float64, np.float32)
@@ -40,6 +47,12 @@ DTYPES = (np.float64, np.float32)
 def differs(ours, theirs) -> float:
     """0 if both hold the same numbers, else 1."""
     return 0.0 if np.array_equal(np.asarray(ours), np.asarray(theirs)) else 1.0
+
+
+def numbers(rng, dtype, *shape) -> tuple[np.ndarray, np.ndarray]:
+    """Random numbers that use every digit of a precision, and the same in float64."""
+    given = rng.standard_normal(shape).astype(dtype)
+    return given, given.astype(np.float64)
 
 
 def off(ours, theirs) -> float:
@@ -70,12 +83,11 @@ def assignment_update_check(engine: str, rng) -> Checks:
 
     options = {"c": (3, 7), "d": (2, 5), "t": (1, 2, 3), "rows": (1, 4, 11, 100), "dtype": DTYPES, "lone": (False, True)}
     for at in pairwise_cover(options, rng):
-        H, C = problems.normal(rng, 11, at["d"]), problems.normal(rng, at["c"], at["d"])
+        given, exact = zip(*(numbers(rng, at["dtype"], n, at["d"]) for n in (11, at["c"], 4)), strict=True)
+        H, C, F = exact
         if at["lone"]:
-            C[-1] = 0  # a deficient direction
+            C[-1] = given[1][-1] = 0  # a deficient direction
         W = np.linalg.lstsq(C.T, H.T, rcond=1e-10)[0].T
-        F = problems.normal(rng, 4, at["d"])
-        given = [X.astype(at["dtype"]) for X in (H, C, F)]
         S = assignment_update.update_coarse_assignment(*given[:2], at["t"], engine=engine, rows_at_a_time=at["rows"])
         kept = np.zeros(W.shape)
         for i, row in enumerate(W):
@@ -94,6 +106,8 @@ def assignment_update_check(engine: str, rng) -> Checks:
                 expected[i, columns] = row[columns] / (row[columns].sum() if renormalise else 1)
             yield f"fine {at}", off(S.toarray(), expected) + (S.dtype != at["dtype"]), max(tolerance, 1e-9)
 
+    large = assignment_update.softmax_rows(np.array([[1e4, 0.0, 1e4], [-1e4, -1e4, -2e4]]))
+    yield "softmax of large numbers", off(large, [[0.5, 0, 0.5], [0.5, 0.5, 0]]), 1e-15
     for dtype in DTYPES:
         for share, kept in ((0.3, False), (3.0, True)):
             small = share * 5 * float(np.finfo(dtype).eps)
@@ -137,15 +151,18 @@ def link_exchange_check(engine: str, rng) -> Checks:
         yield f"kept {at}", differs(found.kept, kept), 0
         old = np.arange(1.0, n * t + 1).astype(at["dtype"])
         yield f"carried {at}", differs(found.carry(old), [old[p] if p >= 0 else 0 for p in kept]), 0
+    for n in (0, 3):
+        found = link_exchange.exchange_links(sparse.csr_array((n, 4)), np.ones((4, 2)), np.ones((n, 2)))
+        yield "no links", float(found.S.shape != (n, 4) or found.S.nnz != 0 or len(found.kept) != 0), 0
 
 
 def matching_pursuit_check(engine: str, rng) -> Checks:
     """Greedy choice and weights fitted anew, row by row; the codebook that fits best."""
     for at in pairwise_cover({"t": (1, 2, 3, 4, 5, 6), "rows": (1, 4, 10, 11, 100), "d": (2, 8), "dtype": DTYPES}, rng):
         n, k, t, d = 11, 7, at["t"], at["d"]
-        Y, E = problems.normal(rng, n, d), problems.normal(rng, k, d)
-        E[3] = 0
-        S = matching_pursuit.pursue(Y.astype(at["dtype"]), E.astype(at["dtype"]), t, rows_at_a_time=at["rows"])
+        (given_Y, Y), (given_E, E) = (numbers(rng, at["dtype"], size, d) for size in (n, k))
+        E[3] = given_E[3] = 0
+        S = matching_pursuit.pursue(given_Y, given_E, t, rows_at_a_time=at["rows"])
         ridge = 1e-8 * sum(x * x for x in E.ravel()) / k
         expected = np.zeros((n, k))
         for i, y in enumerate(Y):
@@ -160,20 +177,33 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         # With more links than dimensions nothing is left after d of them, and rounding chooses the others.
         if t <= d:
             yield f"weights {at}", off(S.toarray(), expected), 1e-8
-        yield f"links {at}", differs(np.diff(S.indptr), np.full(n, t)) + (not S.has_sorted_indices) + (S.dtype != np.float64), 0
+        yield f"links {at}", differs(np.diff(S.indptr), np.full(n, t)) + (S.dtype != np.float64), 0
+        yield f"distinct {at}", float(np.any(np.diff(S.indices.reshape(n, t), axis=1) <= 0)), 0
         yield f"residual {at}", off(S @ E, expected @ E), 1e-6
 
         links = problems.assignment(rng, 12, 5, min(t, 4))
         links.data[links.indices == 2] = 0
-        Y, E = problems.normal(rng, 12, d), problems.normal(rng, 5, d)
-        dense = links.toarray()
+        (given_Y, Y), (_, E) = (numbers(rng, at["dtype"], size, d) for size in (12, 5))
+        links.data *= 1 + 1e-9 * rng.random(links.nnz)
+        links = links.astype(at["dtype"])
+        dense = links.toarray().astype(np.float64)
         fitted = np.linalg.lstsq(dense, Y, rcond=1e-10)[0]
         fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
-        yield f"codebook {at}", off(matching_pursuit.fit_codebook(Y.astype(at["dtype"]), links, E), fitted), 1e-9
+        yield f"codebook {at}", off(matching_pursuit.fit_codebook(given_Y, links, E), fitted), 1e-9
 
 
 def hashing_check(engine: str, rng) -> Checks:
-    """The formula in whole numbers of any size."""
+    """The formula in whole numbers of any size; among many entities, so that the lowest bit of a factor shows."""
+    n, n_rows = 300_000, 2**31 + 11
+    for seed in range(20):
+        factors, shifts = np.random.default_rng([seed, 0x68617368]).integers(0, 2**64, size=(2, 3), dtype=np.uint64)
+        if (factors % 2 == 0).any():
+            break
+    low, half, e = np.uint64(2**32 - 1), np.uint64(32), np.arange(n, dtype=np.uint64)[:, None]
+    factors |= np.uint64(1)
+    carried = ((factors & low) * e + (shifts & low)) >> half
+    hashes = ((factors >> half) * e + carried + (shifts >> half)) & low
+    yield "many", differs(hashing.hashed_rows(n, n_rows, 3, seed), (hashes * np.uint64(n_rows)) >> half), 0
     for at in pairwise_cover({"n": (1, 9, 70_000), "rows": (1, 7, 300, 2**31 + 11), "hashes": (1, 2, 3)}, rng):
         n, n_rows, n_hashes, seed = at["n"], at["rows"], at["hashes"], int(rng.integers(1000))
         rows = hashing.hashed_rows(n, n_rows, n_hashes, seed)
@@ -289,7 +319,7 @@ def row_groups_check(engine: str, rng) -> Checks:
     from ..kernels.row_groups import even_groups_of, even_row_groups
     from ..kernels.widths import LANE, has_own_kernel
 
-    for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 300), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
+    for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 3000), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
         lengths = rng.integers(0, at["most"] + 1, at["n"])
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         bounds = even_row_groups(indptr, at["groups"])
@@ -330,17 +360,23 @@ def clipping_check(engine: str, rng) -> Checks:
         literal = [[limit if g > limit else -limit if g < -limit else g for g in row] for row in gradient]
         for dtype in DTYPES:
             clipped = adam.clip_by_value(gradient.astype(dtype), limit)
+            small = {"x": gradient.astype(dtype)}
+            with watched_kernels() as called:
+                adam.adam_step(small, small, adam.fresh_moments(small), 0.1, engine="numba")
+            yield "a small array is left to NumPy", float(len(called)), 0
             yield f"at {limit}", differs(clipped, np.array(literal).astype(dtype)) + (clipped.dtype != dtype), 0
 
 
 def collapse_pays_check(engine: str, rng) -> Checks:
     """The count of multiplications, by hand; more memory than allowed never pays."""
-    for _ in range(30):
+    wrong = 0
+    for _ in range(1000):
         n, entries, m, d, n_layers, n_steps, n_rows = (int(rng.integers(1, most)) for most in (900, 5000, 30, 70, 5, 40, 900))
         layered = n_steps * 2 * n_layers * entries * d * 4
         collapsed = n_steps * 2 * n_rows * 2 * m * d + n_layers * entries * (2 * m + d) * 4
         found = collapsed_propagation.collapse_pays(n, entries, m, d, n_layers, n_steps, n_rows)
-        yield "operations", float(found != (collapsed < layered)), 0
+        wrong += found != (collapsed < layered)
+    yield "operations", float(wrong), 0
     for itemsize in (4, 8):
         most = 2**30 // (itemsize * 2 * (8 + 24))
         pays = [collapsed_propagation.collapse_pays(n, 10**9, 8, 24, 3, 100, 1, itemsize) for n in (most, most + 1)]
@@ -355,11 +391,73 @@ def softplus_check(engine: str, rng) -> Checks:
         yield f"sigmoid({x})", off(bpr.sigmoid(np.array([x])), [(1 if x >= 0 else small) / (1 + small)]), 1e-15
 
 
+def mixed_check(engine: str, rng) -> Checks:
+    """Matrices of one precision, rows of the other: the result has the wider one."""
+    rows, n = np.array([4, 1]), 5
+    for first, second in (DTYPES, DTYPES[::-1]):
+        M, X = problems.random_matrix(rng, n, n).astype(first), problems.normal(rng, n, 2).astype(second)
+        results = [
+            sparse_product.sparse_product(M, X, engine=engine),
+            sparse_product.sparse_product_backward(X, M, engine=engine),
+            sparse_product.sparse_product_backward_weights(X.astype(first), M, X, engine=engine).data,
+            composition.compose(M, X, engine=engine),
+            composition.compose_above(M, X, engine=engine),
+            composition.compose_backward(X, M, X, engine=engine),
+            composition.tanh_backward(X.astype(first), X, engine=engine),
+        ]
+        for n_layers in (0, 1, 2) if engine == "numba" else ():
+            for which in (None, rows):
+                results.append(propagation.propagate(X, M, n_layers, rows=which, engine=engine))
+                given = X if which is None else X[which]
+                results.append(propagation.propagate_backward(given, M, n_layers, rows=which, engine=engine))
+        right = [part.dtype == np.float64 for part in results]
+        yield f"{np.dtype(first)} and {np.dtype(second)}", float(not all(right)), 0
+
+
+def refusals_check(engine: str, rng) -> Checks:
+    """What makes no sense is refused; the last value that makes sense is not."""
+    E, S = np.ones((3, 2)), sparse.csr_array(np.array([[1.0, 0, 1], [0, 1, 1]]))
+    X_hat, R = sparse.csr_array(np.eye(7)), hashing.hashed_rows
+    broken, batch = np.array([[1.0, np.nan]]), triples.Triples.from_items
+    ring = bridged_propagation.bridged_graph
+    fines = [sparse.csr_array(dense) for dense in (E, E[:2], np.ones((3, 3)))]
+    tries = [
+        *((soft_threshold.soft_threshold, (E, tau), {"engine": engine}, tau >= 0) for tau in (0.0, -1e-9, np.nan)),
+        *((soft_threshold.soft_threshold_backward, (E, E, tau), {"engine": engine}, tau >= 0) for tau in (0.0, -1e-9)),
+        *((soft_threshold.soft_threshold_backward_tau, (E, E, tau), {}, tau >= 0) for tau in (0.0, -1e-9)),
+        *((adam.clip_by_value, (E, limit), {}, limit > 0) for limit in (1e-9, 0.0, -1.0, np.nan, np.inf)),
+        *((assignment_update.keep_largest, (E, t), {"engine": engine}, 1 <= t <= 2) for t in (0, 1, 2, 3)),
+        *((matching_pursuit.pursue, (E, E, t), {}, 1 <= t <= 3) for t in (0, 1, 3, 4)),
+        *((assignment_update.pseudoinverse, (H,), {}, np.isfinite(H).all()) for H in (E, broken, broken * np.inf)),
+        *((propagation.require_layers, (n,), {}, n >= 0) for n in (-1, 0)),
+        *((R, (2, n, k, 0), {}, 0 < n < 2**32 and k > 0) for n in (0, 1, 2**32 - 1, 2**32) for k in (0, 1)),
+        *((link_exchange.exchange_links, (S, C, G), {}, C.shape == (3, 2) and G.shape == (2, 2))
+          for C in (E, E[:2]) for G in (E[:2], E, np.ones((2, 3)))),
+        (link_exchange.exchange_links, (sparse.csr_array(np.array([[1.0, 1, 0], [0, 0, 0]])), E, E[:2]), {}, False),
+        *((table_composition.compose_products, (E[:q], E, n), {}, q == -(-n // 3)) for q in (1, 2, 3) for n in (3, 4, 6, 7)),
+        *((graph.normalise, (X_hat,), {"degree": degree}, degree != "other") for degree in (*graph.DEGREES, "other")),
+        *((ring, (X_hat, S, F), {"layer_bridge": b, "gate": 0.5}, F.shape == (3, 2) and b != "other")
+          for F in fines for b in ("raw", "exchange", "other")),
+        *((batch, ([u], [i], [j], 2, 3), {}, u in (0, 1) and {i, j} <= {0, 1, 2})
+          for u in (-1, 0, 1, 2) for i in (-1, 0, 2, 3) for j in (-1, 0, 2, 3)),
+        *((batch, (*columns, 2, 3), {}, False) for columns in (([], [], []), ([0], [0, 1], [0]), ([[0]], [[0]], [[0]]))),
+        *((composition.compose, (S, E), {"engine": name}, name == engine) for name in (engine, "other")),
+    ]  # fmt: skip
+    for function, given, options, sensible in tries:
+        try:
+            function(*given, **options)
+            refused = False
+        except (SettingsError, DataError):
+            refused = True
+        yield f"{function.__name__}{tuple(x for x in given if np.ndim(x) == 0)}", float(refused == bool(sensible)), 0
+
+
 # ---- the graph -------------------------------------------------------------------------------------------------------
 def adjacency_check(engine: str, rng) -> Checks:
     """The user-item graph, its degrees and its normalisation, from dense matrices; stored zeros and counts."""
     for n_users, n_items in ((1, 1), (3, 5), (6, 2)):
         counts = rng.integers(0, 3, (n_users, n_items))
+        counts[-1, -1] = 2
         R = sparse.csr_array(counts + 9)
         R.data -= 9  # with stored zeros
         B = np.zeros((n_users + n_items,) * 2)
@@ -372,7 +470,15 @@ def adjacency_check(engine: str, rng) -> Checks:
             yield "adjacency", differs(found.toarray(), B) + (found.dtype != dtype) + (found.nnz != B.sum()), 0
             A = graph.normalised_adjacency(R, dtype)
             yield "normalised", off(A.toarray(), np.outer(factor, factor) * B) + (A.dtype != dtype), 4 * np.finfo(dtype).eps
+    # Duplicates are summed, in a copy.
+    X = sparse.csr_array((np.array([1.0, 3, 2, 2]), np.array([1, 1, 0, 0]), np.array([0, 2, 4])), shape=(2, 2))
+    for found in (graph.normalise(X), graph.expanded_graph(X, sparse.csr_array((2, 1)), engine="numba")):
+        yield "duplicates", off(found.toarray()[:2, :2], [[0, 1], [1, 0]]) + (X.nnz != 4) + (found.nnz != 2), 1e-15
     X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
+    through = graph_backward.expand_backward(graph.expand(X, X), X)[0]
+    for found in (graph.normalise(X), graph_backward.normalise_backward(X, X), through):
+        shared = any(np.shares_memory(a, b) for a in (found.indices, found.indptr) for b in (X.indices, X.indptr))
+        yield "a pattern of its own", float(shared), 0
     yield "signed degrees", off(graph.degree_factors(X), [0, 0.5, 0]), 1e-15
     yield "absolute degrees", off(graph.degree_factors(X, degree="absolute"), [0.5, 6**-0.5, 0]), 1e-15
 
@@ -381,7 +487,7 @@ def cut_off_check(engine: str, rng) -> Checks:
     """A row sum counts if it is above 16 roundings of its terms; nodes without a degree are cut off."""
     for dtype in DTYPES:
         eps = float(np.finfo(dtype).eps)
-        for share, kept in ((24, False), (40, True)):
+        for share, kept in ((31, False), (33, True)):
             # The terms are 1, share eps and -1: their absolute sum is 2, the cut-off 32 eps.
             A = sparse.csr_array(np.array([[0, 1 + share * eps], [1 + share * eps, 0]], dtype))
             X_hat = graph.expanded_graph(A, sparse.csr_array(np.array([[-1.0], [1.0]], dtype)), engine=engine)
@@ -418,15 +524,48 @@ def many_nodes_check(engine: str, rng) -> Checks:
     yield "composition, backward", off(composition.compose_backward(X, ring, Z, engine=engine), expected), 1e-14
 
 
+def many_columns_in_lanes_check(engine: str, rng) -> Checks:
+    """The same at a width with kernels of its own: a few rows with entries far to the right, and rows far down."""
+    width, last = 49, MANY - 1 - np.arange(6)
+    X = problems.normal(rng, MANY, width)
+    M = sparse.csr_array((rng.uniform(0.2, 1, 6), last[::-1].copy(), np.array([0, 2, 5, 6])), shape=(3, MANY))
+    dense = M[:, last].toarray()
+    yield "product", off(sparse_product.sparse_product(M, X, engine=engine), dense @ X[last]), 1e-14
+    G = problems.normal(rng, 3, width)
+    weights = sparse_product.sparse_product_backward_weights(G, M, X, engine=engine)
+    yield "weights", off(weights[:, last].toarray(), np.where(dense != 0, G @ X[last].T, 0)), 1e-13
+    S, Z = sparse.csr_array(M.T), np.tanh(X)
+    expected = dense @ (X * (1 - Z * Z))[last]
+    yield "composition, backward", off(composition.compose_backward(X, S, Z, engine=engine), expected), 1e-13
+    A = sparse.csr_array((rng.uniform(0.2, 1, 6), (last, last[::-1])), shape=(MANY, MANY))
+    H = propagation.propagate(X, A, 1, rows=last, engine=engine)
+    yield "some rows", off(H, (X[last] + A[last][:, last] @ X[last]) / 2), 1e-14
+    if engine == "numba":
+        from ..kernels.row_groups import even_row_groups
+        from ..kernels.sparse_product import mean_of_powers_from_rows
+
+        order = rng.permutation(MANY)
+        found = mean_of_powers_from_rows(M, even_row_groups(M.indptr), X[order], 1, order)
+        yield "from some rows", off(found, (X[:3] + dense @ X[last]) / 2), 1e-14
+
+
 def many_entities_check(engine: str, rng) -> Checks:
     """A batch of entities with high numbers: the loss, its gradients, the penalty, the order by user."""
     n_users, n_items, size = MANY, MANY + 9, 50
+    width = int(rng.choice([2, 49]))
     high = [rng.integers(n - 60, n, size).astype(np.int32) for n in (n_users, n_items, n_items)]
     batch = triples.Triples.by_user(high, np.arange(size), n_users, n_items, engine=engine)
     order = np.argsort(high[0], kind="stable")
     u, i, j = (column[order] + shift for column, shift in zip(high, (0, n_users, n_users), strict=True))
     yield "by user", differs([batch.user, batch.positive, batch.negative], [u, i, j]), 0
-    H, bias = problems.normal(rng, n_users + n_items, 2), problems.normal(rng, n_users + n_items)
+    plain = triples.Triples.from_items(*high, n_users, n_items)
+    expected = [high[0], high[1] + n_users, high[2] + n_users]
+    yield "from items", differs([plain.user, plain.positive, plain.negative], expected), 0
+    long = triples.Triples(*rng.integers(0, 900, (3, 22_000)), 900)
+    everywhere = np.concatenate([long.user, long.positive, long.negative])
+    yield "slots", differs(long.occurrences.slots, np.argsort(everywhere, kind="stable")), 0
+    yield "starts", differs(long.occurrences.start[1:], np.cumsum(np.bincount(everywhere))), 0
+    H, bias = problems.normal(rng, n_users + n_items, width), problems.normal(rng, n_users + n_items)
     difference = np.sum(H[u] * (H[j] - H[i]), axis=1) + bias[j] - bias[i]
     loss, slope = bpr.bpr_loss(H, bias, np.zeros(1), batch, engine=engine)
     yield "loss", off(loss, np.mean(np.logaddexp(0, difference))), 1e-13
@@ -527,15 +666,17 @@ EXACT = {
     "ranking": (ranking_check,),
     "buffers": (buffers_check,),
     "row_groups": (row_groups_check,),
+    "sparse_product": (mixed_check,),
+    "refusals": (refusals_check,),
     "graph": (adjacency_check, cut_off_check),
     "bpr": (softplus_check,),
     "compose": (chunks_check,),
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
-    "many": (many_nodes_check, many_entities_check, many_columns_check, many_rows_check),
+    "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.
-TWO_ENGINES = (assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
+TWO_ENGINES = (mixed_check, refusals_check, assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
 KERNELS_ONLY = (ranking_check, chunks_check)
 
 
@@ -549,9 +690,14 @@ def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
             rng = generator(run_seed, check.__name__, engine)
             with loops_in_random_order(rng):
                 yield from check(engine, rng)
+            if check in TWO_ENGINES and operation != "many":
+                with watched_kernels() as called:
+                    list(check(engine, rng))
+                yield "kernels are used by numba only", float((len(called - SHARED) > 0) != (engine == "numba")), 0
 
         title = check.__doc__.split(".\n")[0].rstrip(".")
         case = verdict_case(operation, title[0].lower() + title[1:], engine, run)
-        yield case
+        if check is not mixed_check or engine == "numpy":  # to compile mixed precisions takes long, and nobody uses them
+            yield case
         if engine == "numba" and operation != "many":
             yield replace(case, variation=f"interpreted, {case.variation}", interpreted=True)

@@ -12,7 +12,7 @@ scatters shows. A few widths are really compiled, and run on one, two and three 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sparse
@@ -36,17 +36,19 @@ from ..operations import (
     table_composition,
 )
 from . import problems, rounding
-from .case import FAILED, PASSED, Case
+from .case import FAILED, PASSED, Case, verdict_case
 from .cover import pairwise_cover
 from .problems import generator, normal, random_matrix
 from .rounding import Bounded, bounded, concatenate
-from .threads import kernel_threads, loops_in_random_order, possible_threads
+from .threads import kernel_threads, loops_in_random_order, possible_threads, watched_kernels
 
 WIDTHS = (1, 16, 48, 49, 64, 100, 128, 512, 513)
 #: Widths that are compiled: one that shares its kernels, one with kernels of its own and something after the last whole lane.
 COMPILED = (5, 49)
 #: Operations of which there is one version only.
 WITHOUT_KERNELS = ("table_composition",)
+#: Preparations that both engines share.
+SHARED = {"triples.sort_slots", "row_groups.even_row_groups", "row_groups.even_groups_of"}
 #: Configurations that one case holds.
 _AT_A_TIME = 2
 GATES = (0.0, 0.3, 0.5, 0.8, 1.0)
@@ -68,6 +70,8 @@ class Text:
         ``expected(**arguments)``: the same in float64, each with a bound of what float32 may be off.
     allowed : callable
         ``allowed(configuration)``: whether the values of the options go together.
+    kernels : str
+        The kernels that the compiled engine must use, "module.function", separated by spaces.
     """
 
     options: Mapping
@@ -75,6 +79,7 @@ class Text:
     call: Callable
     expected: Callable
     allowed: Callable = lambda configuration: True
+    kernels: str = ""
 
     def configurations(self, rng, widths) -> list[dict]:
         options = dict(self.options) | ({"width": widths} if self.options.get("width") == WIDTHS else {})
@@ -92,6 +97,22 @@ def value_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
             drawn = text.configurations(rng, widths)
             for first in range(0, len(drawn), _AT_A_TIME):
                 yield _case(operation, text, engine, drawn[first : first + _AT_A_TIME], interpreted, f"{number}, {first}")
+        narrow = text.configurations(rng, (3,))
+        yield _engine_case(operation, text, engine, narrow, f"{number}")
+
+
+def _engine_case(operation, text: Text, engine: str, configurations: list[dict], variation: str) -> Case:
+    """Whether the engine that was asked for is the one that runs: both compute the same, so the values cannot tell."""
+
+    def check(seed: int):
+        with watched_kernels() as called:
+            for configuration in configurations:
+                text.call(engine, **text.make(generator(seed, operation, variation), **configuration))
+        called -= SHARED
+        yield "kernels that should have run", float(engine == "numba" and not set(text.kernels.split()) <= called), 0
+        yield "kernels run by numpy", float(engine == "numpy" and len(called) > 0), 0
+
+    return replace(verdict_case(operation, f"engine {variation}", engine, check), interpreted=engine == "numba")
 
 
 def _case(operation, text: Text, engine: str, configurations, interpreted: bool, variation: str) -> Case:
@@ -157,6 +178,14 @@ def flat(result) -> list[np.ndarray]:
     return [result.data if is_sparse(result) else np.asarray(result)]
 
 
+def on(pattern, gradient) -> np.ndarray:
+    """The values of a gradient with respect to the stored entries of `pattern`; NaN if it is stored otherwise."""
+    same = gradient.shape == pattern.shape and all(
+        np.array_equal(getattr(gradient, part), getattr(pattern, part)) for part in ("indices", "indptr")
+    )
+    return gradient.data if same else np.full_like(gradient.data, np.nan)
+
+
 def strided(value):
     """The same numbers, not contiguous."""
     if not isinstance(value, np.ndarray) or value.ndim == 0:
@@ -186,7 +215,7 @@ def _call_sparse_product(engine, M, X, G, onto):
     onto = None if onto is None else np.array(onto, order="C")
     Y = sparse_product.sparse_product(M, X, onto=onto, engine=engine)
     weights = sparse_product.sparse_product_backward_weights(G, M, X, engine=engine)
-    return Y, sparse_product.sparse_product_backward(G, M, engine=engine), weights
+    return Y, sparse_product.sparse_product_backward(G, M, engine=engine), on(M, weights)
 
 
 def _expected_sparse_product(M, X, G, onto):
@@ -208,7 +237,8 @@ def _call_compose(engine, S, E, G):
     Z = composition.compose(S, E, engine=engine)
     above = composition.compose_above(S, E, engine=engine)
     grad_E = composition.compose_backward(G, S, Z, engine=engine)
-    return Z, above, grad_E, composition.tanh_backward(G, Z, engine=engine), composition.compose_backward_assignment(G, S, E, Z)
+    weights = composition.compose_backward_assignment(G, S, E, Z)
+    return Z, above, grad_E, composition.tanh_backward(G, Z, engine=engine), on(S, weights)
 
 
 def _expected_compose(S, E, G):
@@ -243,7 +273,7 @@ def _call_bridge(engine, E, S, F, gate, G):
     E_hat = bridging.bridge(E, S, F, gate, engine=engine)
     grad_gate = E.dtype.type(bridging.bridge_backward_gate(G, E, S, F))
     grad_S = bridging.bridge_backward_assignment(G, S, F, gate)
-    return E_hat, *bridging.bridge_backward(G, S, gate, engine=engine), grad_gate, grad_S
+    return E_hat, *bridging.bridge_backward(G, S, gate, engine=engine), grad_gate, on(S, grad_S)
 
 
 def _chosen(rng, n: int, rows: str) -> np.ndarray | None:
@@ -266,7 +296,7 @@ def _call_propagate(engine, M, X0, n_layers, rows, G):
     back = propagation.propagate_backward(G, M, n_layers, rows=rows, engine=engine)
     if rows is not None:
         G = propagation.in_rows(G, rows, len(X0))
-    return H, back, propagation_structure.propagate_backward_weights(G, X0, M, n_layers, engine=engine)
+    return H, back, on(M, propagation_structure.propagate_backward_weights(G, X0, M, n_layers, engine=engine))
 
 
 def _expected_propagate(M, X0, n_layers, rows, G):
@@ -309,7 +339,8 @@ def _call_bridged(engine, X_hat, S_coarse, S_fine, X0, G, gate, bridge, L, rows)
     if rows is not None:
         G = propagation.in_rows(G, rows, len(X0))
     found = propagation_structure.propagate_bridged_backward_structure(G, X0, layers, L, engine=engine)
-    return H, back, found.X_hat, found.S_coarse, found.S_fine, X0.dtype.type(found.gate)
+    parts = [on(part, getattr(found, key)) for key, part in (("X_hat", X_hat), ("S_coarse", S_coarse), ("S_fine", S_fine))]
+    return H, back, *parts, X0.dtype.type(found.gate)
 
 
 def _expected_bridged(X_hat, S_coarse, S_fine, X0, G, gate, bridge, L, rows):
@@ -409,7 +440,7 @@ def _penalty(rng, width, batch, onto):
 def _call_penalty(engine, Z, triples, l2, grad, onto):
     value = regulariser.squared_norm_penalty(Z, triples, l2, engine=engine)
     onto = None if onto is None else np.array(onto)
-    return value, regulariser.squared_norm_penalty_backward(grad, Z, triples, l2, onto=onto, engine=engine)
+    return value, regulariser.squared_norm_penalty_backward(np.float64(grad), Z, triples, l2, onto=onto, engine=engine)
 
 
 def _expected_penalty(Z, triples, l2, grad, onto):
@@ -426,9 +457,11 @@ def _adam(rng, size, n_steps, block):
 
 
 def _call_adam(engine, x, gradients, rate, block):
-    parameters, moments = {"x": x}, adam.fresh_moments({"x": x})
+    parameters = {"y": x, "x": x}
+    moments = adam.fresh_moments(parameters)
     for g in gradients:
-        parameters, moments = adam.adam_step(parameters, {"x": g}, moments, rate, engine=engine, worth_compiled=x.size)
+        step = {"x": g, "y": g}, moments, rate
+        parameters, moments = adam.adam_step(parameters, *step, engine=engine, worth_compiled=x.size)
     found = parameters["x"], moments.mean["x"], moments.square["x"]
     if engine == "numpy":
         return *found, *found, composition.tanh_backward(gradients[-1], parameters["x"])
@@ -486,7 +519,7 @@ def _call_graph(engine, A, S_coarse, S_fine, degree, G):
     cotangent = sparse.csr_array((G[rows, X_hat.indices], X_hat.indices, X_hat.indptr), shape=X_hat.shape)
     grads = graph_backward.expanded_graph_backward(cotangent, A, S_coarse, S_fine, degree=degree)
     places = X_hat.indices.astype(G.dtype), X_hat.indptr.astype(G.dtype)
-    return X_hat, *places, *(grad for grad in grads if grad is not None)
+    return X_hat, *places, *(on(S, grad) for S, grad in zip((S_coarse, S_fine), grads, strict=True) if grad is not None)
 
 
 def _expected_graph(A, S_coarse, S_fine, degree, G):
@@ -509,47 +542,57 @@ LAYERS = range(6)
 TEXTS: dict[str, tuple[Text, ...]] = {
     "sparse_product": (
         Text({"width": WIDTHS, "shape": SHAPES, "onto": (False, True)}, _sparse_product, _call_sparse_product,
-             _expected_sparse_product, _few_if_wide),
+             _expected_sparse_product, _few_if_wide,
+             "sparse_product.multiply sparse_product.add_product sparse_product.weights_gradient"),
     ),
     "compose": (
-        Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 3, 6)}, _compose, _call_compose, _expected_compose, _few_if_wide),
+        Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 3, 6)}, _compose, _call_compose, _expected_compose, _few_if_wide,
+             "composition.multiply_tanh composition.multiply_tanh_above composition.multiply_tanh_backward "
+             "elementwise.scale_by_tanh_slope"),
     ),
     "soft_threshold": (
         Text({"width": WIDTHS, "rows": (1, 2, 70), "tau": (0.0, 0.06, 0.5, 2.0)}, _shrink, _call_shrink,
-             lambda E, G, tau: rounding.shrinkage(G, E, tau), lambda c: c["rows"] < 20 or c["width"] < 20),
+             lambda E, G, tau: rounding.shrinkage(G, E, tau), lambda c: c["rows"] < 20 or c["width"] < 20,
+             "soft_threshold.shrink soft_threshold.mask_shrunk"),
     ),
     "bridge": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 6), "gate": GATES}, _bridge, _call_bridge,
-             lambda E, S, F, gate, G: rounding.bridging(G, E, S, F, gate), _few_if_wide),
+             lambda E, S, F, gate, G: rounding.bridging(G, E, S, F, gate), _few_if_wide,
+             "sparse_product.multiply"),
     ),
     "propagate": (
         Text({"width": WIDTHS, "n": (4, 5, 70), "n_layers": LAYERS, "rows": ("all", "every", "some", "one"),
               "kind": ("symmetric", "not symmetric")}, _propagate, _call_propagate, _expected_propagate,
-             lambda c: (c["n"] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 1030),
+             lambda c: (c["n"] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 1030,
+             "sparse_product.mean_of_powers sparse_product.mean_of_powers_from_rows sparse_product.weights_gradient"),
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),
               "layer_bridge": bridged_propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
              _bridged, _call_bridged, _expected_bridged,
-             lambda c: (c["sizes"][0] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 600),
+             lambda c: (c["sizes"][0] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 600,
+             "sparse_product.multiply sparse_product.add_product sparse_product.weights_gradient"),
     ),
     "propagate_collapsed": (
         Text({"width": WIDTHS, "n": (4, 70), "m": (1, 3), "rows": ("all", "some", "one"), "block": (1, 3, 100)}, _collapsed,
-             _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= 5),
+             _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= 5,
+             "row_products.add_product_of_rows row_products.transposed_product_of_rows"),
         Text({"width": (1, 3), "n_layers": LAYERS, "gate": GATES, "t": (1, 2), "sizes": ((3, 2, 2), (6, 2, 3)),
-              "layer_bridge": bridged_propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse),
+              "layer_bridge": bridged_propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
+             kernels="sparse_product.multiply"),
     ),
     "optimiser": (
         Text({"size": ((1,), (7,), (3, 5), (13, 4)), "n_steps": (1, 2, 6, 8), "block": (1, 4, 51, 52, 99)}, _adam, _call_adam,
-             _expected_adam),
+             _expected_adam, kernels="elementwise.adam"),
     ),
     "bpr": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "scale": (0.3, 1.0, 2.0)}, _bpr, _call_bpr,
-             _expected_bpr, lambda c: (c["batch"] != "many" or c["width"] <= 5) and (c["scale"] <= 1 or c["width"] <= 64)),
+             _expected_bpr, lambda c: (c["batch"] != "many" or c["width"] <= 5) and (c["scale"] <= 1 or c["width"] <= 64),
+             "bpr.losses_and_slopes bpr.gather_gradients"),
     ),
     "regulariser": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "onto": (False, True)}, _penalty, _call_penalty,
-             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= 5),
+             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= 5, "bpr.squared_norms bpr.add_scaled_rows"),
     ),
     "table_composition": (
         Text({"width": WIDTHS, "shape": ((1, 1), (7, 3), (6, 3), (5, 8))}, _products, _call_products,
@@ -557,7 +600,8 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "graph": (
         Text({"degree": graph.DEGREES, "weights": ("positive", "signed"), "fine": (False, True),
-              "sizes": ((3, 2, 2), (6, 4, 3), (70, 5, 3))}, _graph, _call_graph, _expected_graph),
+              "sizes": ((3, 2, 2), (6, 4, 3), (70, 5, 3))}, _graph, _call_graph, _expected_graph,
+             kernels="graph.expand graph.row_sums graph.scale_both_sides"),
     ),
 }  # fmt: skip
 

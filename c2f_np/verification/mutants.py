@@ -147,7 +147,7 @@ MUTANTS: tuple[Mutant, ...] = (
          "mean_of_powers_from_rows(X_hat.transpose, X_hat.transpose_row_bounds, grad_H, n_layers, rows)",
          "mean_of_powers_from_rows(X_hat.matrix, X_hat.row_bounds, grad_H, n_layers, rows)"),
     ),
-    *_in("operations.propagation_structure.propagate_backward_weights", "propagate", "coarse_stage")(
+    *_in("operations.propagation_structure.propagate_backward_weights", "propagate", "coarse_structure")(
         ("stale layer", "-1", "0"),
         ("mean over layers forgotten", "grad_H / (n_layers + 1)", "grad_H"),
     ),
@@ -158,7 +158,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("operations.composition.compose_backward", "compose")(
         ("half of the row groups", "S.transpose_row_bounds", "S.transpose_row_bounds[:32]"),
     ),
-    *_in("operations.composition.compose_backward_assignment", "compose", "coarse_stage")(
+    *_in("operations.composition.compose_backward_assignment", "compose", "coarse_structure")(
         ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
         ("factor 1.03", "tanh_backward(grad_Z, Z)", "tanh_backward(grad_Z, Z) * grad_Z.dtype.type(1.03)"),
     ),
@@ -183,7 +183,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("operations.soft_threshold.soft_threshold_backward", "soft_threshold")(
         ("other convention at the threshold", "np.abs(E) > tau", "np.abs(E) >= tau"),
     ),
-    *_in("operations.soft_threshold.soft_threshold_backward_tau", "soft_threshold", "fine_stage")(
+    *_in("operations.soft_threshold.soft_threshold_backward_tau", "soft_threshold", "fine_structure")(
         ("mask forgotten", "np.abs(E) > tau", "np.abs(E) > 0"),
     ),
     *_in("kernels.soft_threshold.mask_shrunk", "soft_threshold", "fine_stage")(
@@ -202,10 +202,10 @@ MUTANTS: tuple[Mutant, ...] = (
          "sparse_product_backward(grad_E_hat, S_fine, engine=engine)"),
         ("wrong sign", "1 - gate", "-(1 - gate)"),
     ),
-    *_in("operations.bridging.bridge_backward_gate", "bridge", "fine_stage")(
+    *_in("operations.bridging.bridge_backward_gate", "bridge", "fine_structure")(
         ("coarse half forgotten", "sparse_product(S_fine, F) - E_coarse", "sparse_product(S_fine, F)"),
     ),
-    *_in("operations.bridging.bridge_backward_assignment", "bridge", "fine_stage")(
+    *_in("operations.bridging.bridge_backward_assignment", "bridge", "fine_structure")(
         ("the other half's gate", "gate * grad_E_hat", "(1 - gate) * grad_E_hat"),
     ),
     # ---- bridged layers
@@ -227,10 +227,10 @@ MUTANTS: tuple[Mutant, ...] = (
          "(grad_H if rows is None else in_rows(grad_H, rows, graph.X_hat.shape[0])) / (n_layers + 1)",
          "grad_H if rows is None else in_rows(grad_H, rows, graph.X_hat.shape[0])"),
     ),
-    *_in("operations.propagation_structure.bridged_layer_backward_structure", "bridged_layer", "fine_stage")(
+    *_in("operations.propagation_structure.bridged_layer_backward_structure", "bridged_layer", "fine_structure")(
         ("exchange: message's part forgotten", "grad_X_hat = _add_block(grad_X_hat, message, n)", "pass"),
     ),
-    *_in("operations.propagation_structure.propagate_bridged_backward_structure", "propagate_bridged", "fine_stage")(
+    *_in("operations.propagation_structure.propagate_bridged_backward_structure", "propagate_bridged", "fine_structure")(
         ("layers in the wrong order", "reversed(layers[:n_layers])", "layers[:n_layers]"),
     ),
     # ---- collapsed
@@ -246,11 +246,11 @@ MUTANTS: tuple[Mutant, ...] = (
          "sparse_product(graph.S_fine, identity, engine=engine)"),
     ),
     # ---- graph
-    *_in("operations.graph_backward.normalise_backward", "graph", "coarse_stage")(
+    *_in("operations.graph_backward.normalise_backward", "graph", "coarse_structure")(
         ("duplicates forgotten", "np.add.at(grad_factor, rows, weighted * factor[X.indices])",
          "grad_factor[rows] += weighted * factor[X.indices]"),
     ),
-    *_in("operations.graph_backward._both_blocks", "graph", "coarse_stage", "fine_stage")(
+    *_in("operations.graph_backward._both_blocks", "graph", "coarse_structure", "fine_structure")(
         ("one block only", "_entries(grad_X, rows, columns) + _entries(grad_X, columns, rows)",
          "_entries(grad_X, rows, columns)"),
     ),
@@ -327,13 +327,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("composition's part to the wrong codebook", "graph.composition == 'bridged'", "graph.composition == 'coarse'"),
         ("coarse rows from the wrong place", "grad_X0[n:n + c]", "grad_X0[:c]"),
     ),
-    *_in("stages.structure_gradients.coarse_structure_gradients", "coarse_stage")(
+    *_in("stages.structure_gradients.coarse_structure_gradients", "coarse_structure")(
         ("way through the graph forgotten", "_sum(S_coarse, through_graph, through_composition)",
          "_sum(S_coarse, through_composition)"),
         ("regulariser forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, engine=engine)",
          "0 * squared_norm_penalty_backward(decay, forward.Z, triples, l2, engine=engine)"),
     ),
-    *_in("stages.structure_gradients.fine_structure_gradients", "fine_stage")(
+    *_in("stages.structure_gradients.fine_structure_gradients", "fine_structure")(
         ("way inside the layers forgotten", "_sum(S_coarse, graph_coarse, composition_coarse, inside.S_coarse)",
          "_sum(S_coarse, graph_coarse, composition_coarse)"),
         ("gate inside the layers forgotten", "float(gate + inside.gate)", "gate"),

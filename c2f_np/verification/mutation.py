@@ -19,6 +19,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -214,18 +215,25 @@ def record(net: Net, files: Iterable[str], jobs: int, progress=None) -> list[Rea
     """
     files = set(files)
 
-    def work(group: tuple) -> list[Reach] | str:
+    loaded = set(sys.modules)
+
+    def work(group: tuple) -> tuple[list[Reach], str, set[str]]:
+        found, reason = [], ""
         try:
             found = list(_recorded(group, net[group], files))
+            reason = next((one.name for one in found if one.passed is False), "")
         except Exception as error:
-            return f"{group[0]} [{group[1]}]: {type(error).__name__}: {error}"
-        return next((one.name for one in found if one.passed is False), found)
+            reason = f"{group[0]} [{group[1]}]: {type(error).__name__}: {error}"
+        return found, reason, set(sys.modules) - loaded
 
     found: list[Reach] = []
-    for group, reached, code in in_children(work, net, jobs):
-        if not isinstance(reached, list):
-            reason = reached or f"{group}, which ended with {code}"
+    for group, result, code in in_children(work, net, jobs):
+        reached, reason, imported = result or ([], f"{group}, which ended with {code}", ())
+        if reason:
             raise _fails_unchanged(reason)
+        for name in imported:  # once here, and not again in every child
+            with suppress(ImportError):
+                importlib.import_module(name)
         found += reached
         if progress is not None:
             progress(group)
@@ -362,16 +370,19 @@ def run_mutation(
         raise SettingsError(f"--mutate must be 1 or more, not {n}")
     started, jobs = time.perf_counter(), jobs or available_cores()
     net = {group: partial(cases, *group) for group in groups(op, engine, seed)}
-    drawn = sample(all_candidates(within), n, seed)
-    if not drawn:
+    changes = all_candidates(within)
+    if not changes:
         raise SettingsError(f"nothing that begins with {within!r} is mutated; try one of {', '.join(mutated_modules())}")
+    drawn = sample(changes, n, seed) if op is None else changes
     equivalents = Equivalents.shipped()
-    outcomes = [Outcome(change, reason=equivalents.reason(change)) for change in drawn if equivalents.reason(change)]
-    waiting = [change for change in drawn if not equivalents.reason(change)]
     with one_blas_thread(), one_kernel_thread():
         with _bar(len(net), "cases", "group") as bar:
-            files = {change.file for change in waiting} | {f for c in waiting if c.of_constant for f in users_of(c)}
+            files = {change.file for change in drawn} | {f for change in drawn if change.of_constant for f in users_of(change)}
             reached = record(net, files, jobs, lambda group: bar.update())
+        if op is not None:  # one operation is asked only about what it runs
+            drawn = sample([change for change in changes if _reaching(change, reached)], n, seed)
+        outcomes = [Outcome(change, reason=equivalents.reason(change)) for change in drawn if equivalents.reason(change)]
+        waiting = [change for change in drawn if not equivalents.reason(change)]
         with _bar(len(waiting), "mutants", "mutant") as bar:
             for outcome in judge(waiting, net, reached, jobs):
                 outcomes.append(outcome)
@@ -387,7 +398,9 @@ def run_mutation(
         print(json_format.dumps(data))
     else:
         print(f"\n{shares(outcomes)}\n\n{len(outcomes)} mutants, {len(survived)} survived; {seconds:.0f} s, seed {seed}")
-    return 1 if survived else 0
+    if not outcomes:
+        print(f"no case of {op} runs anything of {within}: nothing was measured", file=sys.stderr)
+    return 1 if survived or not outcomes else 0
 
 
 def _bar(total: int, what: str, unit: str):

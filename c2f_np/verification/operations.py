@@ -84,18 +84,20 @@ def sparse_product_cases(engine: str, seed: int) -> Cases:
 def compose_cases(engine: str, seed: int) -> Cases:
     """An entity without any link, a codebook row that nobody uses; tanh without an assignment."""
     shapes = ((9, 4), (5, 12), (70, 3))
-    for rng, named, at in drawn(seed, "compose", engine, shape=shapes, t=links(seed), width=WIDTHS):
+    options = {"shape": shapes, "t": links(seed), "width": WIDTHS, "above": (False, True)}
+    for rng, named, at in drawn(seed, "compose", engine, **options):
         n, c = at["shape"]
         S, E = problems.assignment(rng, n, c, min(at["t"], c), empty=True), normal(rng, c, at["width"])
 
-        def forward(S, E):
-            return composition.compose(S, E, engine=twin(engine, S, E))
+        def forward(S, E, name="compose_above" if at["above"] else "compose"):
+            return getattr(composition, name)(S, E, engine=twin(engine, S, E))
 
-        def backward(grad_Z, S, E):
-            Z = composition.compose(S, E, engine=engine)
+        def backward(grad, S, E, n=n):
+            Z, grad_Z = composition.compose(S, E, engine=engine), grad[:n]
+            grad_E = composition.compose_backward(grad_Z, S, Z, engine=engine)
             return {
                 "grad_S": composition.compose_backward_assignment(grad_Z, S, E, Z),
-                "grad_E": composition.compose_backward(grad_Z, S, Z, engine=engine),
+                "grad_E": grad_E + grad[n:] if len(grad) > n else grad_E,
             }
 
         yield gradient_case("compose", named, engine, forward, backward, {"S": S, "E": E})
@@ -244,8 +246,8 @@ def fine_matrices(rng, n: int, c: int, m: int, t: int):
     return X_hat, problems.assignment(rng, n, c, min(t, c), empty=True), problems.assignment(rng, c, m, min(t, m))
 
 
-def bridged_options(seed: int) -> dict:
-    return {"layer_bridge": bridged_propagation.LAYER_BRIDGES, "gate": gates(seed), "t": links(seed)}
+def bridged_options(seed: int, t: tuple[int, ...]) -> dict:
+    return {"layer_bridge": bridged_propagation.LAYER_BRIDGES, "gate": gates(seed)} | ({"t": t} if t else {})
 
 
 def _takes_part(at: dict) -> bool:
@@ -256,25 +258,28 @@ def _takes_part(at: dict) -> bool:
 def bridged_layer_cases(engine: str, seed: int) -> Cases:
     """One layer, either bridge; its matrices and its gate."""
     sizes = ((6, 4, 3), (4, 3, 6), (60, 6, 7))
-    for rng, named, at in drawn(seed, "bridged_layer", engine, sizes=sizes, width=WIDTHS, **bridged_options(seed)):
+    for rng, named, at in drawn(seed, "bridged_layer", engine, sizes=sizes, width=WIDTHS, **bridged_options(seed, links(seed))):
         X = normal(rng, sum(at["sizes"]), at["width"])
         matrices = fine_matrices(rng, *at["sizes"], at["t"])
         yield _bridged_case(engine, "bridged_layer", named, at["layer_bridge"], matrices, X, at["gate"])
-    for rng, named, at in drawn(seed, "layer's structure", engine, _takes_part, **bridged_options(seed)):
-        matrices, X = fine_matrices(rng, 7, 4, 3, at["t"]), normal(rng, 14, 2)
+    for rng, named, at in drawn(seed, "layer's structure", engine, _takes_part, **bridged_options(seed, ())):
+        matrices, X = fine_matrices(rng, 6, 3, 3, int(rng.integers(1, 4))), normal(rng, 12, 2)
         yield _bridged_structure_case(engine, f"matrices and gate, {named}", at["layer_bridge"], matrices, X, at["gate"])
 
 
 def propagate_bridged_cases(engine: str, seed: int) -> Cases:
     """Several layers and their mean, either bridge; all rows or some; matrices and gate."""
-    options = bridged_options(seed) | {"n_layers": LAYERS, "rows": ("all", "some"), "width": WIDTHS}
+    options = {"layer_bridge": bridged_propagation.LAYER_BRIDGES, "n_layers": LAYERS, "rows": ("all", "some"), "width": (2, 49)}
     for rng, named, at in drawn(seed, "propagate_bridged", engine, **options):
+        at |= {"gate": float(rng.choice(gates(seed))), "t": int(rng.choice(links(seed)))}
+        named += f", gate = {at['gate']}, t = {at['t']}"
         matrices, X = fine_matrices(rng, 8, 5, 4, at["t"]), normal(rng, 17, at["width"])
         rows = None if at["rows"] == "all" else rng.permutation(17)[:9]
         layers = at["n_layers"], rows
         yield _bridged_case(engine, "propagate_bridged", named, at["layer_bridge"], matrices, X, at["gate"], *layers)
-    for rng, named, at in drawn(seed, "structure", engine, _takes_part, n_layers=(1, 2, 4), **bridged_options(seed)):
-        matrices, X0 = fine_matrices(rng, 7, 4, 3, at["t"]), normal(rng, 14, 2)
+    options = bridged_options(seed, ()) | {"n_layers": (1, 2, int(rng.integers(3, 6)))}
+    for rng, named, at in drawn(seed, "structure", engine, _takes_part, **options):
+        matrices, X0 = fine_matrices(rng, 6, 3, 3, int(rng.integers(1, 4))), normal(rng, 12, 2)
         layers = at["layer_bridge"], matrices, X0, at["gate"], at["n_layers"]
         yield _bridged_structure_case(engine, f"matrices and gate, {named}", *layers)
 

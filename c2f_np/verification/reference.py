@@ -235,6 +235,15 @@ def new_assignment(model, H, p, s, eps=2.0**-52):
     return {"S_fine": S / S.sum(axis=1, keepdims=True) if s.renormalise_fine else S}
 
 
+def start_fine_assignment(S_coarse, parts, n_fine, t_fine, renormalise):
+    """The t_f largest of softmax(S_c^T P); P has 0.5 on an entity's own part and 0.5 / (M - 1) on every other."""
+    P = np.full((len(parts), n_fine), 0.5 / (n_fine - 1))
+    P[np.arange(len(parts)), parts] = 0.5
+    T = np.exp(S_coarse.T @ P)
+    S = keep_largest(T / T.sum(axis=1, keepdims=True), t_fine)
+    return S / S.sum(axis=1, keepdims=True) if renormalise else S
+
+
 def train_step(model, p, A, batch, s, moments, k, rate, *, links=None, update=False):
     """One whole training step.
 

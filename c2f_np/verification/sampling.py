@@ -93,19 +93,21 @@ def plain_evaluation(scores, relevant, masked, ks) -> dict[str, list[float]]:
 
 
 def interactions(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
-    """Rows of all densities, in disorder; among them one without items, one with all, one with one item, one with one left."""
+    """Rows of all densities, in disorder: one without items, one with all, one with one left; the last row has one item."""
     dense = rng.random((n_users, n_items)) < rng.random((n_users, 1))
     one = np.arange(n_items) == rng.integers(n_items)
-    dense[:4] = np.zeros(n_items), np.ones(n_items), one, ~one
-    return sparse.csr_array(rng.permutation(dense).astype(np.int8))
+    dense[:3] = np.zeros(n_items), np.ones(n_items), ~one
+    return sparse.csr_array(np.vstack([rng.permutation(dense[:-1]), one]).astype(np.int8))
 
 
 def wide(rng: np.random.Generator, n_users: int, n_items: int) -> sparse.csr_array:
-    """Numbers of users or items that need more than 16 bits: a few items each, the last one among them."""
+    """Numbers of users or items that need more than 16 bits, stored in 64: a few items each, the last one among them."""
     indices = np.sort(np.stack([rng.choice(n_items - 1, 3, replace=False) for _ in range(64)]), axis=1).astype(np.int32)
     indices = np.column_stack([indices[np.arange(n_users) % 64], np.full(n_users, n_items - 1, np.int32)])
-    start = 4 * np.arange(n_users + 1, dtype=np.int32)
-    return sparse.csr_array((np.ones(indices.size, np.int8), indices.ravel(), start), shape=(n_users, n_items))
+    start = 4 * np.arange(n_users + 1)
+    R = sparse.csr_array((np.ones(indices.size, np.int8), indices.ravel(), start), shape=(n_users, n_items))
+    R.indices, R.indptr = R.indices.astype(np.int64), R.indptr.astype(np.int64)
+    return R
 
 
 def unequal(found, expected, dtype=None) -> float:
@@ -120,7 +122,7 @@ def unequal(found, expected, dtype=None) -> float:
 
 
 def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
-    """1 to 6 negatives, of small problems with every kind of user; then numbers beyond 16 bits."""
+    """1 to 6 negatives, of small problems with every kind of user; numbers beyond 16 bits; every bit of the random numbers."""
 
     def check(name, make, n_draws, neg_size):
         def run(seed):
@@ -134,6 +136,20 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
 
         return verdict_case("sampling", name, engine, run)
 
+    def numbers(seed):
+        rng = generator(seed, "numbers")
+        random, bounds = rng.integers(2**64, size=60, dtype=np.uint64), rng.integers(2**30, 2**31, 60)
+        with np.errstate(over="ignore"):
+            if engine == "numpy":
+                hashed, below = sampling.hash64(random), sampling.below(random, bounds)
+            else:
+                from ..kernels.sampling import _below, _hash64
+
+                hashed, below = [_hash64(x) for x in random], [_below(x, b) for x, b in zip(random, bounds, strict=True)]
+        yield "hash", unequal(np.array(hashed, np.uint64), np.array([mixed(int(x)) for x in random], np.uint64)), 0.0
+        yield "below", unequal(below, [(int(x) >> 11) * int(b) >> 53 for x, b in zip(random, bounds, strict=True)]), 0.0
+
+    yield verdict_case("sampling", "numbers", engine, numbers)
     for neg_size in range(1, 7):
         def small(rng):
             return interactions(rng, *(int(n) for n in rng.integers((6, 5), (20, 30))))
@@ -141,6 +157,8 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
         yield check(f"{neg_size} of every kind of user", small, 60, neg_size)
     yield check("70,000 items", lambda rng: wide(rng, 300, 70_000), 20, 3)
     yield check("70,000 users", lambda rng: wide(rng, 70_000, 8), 20, 6)
+    yield check("a single user", lambda rng: sparse.csr_array(rng.permutation(9)[None, :] < 3, dtype=np.int8), 60, 5)
+    yield check("a user with some 40,000 items", lambda rng: sparse.csr_array(rng.random((1, 80_000)) < 0.5, dtype=np.int8), 4, 2)
 
 
 def batch_cases(engine: str, seed: int) -> Iterator[Case]:
@@ -169,16 +187,17 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
                 yield f"{what}: entities", unequal([batch.n_entities for batch in found], [22] * len(expected)), 0.0
 
     def crowd(seed):
-        rng, n = generator(seed, "crowd"), 40_000
-        columns = [rng.choice(np.array(numbers, np.int32), n, p=(0.9, 0.1)) for numbers in ((1, 3), (2, 0), (1, 4))]
-        batch = triples.Triples.by_user(columns, rng.permutation(n), 4, 5, engine=engine)
+        rng, n, last = generator(seed, "crowd"), 40_000, 33_000
+        columns = [rng.choice(np.array(numbers, np.int32), n, p=(0.9, 0.1)) for numbers in ((1, 3), (2, 0), (1, last))]
+        batch = triples.Triples.by_user(columns, rng.permutation(n), 4, last + 1, engine=engine)
         for part, column, shift in zip(("user", "positive", "negative"), columns, (0, 4, 4), strict=True):
-            counts = np.bincount(column + shift, minlength=9)
-            yield part, unequal(np.bincount(getattr(batch, part), minlength=9), counts), 0.0
+            yield part, unequal(np.sort(getattr(batch, part)), np.sort(column.astype(np.int64) + shift)), 0.0
         yield "order", float(np.count_nonzero(np.diff(batch.user) < 0)), 0.0
         slots = np.concatenate([batch.user, batch.positive, batch.negative])
         yield "slots", unequal(batch.occurrences.slots, np.argsort(slots, kind="stable")), 0.0
-        yield "counts", unequal(batch.occurrences.counts, np.unique(slots, return_counts=True)[1]), 0.0
+        entities, counts = np.unique(slots, return_counts=True)
+        yield "entities", unequal(batch.occurrences.entities, entities), 0.0
+        yield "counts", unequal(batch.occurrences.counts, counts), 0.0
 
     yield verdict_case("batches", "epochs", engine, epochs)
     yield verdict_case("batches", "more of one entity than 16 bits can count", engine, crowd)
@@ -197,6 +216,7 @@ def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:
             part = rng.random((n_users, n_items))
             relevant, masked = part < rng.choice([0.0, 0.1, 0.3], (n_users, 1)), part > rng.choice([0.05, 0.3, 0.9], (n_users, 1))
             relevant[-1, -1] = masked[n_users // 2] = True
+            masked[0, 0] = False
             scores = users @ items.T + bias + shift[:, None] - 2
             relevant[0, plain_ranking(scores[0], np.flatnonzero(masked[0]))[0]] = True  # at every k somebody has a hit
             expected = plain_evaluation(scores.tolist(), relevant, masked, ks)

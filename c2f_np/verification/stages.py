@@ -25,50 +25,41 @@ from ..training import joint as joint_training
 from ..training import loop, parameters, problem
 from . import points, problems, reference
 from .case import SETTINGS, Case, InDtype, gradient_case, promoted, twin
-from .cover import pairwise_cover
 from .points import N_USERS, N, Point, Worst, dense, draw_batch, parts_of
-from .problems import generator
 
 #: Every value costs a forward of the whole model; a few entries and directions see everything.
 STAGE_SETTINGS = dataclasses.replace(SETTINGS, entry_limit=4, directions=2, samples=5)
 
 COMMON = {
-    "n_layers": (0, 1, 2, 5), "where": ("start", "trained", "updated"), "graph": ("own", "own, batch only", "not symmetric"),
-    "width": ("narrow", "wide"), "batch": ("tiny", "some", "all"),
+    "n_layers": (0, 1, 2, 5), "where": ("start", "trained", "updated"), "graph": ("own", "own for a batch", "not symmetric"),
+    "dtype": ("float64",),
 }  # fmt: skip
+CROSSED = ("n_layers", "where", "graph")
 COARSE = points.COARSE | COMMON
 FINE = points.FINE | COMMON | {"gate": ("low", "high")}
-JOINT = points.JOINT | COMMON | {"gate": ("low", "high"), "n_layers": (0, 1, 3)}
-WEIGHTS = {"weights": ("positive", "signed")}
+JOINT = points.JOINT | COMMON | {"gate": ("none", "low", "high"), "n_layers": (0, 1, 3)}
 
 
 def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
     """The coarse stage by its codebook and the biases."""
-    yield from _cases("coarse", COARSE, engine, seed)
+    yield from _cases("coarse", COARSE, CROSSED, engine, seed)
 
 
 def fine_cases(engine: str, seed: int) -> Iterator[Case]:
     """The fine stage by both codebooks and the biases; collapsed, against differences of the layers."""
-    yield from _cases("fine", FINE, engine, seed)
+    yield from _cases("fine", FINE, (*CROSSED, "reading", "layer_bridge"), engine, seed)
 
 
 def joint_cases(engine: str, seed: int) -> Iterator[Case]:
     """Joint training by codebooks, weights and biases; a table by itself and the biases."""
-    yield from _cases("joint", JOINT, engine, seed)
+    yield from _cases("joint", JOINT, (*CROSSED, "parts"), engine, seed)
 
 
-def _cases(model: str, options: dict, engine: str, seed: int) -> Iterator[Case]:
-    options = {name: values for name, values in options.items() if name != "dtype"}
-
-    def allowed(c: dict) -> bool:
-        return c.get("parts") != "table" or c["where"] != "updated"
-
-    for number, c in enumerate(pairwise_cover(options, generator(seed, model, "stage", engine), allowed=allowed)):
-        rng = generator(seed, model, "stage", engine, number)
+def _cases(model: str, options: dict, crossed, engine: str, seed: int) -> Iterator[Case]:
+    for c, variation, generator in points.configurations(f"{model}_stage", options, engine, seed, crossed):
+        rng = generator()
         point = points.joint_point(engine, c, rng) if model == "joint" else points.stage_point(model, engine, c, rng)
-        point = _moved(point, c["where"], rng)
-        variation = ", ".join(str(value) if isinstance(value, str) else f"{key} {value}" for key, value in c.items())
-        yield _stage_case(point, c, variation, engine, rng)
+        yield _stage_case(_moved(point, c["where"], rng), c, variation, engine, rng)
 
 
 def _moved(point: Point, where: str, rng) -> Point:
@@ -115,7 +106,7 @@ def _graphs(point: Point, kind: str, rng) -> InDtype:
 def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case:
     model, settings, state = point.model, point.settings, point.state
     triples, graphs = draw_batch(rng, c["batch"]), _graphs(point, c["graph"], rng)
-    batch = triples if c["graph"] == "own, batch only" else None
+    batch = triples if c["graph"] == "own for a batch" else None
     collapses, is_table = settings.propagation == "collapsed", c.get("parts") == "table"
     trained = {name for name in parts_of(state) if name.startswith("E_") or name in ("S_coarse", "S_direct")}
     trained -= {"E_coarse"} if collapses else set()
@@ -183,24 +174,22 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
 # ---- what no stage trains ------------------------------------------------------------------------------------------------
 def coarse_structure_cases(engine: str, seed: int) -> Iterator[Case]:
     """The gradient by the assignment of the coarse stage."""
-    yield from points.drawn_cases("coarse_structure", points.COARSE | WEIGHTS, _structure, engine, seed)
+    yield from points.drawn_cases("coarse_structure", points.COARSE, _structure, engine, seed)
 
 
 def fine_structure_cases(engine: str, seed: int) -> Iterator[Case]:
     """The gradients by both assignments, the soft threshold and the bridge weight."""
-    yield from points.drawn_cases("fine_structure", points.FINE | WEIGHTS, _structure, engine, seed)
+    yield from points.drawn_cases("fine_structure", points.FINE, _structure, engine, seed)
 
 
-def _structure(engine: str, c: dict, rng, number: int) -> Worst:
+def _structure(engine: str, c: dict, rng) -> Worst:
     worst, model = Worst(), "fine" if "gate" in c else "coarse"
     if c.get("reading") == "collapsed":
         c = c | {"reading": "layers"}  # a batch only; these gradients need all nodes
     point = points.stage_point(model, engine, c, rng)
     state, s = point.state, point.settings
-    if c["weights"] == "signed":
-        state = dataclasses.replace(state, S_coarse=_some_negative(state.S_coarse))
     triples = draw_batch(rng, c["batch"])
-    A, graph = problem.normalised_adjacency(point.data.train).astype(s.dtype), None
+    A = problem.normalised_adjacency(point.data.train).astype(s.dtype)
     graph = problem.build_graph(state, A, s)
     found = problem.forward(state, graph, s)
     common = {"l2": s.l2, "decay": s.decay, "engine": engine}
@@ -216,16 +205,13 @@ def _structure(engine: str, c: dict, rng, number: int) -> Worst:
     expected, sizes = reference.gradients(model, p, point.A, roles, s, names)
     H = reference.MODELS[model][1](p, reference.MODELS[model][0](point.A, p, s), s)[1]
     share = points.rounding_share(point.A, s, H, roles)
+    links = {name: dense(getattr(state, name)) != 0 if name.startswith("S_") else np.array(True) for name in names}
+    scales = {name: np.linalg.norm(sizes[name] * links[name]) for name in names}
     for name in names:
-        links = dense(getattr(state, name)) != 0 if name.startswith("S_") else np.array(True)
-        worst.add(name, dense(gradients[name]), np.where(links, expected[name], 0), share * np.linalg.norm(sizes[name] * links))
+        # Soft threshold and bridge weight are numbers: their gradients are sums over all that the assignments weigh.
+        scale = scales[name] if name.startswith("S_") else sum(scales.values())
+        worst.add(name, dense(gradients[name]), np.where(links[name], expected[name], 0), share * scale)
     return worst
-
-
-def _some_negative(S: sparse.csr_array) -> sparse.csr_array:
-    """Every third weight negative and small, as closed-form updates may leave them: no degree cancels."""
-    negative = (np.arange(S.nnz) % 3 == 1) & (np.abs(S.data) < 0.5)
-    return sparse.csr_array((np.where(negative, -0.5 * S.data, S.data), S.indices, S.indptr), shape=S.shape)
 
 
 #: The cases of each stage, by the name that the command line takes.

@@ -43,11 +43,7 @@ def loops_in_random_order(rng: np.random.Generator):
     """Where kernels are interpreted, run their parallel loops in a random order; a loop that needs an order then shows it."""
     from numba.core import config
 
-    from .. import kernels
-
-    names = [module.name for module in pkgutil.iter_modules(kernels.__path__)] if config.DISABLE_JIT else []
-    modules = [importlib.import_module(f"{kernels.__name__}.{name}") for name in names]
-    before = [(module, module.prange) for module in modules if hasattr(module, "prange")]
+    before = [(module, module.prange) for module in kernel_modules() if config.DISABLE_JIT and hasattr(module, "prange")]
     for module, _ in before:
         module.prange = lambda *bounds: rng.permutation(np.arange(*bounds)).tolist()
     try:
@@ -55,3 +51,32 @@ def loops_in_random_order(rng: np.random.Generator):
     finally:
         for module, prange in before:
             module.prange = prange
+
+
+@contextmanager
+def watched_kernels():
+    """The set of kernel functions called inside the block, "module.function"; it fills while the block runs."""
+    called = set()
+
+    def watch(name, function):
+        def watched(*given, **options):
+            called.add(name)
+            return function(*given, **options)
+
+        return watched
+
+    before = [(module, name, value) for module in kernel_modules() for name, value in vars(module).items()
+              if callable(value) and getattr(value, "__module__", "") == module.__name__ and name[0] != "_"]  # fmt: skip
+    for module, name, value in before:
+        setattr(module, name, watch(f"{module.__name__.rpartition('.')[2]}.{name}", value))
+    try:
+        yield called
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def kernel_modules() -> list:
+    from .. import kernels
+
+    return [importlib.import_module(f"{kernels.__name__}.{module.name}") for module in pkgutil.iter_modules(kernels.__path__)]

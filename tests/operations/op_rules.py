@@ -1,6 +1,5 @@
 """What every operation with two engines has to keep."""
 
-import numba
 import numpy as np
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from c2f_np.engine import engine_named
 from c2f_np.model import codebook, links
 from c2f_np.model.propagation import bridged_layer as prepared_layer
+from c2f_np.verification.threads import kernel_threads, possible_threads
 
 WIDTHS = (1, 7, 16, 48)
 
@@ -125,19 +125,16 @@ def strided(value):
 
 
 def check_engines(operation, *arguments, single=2e-4, **settings):
-    """numpy and numba agree, in both precisions and any layout; same bits on 1 and 2 threads; inputs untouched."""
+    """numpy and numba agree, in both precisions and any layout; same bits on any number of threads; inputs untouched."""
     before = [array.copy() for array in arrays_in(arguments)]
     expected = plain(operation(*arguments, engine="numpy", **settings))
-    threads = numba.get_num_threads()
-    try:
-        results = []
-        for n in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
-            numba.set_num_threads(n)
+    results = []
+    for n in possible_threads():
+        with kernel_threads(n):
             results.append(plain(operation(*arguments, engine="numba", **settings)))
-    finally:
-        numba.set_num_threads(threads)
-    for one, two in zip(*results, strict=True):
-        assert_array_equal(one, two)
+    for one, *others in zip(*results, strict=True):
+        for other in others:
+            assert_array_equal(one, other)
     for ours, theirs in zip(results[0], expected, strict=True):
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
         assert_close(ours, theirs, 1e-13)

@@ -60,8 +60,6 @@ def csv_file(tmp_path):
 
 
 COLUMNS = ["--user-column", "visitor", "--item-column", "product"]
-
-
 COMMANDS = ["demo", "data", "train", "control", "evaluate", "recommend", "export", "info", "study", "gradcheck", "parity"]
 
 
@@ -137,16 +135,6 @@ def test_control_of_a_run(folder, tmp_path, capsys):
     assert capsys.readouterr().out == "" and json.loads((copy / "control.json").read_text())["test"] == control["test"]
 
 
-def test_control_needs_a_finished_run(folder, tmp_path, capsys):
-    assert main(["control", str(tmp_path / "nowhere")]) == 2
-    assert_one_line_error(capsys, "nowhere", "not a run folder")
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    (copy / "checkpoint.npz").unlink()
-    assert main(["control", str(copy), "--quiet"]) == 2
-    assert_one_line_error(capsys, "checkpoint.npz")
-
-
 def test_evaluating_again_gives_the_number_in_the_metrics(folder, capsys):
     metrics = json.loads((folder / "metrics.json").read_text())
     model = C2FRecommender.load(folder / "model.npz")
@@ -214,18 +202,23 @@ def test_arguments_that_cannot_be_used(tmp_path, monkeypatch, capsys, arguments)
 
 def test_a_folder_that_holds_a_run_is_left_alone(folder, capsys):
     before = contents(folder)
-    assert train("southern-women", folder, "--quiet") == 2
-    assert_one_line_error(capsys, "--resume", "--overwrite")
-    # Going on with other settings or data is refused as well.
-    assert train("southern-women", folder, "--resume", "--seed", "3", "--quiet") == 2
-    assert_one_line_error(capsys, "seed")
-    assert train("southern-women", folder, "--resume", "--split-seed", "3", "--quiet") == 2
-    assert_one_line_error(capsys, "other data")
+    # It can neither be written over by accident nor go on with other settings or data.
+    for more, *parts in (
+        ([], "--resume", "--overwrite"),
+        (["--resume", "--seed", "3"], "seed"),
+        (["--resume", "--split-seed", "3"], "other data"),
+    ):
+        assert train("southern-women", folder, *more, "--quiet") == 2
+        assert_one_line_error(capsys, *parts)
     assert contents(folder) == before
 
 
 def test_questions_that_cannot_be_answered(folder, tmp_path, capsys):
-    for arguments, part in (
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(folder, unfinished, ignore=shutil.ignore_patterns("checkpoint.npz"))
+    for arguments, *parts in (
+        (["control", tmp_path / "nowhere"], "nowhere", "not a run folder"),
+        (["control", unfinished, "--quiet"], "checkpoint.npz"),
         (["recommend", folder, "--user", "Nobody"], "Nobody"),
         (["recommend", folder, "--user", "Nora Fayette", "-k", "15"], "from 1 to 14"),
         (["recommend", folder, "--similar-to", "E99"], "E99"),
@@ -236,7 +229,7 @@ def test_questions_that_cannot_be_answered(folder, tmp_path, capsys):
         (["data", "info", tmp_path / "none"], "none"),
     ):
         assert main([str(argument) for argument in arguments]) == 2
-        assert_one_line_error(capsys, part)
+        assert_one_line_error(capsys, *parts)
 
 
 def test_a_damaged_model_and_checkpoint(folder, tmp_path, capsys):

@@ -32,32 +32,41 @@ def data():
 
 @pytest.fixture(scope="module", params=["staged", "default"])
 def model(data, request):
-    return C2FRecommender(request.param, **SMALL).fit(data)
+    return C2FRecommender(request.param, settings=SMALL).fit(data)
 
 
-def test_parameters_are_the_fields_of_the_settings():
-    names = list(inspect.signature(C2FRecommender).parameters)
-    fields = [field.name for field in dataclasses.fields(Settings)]
-    assert set(names) == {*fields, "preset", "validation_fraction"}
+def test_parameters_are_settings_that_people_set():
+    names = set(inspect.signature(C2FRecommender).parameters)
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    assert names - fields == {"preset", "settings", "validation_fraction"} and len(names) <= 14
+
+
+def test_settings_in_their_order():
+    """The preset's, then `settings`, then what is given by itself; an object stands for all of its fields."""
+    model = C2FRecommender("staged", dim=8, settings={"dim": 16, "gate": 0.3})
+    assert model.resolved_settings() == settings_from_preset("staged", dim=8, gate=0.3)
+    whole = settings_from_preset("authors", dim=32)
+    assert C2FRecommender("staged", seed=5, settings=whole).resolved_settings() == dataclasses.replace(whole, seed=5)
 
 
 def test_clone_get_and_set(model):
     again = clone(model)
     assert again.get_params() == model.get_params() and not hasattr(again, "state_")
     again.set_params(dim=16, preset="authors")
-    assert again.settings() == settings_from_preset("authors", **(SMALL | {"dim": 16}))
+    assert again.resolved_settings() == settings_from_preset("authors", **(SMALL | {"dim": 16}))
     with pytest.raises(ValueError):
         again.set_params(depth=3)
-    for wrong in ({"preset": "mine"}, {"dim": 0}, {"dim": 2.5}, {"gate": 2}, {"t_coarse": 7}, {"engine": "cuda"}):
+    for wrong in ({"preset": "mine"}, {"dim": 0}, {"dim": 2.5}, {"engine": "cuda"},
+                  {"settings": {"gate": 2}}, {"settings": SMALL | {"t_coarse": 7}}, {"settings": {"depth": 3}}):  # fmt: skip
         with pytest.raises(SettingsError):
-            clone(again).set_params(**(SMALL | wrong)).settings()
+            clone(again).set_params(**wrong).resolved_settings()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array, np.asarray])
 def test_fit_on_a_matrix(data, kind, dtype):
     R = data.train.toarray() + data.test.toarray()
-    fitted = C2FRecommender(**SMALL, dtype=dtype).fit(kind(R))
+    fitted = C2FRecommender(settings=SMALL, dtype=dtype).fit(kind(R))
     assert fitted.embeddings_.shape == (32, 8) and fitted.embeddings_.dtype == dtype
     assert 0 < fitted.data_.validation.nnz and fitted.data_.train.nnz + fitted.data_.validation.nnz == R.sum()
     items, scores = fitted.recommend(3, k=2)
@@ -65,13 +74,13 @@ def test_fit_on_a_matrix(data, kind, dtype):
 
 
 def test_fit_on_a_matrix_with_validation(data):
-    fitted = C2FRecommender(**SMALL).fit(data.train, data.test)
+    fitted = C2FRecommender(settings=SMALL).fit(data.train, data.test)
     assert (fitted.data_.validation != data.test).nnz == 0
     assert (fitted.interactions_ != data.train).nnz == 0
-    alone = C2FRecommender(**SMALL, validation_fraction=0).fit(data.train)
+    alone = C2FRecommender(settings=SMALL, validation_fraction=0).fit(data.train)
     assert alone.data_.validation is None and np.isnan(alone.history_[-1]["validation_ndcg@5"])
     with pytest.raises(DataError):
-        C2FRecommender(**SMALL).fit(data, data.test)
+        C2FRecommender(settings=SMALL).fit(data, data.test)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
@@ -80,7 +89,7 @@ def test_a_matrix_with_impossible_values(value):
     R[2, 3] = value
     for matrix in (R, sparse.csr_matrix(R)):
         with pytest.raises(DataError):
-            C2FRecommender(**SMALL).fit(matrix)
+            C2FRecommender(settings=SMALL).fit(matrix)
 
 
 def test_recommend_leaves_out_what_was_seen_and_sorts(model, data):
@@ -125,7 +134,7 @@ def test_ids_of_any_script_and_a_user_with_every_item():
     users = ["Żółw", "用户", "мир", "a b", "10", "2", "😀", "née"]
     items = ["é", "e", "日本", "ß", "SS", "-"]
     made = Dataset.from_matrices(R, user_ids=users, item_ids=items)
-    fitted = C2FRecommender(**SMALL).fit(made)
+    fitted = C2FRecommender(settings=SMALL).fit(made)
     found, scores = fitted.recommend(["Żółw", "用户"], k=3)
     assert (found[0] == "").all() and np.isnan(scores[0]).all()
     free = {item for item, has in zip(items, R[1], strict=True) if not has}
@@ -158,7 +167,7 @@ def test_evaluate(model, data):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_saved_and_loaded_bit_by_bit(data, tmp_path, dtype):
-    fitted = C2FRecommender(**SMALL, dtype=dtype).fit(data)
+    fitted = C2FRecommender(settings=SMALL, dtype=dtype).fit(data)
     fitted.save(tmp_path / "model.npz")
     loaded = C2FRecommender.load(tmp_path / "model.npz")
     np.testing.assert_array_equal(loaded.embeddings_, fitted.embeddings_)
@@ -278,7 +287,7 @@ def test_another_kind_or_version_or_parts_that_do_not_fit(saved, tmp_path):
     refused("finite", **{"state.S_coarse.data": arrays["state.S_coarse.data"] * np.nan})
     refused("sparse", **{"interactions.indices": arrays["interactions.indices"] + 14})
     refused("text", item_ids=np.arange(14))
-    refused("fit", **{"state.E_coarse": arrays["state.E_coarse"][None]})
+    refused("fit", **{"state.E_coarse": arrays["state.E_coarse"].ravel()})
     refused("about", new_header=rest | {"about": 3})
     starts = arrays["interactions.indptr"]
     one_more = {"interactions.indptr": np.append(starts, starts[-1]), "interactions.shape": np.array([19, 14])}

@@ -27,6 +27,7 @@ PAGES = sorted(
 SOURCES = sorted(
     [*(ROOT / "c2f_np").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "notebooks").glob("*.py")]
 )
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__).resolve())
 #: Where the folders are in which a path may start; paths of a run or of the reader's own files start elsewhere.
 BASES = (ROOT, ROOT / "c2f_np")
 #: Names that a page makes up for an example.
@@ -34,12 +35,13 @@ INVENTED = {
     "docs/adding_an_operation.md": {"gated", "gated_backward", "multiply_gated"},
     "docs/data.md": {"product_id"},
     "docs/design.md": {"operation_backward"},
+    "tests/course/test_course_framework.py": {"gated_backward"},
     "notebooks/build.py": {"notebooks/NN_name.py"},
 }
 #: Names of other people's code.
 FOREIGN = {"ndcg_score", "__pycache__"}
 #: What objects are called in the examples.
-VARIABLES = {"data": "Dataset", "model": "C2FRecommender", "served": "Served", "task": "Exercise"}
+VARIABLES = {"data": "Dataset", "settings": "Settings", "model": "C2FRecommender", "served": "Served", "task": "Exercise"}
 LIBRARIES = {"np": "numpy", "numpy": "numpy", "scipy": "scipy", "concurrent": "concurrent"}
 
 
@@ -390,7 +392,7 @@ def named_tests(text, path):
 # ---- the tests -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_reference_leads_somewhere(path):
     found = complaints(path)
     assert not found, "\n" + "\n".join(found)

@@ -78,6 +78,16 @@ def test_what_is_read_is_what_was_written(tmp_path, kind, changed):
         assert_array_equal(ours, theirs)
 
 
+def test_zeros_and_duplicates_among_the_interactions_do_not_count(model):
+    R, last_row = model.R, np.arange(10) == 9
+    values, columns = np.append(np.ones(2 * R.nnz, np.int8), np.int8(0)), np.append(np.repeat(R.indices, 2), 5)
+    every_pair_twice_and_a_zero = type(R)((values, columns, 2 * R.indptr + last_row), shape=R.shape)
+    other = reduce_model(dataclasses.replace(model, R=every_pair_twice_and_a_zero)).R
+    assert every_pair_twice_and_a_zero.nnz == 2 * R.nnz + 1
+    assert_array_equal(other.indices, R.indices)
+    assert_array_equal(other.lengths(), np.diff(R.indptr))
+
+
 def test_ids_of_any_script(tmp_path):
     model = hand_made()
     users = np.array(["Żółw", "用户", "a b", "", "10", "2", "😀", "née", "a\nb"])

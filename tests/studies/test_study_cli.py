@@ -59,7 +59,7 @@ def test_ctrl_c_ends_with_130_and_the_command_goes_on(tiny, capsys, tmp_path, mo
 
     monkeypatch.setattr(runner, "carry_out", interrupted)
     assert study(*arguments) == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; the same command continues it" in capsys.readouterr().err
     assert "**Not finished: 4 of 7 jobs" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     monkeypatch.setattr(runner, "carry_out", original)
     assert study(*arguments) == 0 and "4 of 7" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ WRONG = [
     (("TINY", "--data", "planted", "--data", "x/planted"), "two data sets are called 'planted'"),
     (("TINY", "--settings-of", "mars"), "--settings-of must be one of southern-women, not 'mars'"),
     (("TINY", "--report-only"), "holds no results"),
-    (("protocol", "--report-only"), "keeps no rows"),
+    (("protocol", "--report-only"), "stores no rows"),
 ]
 
 

@@ -151,7 +151,7 @@ BAD = [
     ("seeds = [-1]", "seeds", "[-1]"),
     ("seeds = [1.5]", "seeds", "1.5"),
     ('protocol = "strict"', "protocol must be one of", "strict"),
-    ('reference = "nobody"', "reference names no run", "nobody"),
+    ('reference = "nobody"', "reference must name a run", "nobody"),
     ('data = ["planted", "x/planted"]', "two data sets", "planted"),
     ("data = []", "data must name", "[]"),
     ('figure = "pie"', "figure must be one of", "pie"),
@@ -159,13 +159,13 @@ BAD = [
     ("title = 3", "title must be text", "3"),
     ("rerun = 1", "rerun must be true or false", "1"),
     ("options = { k = 5 }", "options: unknown key 'k'", "5"),
-    ('kind = "protocol"', "[[run]] 'plain' has no place", "protocol"),
+    ('kind = "protocol"', "must not have a [[run]], such as 'plain'", "protocol"),
 ]
 
 
 X, EASE, HASHED = (f'name = "x"\nmethod = "{method}"\n' for method in ("c2f", "ease", "hashed"))
 BAD_RUNS = [
-    ('name = "plain"\nmethod = "c2f"', "is there twice", "plain"),
+    ('name = "plain"\nmethod = "c2f"', "occurs twice", "plain"),
     ('name = "a / b"\nmethod = "c2f"', "must not contain", "a / b"),
     ('name = "x"\nmethod = "svd"', "method must be one of", "svd"),
     (X + 'preset = "mine"', "preset must be one of", "mine"),
@@ -174,11 +174,11 @@ BAD_RUNS = [
     (X + 'settings = { seed = 4 }', "seed = 4 cannot be set", "4"),
     (X + 'after = ["magic"]', "after must be of", "magic"),
     (X + 'bytes_of = "plain"', "unknown key 'bytes_of'", "plain"),
-    (EASE + 'bytes_of = "nobody"', "bytes_of names no run", "nobody"),
-    (HASHED + 'bytes_of = "x"', "bytes_of comes back", "x"),
-    (HASHED + 'bytes_of = "y"\n[[run]]\nname = "y"\nmethod = "hashed"\nbytes_of = "x"', "comes back", "x"),
+    (EASE + 'bytes_of = "nobody"', "bytes_of must name a run", "nobody"),
+    (HASHED + 'bytes_of = "x"', "bytes_of leads back", "x"),
+    (HASHED + 'bytes_of = "y"\n[[run]]\nname = "y"\nmethod = "hashed"\nbytes_of = "x"', "leads back", "x"),
     (EASE + 'bytes_of = "plain"', "ease has no parameter 'bytes'", "plain"),
-    (X + 'reference = "nobody"', "reference names no run", "nobody"),
+    (X + 'reference = "nobody"', "reference must name a run", "nobody"),
     (X + 'reference = "plain / middle"', "'plain' measures", "middle"),
     (EASE + 'reference = "x / coarse"', "'x' measures nothing", "coarse"),
     ('name = "x"\nmethod = 7', "method must be text", "7"),
@@ -186,10 +186,10 @@ BAD_RUNS = [
     (X + 'after = "control"', "after must be a list", "control"),
     (X + 'settings = { dim = "wide" }', "dim", "wide"),
     (EASE + 'preset = "paper"', "unknown key 'preset'", "paper"),
-    ('name = "x {gate}"\nmethod = "c2f"', "asks for", "gate"),
-    (X + 'grid = { gate = [0.1, 0.2] }', "is there twice", "x"),
+    ('name = "x {gate}"\nmethod = "c2f"', "uses 'gate'", "gate"),
+    (X + 'grid = { gate = [0.1, 0.2] }', "occurs twice", "x"),
     (X + 'grid = { gate = 0.1 }', "grid: gate must be a list", "0.1"),
-    (X + 'only_data = ["mars"]', "only_data names no data set", "mars"),
+    (X + 'only_data = ["mars"]', "only_data must name data sets", "mars"),
     ('method = "c2f"', "name is missing", "run 2"),
 ]
 

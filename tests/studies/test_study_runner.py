@@ -4,8 +4,10 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
+from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
 from c2f_np.studies import Options, run_study
 from c2f_np.studies.jobs import jobs_of
@@ -77,6 +79,12 @@ def test_a_study_from_end_to_end(tiny, tmp_path):
     # The report's numbers are those of the rows.
     mean = sum(float(row["test_ndcg@20"]) for row in rows if row["outcome"] == "model") / 2
     assert f"| model | {mean:.4f} ± " in report
+    # The users kept beside a row are those with something to find, and the row's number is their mean.
+    key, store = "southern-women_model_seed1", Store(out)
+    row, test = store.read(key), load_dataset("southern-women").test
+    (users, of_users), outcome = store.users_of(key, row)[-1], row["outcomes"][-1]
+    assert users.tolist() == np.flatnonzero(np.diff(test.indptr)).tolist()
+    assert of_users["ndcg@20"].mean() == pytest.approx(outcome["metrics"]["test"]["ndcg@20"], rel=1e-6)
 
 
 def test_a_stopped_study_goes_on_to_the_same_report(finished, tmp_path):
@@ -140,6 +148,15 @@ def test_what_takes_the_bytes_of_a_changed_model_stands_if_they_are_the_same(tin
     assert model.read_bytes() != before[0] and narrow.read_bytes() == before[1]
     again(tiny("settings = { table_epochs = 0,", "settings = { dim = 16, table_epochs = 0,"), out)
     assert narrow.read_bytes() != before[1]
+
+
+def test_a_run_may_stand_before_the_one_whose_bytes_it_takes(tiny, tmp_path):
+    last = tiny().text.partition('[[run]]\nname = "narrow"')[2]
+    first = f'[[run]]\nname = "before"{last}\n[[run]]\nname = "popularity"'
+    out = tmp_path / "out"
+    assert run_study(tiny('[[run]]\nname = "popularity"', first), out, ONE).n_missing == 0
+    size = {row["run"]: row["bytes"] for row in rows_without_clocks(out)}
+    assert size["before"] == size["narrow"]
 
 
 def test_another_version_or_other_data_are_done_again(tiny, finished, monkeypatch):

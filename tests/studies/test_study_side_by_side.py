@@ -99,6 +99,6 @@ def test_a_killed_study_goes_on(tiny, tmp_path, jobs):
 def test_ctrl_c(tiny, tmp_path, jobs):
     study, out = tiny(*LONGER), tmp_path / "out"
     said, code = end_after_rows(start(study, out, "--jobs", jobs), out, 5, signal.SIGINT)
-    assert code == 130 and "stopped; the same command goes on" in said and "Traceback" not in said
+    assert code == 130 and "stopped; the same command continues it" in said and "Traceback" not in said
     assert len(rows_without_clocks(out)) == len(list(out.glob("rows/*.json"))) < 37
     assert "Not finished" in (out / "report.md").read_text(encoding="utf-8")

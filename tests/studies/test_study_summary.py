@@ -9,8 +9,8 @@ from c2f_np.data import Dataset
 from c2f_np.errors import ModelFileError
 from c2f_np.studies import jobs_of, run_study
 from c2f_np.studies.parallel import Options
-from c2f_np.studies.report import lines_of, write_report
 from c2f_np.studies.store import Measurement, Store
+from c2f_np.studies.study_report import report_lines, write_report
 
 USERS = np.arange(4)
 DATA = Dataset.from_matrices(np.eye(4, 6), None, np.eye(4, 6, 1))
@@ -41,7 +41,7 @@ def case(tiny, tmp_path):
         rows[job.key] = store.read(job.key)
 
     def lines(phases="all"):
-        found = lines_of(dataclasses.replace(study, phases=phases), "southern-women", DATA, jobs, rows, store)
+        found = report_lines(dataclasses.replace(study, phases=phases), "southern-women", DATA, jobs, rows, store)
         return {line.label: line for line in found}
 
     def report():

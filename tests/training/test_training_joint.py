@@ -299,7 +299,7 @@ def test_there_is_no_coarse_stage_for_the_control_to_continue(data):
 
 @variants
 def test_fitted_saved_and_loaded(data, tmp_path, variant):
-    model = C2FRecommender("default", **(SMALL | VARIANTS[variant])).fit(data)
+    model = C2FRecommender("default", settings=SMALL | VARIANTS[variant]).fit(data)
     assert list(model.phases_) == ["joint"] and {row["phase"] for row in model.history_} == {"joint"}
     model.save(tmp_path / "model.npz")
     loaded = C2FRecommender.load(tmp_path / "model.npz")

@@ -169,6 +169,12 @@ def test_every_set_of_negatives_is_equally_likely():
     assert chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.filterwarnings("error")
+def test_the_hash_wraps_around_in_silence(engine):
+    sample_triples(random_matrix(8), 50, 3, 2**64 - 1, engine=engine)
+
+
 def test_below_stays_below():
     largest = np.array([2**64 - 1, 0], dtype=np.uint64)
     np.testing.assert_array_equal(below(largest, np.array([7, 7])), [6, 0])

@@ -7,6 +7,8 @@ import pytest
 from c2f_np.errors import SettingsError
 from c2f_np.verification import command
 from c2f_np.verification.catalogue import CHECKED, cases
+from c2f_np.verification.operations import OPERATIONS
+from c2f_np.verification.sampling import SAMPLING
 from c2f_np.verification.threads import one_kernel_thread
 
 pytestmark = pytest.mark.gradcheck
@@ -37,8 +39,8 @@ def hold(report):
 def _checks():
     for op in CHECKED:
         for engine in ("numpy", "numba"):
-            # The many readings of the fine stage take longest; its compiled engine is held to the other one by the stage's tests.
-            slow = [pytest.mark.slow] if (op, engine) == ("fine_stage", "numba") else []
+            # What is made of operations takes longest. Its compiled engine is held to the other one by quick tests too.
+            slow = [pytest.mark.slow] if engine == "numba" and op not in OPERATIONS | SAMPLING else []
             yield pytest.param(op, engine, marks=slow, id=f"{op}-{engine}")
 
 
@@ -50,6 +52,7 @@ def test_every_case_passes(op, engine):
                 hold(case.run(1))
 
 
+@pytest.mark.slow
 def test_every_interpreted_case_passes():
     with command._Workers(2, compiled=False) as workers:
         listed = [(op, number) for op in CHECKED for number, case in enumerate(cases(op, "numba", 1)) if case.interpreted]

@@ -242,11 +242,19 @@ def test_the_command_measures_one_operation(capfd):
     assert all(m["place"] == "kernels.soft_threshold.mask_shrunk" or m["verdict"] for m in data["mutants"])
 
 
-def test_the_command_lists_a_survivor_and_says_1(capfd):
-    # The cases of the bridge cannot see the optimiser.
+def test_an_operation_is_asked_only_about_what_it_runs(capfd):
+    # The cases of the bridge never come to the optimiser.
     assert command.run(op="bridge", mutate=2, within="operations.adam.clip_by_value") == 1
-    out = capfd.readouterr().out
-    assert "operations/adam.py:" in out and "not reached by any case" in out and "2 survived" in out
+    found = capfd.readouterr()
+    assert "0 mutants, 0 survived" in found.out and "nothing was measured" in found.err
+
+
+def test_a_survivor_is_printed_with_its_line_and_change(reached):
+    (outcome,) = verdicts([change("never_called", "return x + 1 => return x - 1")], reached).values()
+    text = mutation._survivor(outcome)
+    line = definitions(TOY)["never_called"].body[0].lineno
+    assert f"mutation_toy.py:{line}: never_called, operator: not reached by any case" in text
+    assert text.endswith("\n  - return x + 1\n  + return x - 1")
 
 
 @pytest.mark.parametrize("wrong", [{"mutate": 0}, {"mutate": 1, "within": "no.such.place"}, {"mutate": 1, "op": "convolution"}])

@@ -23,7 +23,7 @@ def test_a_sample_of_mutants_is_killed(capfd):
     assert code == 0, [f"{m['place']}: {m['change']}" for m in found if m["verdict"] == "survived"]
 
 
-@pytest.mark.parametrize("seed", range(2, 6))
+@pytest.mark.parametrize("seed", (2, 3))
 def test_every_case_passes_at_other_points(seed):
     with one_kernel_thread():
         for case in cases(None, "numpy", seed):

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.gradcheck
 STEPS = ("coarse_step", "fine_step", "joint_step", "table_step")
 OPTIONS = {
     "coarse_step": points.COARSE | steps.MOMENTS, "fine_step": points.FINE | steps.MOMENTS,
-    "joint_step": points.JOINT | steps.MOMENTS, "table_step": points.TABLES | steps.MOMENTS,
+    "joint_step": points.JOINT | steps.MOMENTS | steps.TURNS, "table_step": points.TABLES | steps.MOMENTS,
     "coarse_stage": stages.COARSE, "fine_stage": stages.FINE, "joint_stage": stages.JOINT, "table_model": baselines.TABLES,
-    "coarse_structure": points.COARSE | stages.WEIGHTS, "fine_structure": points.FINE | stages.WEIGHTS,
+    "coarse_structure": points.COARSE, "fine_structure": points.FINE,
     "stages_training": epochs.STAGES, "joint_training": epochs.JOINT, "table_training": epochs.TABLES,
 }  # fmt: skip
 
@@ -92,11 +92,15 @@ def test_links_exchanged_by_hand():
 # ---- configurations ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("op", OPTIONS)
 def test_every_value_of_every_option_occurs_and_seeds_differ(op):
+    # The cases that take differences cover pairs of some options only, and draw the others.
+    covered = {"coarse_stage": stages.CROSSED, "fine_stage": stages.CROSSED, "joint_stage": stages.CROSSED}.get(op, OPTIONS[op])
     for engine in ("numpy", "numba"):
         names = [[case.variation for case in cases(op, engine, seed)] for seed in (0, 1)]
         assert names[0] != names[1]
         for variations in names:
             for position, (name, values) in enumerate(OPTIONS[op].items()):
+                if name not in covered:
+                    continue
                 found = {variation.split(", ")[position] for variation in variations}
                 assert {str(value) if isinstance(value, str) else f"{name} {value}" for value in values} <= found
 
@@ -110,7 +114,10 @@ def test_some_entries_are_clipped_and_some_are_not():
     assert 0 < clipped.mean() < 1
 
 
-COARSE = {"n_layers": 3, "batch": "some", "width": "narrow", "dtype": "float32", "links": "two", "degree": "signed", "empty": False}
+COARSE = {
+    "n_layers": 3, "batch": "some", "width": "narrow", "dtype": "float32", "links": "two", "degree": "signed", "empty": False,
+    "weights": "positive",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "steps"])
@@ -119,7 +126,8 @@ def test_learning_rates_are_these_numbers(schedule):
         "cosine": [1, 0.9330127018922193, 0.75, 0.5, 0.25, 0.06698729810778076],
         "steps": [1, 1, 1, 1, 1 / 3, 0.1],
     }[schedule]
-    settings = points._settings(problems.generator(0, "rates"), COARSE | {"gate": "low"}, "numpy", lr_schedule=schedule, max_epochs=6)
+    rng = problems.generator(0, "rates")
+    settings = points._settings(rng, COARSE, "numpy", lr_schedule=schedule, max_epochs=6)
     for phase, rate in (("coarse", settings.coarse_lr), ("fine", settings.fine_lr)):
         found = [loop.learning_rate_of(loop.Progress(phase, 0, e, None, None), settings) for e in range(6)]
         assert_allclose(found, rate * np.array(literal), rtol=1e-14)
@@ -152,4 +160,5 @@ def test_a_factor_of_1_001_in_float32_only_is_noticed(op, engine, monkeypatch):
     for case in cases(op, engine, seed=3):
         by_dtype["float32" if "float32" in case.variation else "float64"].append(case.run(3).passed)
     assert all(by_dtype["float64"])
-    assert np.mean(by_dtype["float32"]) < 0.35
+    # Where the codebook has no gradient, or a tiny batch is all rounding, there is nothing to notice.
+    assert np.mean(by_dtype["float32"]) < 0.5

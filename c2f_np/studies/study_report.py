@@ -40,7 +40,7 @@ class Line:
     difference: Difference | None = None  # to the reference, over users
 
 
-def lines_of(study: Study, name: str, data: Dataset, jobs: list[Job], rows: dict[str, dict], store: Store) -> list[Line]:
+def report_lines(study: Study, name: str, data: Dataset, jobs: list[Job], rows: dict[str, dict], store: Store) -> list[Line]:
     """The lines of one data set, in the order of the study; jobs without a row are left out.
 
     ModelFileError if the users' numbers are damaged, or those of two rows belong to different users.
@@ -100,7 +100,7 @@ def write_report(
     study: Study, data: dict[str, Dataset], jobs: list[Job], rows: dict[str, dict], store: Store, *, command: str = ""
 ) -> None:
     """Write ``report.md`` and the figures; jobs without a row count as not done, and `command` is what the report comes from."""
-    lines = {name: lines_of(study, name, each, jobs, rows, store) for name, each in data.items()}
+    lines = {name: report_lines(study, name, each, jobs, rows, store) for name, each in data.items()}
     figures = _write_figures(study, data, lines, store)
     text = [f"# {study.title}", "", study.question]
     text += ["", "```bash", command, "```"] if command else []
@@ -216,7 +216,8 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
         ]
         panels = [panel for panel in panels if panel[1]]
         if panels:
-            pictures[""] = "figure.png", results.differences(panels, xlabel=f"difference in {label} to the reference")
+            label = f"difference in {label} to the reference"
+            pictures[""] = "figure.png", results.differences_to_reference(panels, xlabel=label)
     else:
         panels = [
             (
