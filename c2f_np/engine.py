@@ -7,11 +7,14 @@ once, where a graph, a recommender or a run is made.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from .errors import SettingsError
 
 ENGINES = ("numpy", "numba")
+#: The compiled engine where Numba is installed.
+DEFAULT_ENGINE = "numba" if importlib.util.find_spec("numba") else "numpy"
 
 
 def engine_named(name: str) -> ModuleType:

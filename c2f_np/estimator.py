@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset, Split, apply_protocol
+from .engine import DEFAULT_ENGINE
 from .errors import DataError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
 from .lookup import positions, require_k
@@ -145,7 +146,7 @@ class Recommender(BaseEstimator):
 
     def _workers(self) -> dict[str, Any]:
         """Engine and threads of ranking."""
-        return {"engine": getattr(self, "engine", "numba"), "n_threads": getattr(self, "threads", 0) or None}
+        return {"engine": getattr(self, "engine", DEFAULT_ENGINE), "n_threads": getattr(self, "threads", 0) or None}
 
     def _best(self, rows: np.ndarray, masked: sparse.csr_array | None, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions and scores of the k best items for users given by row number; -1 where none is left."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 import numpy as np
-import scipy
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
@@ -288,15 +289,9 @@ class C2FRecommender(EmbeddingRecommender):
 
 
 def versions() -> dict[str, str]:
-    """Versions of the package and of what its numbers depend on."""
-    import numba
-    import sklearn
-
-    return {
-        "c2f_np": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "scikit-learn": sklearn.__version__,
-        "numba": numba.__version__,
-    }
+    """Versions of the package and of what its numbers depend on; Numba's only where it is installed."""
+    found = {"c2f_np": __version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "scikit-learn", "numba"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

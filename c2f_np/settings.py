@@ -13,7 +13,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from .engine import ENGINES
+from .engine import DEFAULT_ENGINE, ENGINES
 from .errors import SettingsError
 
 
@@ -102,7 +102,7 @@ class Settings:
     )
     seed: int = _setting(0, "seed of the model (the split has its own)", low=0)
     dtype: str = _setting("float32", "precision of training", ("float32", "float64"))
-    engine: str = _setting("numba", "numba: compiled loops; numpy: the readable ones", ENGINES)
+    engine: str = _setting(DEFAULT_ENGINE, "numba: compiled loops; numpy: the readable ones", ENGINES)
     threads: int = _setting(0, "threads; 0: all cores, or one for a small problem (the bits are the same)", low=0)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
-from ..engine import ENGINES
+from ..engine import DEFAULT_ENGINE, ENGINES
 from ..errors import SettingsError
 from ..estimator import Recommender, as_dataset
 from ..threads import one_blas_thread
@@ -77,7 +77,7 @@ class EASE(Recommender):
 
     regularisation: float = parameter(500.0, "weight of the squared weights", low=1e-9)
     max_items: int = parameter(15_000, "refuse to work with more items than this", low=1)
-    engine: str = parameter("numba", "compiled ranking, or the readable one", choices=ENGINES)
+    engine: str = parameter(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores", low=0)
 
     def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:

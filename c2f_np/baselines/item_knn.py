@@ -19,7 +19,7 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
-from ..engine import ENGINES, engine_named
+from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..estimator import Recommender, as_dataset
 from ..model.links import keep_largest
 from .parameters import check_parameters, parameter
@@ -80,7 +80,7 @@ class ItemKNN(Recommender):
 
     k: int = parameter(200, "neighbours kept for an item", low=1)
     shrinkage: float = parameter(10.0, "added to the denominator of the cosine", low=0.0)
-    engine: str = parameter("numba", "compiled loops, or the readable ones", choices=ENGINES)
+    engine: str = parameter(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores", low=0)
 
     def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:

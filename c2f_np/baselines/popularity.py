@@ -14,7 +14,7 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
-from ..engine import ENGINES
+from ..engine import DEFAULT_ENGINE, ENGINES
 from ..estimator import Recommender, as_dataset
 from ..evaluation import fit_popularity, popularity_scores, popularity_size_bytes
 from .parameters import check_parameters, parameter
@@ -35,7 +35,7 @@ class Popularity(Recommender):
     counts_ : ndarray of int32, shape (I,)
     """
 
-    engine: str = parameter("numba", "compiled ranking, or the readable one", choices=ENGINES)
+    engine: str = parameter(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores", low=0)
 
     def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:

@@ -19,7 +19,7 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
-from ..engine import ENGINES, engine_named
+from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
 from ..estimator import EmbeddingRecommender, as_dataset
 from ..model.graph import normalised_adjacency
@@ -59,7 +59,7 @@ class TableRecommender(EmbeddingRecommender):
     max_grad_value: float = parameter(3.0, "gradients are clipped to plus or minus this", low=1e-30)
     seed: int = parameter(0, "seed of start and sampling", low=0)
     dtype: str = parameter("float32", "precision of training", choices=("float32", "float64"))
-    engine: str = parameter("numba", "compiled loops, or the readable ones", choices=ENGINES)
+    engine: str = parameter(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
     threads: int = parameter(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
     validation_fraction: float = parameter(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from ..engine import is_compiled
+from ..engine import DEFAULT_ENGINE, is_compiled
 from ..errors import DataError
 from ..threads import in_threads
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
@@ -60,7 +60,7 @@ def evaluate_ranking(
     ks: Iterable[int] = DEFAULT_KS,
     *,
     block_rows: int | None = None,
-    engine: str = "numba",
+    engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
     per_user: bool = False,
     protocol: str = "",
@@ -141,7 +141,7 @@ def evaluate_embeddings(
     user_bias: np.ndarray | None = None,
     global_bias: float = 0.0,
     block_rows: int | None = None,
-    engine: str = "numba",
+    engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
     per_user: bool = False,
     protocol: str = "",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from ..engine import is_compiled
+from ..engine import DEFAULT_ENGINE, is_compiled
 from ..errors import DataError
 from ..threads import in_threads, one_blas_thread
 from .inputs import Pattern, dense_scores, pattern_of, positive_integer, thread_count
@@ -34,7 +34,7 @@ BLOCK_BYTES = 64 * 2**20
 
 
 def rank_items(
-    scores: ArrayLike, masked: sparse.sparray | None, k: int, *, engine: str = "numba", n_threads: int | None = None
+    scores: ArrayLike, masked: sparse.sparray | None, k: int, *, engine: str = DEFAULT_ENGINE, n_threads: int | None = None
 ) -> np.ndarray:
     """List the k best items of every row, best first.
 
@@ -139,7 +139,7 @@ def rank_block(
 
 
 def count_ties_at_cut(
-    scores: ArrayLike, masked: sparse.sparray | None, k: int, *, engine: str = "numba", n_threads: int | None = None
+    scores: ArrayLike, masked: sparse.sparray | None, k: int, *, engine: str = DEFAULT_ENGINE, n_threads: int | None = None
 ) -> int:
     """Count the rows in which the k-th and the next item have equal scores.
 
@@ -167,7 +167,7 @@ def rank_embeddings(
     user_bias: np.ndarray | None = None,
     global_bias: float = 0.0,
     block_rows: int | None = None,
-    engine: str = "numba",
+    engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
 ) -> np.ndarray:
     """List the k best items of users under a dot-product model, without ever holding all scores.
@@ -245,7 +245,7 @@ def rank_embeddings_with_ties(
     user_bias: np.ndarray | None = None,
     global_bias: float = 0.0,
     block_rows: int | None = None,
-    engine: str = "numba",
+    engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`rank_embeddings` lists, and where scores tie; arguments, errors and memory are explained there.

@@ -8,10 +8,12 @@ W : (n, m)     columns : (n, t)
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .compiled import njit
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def largest_columns(W, t):
     """Columns of the t largest entries of each row, ascending; among equals the lower column is kept."""
     n, m = W.shape

@@ -11,11 +11,12 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ..model.triples import Triples
 from .accumulator import carray, stack_pointer
 from .buffers import empty
+from .compiled import njit
 from .prefetch import prefetch_row
 from .row_groups import even_groups_of
 from .widths import LANE, has_own_kernel
@@ -41,7 +42,7 @@ def _differences(width: int):
 def _differences_fixed_width(width: int):
     in_lanes = width - width % LANE
 
-    @njit(parallel=True, cache=True)
+    @njit(parallel=True)
     def score_differences(H, bias, user, positive, negative, differences):
         n_triples = user.shape[0]
         for b in prange(n_triples):
@@ -70,7 +71,7 @@ def _differences_fixed_width(width: int):
     return score_differences
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _differences_any_width(H, bias, user, positive, negative, differences):
     for b in prange(user.shape[0]):
         u, i, j = user[b], positive[b], negative[b]
@@ -80,7 +81,7 @@ def _differences_any_width(H, bias, user, positive, negative, differences):
         differences[b] = difference
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _softplus_and_slopes(differences):
     n_triples = differences.shape[0]
     losses, slope = np.empty_like(differences), np.empty_like(differences)
@@ -119,7 +120,7 @@ def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: 
     return onto
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _role(slot, n_triples):
     """Role and triple of a slot, role * B + triple; comparing is much faster than dividing."""
     if slot < n_triples:
@@ -135,7 +136,7 @@ def _gather(width: int):
 
 
 def _gather_fixed_width(width: int):
-    @njit(parallel=True, cache=True)
+    @njit(parallel=True)
     def gather(bounds, H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias):
         n_triples = user.shape[0]
         for g in prange(bounds.shape[0] - 1):
@@ -172,7 +173,7 @@ def _gather_fixed_width(width: int):
     return gather
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _gather_any_width(bounds, H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias):
     n_triples = user.shape[0]
     for g in prange(bounds.shape[0] - 1):
@@ -196,7 +197,7 @@ def _gather_any_width(bounds, H, slope, user, positive, negative, entities, star
                     grad_bias[e] += s
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def squared_norms(Z, entities):
     """Squared norm of the row of each of `entities`."""
     width = Z.shape[1]
@@ -219,7 +220,7 @@ def squared_norms(Z, entities):
     return norms
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def add_scaled_rows(total, Z, entities, factors):
     """Add ``factors[k] * Z[entities[k]]`` to the rows of `entities` of `total`, in place."""
     for k in prange(entities.shape[0]):

@@ -13,11 +13,12 @@ from functools import cache
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ..threads import in_threads
 from .accumulator import carray, stack_pointer
 from .buffers import empty
+from .compiled import njit
 from .prefetch import prefetch_row
 from .sparse_product import CompiledOperator, multiply
 from .widths import has_own_kernel
@@ -71,7 +72,7 @@ def _gather(width: int):
 
 
 def _gather_fixed_width(width: int):
-    @njit(parallel=True, cache=True)
+    @njit(parallel=True)
     def gather(bounds, indptr, indices, data, grad_Z, Z, grad_E):
         one = grad_E.dtype.type(1)
         for g in prange(bounds.shape[0] - 1):
@@ -93,7 +94,7 @@ def _gather_fixed_width(width: int):
     return gather
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _gather_any_width(bounds, indptr, indices, data, grad_Z, Z, grad_E):
     one = grad_E.dtype.type(1)
     for g in prange(bounds.shape[0] - 1):

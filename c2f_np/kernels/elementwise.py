@@ -10,10 +10,11 @@ x, g, m, v, Z, grad_Z : any one shape, C-contiguous
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ..model import adam as text
 from .buffers import empty
+from .compiled import njit
 
 # Entries of a block.
 _BLOCK = 1 << 14
@@ -26,7 +27,7 @@ def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray, *, block: int = _BLOCK) -> 
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _scale_by_tanh_slope(grad_Z, Z, out, block):
     one = out.dtype.type(1)
     for b in prange((out.shape[0] + block - 1) // block):
@@ -49,7 +50,7 @@ def adam_update(
     return new, mean, square
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _adam(x, g, m, v, rate, root_correction, beta1, rest1, beta2, rest2, epsilon, new, mean, square, block):
     for b in prange((x.shape[0] + block - 1) // block):
         for k in range(b * block, min((b + 1) * block, x.shape[0])):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sparse
-from numba import njit, prange
+from numba import prange
 
 from ..model.graph import inverse_roots
 from ..model.sparse import canonical
+from .compiled import njit
 
 
 def expanded_graph(A, S_coarse, S_fine=None, *, degree: str = "signed") -> sparse.csr_array:
@@ -45,7 +46,7 @@ def _transpose(X):
     return _transposed(X.indptr, X.indices, X.data, X.shape[1])
 
 
-@njit(cache=True)
+@njit()
 def _transposed(indptr, indices, data, n_columns):
     """Counting sort by column; the rows of the transpose come out sorted."""
     start = np.zeros(n_columns + 1, indptr.dtype)
@@ -64,7 +65,7 @@ def _transposed(indptr, indices, data, n_columns):
     return start, rows, values
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _expand(
     A_indptr, A_indices, A_data, S_indptr, S_indices, S_data, T_indptr, T_indices, T_data,
     F_indptr, F_indices, F_data, G_indptr, G_indices, G_data,
@@ -103,7 +104,7 @@ def _expand(
     return indptr, indices, data
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def row_sums(indptr, data):
     """Sums of the entries of each row, and of their absolute values."""
     sums, absolute = np.empty(indptr.shape[0] - 1, data.dtype), np.empty(indptr.shape[0] - 1, data.dtype)
@@ -116,7 +117,7 @@ def row_sums(indptr, data):
     return sums, absolute
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def scale_both_sides(indptr, indices, data, factor):
     """``factor[i] * x_ij * factor[j]``, the factors multiplied first: a symmetric matrix stays symmetric to the last bit."""
     scaled = np.empty_like(data)

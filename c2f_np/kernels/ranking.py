@@ -11,10 +11,11 @@ have to wait for the product, and its `workqueue` layer ends the process when tw
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def rank_rows(scores, mask_rows, mask_indptr, mask_indices, first, last, ranking):
     """Fill rows `first` to `last` (exclusive) of `ranking`; return the place of the first NaN, or (-1, -1).
 

@@ -8,26 +8,28 @@ indptr : (U + 1,), indices : (nnz,) csr of the interactions     users, positives
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, uint64
+from numba import prange, uint64
+
+from .compiled import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _hash64(x):
     x = (x ^ (x >> uint64(30))) * _FIRST
     x = (x ^ (x >> uint64(27))) * _SECOND
     return x ^ (x >> uint64(31))
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _below(random, bound):
     return np.int64(np.float64(random >> uint64(11)) * 2.0**-53 * bound)
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def draw_triples(indptr, indices, n_items, n_draws, neg_size, key):
     """Users, positives and negatives of each draw; -1 where there is no (further) negative."""
     n_users = indptr.shape[0] - 1

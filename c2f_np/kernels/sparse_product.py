@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ..model import propagation as text
 from ..model.sparse import SparseOperator, matrix_and_transpose
 from .accumulator import carray, stack_pointer
 from .buffers import empty
+from .compiled import njit
 from .prefetch import prefetch_row
 from .row_groups import even_groups_of, even_row_groups
 from .widths import has_own_kernel
@@ -110,7 +111,7 @@ def _kernel(width: int, some_rows: bool, X_placed: bool, base_placed: bool):
 
 
 def _fixed_width(width: int, some_rows: bool, X_placed: bool, base_placed: bool):
-    @njit(parallel=True, cache=True)
+    @njit(parallel=True)
     def product(bounds, indptr, indices, data, X, base, scale, out, rows, X_place, base_place):
         n_entries = indices.shape[0]
         for g in prange(bounds.shape[0] - 1):
@@ -144,7 +145,7 @@ def _fixed_width(width: int, some_rows: bool, X_placed: bool, base_placed: bool)
     return product
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _any_width(bounds, indptr, indices, data, X, base, scale, out, rows, X_place, base_place):
     for g in prange(bounds.shape[0] - 1):
         for k in range(bounds[g], bounds[g + 1]):
@@ -172,7 +173,7 @@ def weights_gradient(indptr: np.ndarray, indices: np.ndarray, grad_Y: np.ndarray
     return values
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _weights_gradient(indptr, indices, grad_Y, X, values):
     for i in prange(indptr.shape[0] - 1):
         for p in range(indptr[i], indptr[i + 1]):

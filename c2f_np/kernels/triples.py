@@ -8,10 +8,11 @@ user, positive, negative : (B,)     slots : (3B,), slot s = role * B + triple
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .compiled import njit
 
 
-@njit(cache=True)
+@njit()
 def sort_slots(user, positive, negative, n_entities):
     """Counting sort: the distinct entities, where each one's slots start, and the slots, ascending for each entity."""
     n_triples = user.shape[0]
@@ -47,7 +48,7 @@ def sort_slots(user, positive, negative, n_entities):
     return entities, start, slots
 
 
-@njit(cache=True)
+@njit()
 def take_by_user(users, positives, negatives, chosen, n_users):
     """The chosen triples as entity numbers, by a counting sort in the order of their users."""
     following = np.zeros(n_users + 1, np.int64)

@@ -41,12 +41,14 @@ rows : (K,) distinct row numbers     F, tanh_F : (M, d)     E_c : (C, d)     Z, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sparse
 
 from ..errors import SettingsError
-from .sparse import SparseOperator, operator
+
+if TYPE_CHECKING:
+    from .sparse import SparseOperator
 
 LAYER_BRIDGES = ("raw", "exchange")
 
@@ -58,7 +60,9 @@ def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None =
     for _ in range(n_layers):
         X = layer.forward(X)
         total += X
-    return (total if rows is None else total[rows]) / (n_layers + 1)
+    total = total if rows is None else total[rows]
+    total /= n_layers + 1
+    return total
 
 
 def propagate_backward(grad_H: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
@@ -211,8 +215,8 @@ def bridged_layer(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "
     size = n + c + S_fine.shape[1]
     if S_fine.shape[0] != c or X_hat.shape != (size, size):
         raise SettingsError(f"expanded graph {X_hat.shape}, S_coarse {S_coarse.shape} and S_fine {S_fine.shape} do not fit")
-    X_hat = X_hat if isinstance(X_hat, SparseOperator) else engine.operator(X_hat)
-    message = None if layer_bridge == "raw" else engine.operator(sparse.csr_array(X_hat.matrix[:n, n : n + c]))
+    X_hat = X_hat if hasattr(X_hat, "adjoint") else engine.operator(X_hat)
+    message = None if layer_bridge == "raw" else engine.operator(X_hat.matrix[:n, n : n + c])
     return engine.BridgedLayer(X_hat, engine.operator(S_coarse), engine.operator(S_fine), message, gate)
 
 
@@ -295,4 +299,9 @@ def as_layer(layer, n_layers: int):
     """
     if n_layers < 0:
         raise SettingsError(f"the number of layers must be 0 or more, not {n_layers}")
-    return operator(layer) if sparse.issparse(layer) else layer
+    if hasattr(layer, "adjoint"):
+        return layer
+    # Here, and not above: an exported model is propagated by these functions where there is no SciPy.
+    from .sparse import operator
+
+    return operator(layer)
