@@ -14,12 +14,12 @@ from itertools import count
 import numpy as np
 import scipy.sparse as sparse
 
+from ..engine import engine_named, is_compiled
 from ..evaluation import evaluate
-from ..operations import triples
+from ..model import sampling, triples
 from ..settings import Settings
-from ..training import batches, sampling
+from ..training import batches
 from ..training.problem import Problem
-from ..training.progress import Progress
 from .case import Case, verdict_case
 from .problems import generator
 
@@ -35,7 +35,7 @@ def mixed(x: int) -> int:
 
 
 def plain_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int) -> Iterator[tuple[int, int, int]]:
-    """What :func:`c2f_np.training.sampling.sample_triples` draws, triple by triple."""
+    """What :func:`c2f_np.model.sampling.sample_triples` draws, triple by triple."""
     step, (n_users, n_items) = 0x9E3779B97F4A7C15, R.shape
     for draw in range(n_draws):
         stream = mixed(mixed(seed + step) + draw * step)
@@ -129,7 +129,7 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
             rng = generator(seed, "sampling", name)
             R, key = make(rng), int(rng.integers(2**64, dtype=np.uint64))
             with np.errstate(over="ignore"):  # interpreted, the hash warns of its wrap-around
-                columns = sampling.sample_triples(R, n_draws, neg_size, key, engine=engine)
+                columns = sampling.sample_triples(R, n_draws, neg_size, key, engine=engine_named(engine))
             expected = np.array(list(plain_triples(R, n_draws, neg_size, key)), dtype=np.int32).reshape(-1, 3)
             for part, found, column in zip(("user", "positive", "negative"), columns, expected.T, strict=True):
                 yield part, unequal(found, column, np.int32), 0.0
@@ -140,7 +140,7 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
         rng = generator(seed, "numbers")
         random, bounds = rng.integers(2**64, size=60, dtype=np.uint64), rng.integers(2**30, 2**31, 60)
         with np.errstate(over="ignore"):
-            if engine == "numpy":
+            if not is_compiled(engine):
                 hashed, below = sampling.hash64(random), sampling.below(random, bounds)
             else:
                 from ..kernels.sampling import _below, _hash64
@@ -168,15 +168,15 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
         rng = generator(seed, "epochs")
         R = interactions(rng, 9, 13)
         # Cut without a rest, with a rest of one, into one whole batch, into one that is not full, and anyhow.
-        for phase, stage in (("coarse_phase1", "coarse"), ("fine", "fine"), ("table", "table"), ("joint", "joint")):
+        for stage in ("coarse", "fine", "table", "joint"):
             settings = Settings(seed=int(rng.integers(2**32)), neg_size=int(rng.integers(1, 5)), engine=engine)
-            epoch = int(rng.integers(300))
+            epoch, problem = int(rng.integers(300)), Problem(None, settings, R, None, engine_named(engine))
             n = len(plain_batches(R, settings.neg_size, 10**6, plain_stream(settings.seed, stage, epoch))[0])
-            progress, problem = Progress(phase, epoch, 1, None, None), Problem(None, settings, R, None)
             divisor = next(size for size in range(7, n + 1) if n % size == 0)
             for size in (divisor, max(n - 1, 1), n, n + 7, int(rng.integers(3, 30))):
+                drawn = problem.random(stage, epoch), R, settings.neg_size, size
                 with np.errstate(over="ignore"):
-                    found = list(batches.epoch_batches(progress, problem, size))
+                    found = list(batches.drawn_batches(*drawn, engine=problem.engine))
                 expected = plain_batches(R, settings.neg_size, size, plain_stream(settings.seed, stage, epoch))
                 what = f"{stage}, batches of {size}"
                 yield f"{what}: sizes", unequal([len(batch) for batch in found], [len(batch) for batch in expected]), 0.0
@@ -189,7 +189,7 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
     def crowd(seed):
         rng, n, last = generator(seed, "crowd"), 40_000, 33_000
         columns = [rng.choice(np.array(numbers, np.int32), n, p=(0.9, 0.1)) for numbers in ((1, 3), (2, 0), (1, last))]
-        batch = triples.Triples.by_user(columns, rng.permutation(n), 4, last + 1, engine=engine)
+        batch = triples.Triples.by_user(columns, rng.permutation(n), 4, last + 1, engine=engine_named(engine))
         for part, column, shift in zip(("user", "positive", "negative"), columns, (0, 4, 4), strict=True):
             yield part, unequal(np.sort(getattr(batch, part)), np.sort(column.astype(np.int64) + shift)), 0.0
         yield "order", float(np.count_nonzero(np.diff(batch.user) < 0)), 0.0
