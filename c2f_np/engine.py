@@ -13,8 +13,10 @@ from types import ModuleType
 from .errors import SettingsError
 
 ENGINES = ("numpy", "numba")
-#: The compiled engine where Numba is installed.
-DEFAULT_ENGINE = "numba" if importlib.util.find_spec("numba") else "numpy"
+#: Those that can be had here: the compiled one only where Numba is installed; it is then the default.
+AVAILABLE_ENGINES = ENGINES if importlib.util.find_spec("numba") else ("numpy",)
+DEFAULT_ENGINE = AVAILABLE_ENGINES[-1]
+LEFT_OUT = "numba is not installed: the compiled engine was left out"
 
 
 def engine_named(name: str) -> ModuleType:

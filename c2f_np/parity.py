@@ -42,7 +42,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sparse
 
-from .engine import ENGINES, engine_named, is_compiled
+from .engine import AVAILABLE_ENGINES, LEFT_OUT, engine_named, is_compiled
 from .errors import C2FError, DataError
 from .evaluation.metrics import mean_metrics, metrics_per_user
 from .evaluation.ranking import rank_items
@@ -127,9 +127,11 @@ def main_parity(files: Iterable, engine: str = "both") -> int:
     Returns the exit code: 0 if everything agrees within 1e-12, 1 if something does not, 2 if no file is given or one is not a
     reference file (one line on stderr for each; the others are compared all the same).
     """
-    engines = ENGINES if engine == "both" else (engine,)
+    engines = AVAILABLE_ENGINES if engine == "both" else (engine,)
     for name in engines:
-        is_compiled(name)
+        engine_named(name)
+    if engine == "both" and len(engines) == 1:
+        print(LEFT_OUT, file=sys.stderr)
     reports: list[ParityReport] = []
     unusable = False
     for path in files:

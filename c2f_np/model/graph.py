@@ -5,9 +5,11 @@
     coarse stage, nodes (N, C):       X_hat = norm([[A, S_c], [S_c^T, 0]])
     fine stage, nodes (N, C, M):      X_hat = norm([[A, S_c, 0], [S_c^T, 0, S_f], [0, S_f^T, 0]])
 
-A is normalised before the codebook nodes are added, and the whole is normalised again.
-Backwards, with X_hat[i, j] = X[i, j] f_i f_j, f_i = s_i^(-1/2), s_i = sum_j X[i, j] and G the cotangent, a weight counts three times: as itself, in the degree of its row,
-and (through the transposed block) in that of its column.
+A is normalised before the codebook nodes are added, and the whole is normalised again. Backwards, with the cotangent G and
+
+    X_hat[i, j] = X[i, j] f_i f_j,   f_i = s_i^(-1/2),   s_i = sum_j X[i, j]
+
+a weight counts three times: as itself, in the degree of its row, and (through the transposed block) in that of its column.
 
     grad_f_i = sum_j G[i, j] X[i, j] f_j + sum_k G[k, i] X[k, i] f_k,   grad_s_i = -1/2 f_i^3 grad_f_i,
     grad_X[i, j] = G[i, j] f_i f_j + grad_s_i
