@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 import scipy.sparse as sparse
 
+from ..engine import engine_named
 from ..gradcheck import Report, Settings, Verdict, check_gradients
 from ..gradcheck.operation import Operation, stream
-from ..operations.sparse_operator import SparseOperator, as_operator
 
 PASSED, FAILED = "passed", "failed"
 
@@ -137,12 +138,12 @@ def verdict_case(operation, variation, engine, check) -> Case:
     return Case(operation, variation, engine, run)
 
 
-def twin(engine: str, *values) -> str:
+def twin(engine: str, *values) -> ModuleType:
     """The engine of a forward: that of the case, but NumPy where a complex step is being taken.
 
     So the compiled backward is held to the complex step of the same function.
     """
-    return "numpy" if any(np.iscomplexobj(value) for value in values) else engine
+    return engine_named("numpy" if any(np.iscomplexobj(value) for value in values) else engine)
 
 
 def promoted(*values) -> tuple:
@@ -154,22 +155,23 @@ def promoted(*values) -> tuple:
 
 @dataclass
 class InDtype:
-    """Something constant, made once for each precision: ``constant(x)`` is the one that goes with the array x."""
+    """Something constant, made once for each precision: ``constant(x)`` is the one that goes with the array x.
+
+    With an engine it is ``make(dtype, engine module)``, of the :func:`twin` that computes with x.
+    """
 
     make: Callable
+    engine: str | None = None
     _made: dict = field(default_factory=dict)
 
     def __call__(self, *like):
         dtype = np.dtype(np.float32 if all(np.asarray(x).dtype == np.float32 for x in like) else np.float64)
-        if dtype not in self._made:
-            self._made[dtype] = self.make(dtype)
-        return self._made[dtype]
+        kind = (dtype,) if self.engine is None else (dtype, twin(self.engine, *like))
+        if kind not in self._made:
+            self._made[kind] = self.make(*kind)
+        return self._made[kind]
 
 
-def operator_in_dtype(matrix) -> InDtype:
+def operator_in_dtype(matrix, engine: str) -> InDtype:
     """A prepared sparse operator for each precision."""
-
-    def make(dtype) -> SparseOperator:
-        return as_operator(sparse.csr_array(matrix, dtype=dtype))
-
-    return InDtype(make)
+    return InDtype(lambda dtype, module: module.operator(sparse.csr_array(matrix, dtype=dtype)), engine)

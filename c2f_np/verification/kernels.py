@@ -13,42 +13,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sparse
 
+from ..baselines import table_stage
+from ..engine import engine_named
 from ..gradcheck import Report, Verdict
 from ..gradcheck.values import cast, is_sparse, snapshot
-from ..operations import (
-    adam,
-    bpr,
-    bridged_propagation,
-    bridging,
-    collapsed_propagation,
-    composition,
-    graph,
-    graph_backward,
-    propagation,
-    propagation_structure,
-    regulariser,
-    soft_threshold,
-    sparse_product,
-    table_composition,
-)
+from ..model import adam, codebook, graph, loss, propagation
+from ..threads import kernel_threads
 from . import problems, rounding
 from .case import FAILED, PASSED, Case, verdict_case
 from .cover import pairwise_cover
 from .problems import generator, normal, random_matrix
 from .rounding import Bounded, bounded, concatenate
-from .threads import kernel_threads, loops_in_random_order, possible_threads, watched_kernels
+from .threads import loops_in_random_order, possible_threads, watched_kernels
 
 WIDTHS = (1, 16, 48, 49, 64, 100, 128, 512, 513)
 #: Widths that are compiled: one that shares its kernels, one with kernels of its own and something after the last whole lane.
 COMPILED = (5, 49)
 #: Operations of which there is one version only.
-WITHOUT_KERNELS = ("table_composition",)
-#: Preparations that both engines share.
-SHARED = {"triples.sort_slots", "row_groups.even_row_groups", "row_groups.even_groups_of"}
+WITHOUT_KERNELS = ("soft_threshold", "table_composition")
+#: Preparations, which are no kernels.
+SHARED = {"row_groups.even_row_groups", "row_groups.even_groups_of", "sparse_product.operator", "buffers.empty"}
 #: Configurations that one case holds.
 _AT_A_TIME = 2
 GATES = (0.0, 0.3, 0.5, 0.8, 1.0)
@@ -212,10 +201,13 @@ def _sparse_product(rng, width, shape, onto):
 
 
 def _call_sparse_product(engine, M, X, G, onto):
-    onto = None if onto is None else np.array(onto, order="C")
-    Y = sparse_product.sparse_product(M, X, onto=onto, engine=engine)
-    weights = sparse_product.sparse_product_backward_weights(G, M, X, engine=engine)
-    return Y, sparse_product.sparse_product_backward(G, M, engine=engine), on(M, weights)
+    prepared = engine_named(engine).operator(M)
+    if onto is None:
+        Y = prepared.forward(X)
+    else:
+        Y = np.array(onto, order="C")
+        prepared.add_forward(X, Y)
+    return Y, prepared.adjoint(G), on(M, prepared.with_weights(prepared.weights_gradient(G, X)))
 
 
 def _expected_sparse_product(M, X, G, onto):
@@ -234,11 +226,11 @@ def _compose(rng, width, shape, t):
 
 
 def _call_compose(engine, S, E, G):
-    Z = composition.compose(S, E, engine=engine)
-    above = composition.compose_above(S, E, engine=engine)
-    grad_E = composition.compose_backward(G, S, Z, engine=engine)
-    weights = composition.compose_backward_assignment(G, S, E, Z)
-    return Z, above, grad_E, composition.tanh_backward(G, Z, engine=engine), on(S, weights)
+    module = engine_named(engine)
+    prepared = module.operator(S)
+    Z, above = module.compose(prepared, E), module.compose_above(prepared, E)
+    weights = codebook.compose_backward_assignment(G, prepared, E, Z)
+    return Z, above, module.compose_backward(G, prepared, Z), module.tanh_backward(G, Z), on(S, weights)
 
 
 def _expected_compose(S, E, G):
@@ -257,9 +249,8 @@ def _leaning(rng, like: np.ndarray) -> np.ndarray:
 
 
 def _call_shrink(engine, E, G, tau):
-    F = soft_threshold.soft_threshold(E, tau, engine=engine)
-    slope = soft_threshold.soft_threshold_backward_tau(G, E, tau)
-    return F, soft_threshold.soft_threshold_backward(G, E, tau, engine=engine), E.dtype.type(slope)
+    slope = codebook.soft_threshold_backward_tau(G, E, tau)
+    return codebook.soft_threshold(E, tau), codebook.soft_threshold_backward(G, E, tau), E.dtype.type(slope)
 
 
 def _bridge(rng, width, shape, t, gate):
@@ -270,10 +261,11 @@ def _bridge(rng, width, shape, t, gate):
 
 
 def _call_bridge(engine, E, S, F, gate, G):
-    E_hat = bridging.bridge(E, S, F, gate, engine=engine)
-    grad_gate = E.dtype.type(bridging.bridge_backward_gate(G, E, S, F))
-    grad_S = bridging.bridge_backward_assignment(G, S, F, gate)
-    return E_hat, *bridging.bridge_backward(G, S, gate, engine=engine), grad_gate, on(S, grad_S)
+    prepared = engine_named(engine).operator(S)
+    grad_gate = E.dtype.type(codebook.bridge_backward_gate(G, E, prepared, F))
+    grad_S = codebook.bridge_backward_assignment(G, prepared, F, gate)
+    E_hat = codebook.bridge(E, prepared, F, gate)
+    return E_hat, *codebook.bridge_backward(G, prepared, gate), grad_gate, on(S, grad_S)
 
 
 def _chosen(rng, n: int, rows: str) -> np.ndarray | None:
@@ -292,11 +284,14 @@ def _propagate(rng, width, n, n_layers, rows, kind):
 
 
 def _call_propagate(engine, M, X0, n_layers, rows, G):
-    H = propagation.propagate(X0, M, n_layers, rows=rows, engine=engine)
-    back = propagation.propagate_backward(G, M, n_layers, rows=rows, engine=engine)
+    module = engine_named(engine)
+    layer = module.operator(M)
+    H = module.propagate(X0, layer, n_layers, rows=rows)
+    back = module.propagate_backward(G, layer, n_layers, rows=rows)
     if rows is not None:
         G = propagation.in_rows(G, rows, len(X0))
-    return H, back, on(M, propagation_structure.propagate_backward_weights(G, X0, M, n_layers, engine=engine))
+    inside = propagation.propagate_backward_structure(G, X0, layer, n_layers)
+    return H, back, on(M, layer.with_weights(inside["X_hat"]))
 
 
 def _expected_propagate(M, X0, n_layers, rows, G):
@@ -333,14 +328,16 @@ def _message(X_hat, S_coarse) -> sparse.csr_array:
 
 
 def _call_bridged(engine, X_hat, S_coarse, S_fine, X0, G, gate, bridge, L, rows):
-    layers = bridged_propagation.bridged_graph(X_hat, S_coarse, S_fine, gate, layer_bridge=bridge)
-    H = bridged_propagation.propagate_bridged(X0, layers, L, rows=rows, engine=engine)
-    back = bridged_propagation.propagate_bridged_backward(G, layers, L, rows=rows, engine=engine)
+    module = engine_named(engine)
+    layer = propagation.bridged_layer(X_hat, S_coarse, S_fine, gate, layer_bridge=bridge, engine=module)
+    H = module.propagate(X0, layer, L, rows=rows)
+    back = module.propagate_backward(G, layer, L, rows=rows)
     if rows is not None:
         G = propagation.in_rows(G, rows, len(X0))
-    found = propagation_structure.propagate_bridged_backward_structure(G, X0, layers, L, engine=engine)
-    parts = [on(part, getattr(found, key)) for key, part in (("X_hat", X_hat), ("S_coarse", S_coarse), ("S_fine", S_fine))]
-    return H, back, *parts, X0.dtype.type(found.gate)
+    found = propagation.propagate_backward_structure(G, X0, layer, L)
+    given = (("X_hat", X_hat), ("S_coarse", S_coarse), ("S_fine", S_fine))
+    parts = [on(part, getattr(layer, key).with_weights(found[key])) for key, part in given]
+    return H, back, *parts, X0.dtype.type(found["gate"])
 
 
 def _expected_bridged(X_hat, S_coarse, S_fine, X0, G, gate, bridge, L, rows):
@@ -354,27 +351,25 @@ def _expected_bridged(X_hat, S_coarse, S_fine, X0, G, gate, bridge, L, rows):
 
 
 def _collapsed(rng, width, n, m, rows, block):
-    chosen = _chosen(rng, n, rows)
-    G = normal(rng, n if chosen is None else len(chosen), width)
+    chosen = np.arange(n) if rows == "all" else _chosen(rng, n, rows)
+    G = normal(rng, len(chosen), width)
     K, W = normal(rng, n, width), normal(rng, n, 2 * m)
     return {"K": K, "W": W, "F": normal(rng, m, width), "T": normal(rng, m, width), "G": G, "rows": chosen, "block": block}
 
 
 def _call_collapsed(engine, K, W, F, T, G, rows, block):
-    parts = collapsed_propagation.CollapsedPropagation(K, W, K[:0], F[:0])
-    H = collapsed_propagation.propagate_collapsed(F, T, parts, rows=rows, engine=engine)
-    found = H, *collapsed_propagation.propagate_collapsed_backward(G, parts, rows=rows, engine=engine)
+    parts, module = propagation.CollapsedPropagation(K, W, K[:0], F[:0]), engine_named(engine)
+    H = module.propagate_collapsed(F, T, parts, rows=rows)
+    found = H, *module.propagate_collapsed_backward(G, parts, rows=rows)
     if engine == "numpy":
         return *found, H, np.concatenate(found[1:])
     from ..kernels import row_products
 
-    rows = np.arange(len(K)) if rows is None else rows
     both = row_products.transposed_product_of_rows(W, G, rows, block=block)
     return *found, row_products.add_product_of_rows(K, W, np.concatenate([F, T]), rows, block=block), both
 
 
 def _expected_collapsed(K, W, F, T, G, rows, block):
-    rows = np.arange(len(K)) if rows is None else rows
     H = rounding.dense_product(W[rows], np.concatenate([F, T])) + K[rows]
     both = rounding.dense_product(W[rows].T, G)
     return H, both[: len(F)], both[len(F) :], H, both
@@ -389,8 +384,8 @@ def _collapse(rng, **at):
 
 
 def _call_collapse(engine, Z, E_coarse, X_hat, S_coarse, S_fine, gate, bridge, L):
-    layers = bridged_propagation.bridged_graph(X_hat, S_coarse, S_fine, gate, layer_bridge=bridge)
-    found = collapsed_propagation.collapse(Z, E_coarse, layers, L, engine=engine)
+    layer = propagation.bridged_layer(X_hat, S_coarse, S_fine, gate, layer_bridge=bridge, engine=engine_named(engine))
+    found = propagation.collapse(Z, E_coarse, layer, L)
     return found.constant, found.weights, found.Z, found.E_coarse
 
 
@@ -419,9 +414,9 @@ def _bpr(rng, width, batch, scale):
 
 
 def _call_bpr(engine, H, bias, bias_global, triples, grad):
-    loss, slope = bpr.bpr_loss(H, bias, bias_global, triples, engine=engine)
-    grad_H, grad_bias, grad_global = bpr.bpr_backward(H, triples, H.dtype.type(grad) * slope, engine=engine)
-    return loss, grad_H, grad_bias, grad_global, bpr.score_pairs(H, bias, bias_global, triples.user, triples.positive)
+    value, slope = engine_named(engine).bpr_loss(H, bias, bias_global, triples)
+    gradients = engine_named(engine).bpr_backward(H, triples, H.dtype.type(grad) * slope)
+    return value, *gradients, loss.score_pairs(H, bias, bias_global, triples.user, triples.positive)
 
 
 def _expected_bpr(H, bias, bias_global, triples, grad):
@@ -438,9 +433,10 @@ def _penalty(rng, width, batch, onto):
 
 
 def _call_penalty(engine, Z, triples, l2, grad, onto):
-    value = regulariser.squared_norm_penalty(Z, triples, l2, engine=engine)
-    onto = None if onto is None else np.array(onto)
-    return value, regulariser.squared_norm_penalty_backward(np.float64(grad), Z, triples, l2, onto=onto, engine=engine)
+    module = engine_named(engine)
+    onto = np.zeros(Z.shape, Z.dtype) if onto is None else np.array(onto)
+    back = module.squared_norm_penalty_backward(np.float64(grad), Z, triples, l2, onto)
+    return module.squared_norm_penalty(Z, triples, l2), back
 
 
 def _expected_penalty(Z, triples, l2, grad, onto):
@@ -457,21 +453,23 @@ def _adam(rng, size, n_steps, block):
 
 
 def _call_adam(engine, x, gradients, rate, block):
-    parameters = {"y": x, "x": x}
+    parameters, update = {"y": x, "x": x}, engine_named(engine).adam_update
+    if engine == "numba":
+        update = partial(update, worth_compiled=x.size)
     moments = adam.fresh_moments(parameters)
     for g in gradients:
-        step = {"x": g, "y": g}, moments, rate
-        parameters, moments = adam.adam_step(parameters, *step, engine=engine, worth_compiled=x.size)
+        step = {"x": g, "y": g}, moments
+        parameters, moments = adam.adam_step(parameters, *step, learning_rate=rate, clip=np.inf, update=update)
     found = parameters["x"], moments.mean["x"], moments.square["x"]
     if engine == "numpy":
-        return *found, *found, composition.tanh_backward(gradients[-1], parameters["x"])
+        return *found, *found, codebook.tanh_backward(gradients[-1], parameters["x"])
     from ..kernels import elementwise
 
     m, v = np.zeros_like(x), np.zeros_like(x)
     for k, g in enumerate(gradients, 1):
         rates = rate / (1 - adam.BETA1**k), float((1 - adam.BETA2**k) ** 0.5)
-        x, m, v = elementwise.adam(x, g, m, v, *rates, adam.BETA1, adam.BETA2, adam.EPSILON, block=block)
-    return *found, x, m, v, elementwise.scale_by_tanh_slope(g, x, block=block)
+        x, m, v = elementwise.adam_update(x, g, m, v, *rates, block=block, worth_compiled=0)
+    return *found, x, m, v, elementwise.tanh_backward(g, x, block=block)
 
 
 def _expected_adam(x, gradients, rate, block):
@@ -486,7 +484,7 @@ def _products(rng, width, shape):
 
 
 def _call_products(engine, Q, R, G):
-    return table_composition.compose_products(Q, R, len(G)), *table_composition.compose_products_backward(G, Q, R)
+    return table_stage.compose_products(Q, R, len(G)), *table_stage.compose_products_backward(G, Q, R)
 
 
 def _graph(rng, degree, weights, fine, sizes):
@@ -514,10 +512,10 @@ def _expanded(A, S_coarse, S_fine):
 
 
 def _call_graph(engine, A, S_coarse, S_fine, degree, G):
-    X_hat = graph.expanded_graph(A, S_coarse, S_fine, degree=degree, engine=engine)
+    X_hat = engine_named(engine).expanded_graph(A, S_coarse, S_fine, degree=degree)
     rows = np.repeat(np.arange(X_hat.shape[0]), np.diff(X_hat.indptr))
     cotangent = sparse.csr_array((G[rows, X_hat.indices], X_hat.indices, X_hat.indptr), shape=X_hat.shape)
-    grads = graph_backward.expanded_graph_backward(cotangent, A, S_coarse, S_fine, degree=degree)
+    grads = graph.expanded_graph_backward(cotangent, A, S_coarse, S_fine, degree=degree)
     places = X_hat.indices.astype(G.dtype), X_hat.indptr.astype(G.dtype)
     return X_hat, *places, *(on(S, grad) for S, grad in zip((S_coarse, S_fine), grads, strict=True) if grad is not None)
 
@@ -547,18 +545,17 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "compose": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 3, 6)}, _compose, _call_compose, _expected_compose, _few_if_wide,
-             "composition.multiply_tanh composition.multiply_tanh_above composition.multiply_tanh_backward "
-             "elementwise.scale_by_tanh_slope"),
+             "composition.compose composition.compose_above composition.compose_backward composition._gather "
+             "elementwise.tanh_backward elementwise._scale_by_tanh_slope"),
     ),
     "soft_threshold": (
         Text({"width": WIDTHS, "rows": (1, 2, 70), "tau": (0.0, 0.06, 0.5, 2.0)}, _shrink, _call_shrink,
-             lambda E, G, tau: rounding.shrinkage(G, E, tau), lambda c: c["rows"] < 20 or c["width"] < 20,
-             "soft_threshold.shrink soft_threshold.mask_shrunk"),
+             lambda E, G, tau: rounding.shrinkage(G, E, tau), lambda c: c["rows"] < 20 or c["width"] < 20),
     ),
     "bridge": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 6), "gate": GATES}, _bridge, _call_bridge,
              lambda E, S, F, gate, G: rounding.bridging(G, E, S, F, gate), _few_if_wide,
-             "sparse_product.multiply"),
+             "sparse_product.multiply sparse_product.weights_gradient"),
     ),
     "propagate": (
         Text({"width": WIDTHS, "n": (4, 5, 70), "n_layers": LAYERS, "rows": ("all", "every", "some", "one"),
@@ -568,7 +565,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),
-              "layer_bridge": bridged_propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
+              "layer_bridge": propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
              _bridged, _call_bridged, _expected_bridged,
              lambda c: (c["sizes"][0] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 600,
              "sparse_product.multiply sparse_product.add_product sparse_product.weights_gradient"),
@@ -578,21 +575,22 @@ TEXTS: dict[str, tuple[Text, ...]] = {
              _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= 5,
              "row_products.add_product_of_rows row_products.transposed_product_of_rows"),
         Text({"width": (1, 3), "n_layers": LAYERS, "gate": GATES, "t": (1, 2), "sizes": ((3, 2, 2), (6, 2, 3)),
-              "layer_bridge": bridged_propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
+              "layer_bridge": propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
              kernels="sparse_product.multiply"),
     ),
     "optimiser": (
         Text({"size": ((1,), (7,), (3, 5), (13, 4)), "n_steps": (1, 2, 6, 8), "block": (1, 4, 51, 52, 99)}, _adam, _call_adam,
-             _expected_adam, kernels="elementwise.adam"),
+             _expected_adam, kernels="elementwise.adam_update elementwise._adam elementwise.tanh_backward"),
     ),
     "bpr": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "scale": (0.3, 1.0, 2.0)}, _bpr, _call_bpr,
              _expected_bpr, lambda c: (c["batch"] != "many" or c["width"] <= 5) and (c["scale"] <= 1 or c["width"] <= 64),
-             "bpr.losses_and_slopes bpr.gather_gradients"),
+             "bpr.bpr_loss bpr._differences bpr._softplus_and_slopes bpr.bpr_backward bpr._gather"),
     ),
     "regulariser": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "onto": (False, True)}, _penalty, _call_penalty,
-             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= 5, "bpr.squared_norms bpr.add_scaled_rows"),
+             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= 5,
+             "bpr.squared_norm_penalty bpr.squared_norms bpr.squared_norm_penalty_backward bpr.add_scaled_rows"),
     ),
     "table_composition": (
         Text({"width": WIDTHS, "shape": ((1, 1), (7, 3), (6, 3), (5, 8))}, _products, _call_products,
@@ -601,7 +599,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "graph": (
         Text({"degree": graph.DEGREES, "weights": ("positive", "signed"), "fine": (False, True),
               "sizes": ((3, 2, 2), (6, 4, 3), (70, 5, 3))}, _graph, _call_graph, _expected_graph,
-             kernels="graph.expand graph.row_sums graph.scale_both_sides"),
+             kernels="graph.expanded_graph graph.expand graph._expand graph.row_sums graph.scale_both_sides"),
     ),
 }  # fmt: skip
 

@@ -13,22 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sparse
 
+from ..baselines import table_stage
+from ..engine import engine_named
 from ..gradcheck import check_convention
-from ..operations import (
-    bpr,
-    bridged_propagation,
-    bridging,
-    collapsed_propagation,
-    composition,
-    graph,
-    graph_backward,
-    propagation,
-    propagation_structure,
-    regulariser,
-    soft_threshold,
-    sparse_product,
-    table_composition,
-)
+from ..model import codebook, graph, propagation
 from . import problems
 from .case import Case, InDtype, gradient_case, operator_in_dtype, promoted, twin
 from .cover import pairwise_cover
@@ -64,18 +52,17 @@ def drawn(seed: int, name: str, engine: str, allowed=lambda configuration: True,
 # ---- sparse product --------------------------------------------------------------------------------------------------
 def sparse_product_cases(engine: str, seed: int) -> Cases:
     """Tall, wide, more rows than row groups, one row; the operator and its stored weights."""
+    compiled = engine_named(engine)
     shapes = ((9, 5), (5, 9), (70, 3), (1, 6))
     for rng, named, at in drawn(seed, "sparse_product", engine, shape=shapes, width=WIDTHS):
         M, X = random_matrix(rng, *at["shape"]), normal(rng, at["shape"][1], at["width"])
 
         def forward(M, X):
-            return sparse_product.sparse_product(M, X, engine=twin(engine, M, X))
+            return twin(engine, M, X).operator(M).forward(X)
 
         def backward(grad_Y, M, X):
-            return {
-                "grad_M": sparse_product.sparse_product_backward_weights(grad_Y, M, X, engine=engine),
-                "grad_X": sparse_product.sparse_product_backward(grad_Y, M, engine=engine),
-            }
+            M = compiled.operator(M)
+            return {"grad_M": M.with_weights(M.weights_gradient(grad_Y, X)), "grad_X": M.adjoint(grad_Y)}
 
         yield gradient_case("sparse_product", named, engine, forward, backward, {"M": M, "X": X}, linear_in=("M", "X"))
 
@@ -83,6 +70,7 @@ def sparse_product_cases(engine: str, seed: int) -> Cases:
 # ---- composition -----------------------------------------------------------------------------------------------------
 def compose_cases(engine: str, seed: int) -> Cases:
     """An entity without any link, a codebook row that nobody uses; tanh without an assignment."""
+    compiled = engine_named(engine)
     shapes = ((9, 4), (5, 12), (70, 3))
     options = {"shape": shapes, "t": links(seed), "width": WIDTHS, "above": (False, True)}
     for rng, named, at in drawn(seed, "compose", engine, **options):
@@ -90,20 +78,22 @@ def compose_cases(engine: str, seed: int) -> Cases:
         S, E = problems.assignment(rng, n, c, min(at["t"], c), empty=True), normal(rng, c, at["width"])
 
         def forward(S, E, name="compose_above" if at["above"] else "compose"):
-            return getattr(composition, name)(S, E, engine=twin(engine, S, E))
+            which = twin(engine, S, E)
+            return getattr(which, name)(which.operator(S), E)
 
         def backward(grad, S, E, n=n):
-            Z, grad_Z = composition.compose(S, E, engine=engine), grad[:n]
-            grad_E = composition.compose_backward(grad_Z, S, Z, engine=engine)
+            S = compiled.operator(S)
+            Z, grad_Z = compiled.compose(S, E), grad[:n]
+            grad_E = compiled.compose_backward(grad_Z, S, Z)
             return {
-                "grad_S": composition.compose_backward_assignment(grad_Z, S, E, Z),
+                "grad_S": codebook.compose_backward_assignment(grad_Z, S, E, Z),
                 "grad_E": grad_E + grad[n:] if len(grad) > n else grad_E,
             }
 
         yield gradient_case("compose", named, engine, forward, backward, {"S": S, "E": E})
 
     def tanh_backward(grad_Z, Y):
-        return composition.tanh_backward(grad_Z, np.tanh(Y), engine=engine)
+        return compiled.tanh_backward(grad_Z, np.tanh(Y))
 
     Y = normal(generator(seed, "tanh"), 7, 3)
     yield gradient_case("compose", "tanh alone", engine, np.tanh, tanh_backward, {"Y": Y})
@@ -112,14 +102,16 @@ def compose_cases(engine: str, seed: int) -> Cases:
 # ---- soft threshold --------------------------------------------------------------------------------------------------
 def soft_threshold_cases(engine: str, seed: int) -> Cases:
     """Rows with and without a survivor, no threshold, and the convention exactly at the threshold."""
+    if engine != "numpy":
+        return
 
     def forward(E, tau):
-        return soft_threshold.soft_threshold(E, tau, engine=twin(engine, E, tau))
+        return codebook.soft_threshold(E, tau)
 
     def backward(grad_F, E, tau):
         return {
-            "grad_E": soft_threshold.soft_threshold_backward(grad_F, E, tau, engine=engine),
-            "grad_tau": soft_threshold.soft_threshold_backward_tau(grad_F, E, tau),
+            "grad_E": codebook.soft_threshold_backward(grad_F, E, tau),
+            "grad_tau": codebook.soft_threshold_backward_tau(grad_F, E, tau),
         }
 
     def branches(E, tau):
@@ -144,10 +136,10 @@ def soft_threshold_cases(engine: str, seed: int) -> Cases:
 
     def convention(run_seed):
         def gradient(grad_F, E, tau):
-            return {"grad_E": soft_threshold.soft_threshold_backward(grad_F, E, tau, engine=engine)}
+            return {"grad_E": codebook.soft_threshold_backward(grad_F, E, tau)}
 
         def gradient_tau(grad_F, E, tau):
-            return {"grad_tau": soft_threshold.soft_threshold_backward_tau(grad_F, E, tau)}
+            return {"grad_tau": codebook.soft_threshold_backward_tau(grad_F, E, tau)}
 
         report = check_convention(gradient, at=at, expected=slope, seed=run_seed, name=name)
         cotangent = np.array([[3.0, 5.0, 7.0, 1.5, -2.25, 9.0]])
@@ -173,15 +165,16 @@ def bridge_cases(engine: str, seed: int) -> Cases:
         }
 
         def forward(E_coarse, S_fine, F, gate):
-            return bridging.bridge(E_coarse, S_fine, F, gate, engine=twin(engine, E_coarse, S_fine, F, gate))
+            return codebook.bridge(E_coarse, twin(engine, E_coarse, S_fine, F, gate).operator(S_fine), F, gate)
 
         def backward(grad_E_hat, E_coarse, S_fine, F, gate):
-            grad_E_coarse, grad_F = bridging.bridge_backward(grad_E_hat, S_fine, gate, engine=engine)
+            S_fine = engine_named(engine).operator(S_fine)
+            grad_E_coarse, grad_F = codebook.bridge_backward(grad_E_hat, S_fine, gate)
             return {
                 "grad_E_coarse": grad_E_coarse,
-                "grad_S_fine": bridging.bridge_backward_assignment(grad_E_hat, S_fine, F, gate),
+                "grad_S_fine": codebook.bridge_backward_assignment(grad_E_hat, S_fine, F, gate),
                 "grad_F": grad_F,
-                "grad_gate": bridging.bridge_backward_gate(grad_E_hat, E_coarse, S_fine, F),
+                "grad_gate": codebook.bridge_backward_gate(grad_E_hat, E_coarse, S_fine, F),
             }
 
         zero = {0.0: ("S_fine", "F"), 1.0: ("E_coarse",)}.get(at["gate"], ())
@@ -213,13 +206,13 @@ def propagate_cases(engine: str, seed: int) -> Cases:
 
 
 def _propagate_case(engine, variation, M, X0, n_layers, rows) -> Case:
-    operator = operator_in_dtype(M)
+    operator = operator_in_dtype(M, engine)
 
     def forward(X0):
-        return propagation.propagate(X0, operator(X0), n_layers, rows=rows, engine=twin(engine, X0))
+        return twin(engine, X0).propagate(X0, operator(X0), n_layers, rows=rows)
 
     def backward(grad_H):
-        return propagation.propagate_backward(grad_H, operator(grad_H), n_layers, rows=rows, engine=engine)
+        return engine_named(engine).propagate_backward(grad_H, operator(grad_H), n_layers, rows=rows)
 
     return gradient_case("propagate", variation, engine, forward, backward, {"X0": X0}, linear_in="X0")
 
@@ -227,11 +220,14 @@ def _propagate_case(engine, variation, M, X0, n_layers, rows) -> Case:
 def _propagate_weights_case(engine, X_hat, X0, n_layers) -> Case:
     def forward(X_hat, X0):
         X_hat, X0 = promoted(X_hat, X0)
-        return propagation.propagate(X0, X_hat, n_layers, engine=twin(engine, X_hat, X0))
+        which = twin(engine, X_hat, X0)
+        return which.propagate(X0, which.operator(X_hat), n_layers)
 
     def backward(grad_H, X_hat, X0):
-        weights = propagation_structure.propagate_backward_weights(grad_H, X0, X_hat, n_layers, engine=engine)
-        return {"grad_X_hat": weights, "grad_X0": propagation.propagate_backward(grad_H, X_hat, n_layers, engine=engine)}
+        X_hat = engine_named(engine).operator(X_hat)
+        inside = propagation.propagate_backward_structure(grad_H, X0, X_hat, n_layers)
+        grad_X0 = engine_named(engine).propagate_backward(grad_H, X_hat, n_layers)
+        return {"grad_X_hat": X_hat.with_weights(inside["X_hat"]), "grad_X0": grad_X0}
 
     return gradient_case(
         "propagate", f"L = {n_layers}, weights of the graph", engine, forward, backward, {"X_hat": X_hat, "X0": X0}
@@ -247,7 +243,7 @@ def fine_matrices(rng, n: int, c: int, m: int, t: int):
 
 
 def bridged_options(seed: int, t: tuple[int, ...]) -> dict:
-    return {"layer_bridge": bridged_propagation.LAYER_BRIDGES, "gate": gates(seed)} | ({"t": t} if t else {})
+    return {"layer_bridge": propagation.LAYER_BRIDGES, "gate": gates(seed)} | ({"t": t} if t else {})
 
 
 def _takes_part(at: dict) -> bool:
@@ -269,7 +265,7 @@ def bridged_layer_cases(engine: str, seed: int) -> Cases:
 
 def propagate_bridged_cases(engine: str, seed: int) -> Cases:
     """Several layers and their mean, either bridge; all rows or some; matrices and gate."""
-    options = {"layer_bridge": bridged_propagation.LAYER_BRIDGES, "n_layers": LAYERS, "rows": ("all", "some"), "width": (2, 49)}
+    options = {"layer_bridge": propagation.LAYER_BRIDGES, "n_layers": LAYERS, "rows": ("all", "some"), "width": (2, 49)}
     for rng, named, at in drawn(seed, "propagate_bridged", engine, **options):
         at |= {"gate": float(rng.choice(gates(seed))), "t": int(rng.choice(links(seed)))}
         named += f", gate = {at['gate']}, t = {at['t']}"
@@ -285,22 +281,21 @@ def propagate_bridged_cases(engine: str, seed: int) -> Cases:
 
 
 def _bridged_case(engine, operation, variation, layer_bridge, matrices, X, gate, n_layers=None, rows=None) -> Case:
-    def make(dtype):
-        return bridged_propagation.bridged_graph(
-            *(sparse.csr_array(matrix, dtype=dtype) for matrix in matrices), gate, layer_bridge=layer_bridge
-        )
+    def make(dtype, which):
+        given = (sparse.csr_array(matrix, dtype=dtype) for matrix in matrices)
+        return propagation.bridged_layer(*given, gate, layer_bridge=layer_bridge, engine=which)
 
-    graphs = InDtype(make)
+    layer = InDtype(make, engine)
 
     def forward(X):
         if n_layers is None:
-            return bridged_propagation.bridged_layer(X, graphs(X), engine=twin(engine, X))
-        return bridged_propagation.propagate_bridged(X, graphs(X), n_layers, rows=rows, engine=twin(engine, X))
+            return layer(X).forward(X)
+        return twin(engine, X).propagate(X, layer(X), n_layers, rows=rows)
 
     def backward(grad):
         if n_layers is None:
-            return bridged_propagation.bridged_layer_backward(grad, graphs(grad), engine=engine)
-        return bridged_propagation.propagate_bridged_backward(grad, graphs(grad), n_layers, rows=rows, engine=engine)
+            return layer(grad).adjoint(grad)
+        return engine_named(engine).propagate_backward(grad, layer(grad), n_layers, rows=rows)
 
     return gradient_case(operation, variation, engine, forward, backward, {"X": X}, linear_in="X")
 
@@ -310,21 +305,19 @@ def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
     for rng, named, at in drawn(seed, "propagate_collapsed", engine, n=(1, 9, 70), m=(1, 4), width=WIDTHS, rows=("all", "some")):
         n, m, width = at["n"], at["m"], at["width"]
         K, W = normal(rng, n, width), normal(rng, n, 2 * m)
-        rows = None if at["rows"] == "all" else rng.permutation(n)[: max(n // 2, 1)]
+        rows = np.arange(n) if at["rows"] == "all" else rng.permutation(n)[: max(n // 2, 1)]
 
         def make(dtype, K=K, W=W):
             nothing = np.zeros(0, dtype)
-            return collapsed_propagation.CollapsedPropagation(K.astype(dtype), W.astype(dtype), nothing, nothing)
+            return propagation.CollapsedPropagation(K.astype(dtype), W.astype(dtype), nothing, nothing)
 
         constants = InDtype(make)
 
         def forward(F, tanh_F, constants=constants, rows=rows):
-            return collapsed_propagation.propagate_collapsed(
-                F, tanh_F, constants(F), rows=rows, engine=twin(engine, F, tanh_F)
-            )
+            return twin(engine, F, tanh_F).propagate_collapsed(F, tanh_F, constants(F), rows=rows)
 
         def backward(grad_H, F, tanh_F, constants=constants, rows=rows):
-            both = collapsed_propagation.propagate_collapsed_backward(grad_H, constants(grad_H), rows=rows, engine=engine)
+            both = engine_named(engine).propagate_collapsed_backward(grad_H, constants(grad_H), rows=rows)
             return dict(zip(("grad_F", "grad_tanh_F"), both, strict=True))
 
         arguments = {"F": normal(rng, m, width), "tanh_F": normal(rng, m, width)}
@@ -334,26 +327,20 @@ def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
 def _bridged_structure_case(engine, variation, layer_bridge, matrices, X, gate, n_layers=None) -> Case:
     arguments = dict(zip(("X_hat", "S_coarse", "S_fine"), matrices, strict=True)) | {"gate": gate}
 
-    def layer_graph(X_hat, S_coarse, S_fine, gate):
-        return bridged_propagation.bridged_graph(X_hat, S_coarse, S_fine, gate, layer_bridge=layer_bridge)
-
     def forward(X_hat, S_coarse, S_fine, gate):
         which = twin(engine, X_hat, S_coarse, S_fine, gate)
         given, *parts = promoted(X.astype(X_hat.dtype), X_hat, S_coarse, S_fine, gate)
-        layers = layer_graph(*parts)
-        if n_layers is None:
-            return bridged_propagation.bridged_layer(given, layers, engine=which)
-        return bridged_propagation.propagate_bridged(given, layers, n_layers, engine=which)
+        layer = propagation.bridged_layer(*parts, layer_bridge=layer_bridge, engine=which)
+        return layer.forward(given) if n_layers is None else which.propagate(given, layer, n_layers)
 
     def backward(grad, X_hat, S_coarse, S_fine, gate):
-        given, layers = X.astype(X_hat.dtype), layer_graph(X_hat, S_coarse, S_fine, gate)
+        given, which = X.astype(X_hat.dtype), engine_named(engine)
+        layer = propagation.bridged_layer(X_hat, S_coarse, S_fine, gate, layer_bridge=layer_bridge, engine=which)
         if n_layers is None:
-            found = propagation_structure.bridged_layer_backward_structure(grad, given, layers, engine=engine)
+            found = layer.structure_gradients(grad, given)
         else:
-            found = propagation_structure.propagate_bridged_backward_structure(
-                grad, given, layers, n_layers, engine=engine
-            )
-        return {key: getattr(found, key) for key in arguments}
+            found = propagation.propagate_backward_structure(grad, given, layer, n_layers)
+        return {key: getattr(layer, key).with_weights(part) if key != "gate" else part for key, part in found.items()}
 
     operation = "bridged_layer" if n_layers is None else "propagate_bridged"
     # "exchange" uses S_c only in the graph, which is an argument of its own here; with some gates a matrix takes no part.
@@ -389,7 +376,7 @@ def _normalise_case(engine, variation, X, degree) -> Case:
         return graph.normalise(X, degree=degree)
 
     def backward(grad_X_hat, X):
-        return graph_backward.normalise_backward(grad_X_hat, X, degree=degree)
+        return graph.normalise_backward(grad_X_hat, X, degree=degree)
 
     return gradient_case("graph", variation, engine, forward, backward, {"X": X})
 
@@ -400,11 +387,11 @@ def _expand_case(engine, variation, A, S_coarse, S_fine, degree) -> Case:
     def forward(S_coarse, S_fine=None):
         which = twin(engine, *(S for S in (S_coarse, S_fine) if S is not None))
         like = A.astype(np.float32) if S_coarse.dtype == np.float32 else A
-        return graph.expanded_graph(like, S_coarse, S_fine, degree=degree, engine=which)
+        return which.expanded_graph(like, S_coarse, S_fine, degree=degree)
 
     def backward(grad_X_hat, S_coarse, S_fine=None):
         like = A.astype(S_coarse.dtype)
-        coarse, fine = graph_backward.expanded_graph_backward(grad_X_hat, like, S_coarse, S_fine, degree=degree)
+        coarse, fine = graph.expanded_graph_backward(grad_X_hat, like, S_coarse, S_fine, degree=degree)
         return {"grad_S_coarse": coarse} | ({} if fine is None else {"grad_S_fine": fine})
 
     return gradient_case("graph", f"expanded, {variation}", engine, forward, backward, arguments)
@@ -436,12 +423,12 @@ def _bpr_case(engine, variation, arguments, triples) -> Case:
     def forward(H, bias_user, bias_item, bias_global):
         which = twin(engine, H, bias_user, bias_item, bias_global)
         bias = np.concatenate([bias_user, bias_item])
-        return bpr.bpr_loss(H, bias, bias_global, triples, engine=which)[0]
+        return which.bpr_loss(H, bias, bias_global, triples)[0]
 
     def backward(grad_loss, H, bias_user, bias_item, bias_global):
         bias = np.concatenate([bias_user, bias_item])
-        _, slope = bpr.bpr_loss(H, bias, bias_global, triples, engine=engine)
-        grad_H, grad_bias, grad_global = bpr.bpr_backward(H, triples, grad_loss * slope, engine=engine)
+        _, slope = engine_named(engine).bpr_loss(H, bias, bias_global, triples)
+        grad_H, grad_bias, grad_global = engine_named(engine).bpr_backward(H, triples, grad_loss * slope)
         return {
             "grad_H": grad_H,
             "grad_bias_user": grad_bias[:n_users],
@@ -462,10 +449,10 @@ def regulariser_cases(engine: str, seed: int) -> Cases:
 
 def _regulariser_case(engine, variation, Z, triples, l2) -> Case:
     def forward(Z):
-        return regulariser.squared_norm_penalty(Z, triples, l2, engine=twin(engine, Z))
+        return twin(engine, Z).squared_norm_penalty(Z, triples, l2)
 
     def backward(grad_penalty, Z):
-        return regulariser.squared_norm_penalty_backward(grad_penalty, Z, triples, l2, engine=engine)
+        return engine_named(engine).squared_norm_penalty_backward(grad_penalty, Z, triples, l2, np.zeros_like(Z))
 
     return gradient_case("regulariser", variation, engine, forward, backward, {"Z": Z})
 
@@ -480,11 +467,9 @@ def table_composition_cases(engine: str, seed: int) -> Cases:
         arguments = {"Q": normal(rng, -(-n // m), at["width"]), "R": normal(rng, min(m, n), at["width"])}
 
         def forward(Q, R, n=n):
-            return table_composition.compose_products(Q, R, n)
+            return table_stage.compose_products(Q, R, n)
 
-        yield gradient_case(
-            "table_composition", named, engine, forward, table_composition.compose_products_backward, arguments
-        )
+        yield gradient_case("table_composition", named, engine, forward, table_stage.compose_products_backward, arguments)
 
 
 _GRADIENTS = {

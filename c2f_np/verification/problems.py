@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from ..operations.triples import Triples
+from ..model.triples import Triples
 
 
 def generator(seed: int, *names) -> np.random.Generator:

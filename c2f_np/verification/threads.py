@@ -1,4 +1,4 @@
-"""On how many threads the kernels run while they are checked, and in which order where they are interpreted.
+"""On how many threads kernels run while they are checked, in which order where they are interpreted, and which of them run.
 
 The problems are small and the calls many: handing a kernel out to threads takes longer than the kernel, most of all on a machine
 that is busy. The kernels give the same bits at any thread count, so the gradients are checked on one, and the values on more.
@@ -12,18 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-
-@contextmanager
-def kernel_threads(n: int):
-    """Run Numba's parallel loops, and the rows of products by BLAS, on `n` threads inside the block."""
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(n)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+from ..threads import kernel_threads
 
 
 def one_kernel_thread():
@@ -56,6 +45,8 @@ def loops_in_random_order(rng: np.random.Generator):
 @contextmanager
 def watched_kernels():
     """The set of kernel functions called inside the block, "module.function"; it fills while the block runs."""
+    from .. import kernels
+
     called = set()
 
     def watch(name, function):
@@ -65,15 +56,25 @@ def watched_kernels():
 
         return watched
 
-    before = [(module, name, value) for module in kernel_modules() for name, value in vars(module).items()
-              if callable(value) and getattr(value, "__module__", "") == module.__name__ and name[0] != "_"]  # fmt: skip
+    # The engine, which is the package itself, holds names of its own for what its modules define.
+    before = [(module, name, value) for module in (kernels, *kernel_modules()) for name, value in vars(module).items()
+              if _can_be_watched(value) and (module is kernels or value.__module__ == module.__name__)]  # fmt: skip
     for module, name, value in before:
-        setattr(module, name, watch(f"{module.__name__.rpartition('.')[2]}.{name}", value))
+        setattr(module, name, watch(f"{value.__module__.rpartition('.')[2]}.{name}", value))
     try:
         yield called
     finally:
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def _can_be_watched(value) -> bool:
+    """Whether this is a function of the kernels that Python calls; one that compiled code calls must stay what it is."""
+    from .. import kernels
+
+    if not callable(value) or isinstance(value, type) or not getattr(value, "__module__", "").startswith(f"{kernels.__name__}."):
+        return False
+    return getattr(value, "__name__", "_")[0] != "_" or getattr(value, "targetoptions", {"parallel": True}).get("parallel", False)
 
 
 def kernel_modules() -> list:
