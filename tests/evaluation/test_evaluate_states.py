@@ -5,9 +5,11 @@ import pytest
 from scipy import sparse
 
 from c2f_np.data import Dataset
+from c2f_np.model import starts
 from c2f_np.settings import PRESETS, settings_from_preset
-from c2f_np.training.loop import evaluate_state, start, start_fine
-from c2f_np.training.problem import entity_embeddings, pose
+from c2f_np.training.loop import begin
+from c2f_np.training.phases import phases_of
+from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
 from c2f_np.verification.sampling import plain_evaluation
 
 KS = (5, 10, 20, 50)
@@ -33,8 +35,8 @@ def test_both_parts_of_the_data_are_masked_as_the_protocol_says(preset, protocol
     data = made_up(protocol)
     settings = settings_from_preset(preset, **SMALL, engine=engine, threads=2)
     problem = pose(data, settings)
-    states = [start(problem).state]
-    states += [start_fine(states[0], problem)] if settings.training == "stages" else []
+    states = [begin(phases_of(settings, problem.engine), problem).state]
+    states += [starts.start_fine(states[0], problem.R, settings)] if settings.training == "stages" else []
     train, validation, test = (part.toarray().astype(bool) for part in (data.train, data.validation, data.test))
     assert (train.sum(axis=1) > 45).sum() > 10
     for state in states:
@@ -54,7 +56,8 @@ def test_both_parts_of_the_data_are_masked_as_the_protocol_says(preset, protocol
 
 def test_a_part_that_is_empty_is_not_evaluated():
     data = made_up("clean")
-    problem = pose(Dataset.from_matrices(data.train, None, data.test), settings_from_preset("staged", **SMALL))
-    state = start(problem).state
+    settings = settings_from_preset("staged", **SMALL)
+    problem = pose(Dataset.from_matrices(data.train, None, data.test), settings)
+    state = starts.start_coarse(problem.R, settings)
     assert evaluate_state(state, problem, "validation") is None
     assert evaluate_state(state, problem, "test").n_users == np.count_nonzero(np.diff(data.test.indptr))

@@ -6,7 +6,8 @@ import numpy as np
 import scipy.sparse as sparse
 
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
-from c2f_np.training.loop import run_epoch, start, train
+from c2f_np.training.loop import begin, run_epoch, train
+from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import pose
 
 
@@ -46,9 +47,15 @@ def assert_close(first, second, **tolerances):
             np.testing.assert_allclose(second[place], value, **tolerances, err_msg=place)
 
 
+def begun(data, settings):
+    """Where a training with these settings begins."""
+    problem = pose(data, settings)
+    return begin(phases_of(settings, problem.engine), problem)
+
+
 def followed(data, settings):
     """Where a training stood before the first epoch and after each."""
-    steps = [start(pose(data, settings))]
+    steps = [begun(data, settings)]
     train(data, settings, after_epoch=steps.append)
     return steps
 
@@ -56,13 +63,14 @@ def followed(data, settings):
 def assert_resumes(data, settings, steps, folder):
     """After each epoch the next one, step by step to the end; from the middle of each phase the whole rest."""
     problem = pose(data, settings)
+    phases = phases_of(settings, problem.engine)
     for number, step in enumerate(steps):
         path = folder / f"{number}.npz"
         save_checkpoint(path, step, settings, data.fingerprint())
         loaded = load_checkpoint(path, settings, data.fingerprint())
         assert_same(loaded, step)
         if not step.is_done:
-            assert_same(run_epoch(loaded, problem)[0], steps[number + 1])
+            assert_same(run_epoch(phases, loaded, problem)[0], steps[number + 1])
         if step.is_done or step.phase_epoch == 1:
             assert_same(train(data, settings, progress=loaded), steps[-1])
 

@@ -5,17 +5,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from same import begun
 
-import c2f_np.training.joint as joint
 import c2f_np.training.loop as loop
-from c2f_np.baselines import table_training
-from c2f_np.baselines.table_model import FullTable
+from c2f_np.baselines import LightGCN
 from c2f_np.data import load_dataset
+from c2f_np.model.starts import generator
 from c2f_np.settings import PRESETS, settings_from_preset
-from c2f_np.training.batches import epoch_batches, generator
-from c2f_np.training.loop import start, train
+from c2f_np.training.batches import drawn_batches
+from c2f_np.training.loop import train
 from c2f_np.training.problem import pose
-from c2f_np.training.progress import Progress
 from c2f_np.verification.sampling import plain_batches, plain_stream
 
 SMALL = {
@@ -34,16 +33,16 @@ def data():
     return load_dataset("southern-women", validation_fraction=0.3)
 
 
-def watched(monkeypatch, module, name):
+def watched(monkeypatch):
     """Lets the steps through, and notes what each was given and the losses it found."""
-    seen, step = [], getattr(module, name)
+    seen, train_step = [], loop.train_step
 
-    def noting(state, moments, problem, graph, triples, *rest, **options):
-        result = step(state, moments, problem, graph, triples, *rest, **options)
-        seen.append((triples, result[3]))
-        return result
+    def noting(stage, state, moments, graph, triples, **options):
+        step = train_step(stage, state, moments, graph, triples, **options)
+        seen.append((triples, step.losses))
+        return step
 
-    monkeypatch.setattr(module, name, noting)
+    monkeypatch.setattr(loop, "train_step", noting)
     return seen
 
 
@@ -59,7 +58,7 @@ def assert_are(batches, expected, n_users):
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_training_steps_on_whole_epochs_each_its_own(data, preset, engine, monkeypatch):
     settings = small(preset, engine=engine)
-    seen = watched(monkeypatch, *((joint, "joint_step") if preset == "default" else (loop, "train_step")))
+    seen = watched(monkeypatch)
     history = train(data, settings).history
     R, taken = pose(data, settings).R, 0
     stages = ("partition", "table", "joint") if preset == "default" else ("coarse", "fine")
@@ -80,26 +79,22 @@ def test_training_steps_on_whole_epochs_each_its_own(data, preset, engine, monke
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_trained_tables_step_on_whole_epochs_each_its_own(data, engine, monkeypatch):
-    settings = table_training.TableSettings(
-        dim=4, n_layers=1, item_bias=True, lr=1e-2, l2=1.0, decay=1e-4, batch=64, neg_size=3, max_epochs=3, eval_every=9,
-        patience=1, start_scale=0.1, max_grad_value=3.0, seed=5, dtype="float32", engine=engine, threads=1,
-    )  # fmt: skip
-    seen, step = [], table_training.train_step
-
-    def noting(parameters, moments, table, A, triples, settings):
-        seen.append(triples)
-        return step(parameters, moments, table, A, triples, settings)
-
-    monkeypatch.setattr(table_training, "train_step", noting)
-    table_training.train_table(data, FullTable(data.n_users + data.n_items), settings)
+    seen = watched(monkeypatch)
+    model = LightGCN(dim=4, n_layers=1, item_bias=True, batch=64, neg_size=3, max_epochs=3, eval_every=9, seed=5, engine=engine)
+    model.fit(data)
     R = pose(data, small()).R
     expected = [batch for epoch in (1, 2, 3) for batch in plain_batches(R, 3, 64, np.random.default_rng([5, epoch]))]
-    assert_are(seen, expected, data.n_users)
+    assert_are([triples for triples, _ in seen], expected, data.n_users)
+    for row, start in zip(model.history_, range(0, len(seen), len(seen) // 3), strict=True):
+        steps = seen[start : start + len(seen) // 3]
+        means = np.average([losses for _, losses in steps], axis=0, weights=[len(triples) for triples, _ in steps])
+        np.testing.assert_allclose([row["bpr"], row["regulariser"]], means, rtol=1e-12)
 
 
 def triples_of(problem, stage, epoch, batch_size):
     """An epoch's triples in the order of its batches."""
-    batches = list(epoch_batches(Progress(stage, epoch, 0, None, None), problem, batch_size))
+    rng, s = problem.random(stage, epoch), problem.settings
+    batches = list(drawn_batches(rng, problem.R, s.neg_size, batch_size, engine=problem.engine))
     assert {len(batch) for batch in batches[:-1]} <= {batch_size} and 0 < len(batches[-1]) <= batch_size
     for batch in batches:
         assert (np.diff(batch.user) >= 0).all()
@@ -147,4 +142,4 @@ def test_no_two_streams_of_random_numbers_are_the_same():
 
 
 def test_a_training_begins_with_epoch_0(data):
-    assert start(pose(data, small())).stage_epoch == 0
+    assert begun(data, small()).stage_epoch == 0

@@ -13,13 +13,14 @@ from same import assert_resumes, assert_same, followed, scrambled
 from c2f_np.archive import read_archive, write_archive
 from c2f_np.data import load_dataset
 from c2f_np.errors import ModelFileError
-from c2f_np.operations.adam import AdamMoments
+from c2f_np.model.adam import AdamMoments
+from c2f_np.model.state import ModelState
 from c2f_np.settings import PRESETS, Settings, settings_from_preset
-from c2f_np.stages.state import ModelState
 from c2f_np.training import checkpoint
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
 from c2f_np.training.loop import train
-from c2f_np.training.progress import Best, Progress, phases_of
+from c2f_np.training.phases import phase_names
+from c2f_np.training.progress import Best, Progress
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
@@ -53,7 +54,7 @@ def steps_of(data):
 def test_going_on_after_any_epoch_gives_the_same_bits(data, steps_of, tmp_path, preset, engine, dtype):
     settings = small(preset, engine=engine, dtype=dtype)
     steps = steps_of(settings)
-    assert len(steps) == 1 + 3 * len(phases_of(settings)) and {step.phase for step in steps} == {*phases_of(settings), "done"}
+    assert len(steps) == 1 + 3 * len(phase_names(settings)) and {step.phase for step in steps} == {*phase_names(settings), "done"}
     assert_resumes(data, settings, steps, tmp_path)
 
 
@@ -94,7 +95,7 @@ def test_another_value_of_any_setting_is_refused_by_name(data, steps_of, tmp_pat
     monkeypatch.setattr(checkpoint, "read_archive", functools.cache(read_archive))
     settings = small(preset)
     steps = steps_of(settings)
-    for phase in (*phases_of(settings), "done"):
+    for phase in (*phase_names(settings), "done"):
         path = tmp_path / f"{phase}.npz"
         save_checkpoint(path, next(step for step in steps if step.phase == phase), settings, data.fingerprint())
         for field in dataclasses.fields(Settings):

@@ -8,9 +8,9 @@ import pytest
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
 from c2f_np.settings import settings_from_preset
-from c2f_np.training import control, loop
-from c2f_np.training.control import train_control
-from c2f_np.training.loop import train
+from c2f_np.training import loop
+from c2f_np.training.loop import train, train_control
+from c2f_np.training.phases import CONTROL
 from c2f_np.training.problem import pose
 
 SMALL = dict(
@@ -33,11 +33,9 @@ def test_same_number_of_epochs_rate_and_batch(problem, done, monkeypatch):
     steps = []
     train_step = loop.train_step
 
-    def watched(state, moments, problem, graph, triples, *, update_assignment, learning_rate):
-        steps.append((state, len(triples), learning_rate, update_assignment))
-        return train_step(
-            state, moments, problem, graph, triples, update_assignment=update_assignment, learning_rate=learning_rate
-        )
+    def watched(stage, state, moments, graph, triples, **options):
+        steps.append((state, len(triples), options["learning_rate"], options["update_assignment"]))
+        return train_step(stage, state, moments, graph, triples, **options)
 
     monkeypatch.setattr(loop, "train_step", watched)
     train(problem.data, problem.settings)
@@ -49,7 +47,7 @@ def test_same_number_of_epochs_rate_and_batch(problem, done, monkeypatch):
     first = steps[0][0]
     np.testing.assert_array_equal(first.E_coarse, done.finished["coarse"].state.E_coarse)
     assert [row["phase"] for row in result.history] == 3 * ["control_phase1"] + 5 * ["control"]
-    assert set(result.finished) == set(control.CONTROL_PHASES) and result.is_done
+    assert set(result.finished) == set(CONTROL) and result.is_done
     assert (result.finished["control"].state.E_coarse != first.E_coarse).any()
     scores = [row["validation_ndcg@5"] for row in result.history if row["phase"] == "control"]
     assert result.finished["control"].score == np.nanmax(scores)

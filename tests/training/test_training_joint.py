@@ -9,19 +9,18 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from same import assert_close, assert_resumes, assert_same, followed, leaves
+from same import assert_close, assert_resumes, assert_same, begun, followed, leaves
 
-import c2f_np.training.joint as joint
+import c2f_np.training.loop as loop
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
 from c2f_np.data import Dataset
 from c2f_np.errors import SettingsError
 from c2f_np.run import Request, comparison_table, run, run_control
 from c2f_np.settings import settings_from_preset
-from c2f_np.training.control import train_control
-from c2f_np.training.loop import evaluate_state, learning_rate_of, start, train
-from c2f_np.training.problem import forward, graph_of, pose
-from c2f_np.training.progress import PHASES
+from c2f_np.training.loop import train, train_control
+from c2f_np.training.phases import phases_of
+from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
 
 #: What the preset would begin with in place of a partition, and how its rate would fall.
 FROM_PARTITION = {"table_epochs": 0, "partition_epochs": 0, "lr_schedule": "constant"}
@@ -61,7 +60,7 @@ def arrays(state):
 @variants
 def test_start_has_what_the_settings_ask_for(data, variant):
     settings = small(variant)
-    state = start(pose(data, settings)).state
+    state = begun(data, settings).state
     assert (state.S_fine is not None) == (settings.gate > 0) and (state.S_direct is not None) == (settings.t_direct > 0)
     assert state.is_fine == (variant != "alone")
     for S, shape, t in ((state.S_coarse, (32, 6), 2), (state.S_direct, (32, 4), 2), (state.S_fine, (6, 4), 2)):
@@ -123,7 +122,7 @@ def test_a_seed_decides_every_bit(data):
 # ---- the exchange --------------------------------------------------------------------------------------------------------
 def patterns(data, settings):
     """After each epoch, which assignments have other columns than before it."""
-    states = [start(pose(data, settings)).state]
+    states = [begun(data, settings).state]
     train(data, settings, after_epoch=lambda progress: states.append(progress.state))
     changed = []
     for before, after in zip(states, states[1:], strict=False):
@@ -155,14 +154,14 @@ def test_links_are_exchanged_when_they_are_due(data, changes, expected):
 
 def test_a_new_link_begins_at_zero_with_fresh_moments(data, monkeypatch):
     seen = []
-    exchange = joint.exchange
+    exchange = loop.exchange
 
     def watched(state, moments, *arguments, **options):
         new = exchange(state, moments, *arguments, **options)
         seen.append((state, moments, *new))
         return new
 
-    monkeypatch.setattr(joint, "exchange", watched)
+    monkeypatch.setattr(loop, "exchange", watched)
     train(data, small())
     assert len(seen) == 3
     for (state, moments, new, new_moments), name in zip(seen, ("S_coarse", "S_direct", "S_coarse"), strict=True):
@@ -188,19 +187,19 @@ def test_a_new_link_begins_at_zero_with_fresh_moments(data, monkeypatch):
 
 def test_an_exchange_is_decided_by_the_gradients_of_its_whole_epoch(data, monkeypatch):
     steps, pulls = [], []
-    joint_step, exchange = joint.joint_step, joint.exchange
+    train_step, exchange = loop.train_step, loop.exchange
 
-    def watched_step(*arguments):
-        result = joint_step(*arguments)
-        steps.append(result[-1])
-        return result
+    def watched_step(*arguments, **options):
+        step = train_step(*arguments, **options)
+        steps.append(step.gradients["Y"])
+        return step
 
     def watched_exchange(state, moments, graph, grad_Y, turn, **options):
         pulls.append((grad_Y, turn))
         return exchange(state, moments, graph, grad_Y, turn, **options)
 
-    monkeypatch.setattr(joint, "joint_step", watched_step)
-    monkeypatch.setattr(joint, "exchange", watched_exchange)
+    monkeypatch.setattr(loop, "train_step", watched_step)
+    monkeypatch.setattr(loop, "exchange", watched_exchange)
     train(data, small(max_epochs=4, dtype="float64"))
     assert len(steps) % 4 == 0 and len(steps) > 4 and [turn for _, turn in pulls] == [1, 2]
     of_epoch = np.array(steps).reshape(4, -1, 32, 8).sum(axis=1)
@@ -211,7 +210,7 @@ def test_an_exchange_is_decided_by_the_gradients_of_its_whole_epoch(data, monkey
 def test_everything_moves_but_what_cancels_and_the_bridge(data):
     steps = []
     settings = small("both", max_epochs=1)
-    before = arrays(start(pose(data, settings)).state)
+    before = arrays(begun(data, settings).state)
     train(data, settings, after_epoch=steps.append)
     after = arrays(steps[0].state)
     moved = {name for name in before if (before[name] != after[name]).any()}
@@ -222,7 +221,8 @@ def test_everything_moves_but_what_cancels_and_the_bridge(data):
 def test_one_learning_rate_for_all_that_is_trained_jointly(data, variant):
     """`coarse_lr`, with a fine codebook and without: a comparison of the two must not be one of learning rates."""
     settings = small(variant, coarse_lr=0.05, fine_lr=0.7)
-    assert learning_rate_of(start(pose(data, settings)), settings) == 0.05
+    (phase,) = phases_of(settings, None)
+    assert [phase.rate_of(epoch) for epoch in range(3)] == 3 * [0.05]
 
 
 # ---- what may be wrong with data and settings ----------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_entities_without_training_interactions_do_not_hurt(variant):
     done, problem = train(data, settings), pose(data, settings)
     for name, part in leaves((done.state, done.moments, done.finished)):
         assert part is None or np.isfinite(part).all(), name
-    assert np.isfinite(forward(done.state, graph_of(done.state, problem), settings).H_entities).all()
+    assert np.isfinite(entity_embeddings(done.state, problem.A, settings)).all()
     result = evaluate_state(done.state, problem, "validation")
     assert np.isfinite(list(result.metrics.values())).all() and result.n_users == 2
 
@@ -336,5 +336,5 @@ def test_a_run_folder(data, tmp_path, capsys):
 
 def test_the_phases_of_the_stages_are_not_in_it(data):
     done = train(data, small())
-    assert not set(PHASES) & {row["phase"] for row in done.history}
+    assert {row["phase"] for row in done.history} == {"joint"}
     assert dataclasses.replace(done, phase="joint").stage == "joint"

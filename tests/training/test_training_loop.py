@@ -5,20 +5,27 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from same import begun
 
 import c2f_np.training.loop as loop
 from c2f_np.data import Dataset, load_dataset
 from c2f_np.errors import DataError, SettingsError
+from c2f_np.model import starts
+from c2f_np.model.adam import fresh_moments
+from c2f_np.model.triples import Triples
 from c2f_np.settings import PRESETS, settings_from_preset
-from c2f_np.training.loop import evaluate_state, run_epoch, start_coarse, train, train_step, updated_assignment
-from c2f_np.training.problem import forward, graph_of, pose
-from c2f_np.training.progress import PHASES
+from c2f_np.training.loop import run_epoch, train
+from c2f_np.training.phases import phases_of
+from c2f_np.training.problem import entity_embeddings, evaluate_state, pose, stage_of, training_graph
+from c2f_np.training.step import train_step
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
     "coarse_batch": 64, "fine_batch": 64, "coarse_lr": 1e-2, "fine_lr": 1e-2, "partition": "random",
 }  # fmt: skip
 
+
+PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
 
 # Joint training has tests of its own, in test_training_joint.py.
 STAGED = [name for name in PRESETS if settings_from_preset(name).training == "stages"]
@@ -93,7 +100,7 @@ def test_precision_is_kept(data, dtype):
 def test_the_training_of_a_phase_moves_what_it_should(data):
     steps = []
     settings = small(max_epochs=2)
-    start = start_coarse(pose(data, settings))
+    start = begun(data, settings)
     train(data, settings, after_epoch=steps.append)
     states = [start.state] + [step.state for step in steps]
     moved = [
@@ -157,7 +164,7 @@ def test_second_phases_go_on_from_where_the_first_stands(data, monkeypatch):
     scripted(monkeypatch, [0.9, 0.1, 0.1] + [0.9, 0.8, 0.1] + [0.9, 0.1, 0.1] + [0.9, 0.1, 0.1])
     settings = small(eval_every=1, max_epochs=3)
     problem = pose(data, settings)
-    steps = [start_coarse(problem)]
+    steps = [begun(data, settings)]
     train(data, settings, after_epoch=steps.append)
     end = steps[3]
     assert end.phase == "coarse" and end.phase_epoch == 0 and end.stage_epoch == 3 and end.best is None
@@ -165,7 +172,7 @@ def test_second_phases_go_on_from_where_the_first_stands(data, monkeypatch):
     assert end.moments.step >= 3
     # By hand: an epoch from the latest state is what training did.
     scripted(monkeypatch, [0.0])
-    by_hand, _ = run_epoch(end, problem)
+    by_hand, _ = run_epoch(phases_of(settings, problem.engine), end, problem)
     assert_same_bits(by_hand.state, steps[4].state)
     assert steps[4].moments.step > end.moments.step
 
@@ -202,34 +209,53 @@ def test_updates_come_as_often_as_asked(data, update_every, updated):
 def test_the_step_of_an_update_batch_belongs_to_the_old_graph(data, preset, stage):
     settings = small(preset, dtype="float64", propagation="layers")  # the update goes through layers: the same bits
     problem = pose(data, settings)
-    progress = start_coarse(problem)
+    state = starts.start_coarse(problem.R, settings)
     if stage == "fine":
-        state = loop.start_fine(progress.state, problem)
-        progress = dataclasses.replace(progress, state=state, moments=loop.fresh_optimiser(state, settings))
-    graph = graph_of(progress.state, problem)
+        state = starts.start_fine(state, problem.R, settings)
+    trainer = stage_of(state, settings)
+    assert trainer.name == stage
+    moments, graph = fresh_moments(state.parameters(trainer.trained)), training_graph(trainer, state, problem)
     rng = np.random.default_rng(0)
-    triples = loop.Triples(rng.integers(0, 18, 30), rng.integers(18, 32, 30), rng.integers(18, 32, 30), 32)
-    fixed, moments, same_graph, losses = train_step(progress.state, progress.moments, problem, graph, triples)
-    updated, moments_updated, new_graph, losses_updated = train_step(
-        progress.state, progress.moments, problem, graph, triples, update_assignment=True
+    triples = Triples(rng.integers(0, 18, 30), rng.integers(18, 32, 30), rng.integers(18, 32, 30), 32)
+    options = {"l2": settings.l2, "decay": settings.decay, "clip": settings.max_grad_value, "learning_rate": 1e-2}
+    fixed, updated = (
+        train_step(trainer, state, moments, graph, triples, **options, update_assignment=update) for update in (False, True)
     )
-    assert same_graph is graph and new_graph is not graph
-    np.testing.assert_array_equal(losses, losses_updated)
+    # What was built from the old assignment is not used again.
+    assert fixed.graph is graph and updated.graph is None
+    np.testing.assert_array_equal(fixed.losses, updated.losses)
     name = f"S_{stage}"
-    for part in set(arrays(fixed)) - {name}:
-        np.testing.assert_array_equal(arrays(fixed)[part], arrays(updated)[part])
-    for part in moments.mean:
-        np.testing.assert_array_equal(moments.mean[part], moments_updated.mean[part])
-    # The assignment comes from the forward pass before the step ...
-    expected = updated_assignment(forward(progress.state, graph, settings), progress.state, settings)
+    for part in set(arrays(fixed.state)) - {name}:
+        np.testing.assert_array_equal(arrays(fixed.state)[part], arrays(updated.state)[part])
+    for kind in ("mean", "square"):
+        for part, value in getattr(fixed.moments, kind).items():
+            np.testing.assert_array_equal(value, getattr(updated.moments, kind)[part])
+    # The assignment comes from the forward pass before the step.
+    expected = trainer.updated(trainer.forward(state, graph), state)
     assert list(expected) == [name]
-    np.testing.assert_array_equal(expected[name].toarray(), getattr(updated, name).toarray())
-    assert (getattr(updated, name).toarray() != getattr(fixed, name).toarray()).any()
-    # ... and the new graph is that of the new state.
-    rebuilt = graph_of(updated, problem)
-    np.testing.assert_array_equal(
-        forward(updated, new_graph, settings).H_entities, forward(updated, rebuilt, settings).H_entities
-    )
+    found = getattr(updated.state, name).toarray()
+    np.testing.assert_array_equal(expected[name].toarray(), found)
+    assert (found != getattr(fixed.state, name).toarray()).any()
+
+
+@pytest.mark.parametrize("preset", STAGED)
+def test_every_step_has_the_graph_of_the_state_that_it_starts_from(data, preset, monkeypatch):
+    """The first of an epoch and the one after an update as well."""
+    seen, step = [], loop.train_step
+
+    def watched(stage, state, moments, graph, triples, **options):
+        seen.append((stage, state, graph, options["update_assignment"]))
+        return step(stage, state, moments, graph, triples, **options)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    settings = small(preset, dtype="float64", max_epochs=2)
+    train(data, settings)
+    problem = pose(data, settings)
+    assert sum(update for *_, update in seen) == 4  # two epochs of each second phase
+    for stage, state, graph, _ in seen:
+        rebuilt = training_graph(stage, state, problem)
+        H, expected = (stage.forward(state, over).H_entities for over in (graph, rebuilt))
+        np.testing.assert_array_equal(H, expected)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -280,7 +306,7 @@ def test_entities_without_training_interactions_do_not_hurt(preset, partition):
             assert np.isfinite(part).all(), f"{phase} {name}"
     assert all(np.isfinite(row["loss"]) for row in done.history)
     problem = pose(data, small(preset))
-    assert np.isfinite(forward(done.state, graph_of(done.state, problem), problem.settings).H_entities).all()
+    assert np.isfinite(entity_embeddings(done.state, problem.A, problem.settings)).all()
     result = evaluate_state(done.state, problem, "validation")
     assert np.isfinite(list(result.metrics.values())).all() and result.n_users == 2
 
@@ -312,33 +338,48 @@ def test_first_phases_may_be_shorter(data):
         ["coarse_phase1"] + 3 * ["coarse"] + ["fine_phase1"] + 3 * ["fine"]
     )
     for phase1_epochs, expected in ((1, 1), (9, 3), (0, 3)):  # never more than another phase; 0 says no less
-        settings = small(phase1_epochs=phase1_epochs, max_epochs=3)
-        assert [settings.most_epochs(phase) for phase in PHASES] == [expected, 3, expected, 3]
+        phases = phases_of(small(phase1_epochs=phase1_epochs, max_epochs=3), None)
+        assert [(phase.name, phase.most_epochs) for phase in phases] == list(zip(PHASES, 2 * [expected, 3], strict=True))
 
 
-def test_learning_rate_falls_in_steps_in_second_phases(data):
+def rates_of_epochs(data, settings, monkeypatch):
+    """The rate that all steps of an epoch were made with, epoch by epoch."""
+    rates, of_epochs, step = set(), [], loop.train_step
+
+    def watched(*arguments, learning_rate, **options):
+        rates.add(learning_rate)
+        return step(*arguments, learning_rate=learning_rate, **options)
+
+    def after_epoch(progress):
+        of_epochs.append(rates.pop())
+        assert not rates
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    train(data, settings, after_epoch=after_epoch)
+    return of_epochs
+
+
+def test_learning_rate_falls_in_steps_in_second_phases(data, monkeypatch):
     settings = small(lr_schedule="steps", max_epochs=6, phase1_epochs=1, coarse_lr=0.3, fine_lr=0.03, patience=9)
-    progresses = [start_coarse(pose(data, settings))]
-    train(data, settings, after_epoch=progresses.append)
-    rates = [loop.learning_rate_of(progress, settings) for progress in progresses[:-1]]
+    rates = rates_of_epochs(data, settings, monkeypatch)
     falling = np.array([1, 1, 1, 1, 1 / 3, 1 / 10])
     np.testing.assert_allclose(rates, [0.3, *0.3 * falling, 0.03, *0.03 * falling])
 
 
-def test_learning_rate_falls_along_a_cosine_in_second_phases(data):
+def test_learning_rate_falls_along_a_cosine_in_second_phases(data, monkeypatch):
     settings = small(lr_schedule="cosine", max_epochs=4, phase1_epochs=2, coarse_lr=0.1, fine_lr=0.01)
-    steps = []
-    train(data, settings, after_epoch=steps.append)
-    start = start_coarse(pose(data, settings))
-    rates = [loop.learning_rate_of(progress, settings) for progress in [start, *steps[:-1]]]
+    rates = rates_of_epochs(data, settings, monkeypatch)
     falling = np.array([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
     np.testing.assert_allclose(rates, [0.1, 0.1, *0.1 * falling, 0.01, 0.01, *0.01 * falling])
-    # The rate is what the step uses: with a rate of 0 nothing trained moves.
-    problem = pose(data, settings)
-    triples = loop.Triples(np.array([0]), np.array([18]), np.array([19]), 32)
-    graph = graph_of(start.state, problem)
-    still, *_ = train_step(start.state, start.moments, problem, graph, triples, learning_rate=0.0)
-    np.testing.assert_array_equal(still.E_coarse, start.state.E_coarse)
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+def test_with_a_rate_of_0_nothing_moves(data, stage):
+    """The rate of a stage is what its steps use."""
+    done = train(data, small(**{f"{stage}_lr": 0.0}))
+    first, second = (done.finished[phase].state for phase in (f"{stage}_phase1", stage))
+    np.testing.assert_array_equal(getattr(first, f"E_{stage}"), getattr(second, f"E_{stage}"))
+    np.testing.assert_array_equal(first.bias, second.bias)
 
 
 def test_without_a_first_coarse_phase_assignments_move_from_the_first_epoch(data):
@@ -346,6 +387,6 @@ def test_without_a_first_coarse_phase_assignments_move_from_the_first_epoch(data
     done = train(data, settings)
     assert [row["phase"] for row in done.history] == ["coarse"] * 2 + ["fine_phase1"] * 2 + ["fine"] * 2
     assert list(done.finished) == ["coarse", "fine_phase1", "fine"]
-    started = start_coarse(pose(data, settings))
-    assert started.updates_assignment
+    started = begun(data, settings)
+    assert started.phase == "coarse" and phases_of(settings, None)[0].updates_in(0)
     assert (started.state.S_coarse != done.finished["coarse"].state.S_coarse).nnz

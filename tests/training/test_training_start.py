@@ -5,11 +5,12 @@ import pytest
 import scipy.sparse as sparse
 from sklearn.decomposition import SparsePCA
 
-import c2f_np.stages.partition as partition_module
 from c2f_np.errors import SettingsError
-from c2f_np.operations.soft_threshold import soft_threshold
-from c2f_np.stages.partition import metis_is_installed, partition_entities
-from c2f_np.stages.start import (
+from c2f_np.model import starts
+from c2f_np.model.codebook import soft_threshold
+from c2f_np.model.starts import (
+    metis_is_installed,
+    partition_entities,
     start_biases,
     start_coarse_assignment,
     start_fine_assignment,
@@ -80,7 +81,7 @@ def test_fewer_entities_than_parts(method):
 def test_unknown_method_and_missing_metis(monkeypatch):
     with pytest.raises(SettingsError, match="partition must be one of"):
         partition_entities(blocks(), 3, method="louvain")
-    monkeypatch.setattr(partition_module, "metis_is_installed", lambda: False)
+    monkeypatch.setattr(starts, "metis_is_installed", lambda: False)
     with pytest.raises(SettingsError, match="pymetis"):
         partition_entities(blocks(), 3, method="metis")
     auto = partition_entities(blocks(), 3, method="auto", seed=1)

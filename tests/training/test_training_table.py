@@ -11,17 +11,18 @@ import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from same import assert_close, assert_resumes, assert_same
 
-import c2f_np.training.loop as loop
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
 from c2f_np.errors import SettingsError
+from c2f_np.model.joint import joint_codebook, joint_graph
+from c2f_np.model.links import residual_code
+from c2f_np.model.starts import _strongest, code_table, start_table
 from c2f_np.run import Request, comparison_table, run
 from c2f_np.settings import settings_from_preset
-from c2f_np.stages.joint import joint_codebook, joint_graph
-from c2f_np.stages.residual_code import residual_code
-from c2f_np.training.loop import evaluate_state, learning_rate_of, train
-from c2f_np.training.problem import pose
-from c2f_np.training.table import _strongest, code_table, start_table
+from c2f_np.training import loop, phases
+from c2f_np.training.loop import train
+from c2f_np.training.phases import phase_names, phases_of
+from c2f_np.training.problem import evaluate_state, pose
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "partition_epochs": 2, "table_epochs": 3, "max_epochs": 2,
@@ -56,9 +57,12 @@ def followed(data, settings):
 def with_scores(monkeypatch, *scores):
     """Validation finds these, one after another."""
     left = iter(scores)
-    monkeypatch.setattr(
-        loop, "evaluate_state", lambda *arguments, **options: SimpleNamespace(metrics={loop.STOPPING_METRIC: next(left)})
-    )
+
+    def evaluate(*arguments, **options):
+        return SimpleNamespace(metrics={phases.STOPPING_METRIC: next(left)})
+
+    for module in (loop, phases):  # after epochs, and of the code
+        monkeypatch.setattr(module, "evaluate_state", evaluate)
 
 
 def first_of_joint(steps):
@@ -77,7 +81,7 @@ def assert_same_state(first, second):
 
 def coded(table, data, settings):
     """A table's code in the precision of training."""
-    return loop._cast_state(code_table(table, pose(data, settings)), settings.dtype)
+    return code_table(table, pose(data, settings).R, settings).astype(settings.dtype)
 
 
 # ---- the phases ----------------------------------------------------------------------------------------------------------
@@ -103,8 +107,8 @@ def test_phases_follow_each_other(data, changes, expected):
 
 def test_the_default_has_all_three():
     settings = settings_from_preset("default")
-    assert loop.phases_of(settings) == ("partition", "table", "joint")
-    assert [settings.most_epochs(phase) for phase in ("partition", "table", "joint")] == [40, 60, 60]
+    assert phase_names(settings) == ("partition", "table", "joint")
+    assert [phase.most_epochs for phase in phases_of(settings, None)] == [40, 60, 60]
 
 
 def test_learning_rates_fall_over_the_epochs_of_each_phase(data):
@@ -113,17 +117,19 @@ def test_learning_rates_fall_over_the_epochs_of_each_phase(data):
         lr_schedule="steps", start_lr=0.3, coarse_lr=0.06, partition_epochs=3, table_epochs=6, max_epochs=12, patience=99
     )
     _, steps = followed(data, settings)
-    found = [learning_rate_of(step, settings) for step in steps[:-1]]
+    of_name = {phase.name: phase for phase in phases_of(settings, None)}
+    found = [of_name[step.phase].rate_of(step.phase_epoch) for step in steps[:-1]]
     assert_allclose(found, 2 * [0.3] + [0.1] + 4 * [0.3] + [0.1, 0.03] + 8 * [0.06] + 2 * [0.02] + 2 * [0.006])
 
 
 # ---- the table -----------------------------------------------------------------------------------------------------------
 def test_a_table_starts_small_and_each_entity_has_its_row(data):
-    state = start_table(pose(data, small(dim=200)))
+    R = pose(data, small()).R
+    state = start_table(R, small(dim=200))
     assert state.E_coarse.shape == (32, 200) and 0.095 < state.E_coarse.std() < 0.105
     assert_array_equal(state.S_coarse.toarray(), np.eye(32))
     assert not state.bias.any() and not state.bias_global.any() and not state.is_fine and state.S_direct is None
-    other = start_table(pose(data, small(dim=200, seed=1)))
+    other = start_table(R, small(dim=200, seed=1))
     assert (other.E_coarse != state.E_coarse).all()
 
 
@@ -140,12 +146,35 @@ def test_of_a_table_its_rows_and_the_biases_of_items_move(data, variant):
         assert not after.bias_global.any() and after.E_fine is None
 
 
-def test_as_many_coarse_rows_as_entities(data):
-    """A codebook of that size looks like a table. Whatever moves in it, its code stands for what it had come to."""
-    settings = small("alone", n_coarse=32, t_coarse=1, partition_epochs=0, dtype="float64")
+def moved(before, after):
+    """The parts of a state that are not what they were."""
+    parts = {name: (part, getattr(after, name)) for name, part in vars(before).items() if part is not None}
+    dense = {name: [part.toarray() if sparse.issparse(part) else part for part in pair] for name, pair in parts.items()}
+    return {name for name, (old, new) in dense.items() if (old != new).any()}
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("t_direct", [0, 1])
+def test_as_many_coarse_rows_as_entities(data, engine, t_direct):
+    """A codebook of that size has the shape of a table. What is trained is for the phase to say and not for the shape."""
+    settings = small("alone", n_coarse=32, t_coarse=1, t_direct=t_direct, engine=engine, dtype="float64")
     done, steps = followed(data, settings)
-    table, joint = done.finished["table"].state, first_of_joint(steps)
-    assert_allclose(joint.S_coarse @ joint.E_coarse, table.S_coarse @ table.E_coarse, atol=1e-6)
+    whole = {"E_coarse", "S_coarse", "bias"} | ({"E_fine", "S_direct"} if t_direct else set())
+    trained = {"partition": whole, "table": {"E_coarse", "bias"}, "joint": whole}
+    pairs = [pair for pair in zip(steps, steps[1:], strict=False) if pair[0].phase == pair[1].phase]
+    assert [before.phase for before, _ in pairs] == ["partition", "table", "table", "joint"]
+    for before, after in pairs:
+        assert before.state.E_coarse.shape == (32, 8) and before.state.S_coarse.shape == (32, 32)
+        assert moved(before.state, after.state) == trained[before.phase]
+        for kind in (before.moments, after.moments):
+            assert set(kind.mean) == set(kind.square) == trained[before.phase] | {"bias_global"}
+    # Whatever moves in it, its code stands for what it had come to.
+    table = done.finished["table"].state
+    code = coded(table, data, settings)
+    assert_array_equal(table.S_coarse.toarray(), np.eye(32))
+    found = code.S_coarse @ code.E_coarse + (code.S_direct @ code.E_fine if t_direct else 0)
+    assert_allclose(found, table.E_coarse, atol=1e-6)
+    assert done.started_from == "partition" or first_of_joint(steps).E_coarse.tobytes() == code.E_coarse.tobytes()
 
 
 # ---- from the table to both codebooks ------------------------------------------------------------------------------------
@@ -156,11 +185,11 @@ def test_the_model_says_what_the_code_says(data, gate, t_direct, threshold):
     """Whatever a bridge and a soft threshold make of the codebooks: Y is S_c E_hat + S_d F of the code."""
     settings = small(gate=gate, t_direct=t_direct, threshold=threshold, t_coarse=2, dtype="float64")
     problem = pose(data, settings)
-    table = start_table(problem)
-    state = code_table(table, problem)
+    table = start_table(problem.R, settings)
+    state = code_table(table, problem.R, settings)
     code = residual_code(table.E_coarse, 6, 4, 2, t_direct, seed=settings.seed)
     expected = code.S_coarse @ code.E_hat + (code.S_direct @ code.F if t_direct else 0)
-    graph = joint_graph(problem.A, state, gate)
+    graph = joint_graph(problem.A, state, gate, engine=problem.engine)
     found = graph.links.matrix @ joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
     assert_allclose(found, expected, rtol=0, atol=1e-14)
     assert_allclose(np.sum((found - table.E_coarse) ** 2) / np.sum(table.E_coarse**2), code.errors[-1], rtol=1e-9)
@@ -173,8 +202,9 @@ def test_the_model_says_what_the_code_says(data, gate, t_direct, threshold):
 
 def test_nothing_of_the_fine_codebook_begins_in_the_dead_zone(data):
     for variant in ("both", "bridge"):
-        problem = pose(data, small(variant))
-        assert (np.abs(code_table(start_table(problem), problem).E_fine) > 0.5).all()
+        settings = small(variant)
+        R = pose(data, settings).R
+        assert (np.abs(code_table(start_table(R, settings), R, settings).E_fine) > 0.5).all()
 
 
 def test_the_strongest_link_counts_the_row_it_leads_to():

@@ -1,7 +1,6 @@
 """How many threads train, unless the user says."""
 
-from c2f_np.threads import available_cores
-from c2f_np.training.threads import training_threads
+from c2f_np.threads import available_cores, training_threads
 
 
 def test_a_small_problem_trains_on_one_thread():
