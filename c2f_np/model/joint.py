@@ -129,7 +129,9 @@ def joint_gradients(
     if of_weights:
         grad_links = graph.links.weights_gradient(grad_Y, forward.codebook)
         to_coarse = graph.links.matrix.indices < c
-        gradients |= {"S_coarse": grad_links[to_coarse], "S_direct": grad_links[~to_coarse]}
+        gradients["S_coarse"] = grad_links[to_coarse]
+        if graph.links.shape[1] > c:
+            gradients["S_direct"] = grad_links[~to_coarse]
     return gradients
 
 

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import table_model, table_training
-from ..operations import adam, table_composition
-from ..operations.sparse_operator import as_operator, symmetric_operator
+from ..baselines import table_stage
+from ..baselines.table_stage import TableState
+from ..engine import engine_named
 from . import points, problems
-from .case import Case, InDtype, gradient_case, promoted, twin
+from .case import Case, InDtype, gradient_case, promoted
 from .points import N, draw_batch
 from .problems import generator, normal
 from .rounding import Bounded, bounded
-from .stages import STAGE_SETTINGS
+from .stages import STAGE_SETTINGS, loss_gradients, losses, trained
 
 Cases = Iterator[Case]
 
@@ -34,10 +34,10 @@ def products_cases(engine: str, seed: int) -> Cases:
         rng = generator(seed, "products", n, m)
 
         def forward(Q, R, n=n):
-            return table_composition.compose_products(*promoted(Q, R), n)
+            return table_stage.compose_products(*promoted(Q, R), n)
 
         def backward(grad_Z, Q, R):
-            grad_Q, grad_R = table_composition.compose_products_backward(grad_Z, Q, R)
+            grad_Q, grad_R = table_stage.compose_products_backward(grad_Z, Q, R)
             return {"grad_Q": grad_Q, "grad_R": grad_R}
 
         def bound(grad_Z, Q, R, n=n):
@@ -75,44 +75,32 @@ def table_model_cases(engine: str, seed: int) -> Cases:
 
 
 def _model_case(engine: str, c: dict, variation: str, rng) -> Case:
-    point, _ = points.table_point(engine, c, rng)
-    settings, arguments, n_layers = point.settings, point.state, point.settings.n_layers
-    A, triples = sparse.csr_array(point.A), draw_batch(rng, c["batch"])
-    if c["where"] == "trained":
-        moments = adam.fresh_moments(arguments)
-        for _ in range(2):
-            arguments, moments, _ = table_training.train_step(
-                arguments, moments, point.table, symmetric_operator(A), draw_batch(rng, "all"), settings
-            )
-        arguments = {name: problems.on_float32_grid(value) for name, value in arguments.items()}
+    point = trained(points.table_point(engine, c, rng), c["where"], rng)
+    s, A, triples = point.settings, sparse.csr_array(point.A), draw_batch(rng, c["batch"])
     if c["where"] == "not symmetric":
         A = problems.random_matrix(rng, N, N, size=0.5)
-    graphs = InDtype(lambda dtype: as_operator(A.astype(dtype)))
-    hashes = c["table"] == "hashed"
-    tables = InDtype(lambda dtype: dataclasses.replace(point.table, dtype=dtype.name) if hashes else point.table)
 
-    def run(which, parameters):
-        table, A = tables(*parameters.values()), graphs(*parameters.values())
-        found = table_model.table_forward(parameters, table, A, n_layers, batch=triples, engine=which)
-        weights = {"l2": settings.l2, "decay": settings.decay}
-        return table, A, found, *table_model.table_loss(found, parameters, triples, **weights, engine=which)
+    def make(dtype, module):
+        own = {"dtype": dtype.name, "engine": "numpy" if module is engine_named("numpy") else engine}
+        table = dataclasses.replace(point.table, **own) if c["table"] == "hashed" else point.table
+        return dataclasses.replace(point, table=table).stage(module), module.operator(A.astype(dtype))
+
+    stages = InDtype(make, engine)
+
+    def at(parameters: dict):
+        """The stage, the state and its graph."""
+        stage, graph = stages(*parameters.values())
+        return stage, TableState(dict(zip(parameters, promoted(*parameters.values()), strict=True)), N), graph
 
     def forward(**parameters):
-        parameters = dict(zip(parameters, promoted(*parameters.values()), strict=True))
-        loss = run(twin(engine, *parameters.values()), parameters)[3]
-        return loss.bpr, loss.regulariser, loss.total
+        return losses(*at(parameters), triples, triples, s)
 
     def backward(cotangents, **parameters):
-        table, A, found, _, slope = run(engine, parameters)
-        data, regulariser, total = cotangents
-        return table_model.table_gradients(
-            found, slope * (data + total), parameters, table, A, triples,
-            n_layers=n_layers, l2=settings.l2, decay=regulariser + total * settings.decay, engine=engine,
-        )  # fmt: skip
+        return loss_gradients(cotangents, *at(parameters), triples, triples, s)
 
     # The loss is smooth; saying so keeps central differences from growing their step where an entry's gradient is tiny.
     return gradient_case(
-        "table_model", variation, engine, forward, backward, arguments,
+        "table_model", variation, engine, forward, backward, point.state.arrays,
         active_set=lambda **_: np.zeros(1, dtype=bool), settings=STAGE_SETTINGS,
     )  # fmt: skip
 

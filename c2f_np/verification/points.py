@@ -2,7 +2,7 @@
 
 No setting has its default, and no two that could be taken for each other are equal.
 
-Shapes: see `c2f_np.stages`.
+Shapes: see `c2f_np.model.state`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ from functools import partial
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import table_model
-from ..baselines.table_training import TableSettings
+from ..baselines.table_stage import (
+    FullTable,
+    HashedTable,
+    QuotientRemainderTable,
+    Table,
+    TableProblem,
+    TableStage,
+    TableState,
+)
+from ..baselines.tables import TableRecommender
 from ..data import Dataset
-from ..operations.assignment_update import largest_softmax
-from ..operations.graph import DEGREES
-from ..operations.triples import Triples
+from ..engine import engine_named
+from ..model.coarse import CoarseStage
+from ..model.fine import FineStage
+from ..model.graph import DEGREES, normalised_adjacency
+from ..model.joint import JointStage, table_stage
+from ..model.links import largest_softmax
+from ..model.state import ModelState
+from ..model.triples import Triples
 from ..settings import Settings
-from ..stages.state import ModelState
+from ..training.problem import Problem, pose
 from . import problems, reference
 from .case import Case, verdict_case
 from .cover import pairwise_cover
@@ -148,20 +161,48 @@ class Point:
     ----------
     model : {"coarse", "fine", "joint", "table"}
         As the reference names it.
-    settings : Settings, or TableSettings for "table"
+    settings : Settings, or an estimator with its parameters for "table"
     data : Dataset
     A : ndarray, shape (N, N)
         The reference's adjacency.
-    state : ModelState, or dict of str to ndarray for "table"
+    state : ModelState, or TableState for "table"
     table : Table, optional
+    fixed : dict of str to ndarray
+        What the reference wants besides the state.
     """
 
     model: str
-    settings: Settings | TableSettings
+    settings: Settings | TableRecommender
     data: Dataset
     A: np.ndarray
-    state: ModelState | dict
-    table: table_model.Table | None = None
+    state: ModelState | TableState
+    table: Table | None = None
+    fixed: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def problem(self) -> Problem:
+        """What is trained, by the engine of the settings."""
+        s = self.settings
+        if self.table is None:
+            return pose(self.data, s)
+        R = sparse.csr_array(self.data.train)
+        return TableProblem(self.data, s, R, normalised_adjacency(R).astype(s.dtype), engine_named(s.engine))
+
+    def stage(self, engine):
+        """What trains the state, by an engine."""
+        if self.table is not None:
+            return TableStage(self.table, self.settings.n_layers, tuple(self.state.arrays), engine)
+        if self.model == "joint":
+            # A row for every entity is a table: its links, the identity, are not trained.
+            return (table_stage if len(self.state.E_coarse) == N else JointStage)(self.settings, engine)
+        return (FineStage if self.model == "fine" else CoarseStage)(self.settings, engine)
+
+
+def point(model: str, engine: str, c: dict, rng) -> Point:
+    """A state of a model, for a configuration of its own."""
+    if model in ("coarse", "fine"):
+        return stage_point(model, engine, c, rng)
+    return (joint_point if model == "joint" else table_point)(engine, c, rng)
 
 
 def stage_point(model: str, engine: str, c: dict, rng) -> Point:
@@ -202,24 +243,24 @@ def joint_point(engine: str, c: dict, rng) -> Point:
     return _point(rng, "joint", settings, parts)
 
 
-def table_point(engine: str, c: dict, rng) -> tuple[Point, dict]:
-    """Parameters of a baseline, for a configuration of TABLES; and what the reference wants besides."""
-    settings = TableSettings(**_numbers(rng, c, engine) | {
+def table_point(engine: str, c: dict, rng) -> Point:
+    """Parameters of a baseline, for a configuration of TABLES."""
+    settings = TableRecommender(**_numbers(rng, c, engine) | {
         "item_bias": c["item_bias"], "lr": rng.uniform(0.03, 0.05), "batch": 17, "neg_size": 3, "eval_every": 2, "patience": 3,
         "max_epochs": 5, "start_scale": 0.3, "seed": 1,
     })  # fmt: skip
     n_hashes, n_rows, m, seed = (int(rng.integers(*ends)) for ends in ((1, 4), (3, 9), (2, 7), (0, 99)))
     table, fixed = {
-        "full": (table_model.FullTable(N), {}),
-        "hashed": (table_model.HashedTable(N, n_rows, n_hashes, seed, settings.dtype),
+        "full": (FullTable(N), {}),
+        "hashed": (HashedTable(N, n_rows, n_hashes, seed, settings.dtype, engine),
                    {"S": reference.hashed_assignment(N, n_rows, n_hashes, seed)}),
-        "products": (table_model.QuotientRemainderTable(N, m), {}),
+        "products": (QuotientRemainderTable(N, m), {}),
     }[c["table"]]  # fmt: skip
     values = table.start(settings.dim, 0.7 * settings.dim**-0.25, rng)
     values |= {"item_bias": 0.5 * rng.standard_normal(N_ITEMS)} if settings.item_bias else {}
     values = {name: problems.on_float32_grid(value).astype(settings.dtype) for name, value in values.items()}
     data = data_set(rng)
-    return Point("table", settings, data, reference.adjacency(data.train.toarray()), values, table), fixed
+    return Point("table", settings, data, reference.adjacency(data.train.toarray()), TableState(values, N), table, fixed)
 
 
 def _point(rng, model: str, settings: Settings, parts: dict) -> Point:
@@ -235,7 +276,7 @@ def _point(rng, model: str, settings: Settings, parts: dict) -> Point:
             break
         parts = {name: value / 2 if name.startswith("E_") else value for name, value in parts.items()}
         settings = dataclasses.replace(settings, threshold=settings.threshold / 2)
-    return Point(model, settings, data, A, ModelState(**{name: _cast(value, settings.dtype) for name, value in parts.items()}))
+    return Point(model, settings, data, A, ModelState(**parts).astype(settings.dtype))
 
 
 def _fine_codebook(rng, settings: Settings) -> np.ndarray:
@@ -258,10 +299,6 @@ def _some_negative(S: sparse.csr_array) -> sparse.csr_array:
     return sparse.csr_array((np.where(negative, -0.5 * S.data, S.data), S.indices, S.indptr), shape=S.shape)
 
 
-def _cast(value, dtype):
-    return sparse.csr_array(value, dtype=dtype) if sparse.issparse(value) else value.astype(dtype)
-
-
 # ---- the way to the reference ------------------------------------------------------------------------------------------
 def dense(value) -> np.ndarray:
     """A dense matrix of float64."""
@@ -273,10 +310,10 @@ def on_links(values: np.ndarray, S) -> np.ndarray:
     return dense(sparse.csr_array((values, S.indices, S.indptr), shape=S.shape))
 
 
-def parts_of(state: ModelState | dict) -> dict:
+def parts_of(state: ModelState | TableState) -> dict:
     """What a state consists of, by name."""
-    if isinstance(state, dict):
-        return state
+    if isinstance(state, TableState):
+        return state.arrays
     return {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if getattr(state, f.name) is not None}
 
 

@@ -15,16 +15,17 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sparse
 
-from ..engine import ENGINES
-from ..operations.adam import fresh_moments
-from ..operations.bridged_propagation import bridged_graph
-from ..operations.sparse_operator import as_operator
-from ..stages import coarse, fine, joint, structure_gradients
-from ..stages.batch_loss import batch_loss
-from ..training import joint as joint_training
-from ..training import loop, parameters, problem
+from ..engine import engine_named
+from ..model import fine, joint, structure
+from ..model.adam import fresh_moments
+from ..model.graph import normalised_adjacency
+from ..model.loss import batch_loss
+from ..model.propagation import bridged_layer
+from ..training.loop import exchange
+from ..training.problem import training_graph
+from ..training.step import train_step
 from . import points, problems, reference
-from .case import SETTINGS, Case, InDtype, gradient_case, promoted, twin
+from .case import SETTINGS, Case, InDtype, gradient_case, promoted
 from .points import N_USERS, N, Point, Worst, dense, draw_batch, parts_of
 
 #: Every value costs a forward of the whole model; a few entries and directions see everything.
@@ -58,100 +59,104 @@ def joint_cases(engine: str, seed: int) -> Iterator[Case]:
 def _cases(model: str, options: dict, crossed, engine: str, seed: int) -> Iterator[Case]:
     for c, variation, generator in points.configurations(f"{model}_stage", options, engine, seed, crossed):
         rng = generator()
-        point = points.joint_point(engine, c, rng) if model == "joint" else points.stage_point(model, engine, c, rng)
-        yield _stage_case(_moved(point, c["where"], rng), c, variation, engine, rng)
+        point = trained(points.point(model, engine, c, rng), c["where"], rng)
+        yield _stage_case(point, c, variation, engine, rng)
 
 
-def _moved(point: Point, where: str, rng) -> Point:
+def trained(point: Point, where: str, rng) -> Point:
     """After a few steps of training, the last of which updates an assignment or is followed by an exchange of links."""
-    state, settings = point.state, dataclasses.replace(point.settings, engine="numpy")
-    posed = problem.pose(point.data, settings)
-    graph, moments = problem.graph_of(state, posed), fresh_moments(parameters.trained_parameters(state, settings))
-    for step in range({"start": 0, "trained": 2, "updated": 3}[where]):
-        batch = draw_batch(rng, "all")
-        if point.model == "joint":
-            state, moments, graph, _, grad_Y = joint_training.joint_step(state, moments, posed, graph, batch, 0.02)
-        else:
-            state, moments, graph, _ = loop.train_step(state, moments, posed, graph, batch, update_assignment=step == 2)
+    s, state = dataclasses.replace(point.settings, engine="numpy"), point.state
+    posed = dataclasses.replace(point, settings=s).problem
+    stage = point.stage(posed.engine)
+    graph, moments = None, fresh_moments(state.parameters(stage.trained))
+    for count in range({"trained": 2, "updated": 3}.get(where, 0)):
+        graph = training_graph(stage, state, posed) if graph is None else graph
+        step = train_step(
+            stage, state, moments, graph, draw_batch(rng, "all"), l2=s.l2, decay=s.decay, clip=s.max_grad_value,
+            learning_rate=0.03, update_assignment=count == 2 and point.model in ("coarse", "fine"),
+        )  # fmt: skip
+        state, moments, graph = step.state, step.moments, step.graph
     if point.model == "joint" and where == "updated":
-        state, _ = joint_training.exchange(state, moments, graph, grad_Y, 1, threshold=settings.threshold)
+        state, _ = exchange(state, moments, graph, step.gradients["Y"], 1, threshold=s.threshold)
     moved = {name: problems.on_float32_grid(value) for name, value in parts_of(state).items()}
-    if settings.threshold and "E_fine" in moved:
-        moved["E_fine"] = problems.away_from_threshold(moved["E_fine"], settings.threshold, 0.3 * settings.threshold)
+    if point.model == "table":
+        return dataclasses.replace(point, state=dataclasses.replace(state, arrays=moved))
+    if s.threshold and "E_fine" in moved:
+        moved["E_fine"] = problems.away_from_threshold(moved["E_fine"], s.threshold, 0.3 * s.threshold)
     return dataclasses.replace(point, state=dataclasses.replace(state, **moved))
 
 
-def _graphs(point: Point, kind: str, rng) -> InDtype:
-    """The graph of a state in each precision: that of the model, or one that is not symmetric."""
-    settings, A = point.settings, problem.normalised_adjacency(point.data.train)
+def _loss(stage, state, graph, batch, triples, s):
+    found = stage.forward(state, graph, batch=batch)
+    return found, *batch_loss(found, state.bias, state.bias_global, triples, l2=s.l2, decay=s.decay, engine=stage.engine)
+
+
+def losses(stage, state, graph, batch, triples, s):
+    """Data loss, regulariser and total; `batch` is None for a forward pass of all entities."""
+    loss = _loss(stage, state, graph, batch, triples, s)[1]
+    return loss.bpr, loss.regulariser, loss.total
+
+
+def loss_gradients(cotangents, stage, state, graph, batch, triples, s) -> dict[str, np.ndarray]:
+    """The gradients through any of these three."""
+    data, regulariser, total = cotangents
+    found, _, slope = _loss(stage, state, graph, batch, triples, s)
+    weights = {"l2": s.l2, "decay": regulariser + total * s.decay}
+    return stage.gradients(found, slope * (data + total), state, graph, triples, **weights)
+
+
+def _stages(point: Point, kind: str, engine: str, rng) -> InDtype:
+    """The stage and the graph of a state, in each precision: that of the model, or one that is not symmetric."""
+    settings, A = point.settings, normalised_adjacency(point.data.train)
     size = N + {"coarse": points.N_COARSE, "fine": points.N_COARSE + points.N_FINE, "joint": 0}[point.model]
     X = problems.random_matrix(rng, size, size, size=0.5)
 
-    def make(dtype):
-        state = dataclasses.replace(point.state, **{name: value.astype(dtype) for name, value in parts_of(point.state).items()})
-        graph, operator = problem.build_graph(state, A.astype(dtype), settings), as_operator(X.astype(dtype))
+    def make(dtype, engine):
+        stage, state, operator = point.stage(engine), point.state.astype(dtype), engine.operator(X.astype(dtype))
+        graph = stage.graph(state, A.astype(dtype))
         if kind != "not symmetric":
-            return graph
+            return stage, graph
         if point.model == "coarse":
-            return coarse.CoarseGraph(operator, graph.S_coarse)
+            return stage, dataclasses.replace(graph, X_hat=operator)
         if point.model == "fine":
             both = (state.S_coarse, state.S_fine)
-            bridged = bridged_graph(operator, *both, settings.gate, layer_bridge=settings.layer_bridge)
-            return fine.FineGraph(bridged, settings.composition)
-        return dataclasses.replace(graph, A=operator)
+            layer = bridged_layer(operator, *both, settings.gate, layer_bridge=settings.layer_bridge, engine=engine)
+            return stage, dataclasses.replace(graph, layer=layer)
+        return stage, dataclasses.replace(graph, A=operator)
 
-    return InDtype(make)
+    return InDtype(make, engine)
 
 
 def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case:
     model, settings, state = point.model, point.settings, point.state
-    triples, graphs = draw_batch(rng, c["batch"]), _graphs(point, c["graph"], rng)
+    triples, stages = draw_batch(rng, c["batch"]), _stages(point, c["graph"], engine, rng)
     batch = triples if c["graph"] == "own for a batch" else None
     collapses, is_table = settings.propagation == "collapsed", c.get("parts") == "table"
-    trained = {name for name in parts_of(state) if name.startswith("E_") or name in ("S_coarse", "S_direct")}
-    trained -= {"E_coarse"} if collapses else set()
-    trained -= set() if model == "joint" and not is_table else {"S_coarse", "S_direct"}
-    given = {name: value for name, value in parts_of(state).items() if name in trained}
+    wrt = {name for name in parts_of(state) if name.startswith("E_") or name in ("S_coarse", "S_direct")}
+    wrt -= {"E_coarse"} if collapses else set()
+    wrt -= set() if model == "joint" and not is_table else {"S_coarse", "S_direct"}
+    given = {name: value for name, value in parts_of(state).items() if name in wrt}
     given |= {"bias_user": state.bias[:N_USERS], "bias_item": state.bias[N_USERS:], "bias_global": state.bias_global}
     constants = InDtype(lambda dtype: {name: value.astype(dtype) for name, value in parts_of(state).items() if name not in given})
-    by_engine = {which: dataclasses.replace(settings, engine=which) for which in ENGINES}
-    common = {"l2": settings.l2, "decay": settings.decay}
-    propagates = {"n_layers": settings.n_layers} | ({} if model == "coarse" else {"threshold": settings.threshold})
 
     def at(arguments: dict):
-        """The state and its graph."""
+        """The stage, the state and its graph."""
         named = dict(zip(arguments, promoted(*arguments.values()), strict=True))
-        like = (arguments["bias_global"], arguments["bias_item"])
+        like = [value.data if sparse.issparse(value) else value for value in arguments.values()]
         bias = np.concatenate([named.pop("bias_user"), named.pop("bias_item")])
         moved = dataclasses.replace(state, **constants(*like) | named | {"bias": bias})
-        return moved, joint.relinked(graphs(*like), moved) if model == "joint" else graphs(*like)
-
-    def run(moved, which, batch, graph):
-        found = problem.forward(moved, graph, by_engine[which], batch=batch)
-        return found, *batch_loss(found, moved.bias, moved.bias_global, triples, **common, engine=which)
+        stage, graph = stages(*like)
+        return stage, moved, joint.relinked(graph, moved) if model == "joint" else graph
 
     def forward(**arguments):
-        which = twin(engine, *(value.data if sparse.issparse(value) else value for value in arguments.values()))
-        moved, graph = at(arguments)
-        loss = run(moved, which, batch, graph)[1]
-        return loss.bpr, loss.regulariser, loss.total
+        return losses(*at(arguments), batch, triples, settings)
 
     def backward(cotangents, **arguments):
-        moved, graph = at(arguments)
+        stage, moved, graph = at(arguments)
         if collapses:
-            graph = fine.collapsed_graph(graph, moved.E_coarse, settings.n_layers, engine=engine)
-        found, _, slope = run(moved, engine, triples if collapses else batch, graph)
-        data, regulariser, total = cotangents
-        weights = {"l2": settings.l2, "decay": regulariser + total * settings.decay, "engine": engine}
-        slope = slope * (data + total)
-        if model == "coarse":
-            gradients = coarse.coarse_gradients(found, slope, graph, triples, **propagates, **weights)
-        elif model == "fine":
-            gradients = fine.fine_gradients(found, slope, moved.E_fine, graph, triples, **propagates, **weights)
-        else:
-            gradients, _ = joint.joint_gradients(
-                found, slope, moved.E_fine, graph, triples, of_weights=not is_table, **propagates, **weights
-            )
+            graph = fine.collapsed_graph(graph, moved.E_coarse, settings.n_layers)
+        gradients = loss_gradients(cotangents, stage, moved, graph, triples if collapses else batch, triples, settings)
+        gradients.pop("Y", None)
         bias = gradients.pop("bias")
         gradients |= {"bias_user": bias[:N_USERS], "bias_item": bias[N_USERS:]}
         for name in {"S_coarse", "S_direct"} & set(gradients):
@@ -188,17 +193,17 @@ def _structure(engine: str, c: dict, rng) -> Worst:
         c = c | {"reading": "layers"}  # a batch only; these gradients need all nodes
     point = points.stage_point(model, engine, c, rng)
     state, s = point.state, point.settings
-    triples = draw_batch(rng, c["batch"])
-    A = problem.normalised_adjacency(point.data.train).astype(s.dtype)
-    graph = problem.build_graph(state, A, s)
-    found = problem.forward(state, graph, s)
-    common = {"l2": s.l2, "decay": s.decay, "engine": engine}
-    _, slope = batch_loss(found, state.bias, state.bias_global, triples, **common)
+    triples, stage = draw_batch(rng, c["batch"]), point.stage(engine_named(engine))
+    A = normalised_adjacency(point.data.train).astype(s.dtype)
+    graph = stage.graph(state, A)
+    found = stage.forward(state, graph)
+    common = {"l2": s.l2, "decay": s.decay}
+    _, slope = batch_loss(found, state.bias, state.bias_global, triples, **common, engine=stage.engine)
     common |= {"n_layers": s.n_layers, "degree": s.degree}
     if model == "coarse":
-        names, make, codebooks = ("S_coarse",), structure_gradients.coarse_structure_gradients, (state.E_coarse,)
+        names, make, codebooks = ("S_coarse",), structure.coarse_structure_gradients, (state.E_coarse,)
     else:
-        names, make = ("S_coarse", "S_fine", "threshold", "gate"), structure_gradients.fine_structure_gradients
+        names, make = ("S_coarse", "S_fine", "threshold", "gate"), structure.fine_structure_gradients
         codebooks, common = (state.E_fine, state.E_coarse), common | {"threshold": s.threshold}
     gradients = make(found, slope, *codebooks, A, graph, triples, **common)
     p, roles = {name: dense(value) for name, value in parts_of(state).items()}, (triples.user, triples.positive, triples.negative)

@@ -1,6 +1,6 @@
-"""The steps that train, held to the dense reference: what reaches the optimiser, what it does with it, what comes after.
+"""The step that trains, held to the dense reference: what reaches the optimiser, what it does with it, what comes after.
 
-Every case makes a few steps with the functions that training calls, and holds each to a step of :mod:`.reference` from the same
+Every case makes a few steps with the function that training calls, and holds each to a step of :mod:`.reference` from the same
 state: losses, clipped gradients (moments reveal them: m_new = 0.9 m + 0.1 g), moments, parameters, the new assignment or the
 exchanged links; and, through the step that follows, the new graph. Configurations are drawn from the seed so that every pair
 of options occurs; no setting has its default.
@@ -17,12 +17,11 @@ from functools import partial
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import table_training
-from ..operations.adam import AdamMoments, fresh_moments
-from ..operations.sparse_operator import symmetric_operator
-from ..stages.joint import relinked
-from ..training import joint as joint_training
-from ..training import loop, parameters, problem
+from ..model.adam import AdamMoments, fresh_moments
+from ..model.joint import relinked
+from ..training.loop import exchange
+from ..training.problem import training_graph
+from ..training.step import train_step
 from . import points, reference
 from .case import Case
 from .points import N_USERS, N, Point, U, Worst, dense, draw_batch, on_links, parts_of
@@ -50,11 +49,11 @@ def _entries(values: dict, like: dict) -> dict:
     return {k: on_links(v, like[k]) if sparse.issparse(like[k]) else dense(v) for k, v in values.items()}
 
 
-def _hold_step(worst: Worst, point: Point, old, new, batch, rate: float, losses, *, update=False) -> dict:
-    """Hold one step of the package to one of the reference; `old` and `new` are (state, moments) of the package."""
+def _hold_step(worst: Worst, point: Point, state, moments, step, batch, rate: float, *, update=False) -> dict:
+    """Hold one step of the package, from a state with moments, to one of the reference."""
     model, s, A = point.model, point.settings, point.A
-    (before, after), (m_before, m_after) = (parts_of(old[0]), parts_of(new[0])), (old[1], new[1])
-    p = {name: dense(value) for name, value in before.items()}
+    before, after, m_before, m_after = parts_of(state), parts_of(step.state), moments, step.moments
+    p = {name: dense(value) for name, value in (before | point.fixed).items()}
     trained = {name: before[name] for name in m_before.mean}
     m, v = (_entries(part, trained) for part in (m_before.mean, m_before.square))
     links = {name: on_links(np.ones(S.nnz), S) != 0 for name, S in trained.items() if sparse.issparse(S)}
@@ -65,7 +64,7 @@ def _hold_step(worst: Worst, point: Point, old, new, batch, rate: float, losses,
         model, p, A, roles, s, {name: (m[name], v[name]) for name in trained}, m_before.step + 1, rate, links=links, update=update
     )
     u, share = U[s.dtype], points.rounding_share(A, s, expected["H"], roles)
-    worst.add("losses", losses, expected["losses"], share * np.abs(expected["losses"]) + share)
+    worst.add("losses", step.losses, expected["losses"], share * np.abs(expected["losses"]) + share)
     mean, square = (_entries(part, trained) for part in (m_after.mean, m_after.square))
     # The assignment of a table, the identity, is no parameter.
     is_table = "S_coarse" in p and p["S_coarse"].shape == (N, N)
@@ -103,50 +102,63 @@ def _pieces(name: str):
     return ((name, slice(None)),)
 
 
-# ---- the two stages ----------------------------------------------------------------------------------------------------
+# ---- steps -------------------------------------------------------------------------------------------------------------
 def coarse_step_cases(engine: str, seed: int) -> Iterator[Case]:
     """The coarse stage's steps: before, at and after an update of the assignment."""
-    yield from points.drawn_cases("coarse_step", points.COARSE | MOMENTS, partial(_stage_steps, "coarse"), engine, seed)
+    yield from points.drawn_cases("coarse_step", points.COARSE | MOMENTS, partial(_steps, "coarse"), engine, seed)
 
 
 def fine_step_cases(engine: str, seed: int) -> Iterator[Case]:
     """The fine stage's steps, likewise; through layers and collapsed."""
-    yield from points.drawn_cases("fine_step", points.FINE | MOMENTS, partial(_stage_steps, "fine"), engine, seed)
+    yield from points.drawn_cases("fine_step", points.FINE | MOMENTS, partial(_steps, "fine"), engine, seed)
 
 
-def _some(c: dict, settings) -> slice:
-    """Which of three steps are made: in wide cases one, each of them in turn."""
-    return slice(None) if settings.dim < 16 else slice(c["number"] % 3, c["number"] % 3 + 1)
+def joint_step_cases(engine: str, seed: int) -> Iterator[Case]:
+    """Joint training's steps, of both codebooks, one, or a table; an exchange of links before the last."""
+    yield from points.drawn_cases("joint_step", points.JOINT | MOMENTS | TURNS, partial(_steps, "joint"), engine, seed)
 
 
-def _stage_steps(model: str, engine: str, c: dict, rng) -> Worst:
-    worst, point = Worst(), points.stage_point(model, engine, c, rng)
-    state, settings = point.state, point.settings
-    which = _some(c, settings)
-    batches = [draw_batch(rng, c["batch"]) for _ in range(3)][which]
+def table_step_cases(engine: str, seed: int) -> Iterator[Case]:
+    """The steps of LightGCN and matrix factorisation (no layers), with a full, a hashed and a quotient-remainder table."""
+    yield from points.drawn_cases("table_step", points.TABLES | MOMENTS, partial(_steps, "table"), engine, seed)
 
-    def step(settings, state, moments, graph, batch, **options):
-        return loop.train_step(state, moments, problem.pose(point.data, settings), graph, batch, **options)
 
-    graph = problem.graph_of(state, problem.pose(point.data, settings))
-    fresh = fresh_moments(parameters.trained_parameters(state, settings))
-    probe = step(settings, state, fresh, graph, batches[0])[1].mean
-    settings, moments = _clipped(rng, c, settings, probe, "E_fine" if model == "fine" else "E_coarse")
-    point = dataclasses.replace(point, settings=settings)
-    # The first step takes the stage's own rate.
-    rates = [None, *rng.uniform(0.01, 0.02, 2).tolist()][which]
-    for batch, update, rate in zip(batches, (False, True, False)[which], rates, strict=True):
-        whole = problem.forward(state, graph, settings)
-        new, m_new, new_graph, losses = step(
-            settings, state, moments, graph, batch, update_assignment=update, learning_rate=rate
-        )
-        own = settings.fine_lr if model == "fine" else settings.coarse_lr
-        expected = _hold_step(
-            worst, point, (state, moments), (new, m_new), batch, own if rate is None else rate, losses, update=update
-        )
+def _steps(model: str, engine: str, c: dict, rng) -> Worst:
+    """Three steps; the second updates the assignment of a stage, before the third links of joint training are exchanged."""
+    worst, point = Worst(), points.point(model, engine, c, rng)
+    settings, state, posed = point.settings, point.state, point.problem
+    stage, updates = point.stage(posed.engine), model in ("coarse", "fine")
+    # In wide cases one of the three, each of them in turn.
+    numbers = range(3) if settings.dim < 16 else [c["number"] % 3 if updates else 0]
+    batches = {number: draw_batch(rng, c["batch"]) for number in range(3)}
+
+    def train(graph, number, **options):
+        weights = {"l2": settings.l2, "decay": settings.decay, "clip": settings.max_grad_value}
+        return train_step(stage, state, moments, graph, batches[number], **weights, **options)
+
+    graph, moments = training_graph(stage, state, posed), fresh_moments(state.parameters(stage.trained))
+    probe = train(graph, numbers[0], learning_rate=0.1).moments.mean
+    settings, moments = _clipped(rng, c, settings, probe, stage.trained[0])
+    point, pull = dataclasses.replace(point, settings=settings), 0
+    for number in numbers:
+        rate, update, batch = float(rng.uniform(0.01, 0.08)), updates and number == 1, batches[number]
+        if model == "joint" and number == 2 and "S_coarse" in stage.trained:
+            turn = 2 * int(rng.integers(3)) + (c["turn"] == "odd")
+            new, m_new = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
+            _hold_exchange(worst, settings, (state, moments), (new, m_new), pull, turn)
+            state, moments, graph = new, m_new, relinked(graph, new)
+        step = train(graph, number, learning_rate=rate, update_assignment=update)
+        expected = _hold_step(worst, point, state, moments, step, batch, rate, update=update)
+        worst.same("a graph that is no longer right", step.graph is None, update)
         if update:
-            _hold_assignment(worst, model, settings, state, new, whole, expected)
-        state, moments, graph = new, m_new, new_graph
+            _hold_assignment(worst, model, settings, state, step.state, stage.forward(state, graph), expected)
+        if "Y" in expected["sizes"]:
+            allowed = expected["share"] * np.linalg.norm(expected["sizes"]["Y"])
+            worst.add("gradient of Y", step.gradients["Y"], expected["gradients"]["Y"], allowed)
+        if model == "joint":
+            pull = pull + step.gradients["Y"]
+        state, moments = step.state, step.moments
+        graph = training_graph(stage, state, posed) if update else step.graph
     return worst
 
 
@@ -174,38 +186,6 @@ def _hold_assignment(worst, model, s, state, new, whole, expected) -> None:
     found = getattr(new, name)
     worst.add(name, dense(found)[clear], S[clear], (1e-9 + 2 * U[s.dtype]) * np.linalg.norm(S))
     worst.same(f"links in a row of {name}", set(np.diff(found.indptr).tolist()), {t})
-
-
-# ---- joint training ----------------------------------------------------------------------------------------------------
-def joint_step_cases(engine: str, seed: int) -> Iterator[Case]:
-    """Joint training's steps, of both codebooks, one, or a table; an exchange of links before the last."""
-    yield from points.drawn_cases("joint_step", points.JOINT | MOMENTS | TURNS, _joint_steps, engine, seed)
-
-
-def _joint_steps(engine: str, c: dict, rng) -> Worst:
-    worst, point = Worst(), points.joint_point(engine, c, rng)
-    state, settings, is_table = point.state, point.settings, c["parts"] == "table"
-    batches = [draw_batch(rng, c["batch"]) for _ in range(3)][_some(c, settings)]
-    graph = problem.graph_of(state, problem.pose(point.data, settings))
-    fresh = fresh_moments(parameters.trained_parameters(state, settings))
-    probe = joint_training.joint_step(state, fresh, problem.pose(point.data, settings), graph, batches[0], 0.1)[1].mean
-    settings, moments = _clipped(rng, c, settings, probe, "E_coarse")
-    posed, point = problem.pose(point.data, settings), dataclasses.replace(point, settings=settings)
-    pull = np.zeros((N, settings.dim), dtype=settings.dtype)
-    for count, batch in enumerate(batches):
-        rate = float(rng.uniform(0.01, 0.02))
-        if count == 2 and not is_table:
-            turn = 2 * int(rng.integers(3)) + (c["turn"] == "odd")
-            new, m_new = joint_training.exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
-            _hold_exchange(worst, settings, (state, moments), (new, m_new), pull, turn)
-            state, moments, graph = new, m_new, relinked(graph, new)
-        new, m_new, graph, losses, grad_Y = joint_training.joint_step(state, moments, posed, graph, batch, rate)
-        expected = _hold_step(worst, point, (state, moments), (new, m_new), batch, rate, losses)
-        if "Y" in expected["sizes"]:
-            allowed = expected["share"] * np.linalg.norm(expected["sizes"]["Y"])
-            worst.add("gradient of Y", grad_Y, expected["gradients"]["Y"], allowed)
-        state, moments, pull = new, m_new, pull + grad_Y
-    return worst
 
 
 def _hold_exchange(worst: Worst, s, old, new, pull, turn: int) -> None:
@@ -240,27 +220,6 @@ def _hold_exchange(worst: Worst, s, old, new, pull, turn: int) -> None:
         carried = np.where(expected_links & links, on_links(old_part[moves], S), 0)
         same = np.array_equal(on_links(new_part[moves], found)[clear], carried[clear])
         worst.same("moments of exchanged links", same, True)
-
-
-# ---- the baselines -----------------------------------------------------------------------------------------------------
-def table_step_cases(engine: str, seed: int) -> Iterator[Case]:
-    """The steps of LightGCN and matrix factorisation (no layers), with a full, a hashed and a quotient-remainder table."""
-    yield from points.drawn_cases("table_step", points.TABLES | MOMENTS, _table_steps, engine, seed)
-
-
-def _table_steps(engine: str, c: dict, rng) -> Worst:
-    worst, (point, fixed) = Worst(), points.table_point(engine, c, rng)
-    values, table = point.state, point.table
-    operator = symmetric_operator(problem.normalised_adjacency(point.data.train).astype(point.settings.dtype))
-    batches = [draw_batch(rng, c["batch"]) for _ in range(3)][_some(c, point.settings)]
-    probe = table_training.train_step(values, fresh_moments(values), table, operator, batches[0], point.settings)[1].mean
-    settings, moments = _clipped(rng, c, point.settings, probe, next(iter(probe)))
-    point = dataclasses.replace(point, settings=settings)
-    for batch in batches:
-        new, m_new, losses = table_training.train_step(values, moments, table, operator, batch, settings)
-        _hold_step(worst, point, (values | fixed, moments), (new, m_new), batch, settings.lr, losses)
-        values, moments = new, m_new
-    return worst
 
 
 #: The names that the command line takes.
