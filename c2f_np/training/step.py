@@ -1,7 +1,7 @@
 """One training step, the same for everything that is trained: forward, loss, backward, clipping, Adam.
 
 A *stage* says what is trained and how: :class:`~c2f_np.model.coarse.CoarseStage`, :class:`~c2f_np.model.fine.FineStage`,
-:class:`~c2f_np.model.joint.JointStage`, and :class:`c2f_np.baselines.tables.TableStage` of the trained baselines. Each has
+:class:`~c2f_np.model.joint.JointStage`, and :class:`c2f_np.baselines.table_stage.TableStage` of the trained baselines. Each has
 
     trained                 names of what the optimiser moves
     graph(state, A)         what is propagated over, with the engine that computes

@@ -20,10 +20,10 @@ def backward_by_loops(g, codebook, constant, first, second):
 
 
 def backward_of_the_package(g, F, K, W1, W2):
-    from c2f_np.operations.collapsed_propagation import CollapsedPropagation, propagate_collapsed_backward
+    from c2f_np.model.propagation import CollapsedPropagation, propagate_collapsed_backward
 
     collapsed = CollapsedPropagation(K, np.concatenate([W1, W2], axis=1), None, None)
-    grad_F, grad_tanh_F = propagate_collapsed_backward(g, collapsed)
+    grad_F, grad_tanh_F = propagate_collapsed_backward(g, collapsed, rows=np.arange(len(g)))
     return grad_F + grad_tanh_F - grad_tanh_F * np.tanh(F) ** 2
 
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from c2f_np.course import exercise
 from c2f_np.course.data_and_graph import EXERCISES
 from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
-from c2f_np.operations.graph import normalised_adjacency
+from c2f_np.model.graph import normalised_adjacency
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_data_and_graph.py"
 

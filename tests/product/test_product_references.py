@@ -32,7 +32,7 @@ TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path != Path(_
 BASES = (ROOT, ROOT / "c2f_np")
 #: Names that a page makes up for an example.
 INVENTED = {
-    "docs/adding_an_operation.md": {"gated", "gated_backward", "multiply_gated"},
+    "docs/adding_an_operation.md": {"gated", "gated_backward", "graph.engine.gated", "codebook.gated_backward"},
     "docs/data.md": {"product_id"},
     "docs/design.md": {"operation_backward"},
     "tests/course/test_course_framework.py": {"gated_backward"},
@@ -446,12 +446,12 @@ def test_there_are_citations_to_follow():
     ("place", "good", "stale"),
     [
         ("docs/model.md", "`graph.normalise`", "`graph.normalize`"),
-        ("docs/model.md", "`stages/coarse.coarse_forward`", "`stages/coarse.forward_coarse`"),
+        ("docs/model.md", "`training/loop.run_phases`", "`training/loop.run_phase`"),
         ("docs/model.md", "`..._assignment` and op_bpr", "op_brp"),
         ("docs/model.md", "as coarse stage, 4-5", "as coarse stage, 4-7"),
         ("docs/model.md", "[here](#joint-training)", "[here](#joined-training)"),
-        ("docs/baselines.md", "`c2f_np/baselines/table_model.py`", "`c2f_np/baselines/table_models.py`"),
-        ("docs/baselines.md", "`table_training.py`", "`table_trainer.py`"),
+        ("docs/baselines.md", "`c2f_np/baselines/table_stage.py`", "`c2f_np/baselines/table_stages.py`"),
+        ("docs/baselines.md", "`table_stage.py`", "`table_trainer.py`"),
         ("docs/baselines.md", "[evaluation](evaluation.md#the-order)", "[evaluation](evaluation.md#order)"),
         ("docs/baselines.md", "`python -m c2f_np gradcheck --op products`", "`python -m c2f_np gradcheck --operation products`"),
         ("docs/baselines.md", "    python -m c2f_np study size --jobs 2", "    python -m c2f_np studies size --jobs 2"),
@@ -465,12 +465,12 @@ def test_there_are_citations_to_follow():
         ("docs/baselines.md", "`joint_forward`", "`forward_joint`"),
         ("docs/baselines.md", "`scipy.sparse.csr_array`", "`scipy.sparse.csr_arrays`"),
         ("docs/baselines.md", "`rows.csv`", "`lines_of_rows.csv`"),
-        ("notebooks/README.md", "`operations/graph.py: degree_factors`", "`operations/graph.py: factors_of_degree`"),
-        ("c2f_np/operations/adam.py", '"""See :func:`adam_step`."""', '"""See :func:`adam_steps`."""'),
-        ("c2f_np/operations/adam.py", "# As in ``c2f_np.settings.Settings.dim``.", "# As in ``c2f_np.settings.Settings.dims``."),
-        ("c2f_np/operations/adam.py", "# Cells of tests/parity/case_a.npz.", "# Cells of tests/parity/case_of_a.npz."),
-        ("c2f_np/operations/adam.py", '"""Step (model.md, coarse stage, 6)."""', '"""Step (model.md, coarse stage, 9)."""'),
-        ("c2f_np/operations/adam.py", '"""Draw (model.md, sampling)."""', '"""Draw (model.md, training samples)."""'),
+        ("notebooks/README.md", "`model/graph.py: degree_factors`", "`model/graph.py: factors_of_degree`"),
+        ("c2f_np/model/adam.py", '"""See :func:`adam_step`."""', '"""See :func:`adam_steps`."""'),
+        ("c2f_np/model/adam.py", "# As in ``c2f_np.settings.Settings.dim``.", "# As in ``c2f_np.settings.Settings.dims``."),
+        ("c2f_np/model/adam.py", "# Cells of tests/parity/case_a.npz.", "# Cells of tests/parity/case_of_a.npz."),
+        ("c2f_np/model/adam.py", '"""Step (model.md, coarse stage, 6)."""', '"""Step (model.md, coarse stage, 9)."""'),
+        ("c2f_np/model/adam.py", '"""Draw (model.md, sampling)."""', '"""Draw (model.md, training samples)."""'),
         ("notebooks/06_coarse_stage.py", "# `docs/model.md` (graph, starts)", "# `docs/model.md` (graph, beginnings)"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.sparse as sparse
-from c2f_np.stages.state import ModelState
+from c2f_np.model.state import ModelState
 
 from c2f_np.model_file import StoredModel
 from c2f_np.settings import settings_from_preset

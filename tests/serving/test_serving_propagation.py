@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from c2f_np.operations.graph import normalised_adjacency
+from c2f_np.model.graph import normalised_adjacency
 from numpy.testing import assert_allclose
 from serving_models import hand_made
 
