@@ -16,7 +16,8 @@ from .changes import Change, Edit, definitions
 #: What changes time alone, never a value: which engine, how many threads and how large a piece at a time (the cases set the sizes
 #: themselves), and rows that are asked for ahead.
 _ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
-PERFORMANCE_KEYWORDS = ("engine", "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
+_ENGINE = ("engine", "largest", "update")  # the engine, or a function of it
+PERFORMANCE_KEYWORDS = (*_ENGINE, "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
 PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel")
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 from .interpreted import PACKAGE, is_interpreted
 
@@ -165,7 +165,8 @@ def _function(module, name: str) -> FunctionType:
     """The function that holds the code, without what is wrapped around it."""
     owner, _, method = name.rpartition(".")
     found = vars(getattr(module, owner))[method] if owner else getattr(module, name)
-    found = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+    for holder, part in ((property, "fget"), (cached_property, "func"), ((classmethod, staticmethod), "__func__")):
+        found = getattr(found, part) if isinstance(found, holder) else found
     found = inspect.unwrap(found)
     if not isinstance(found, FunctionType) or (module.__name__.startswith(f"{PACKAGE}.kernels.") and not is_interpreted()):
         raise RuntimeError(f"{module.__name__}.{name} is compiled; it can be changed only where NUMBA_DISABLE_JIT=1 is set")
@@ -207,14 +208,17 @@ def _evaluated(node: ast.expr, module):
 def _holders(change: Change) -> list[tuple]:
     """The modules that have the constant, each with its name there."""
     found = [(sys.modules[change.module], change.name)]
-    for name, module in list(sys.modules.items()):
-        if not name.startswith(PACKAGE + ".") or not getattr(module, "__file__", None):
-            continue
-        for node in ast.walk(_tree(name)):
+    for module in _package_modules():
+        for node in ast.walk(_tree(module.__name__)):
             if isinstance(node, ast.ImportFrom) and change.module.endswith("." + (node.module or "")):
                 own = [alias.asname or alias.name for alias in node.names if alias.name == change.name]
                 found += [(module, alias) for alias in own if hasattr(module, alias)]
     return found
+
+
+def _package_modules() -> list[ModuleType]:
+    loaded = [module for name, module in list(sys.modules.items()) if name.startswith(PACKAGE + ".")]
+    return [module for module in loaded if getattr(module, "__file__", None)]
 
 
 def _mentions(node: ast.AST, name: str) -> bool:
@@ -222,11 +226,16 @@ def _mentions(node: ast.AST, name: str) -> bool:
 
 
 def users_of(change: Change) -> dict[str, set[int]]:
-    """The lines, by file, in which a changed constant is used."""
-    lines: dict[str, set[int]] = {}
+    """The lines, by file, in which a changed constant is used: by its name, or as an attribute of its module."""
+    changed, lines = sys.modules[change.module], {}
     for module, name in _holders(change):
         for node in ast.walk(_tree(module.__name__)):
             if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+                lines.setdefault(module.__file__, set()).update(range(node.lineno, node.end_lineno + 1))
+    for module in _package_modules():
+        aliases = {name for name, value in vars(module).items() if value is changed}
+        for node in ast.walk(_tree(module.__name__)) if aliases else ():
+            if isinstance(node, ast.Attribute) and node.attr == change.name and getattr(node.value, "id", None) in aliases:
                 lines.setdefault(module.__file__, set()).update(range(node.lineno, node.end_lineno + 1))
     return lines
 

@@ -36,7 +36,7 @@ class Mutant:
     Attributes
     ----------
     place : str
-        Module and function, ``operations.bpr.bpr_backward``.
+        Module and function or method, ``model.loss.bpr_backward``, ``model.sparse.SparseOperator.adjoint``.
     mistake : str
         In words.
     old, new : str
@@ -63,13 +63,16 @@ class Mutant:
         ValueError
             If the old text is not there, or more than once.
         """
-        module, _, name = f"{PACKAGE}.{self.place}".rpartition(".")
+        folder, file, name = self.place.split(".", 2)
+        module = f"{PACKAGE}.{folder}.{file}"
         definition = definitions(module)[name]
         sort, old, new = _parsed(self.old, self.new)
         found = [place for place in places(definition) if isinstance(place.node, sort) and ast.unparse(place.node) == old]
         if len(found) != 1:
             raise ValueError(f"{self.name}: {self.old} stands {len(found)} times in the function")
         (place,) = found
+        if hasattr(place.node, "ctx"):
+            new.ctx = place.node.ctx
         edit = Edit(place.parent, place.field, place.position, new)
         text = changed_text(place.statement, edit)
         return Change(module, name, self.mistake, lines_of(place.statement), text, definition, edit)
@@ -94,24 +97,26 @@ def _in(place: str, *expects: str):
 
 MUTANTS: tuple[Mutant, ...] = (
     # ---- sparse product
-    *_in("operations.sparse_product.sparse_product_backward", "sparse_product")(
-        ("transpose forgotten (NumPy)", "M.transpose @ grad_Y", "M.matrix @ grad_Y"),
-        ("wrong sign", "M.transpose @ grad_Y", "-(M.transpose @ grad_Y)"),
-        ("factor 1.03", "M.transpose @ grad_Y", "grad_Y.dtype.type(1.03) * (M.transpose @ grad_Y)"),
-        ("transpose forgotten (compiled)", "multiply(M.transpose, M.transpose_row_bounds, grad_Y)",
-         "multiply(M.matrix, M.row_bounds, grad_Y)"),
-        ("half of the row groups", "M.transpose_row_bounds", "M.transpose_row_bounds[:32]"),
+    *_in("model.sparse.SparseOperator.adjoint", "sparse_product")(
+        ("transpose forgotten (NumPy)", "self.transpose @ grad_Y", "self.matrix @ grad_Y"),
+        ("wrong sign", "self.transpose @ grad_Y", "-(self.transpose @ grad_Y)"),
+        ("factor 1.03", "self.transpose @ grad_Y", "grad_Y.dtype.type(1.03) * (self.transpose @ grad_Y)"),
     ),
-    *_in("operations.sparse_product.sparse_product_backward", "propagate")(
-        ("transpose forgotten, seen from propagation", "M.transpose @ grad_Y", "M.matrix @ grad_Y"),
+    *_in("model.sparse.SparseOperator.adjoint", "propagate")(
+        ("transpose forgotten, seen from propagation", "self.transpose @ grad_Y", "self.matrix @ grad_Y"),
     ),
-    *_in("operations.sparse_product.sparse_product_backward_weights", "sparse_product")(
-        ("rows and columns exchanged", "grad_Y[rows] * X[matrix.indices]",
-         "grad_Y[matrix.indices % len(grad_Y)] * X[rows % len(X)]"),
-        ("only the first column of the width", "np.sum(grad_Y[rows] * X[matrix.indices], axis=1)",
-         "np.sum(grad_Y[rows] * X[matrix.indices], axis=1) * 0 + grad_Y[rows, 0] * X[matrix.indices, 0]"),
-        ("factor 1.03", "np.sum(grad_Y[rows] * X[matrix.indices], axis=1)",
-         "grad_Y.dtype.type(1.03) * np.sum(grad_Y[rows] * X[matrix.indices], axis=1)"),
+    *_in("kernels.sparse_product.CompiledOperator.adjoint", "sparse_product")(
+        ("transpose forgotten (compiled)", "multiply(self.transpose, self.transpose_row_bounds, grad_Y)",
+         "multiply(self.matrix, self.row_bounds, grad_Y)"),
+        ("half of the row groups", "self.transpose_row_bounds", "self.transpose_row_bounds[:32]"),
+    ),
+    *_in("model.sparse.SparseOperator.weights_gradient", "sparse_product")(
+        ("rows and columns exchanged", "grad_Y[rows] * X[self.matrix.indices]",
+         "grad_Y[self.matrix.indices % len(grad_Y)] * X[rows % len(X)]"),
+        ("only the first column of the width", "np.sum(grad_Y[rows] * X[self.matrix.indices], axis=1)",
+         "np.sum(grad_Y[rows] * X[self.matrix.indices], axis=1) * 0 + grad_Y[rows, 0] * X[self.matrix.indices, 0]"),
+        ("factor 1.03", "np.sum(grad_Y[rows] * X[self.matrix.indices], axis=1)",
+         "grad_Y.dtype.type(1.03) * np.sum(grad_Y[rows] * X[self.matrix.indices], axis=1)"),
     ),
     *_in("kernels.sparse_product._weights_gradient", "sparse_product")(
         ("row of the wrong matrix", "(j, f)", "(i % X.shape[0], f)"),
@@ -137,32 +142,36 @@ MUTANTS: tuple[Mutant, ...] = (
           "X_place=place if layer == 0 else _NOTHING, base_place=place)"),
     ),
     # ---- propagation
-    *_in("operations.propagation.propagate_backward", "propagate")(
-        ("mean over layers forgotten", "grad_H / (n_layers + 1)", "grad_H"),
+    *_in("model.propagation.propagate_backward", "propagate", "propagate_bridged", "fine_stage")(
+        ("mean over layers forgotten", "(grad_H if rows is None else in_rows(grad_H, rows, layer.shape[0])) / (n_layers + 1)",
+         "grad_H if rows is None else in_rows(grad_H, rows, layer.shape[0])"),
+    ),
+    *_in("model.propagation.propagate_backward", "propagate")(
         ("mean over L layers", "n_layers + 1", "max(n_layers, 1)"),
         ("one layer too many", "range(n_layers)", "range(n_layers + 1)"),
-        ("transpose forgotten (compiled)", "mean_of_powers(X_hat.transpose, X_hat.transpose_row_bounds, grad_H, n_layers)",
-         "mean_of_powers(X_hat.matrix, X_hat.row_bounds, grad_H, n_layers)"),
-        ("rows: transpose forgotten (compiled)",
-         "mean_of_powers_from_rows(X_hat.transpose, X_hat.transpose_row_bounds, grad_H, n_layers, rows)",
-         "mean_of_powers_from_rows(X_hat.matrix, X_hat.row_bounds, grad_H, n_layers, rows)"),
     ),
-    *_in("operations.propagation_structure.propagate_backward_weights", "propagate", "coarse_structure")(
+    *_in("kernels.sparse_product.propagate_backward", "propagate")(
+        ("transpose forgotten", "mean_of_powers(*of_transpose, grad_H, n_layers)",
+         "mean_of_powers(layer.matrix, layer.row_bounds, grad_H, n_layers)"),
+        ("rows: transpose forgotten", "mean_of_powers_from_rows(*of_transpose, grad_H, n_layers, rows)",
+         "mean_of_powers_from_rows(layer.matrix, layer.row_bounds, grad_H, n_layers, rows)"),
+    ),
+    *_in("model.propagation.propagate_backward_structure", "propagate", "coarse_structure")(
         ("stale layer", "-1", "0"),
         ("mean over layers forgotten", "grad_H / (n_layers + 1)", "grad_H"),
     ),
     # ---- composition
-    *_in("operations.composition.compose_backward", "compose", "coarse_stage")(
+    *_in("model.codebook.compose_backward", "compose", "coarse_stage")(
         ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
     ),
-    *_in("operations.composition.compose_backward", "compose")(
+    *_in("kernels.composition.compose_backward", "compose")(
         ("half of the row groups", "S.transpose_row_bounds", "S.transpose_row_bounds[:32]"),
     ),
-    *_in("operations.composition.compose_backward_assignment", "compose", "coarse_structure")(
+    *_in("model.codebook.compose_backward_assignment", "compose", "coarse_structure")(
         ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
         ("factor 1.03", "tanh_backward(grad_Z, Z)", "tanh_backward(grad_Z, Z) * grad_Z.dtype.type(1.03)"),
     ),
-    *_in("operations.composition.tanh_backward", "compose", "coarse_stage", "joint_stage")(
+    *_in("model.codebook.tanh_backward", "compose", "coarse_stage", "joint_stage")(
         ("wrong sign", "1 - Z ** 2", "1 + Z ** 2"),
     ),
     *_in("kernels.elementwise._scale_by_tanh_slope", "compose")(
@@ -175,87 +184,73 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tanh' forgotten", "grad_Z[i, f] * (one - Z[i, f] * Z[i, f])", "grad_Z[i, f]"),
     ),
     # ---- soft threshold
-    *_in("operations.soft_threshold.soft_threshold_backward", "soft_threshold", "fine_stage")(
+    *_in("model.codebook.soft_threshold_backward", "soft_threshold", "fine_stage")(
         ("mask forgotten", "np.where(np.abs(E) > tau, grad_F, grad_F.dtype.type(0))", "grad_F.copy()"),
         ("mask inverted", "np.abs(E) > tau", "np.abs(E) <= tau"),
         ("mask of one side only", "np.abs(E)", "E"),
     ),
-    *_in("operations.soft_threshold.soft_threshold_backward", "soft_threshold")(
+    *_in("model.codebook.soft_threshold_backward", "soft_threshold")(
         ("other convention at the threshold", "np.abs(E) > tau", "np.abs(E) >= tau"),
     ),
-    *_in("operations.soft_threshold.soft_threshold_backward_tau", "soft_threshold", "fine_structure")(
+    *_in("model.codebook.soft_threshold_backward_tau", "soft_threshold", "fine_structure")(
         ("mask forgotten", "np.abs(E) > tau", "np.abs(E) > 0"),
     ),
-    *_in("kernels.soft_threshold.mask_shrunk", "soft_threshold", "fine_stage")(
-        ("mask of one side only", "abs(E[i, f])", "E[i, f]"),
-        ("shrinks the gradient too", "grad_F[i, f]", "grad_F[i, f] - tau"),
-    ),
-    *_in("kernels.soft_threshold.mask_shrunk", "soft_threshold")(
-        ("other convention at the threshold", "abs(E[i, f]) > tau", "abs(E[i, f]) >= tau"),
-    ),
     # ---- bridge
-    *_in("operations.bridging.bridge_backward", "bridge", "fine_stage")(
+    *_in("model.codebook.bridge_backward", "bridge", "fine_stage")(
         ("the halves of the bridge exchanged",
-         "((1 - gate) * grad_E_hat, gate * sparse_product_backward(grad_E_hat, S_fine, engine=engine))",
-         "(gate * grad_E_hat, (1 - gate) * sparse_product_backward(grad_E_hat, S_fine, engine=engine))"),
-        ("gate forgotten", "gate * sparse_product_backward(grad_E_hat, S_fine, engine=engine)",
-         "sparse_product_backward(grad_E_hat, S_fine, engine=engine)"),
+         "((1 - gate) * grad_E_hat, gate * operator(S_fine).adjoint(grad_E_hat))",
+         "(gate * grad_E_hat, (1 - gate) * operator(S_fine).adjoint(grad_E_hat))"),
+        ("gate forgotten", "gate * operator(S_fine).adjoint(grad_E_hat)", "operator(S_fine).adjoint(grad_E_hat)"),
         ("wrong sign", "1 - gate", "-(1 - gate)"),
     ),
-    *_in("operations.bridging.bridge_backward_gate", "bridge", "fine_structure")(
-        ("coarse half forgotten", "sparse_product(S_fine, F) - E_coarse", "sparse_product(S_fine, F)"),
+    *_in("model.codebook.bridge_backward_gate", "bridge", "fine_structure")(
+        ("coarse half forgotten", "operator(S_fine).forward(F) - E_coarse", "operator(S_fine).forward(F)"),
     ),
-    *_in("operations.bridging.bridge_backward_assignment", "bridge", "fine_structure")(
+    *_in("model.codebook.bridge_backward_assignment", "bridge", "fine_structure")(
         ("the other half's gate", "gate * grad_E_hat", "(1 - gate) * grad_E_hat"),
     ),
     # ---- bridged layers
-    *_in("operations.bridged_propagation.bridged_layer_backward", "bridged_layer", "fine_stage")(
+    *_in("model.propagation.BridgedLayer.adjoint", "bridged_layer", "fine_stage")(
         ("stale coarse rows", "grad_p *= 1 - g", "grad_p = grad_p * (1 - g)"),
         ("the second way to the fine nodes forgotten", "2 * g - 1", "g"),
-        ("fine nodes overwritten", "grad_q += sparse_product_backward((2 * g - 1) * grad_p, graph.S_fine, engine=engine)",
-         "grad_q[:] = sparse_product_backward((2 * g - 1) * grad_p, graph.S_fine, engine=engine)"),
-        ("exchange: fine nodes forgotten", "g * sparse_product_backward(grad_difference, graph.S_fine, engine=engine)",
-         "0 * sparse_product_backward(grad_difference, graph.S_fine, engine=engine)"),
+        ("fine nodes overwritten", "grad_q += self.S_fine.adjoint((2 * g - 1) * grad_p)",
+         "grad_q[:] = self.S_fine.adjoint((2 * g - 1) * grad_p)"),
+        ("exchange: fine nodes forgotten", "g * self.S_fine.adjoint(grad_difference)",
+         "0 * self.S_fine.adjoint(grad_difference)"),
     ),
-    *_in("operations.bridged_propagation.bridged_layer_backward", "bridged_layer")(
-        ("transpose forgotten", "sparse_product_backward(grad_Y, graph.X_hat, engine=engine)",
-         "sparse_product(graph.X_hat, grad_Y, engine=engine)"),
-        ("cotangent modified", "grad_X_next.copy()", "grad_X_next"),
+    *_in("model.propagation.BridgedLayer.adjoint", "bridged_layer")(
+        ("transpose forgotten", "self.X_hat.adjoint(grad_Y)", "self.X_hat.forward(grad_Y)"),
+        ("cotangent modified", "grad_next.copy()", "grad_next"),
     ),
-    *_in("operations.bridged_propagation.propagate_bridged_backward", "propagate_bridged", "fine_stage")(
-        ("mean over layers forgotten",
-         "(grad_H if rows is None else in_rows(grad_H, rows, graph.X_hat.shape[0])) / (n_layers + 1)",
-         "grad_H if rows is None else in_rows(grad_H, rows, graph.X_hat.shape[0])"),
+    *_in("model.propagation.BridgedLayer.structure_gradients", "bridged_layer", "fine_structure")(
+        ("exchange: message's part forgotten",
+         "grad_X_hat[self._message_entries()] += self.coarse_message.weights_gradient(grad_h, g * difference)", "pass"),
     ),
-    *_in("operations.propagation_structure.bridged_layer_backward_structure", "bridged_layer", "fine_structure")(
-        ("exchange: message's part forgotten", "grad_X_hat = _add_block(grad_X_hat, message, n)", "pass"),
-    ),
-    *_in("operations.propagation_structure.propagate_bridged_backward_structure", "propagate_bridged", "fine_structure")(
-        ("layers in the wrong order", "reversed(layers[:n_layers])", "layers[:n_layers]"),
+    *_in("model.propagation.propagate_backward_structure", "propagate_bridged", "fine_structure")(
+        ("layers in the wrong order", "reversed(outputs[:n_layers])", "outputs[:n_layers]"),
     ),
     # ---- collapsed
-    *_in("operations.collapsed_propagation.propagate_collapsed_backward", "propagate_collapsed", "fine_stage")(
+    *_in("model.propagation.propagate_collapsed_backward", "propagate_collapsed", "fine_stage")(
         ("all rows from the start (NumPy)", "in_rows(grad_H, rows, len(W))", "in_rows(grad_H, np.sort(rows)[::-1], len(W))"),
     ),
     *_in("kernels.row_products.transposed_product_of_rows", "propagate_collapsed")(
         ("last block only", "parts.sum(axis=0)", "parts[-1]"),
         ("the first rows instead of the chosen", "W[rows[first:first + block]]", "W[first:min(first + block, len(rows))]"),
     ),
-    *_in("operations.collapsed_propagation.collapse", "fine_stage")(
-        ("gate of W1 forgotten", "g * sparse_product(graph.S_fine, identity, engine=engine)",
-         "sparse_product(graph.S_fine, identity, engine=engine)"),
+    *_in("model.propagation.collapse", "fine_stage")(
+        ("gate of W1 forgotten", "layer.gate * layer.S_fine.forward(identity)", "layer.S_fine.forward(identity)"),
     ),
     # ---- graph
-    *_in("operations.graph_backward.normalise_backward", "graph", "coarse_structure")(
+    *_in("model.graph.normalise_backward", "graph", "coarse_structure")(
         ("duplicates forgotten", "np.add.at(grad_factor, rows, weighted * factor[X.indices])",
          "grad_factor[rows] += weighted * factor[X.indices]"),
     ),
-    *_in("operations.graph_backward._both_blocks", "graph", "coarse_structure", "fine_structure")(
+    *_in("model.graph._both_blocks", "graph", "coarse_structure", "fine_structure")(
         ("one block only", "_entries(grad_X, rows, columns) + _entries(grad_X, columns, rows)",
          "_entries(grad_X, rows, columns)"),
     ),
     # ---- loss
-    *_in("operations.bpr.bpr_backward", "bpr", "coarse_stage")(
+    *_in("model.loss.bpr_backward", "bpr", "coarse_stage")(
         ("positive and negative exchanged for the user", "H[negative] - H[positive]", "H[positive] - H[negative]"),
         ("wrong sign at the positive", "-s", "s"),
         ("duplicate users overwritten", "np.add.at(grad_H, user, s * (H[negative] - H[positive]))",
@@ -265,10 +260,10 @@ MUTANTS: tuple[Mutant, ...] = (
         ("bias of the user", "np.add.at(grad_bias, positive, -slope)", "np.add.at(grad_bias, user, -slope)"),
         ("factor 1.03", "slope[:, None]", "slope.dtype.type(1.03) * slope[:, None]"),
     ),
-    *_in("operations.bpr.bpr_loss", "bpr", "coarse_stage")(
+    *_in("model.loss.bpr_loss", "bpr", "coarse_stage")(
         ("slope of the reversed difference", "(negative - positive).real", "(positive - negative).real"),
     ),
-    *_in("operations.bpr.sigmoid", "bpr", "coarse_stage")(
+    *_in("model.loss.sigmoid", "bpr", "coarse_stage")(
         ("one branch only", "np.where(x >= 0, 1, small)", "1"),
     ),
     *_in("kernels.bpr._softplus_and_slopes", "bpr", "coarse_stage")(
@@ -282,11 +277,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("biases of the group added up", "H.dtype.type(0)", "grad_bias[entities[k - 1]]"),
     ),
     # ---- regulariser
-    *_in("operations.regulariser.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
+    *_in("model.loss.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
         ("factor 2 forgotten", "2 * l2", "l2"),
         ("duplicates forgotten", "np.add.at(count, entities, 1)", "count[entities] += 1"),
         ("negatives forgotten", "(triples.user, triples.positive, triples.negative)", "(triples.user, triples.positive)"),
-        ("count forgotten (compiled)", "where.counts", "where.counts ** 0"),
+    ),
+    *_in("kernels.bpr.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
+        ("count forgotten", "where.counts", "where.counts ** 0"),
     ),
     *_in("kernels.bpr.add_scaled_rows", "regulariser", "coarse_stage")(
         ("row of the position, not of the entity", "Z[entities[k], f]", "Z[k, f]"),
@@ -296,98 +293,95 @@ MUTANTS: tuple[Mutant, ...] = (
         ("slots of the negatives in the wrong role", "2 * n_triples", "n_triples"),
     ),
     # ---- stages
-    *_in("stages.batch_loss.batch_loss_backward", "coarse_stage", "fine_stage")(
-        ("biases at the wrong entities", "grad_bias[triples.occurrences.entities]", "grad_bias[:len(grad_bias_rows)]"),
-        ("slope without a sign", "bpr_backward(H, triples.local, slope, engine=engine)",
-         "bpr_backward(H, triples.local, -slope, engine=engine)"),
+    *_in("model.loss.batch_loss_backward", "coarse_stage", "fine_stage")(
+        ("biases at the wrong entities", "grad_bias[triples.entities]", "grad_bias[:len(grad_bias_rows)]"),
+        ("slope without a sign", "engine.bpr_backward(H, triples.local, slope)",
+         "engine.bpr_backward(H, triples.local, -slope)"),
     ),
-    *_in("stages.coarse.coarse_gradients", "coarse_stage")(
-        ("regulariser forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, onto=grad_X0[:n], engine=engine)"),
-        ("one layer too few", "propagate_backward(grad_H, graph.X_hat, n_layers, rows=rows, engine=engine)",
-         "propagate_backward(grad_H, graph.X_hat, max(n_layers - 1, 0), rows=rows, engine=engine)"),
+    *_in("model.coarse.coarse_gradients", "coarse_stage")(
+        ("regulariser forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])",
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, grad_X0[:n])"),
+        ("one layer too few", "engine.propagate_backward(grad_H, graph.X_hat, n_layers, rows=triples.entities)",
+         "engine.propagate_backward(grad_H, graph.X_hat, max(n_layers - 1, 0), rows=triples.entities)"),
         ("wrong sign of the regulariser",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, -l2, onto=grad_X0[:n], engine=engine)"),
-        ("stale assignment: the rows moved by one", "compose_backward(grad_Z, graph.S_coarse, forward.Z, engine=engine)",
-         "compose_backward(np.roll(grad_Z, 1, axis=0), graph.S_coarse, forward.Z, engine=engine)"),
-        ("rows of the batch moved by one", "propagate_backward(grad_H, graph.X_hat, n_layers, rows=rows, engine=engine)",
-         "propagate_backward(grad_H, graph.X_hat, n_layers, rows=np.roll(rows, 1), engine=engine)"),
-        ("decay forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)",
-         "squared_norm_penalty_backward(decay * 0 + 1, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)"),
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])",
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, -l2, grad_X0[:n])"),
+        ("stale assignment: the rows moved by one", "engine.compose_backward(grad_Z, graph.S_coarse, forward.Z)",
+         "engine.compose_backward(np.roll(grad_Z, 1, axis=0), graph.S_coarse, forward.Z)"),
+        ("rows of the batch moved by one", "engine.propagate_backward(grad_H, graph.X_hat, n_layers, rows=triples.entities)",
+         "engine.propagate_backward(grad_H, graph.X_hat, n_layers, rows=np.roll(triples.entities, 1))"),
+        ("decay forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])",
+         "engine.squared_norm_penalty_backward(decay * 0 + 1, forward.Z, triples, l2, grad_X0[:n])"),
     ),
-    *_in("stages.fine.fine_gradients", "fine_stage")(
+    *_in("model.fine.fine_gradients", "fine_stage")(
         ("tanh' of the fine nodes forgotten", "grad_tanh_F * (1 - forward.tanh_F ** 2)", "grad_tanh_F"),
-    ),
-    *_in("stages.fine._start_backward", "fine_stage")(
-        ("decay forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)",
-         "squared_norm_penalty_backward(decay * 0 + 1, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)"),
-        ("regulariser forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_X0[:n], engine=engine)",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, onto=grad_X0[:n], engine=engine)"),
+        ("decay forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)",
+         "engine.squared_norm_penalty_backward(decay * 0 + 1, forward.Z, triples, l2, grad_Z)"),
+        ("regulariser forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)",
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, grad_Z)"),
         ("composition's part to the wrong codebook", "graph.composition == 'bridged'", "graph.composition == 'coarse'"),
-        ("coarse rows from the wrong place", "grad_X0[n:n + c]", "grad_X0[:c]"),
+        ("coarse rows from the wrong place", "grad_Z, grad_E_hat, grad_tanh_F = layer.split(grad_X0)",
+         "grad_Z, grad_E_hat, grad_tanh_F = layer.split(grad_X0)\ngrad_E_hat = grad_X0[:len(grad_E_hat)]"),
     ),
-    *_in("stages.structure_gradients.coarse_structure_gradients", "coarse_structure")(
-        ("way through the graph forgotten", "_sum(S_coarse, through_graph, through_composition)",
-         "_sum(S_coarse, through_composition)"),
-        ("regulariser forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, engine=engine)",
-         "0 * squared_norm_penalty_backward(decay, forward.Z, triples, l2, engine=engine)"),
+    *_in("model.structure.coarse_structure_gradients", "coarse_structure")(
+        ("way through the graph forgotten", "through_graph.data + through_composition.data", "through_composition.data"),
+        ("regulariser forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])",
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, grad_X0[:n])"),
     ),
-    *_in("stages.structure_gradients.fine_structure_gradients", "fine_structure")(
-        ("way inside the layers forgotten", "_sum(S_coarse, graph_coarse, composition_coarse, inside.S_coarse)",
-         "_sum(S_coarse, graph_coarse, composition_coarse)"),
-        ("gate inside the layers forgotten", "float(gate + inside.gate)", "gate"),
-        ("bridge at the start forgotten", "_sum(S_fine, graph_fine, bridge_fine, inside.S_fine)",
-         "_sum(S_fine, graph_fine, inside.S_fine)"),
+    *_in("model.structure.fine_structure_gradients", "fine_structure")(
+        ("way inside the layers forgotten", "graph_coarse.data + composition_coarse.data + inside['S_coarse']",
+         "graph_coarse.data + composition_coarse.data"),
+        ("gate inside the layers forgotten", "float(gate + inside['gate'])", "gate"),
+        ("bridge at the start forgotten", "graph_fine.data + bridge_fine.data + inside['S_fine']",
+         "graph_fine.data + inside['S_fine']"),
     ),
     # ---- joint training
-    *_in("stages.joint.joint_gradients", "joint_stage")(
-        ("tanh' forgotten", "tanh_backward(grad_Z, forward.Z, engine=engine)", "grad_Z"),
-        ("regulariser forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_Z, engine=engine)",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, onto=grad_Z, engine=engine)"),
-        ("decay forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_Z, engine=engine)",
-         "squared_norm_penalty_backward(decay * 0 + 1, forward.Z, triples, l2, onto=grad_Z, engine=engine)"),
-        ("data loss forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_Z, engine=engine)",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=0 * grad_Z, engine=engine)"),
-        ("one layer too few", "propagate_backward(grad_H, graph.A, n_layers, rows=rows, engine=engine)",
-         "propagate_backward(grad_H, graph.A, max(n_layers - 1, 0), rows=rows, engine=engine)"),
-        ("rows of the batch moved by one", "propagate_backward(grad_H, graph.A, n_layers, rows=rows, engine=engine)",
-         "propagate_backward(grad_H, graph.A, n_layers, rows=np.roll(rows, 1), engine=engine)"),
+    *_in("model.joint.joint_gradients", "joint_stage")(
+        ("tanh' forgotten", "engine.tanh_backward(grad_Z, forward.Z)", "grad_Z"),
+        ("regulariser forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)",
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, grad_Z)"),
+        ("decay forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)",
+         "engine.squared_norm_penalty_backward(decay * 0 + 1, forward.Z, triples, l2, grad_Z)"),
+        ("data loss forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)",
+         "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, 0 * grad_Z)"),
+        ("one layer too few", "engine.propagate_backward(grad_H, graph.A, n_layers, rows=triples.entities)",
+         "engine.propagate_backward(grad_H, graph.A, max(n_layers - 1, 0), rows=triples.entities)"),
+        ("rows of the batch moved by one", "engine.propagate_backward(grad_H, graph.A, n_layers, rows=triples.entities)",
+         "engine.propagate_backward(grad_H, graph.A, n_layers, rows=np.roll(triples.entities, 1))"),
         ("codebooks laid the other way round", "(grad_codebook[:c], grad_codebook[c:])",
          "(grad_codebook[-c:], grad_codebook[:-c])"),
         ("bridge of the coarse rows forgotten",
-         "gradients['E_coarse'], through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate, engine=engine)",
-         "gradients['E_coarse'] = grad_E_hat\n_, through_bridge = bridge_backward(grad_E_hat, graph.S_fine, "
-          "graph.gate, engine=engine)"),
+         "gradients['E_coarse'], through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)",
+         "gradients['E_coarse'] = grad_E_hat\n_, through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)"),
         ("weights from squashed codebook rows", "forward.codebook", "np.tanh(forward.codebook)"),
     ),
     # ---- optimiser
-    *_in("operations.adam.adam_step", "optimiser")(
-        ("epsilon inside the root's correction", "np.sqrt(square[name]) / float(root_correction) + EPSILON",
-         "(np.sqrt(square[name]) + EPSILON) / float(root_correction)"),
+    *_in("model.adam.adam_update", "optimiser")(
+        ("epsilon inside the root's correction", "np.sqrt(v) / root_correction + EPSILON",
+         "(np.sqrt(v) + EPSILON) / root_correction"),
         ("square of the wrong thing", "(1 - BETA2) * g * g", "(1 - BETA2) * abs(g)"),
     ),
-    *_in("operations.adam.clip_by_value", "optimiser")(
+    *_in("model.adam.clip_by_value", "optimiser")(
         ("one side only", "np.clip(gradient, -limit, limit)", "np.minimum(gradient, limit)"),
     ),
     # ---- the baselines
-    *_in("operations.table_composition.compose_products_backward", "products", "table_model")(
+    *_in("baselines.table_stage.compose_products_backward", "products", "table_model")(
         ("rows exchanged", "R[None, :, :]", "Q[:, None, :]"),
         ("a row keeps its first entity only", "np.sum(table * Q[:, None, :], axis=0)", "(table * Q[:, None, :])[0]"),
         ("blocks and places exchanged", "table.reshape(len(Q), len(R), -1)",
          "table.reshape(len(R), len(Q), -1).transpose(1, 0, 2)"),
     ),
-    *_in("operations.table_composition.compose_products_backward", "products")(
+    *_in("baselines.table_stage.compose_products_backward", "products")(
         ("last entity lost", "table[:len(grad_Z)] = grad_Z", "table[:len(grad_Z) - 1] = grad_Z[:-1]"),
     ),
-    *_in("baselines.table_model.table_gradients", "table_model")(
-        ("regulariser forgotten", "squared_norm_penalty_backward(decay, forward.Z, triples, l2, onto=grad_Z, engine=engine)",
-         "squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, onto=grad_Z, engine=engine)"),
-        ("regulariser of the propagated embeddings", "forward.Z", "propagate(forward.Z, A, n_layers)"),
-        ("one layer too few", "propagate_backward(grad_H, A, n_layers, rows=rows, engine=engine)",
-         "propagate_backward(grad_H, A, max(n_layers - 1, 0), rows=rows, engine=engine)"),
-        ("item biases taken from the users", "grad_bias[triples.n_entities - len(parameters['item_bias']):]",
-         "grad_bias[:len(parameters['item_bias'])]"),
+    *_in("baselines.table_stage.TableStage.gradients", "table_model")(
+        ("regulariser forgotten", "self.engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)",
+         "self.engine.squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, grad_Z)"),
+        ("regulariser of the propagated embeddings", "forward.Z", "self.engine.propagate(forward.Z, graph, self.n_layers)"),
+        ("one layer too few", "self.engine.propagate_backward(grad_H, graph, self.n_layers, rows=triples.entities)",
+         "self.engine.propagate_backward(grad_H, graph, max(self.n_layers - 1, 0), rows=triples.entities)"),
+        ("item biases taken from the users", "grad_bias[triples.n_entities - len(state.arrays['item_bias']):]",
+         "grad_bias[:len(state.arrays['item_bias'])]"),
     ),
 )  # fmt: skip
 

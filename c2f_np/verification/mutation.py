@@ -40,16 +40,15 @@ from .interpreted import PACKAGE
 from .threads import one_kernel_thread
 
 #: Modules in which every definition is mutated, and those of which only some definitions belong to a training step.
-FOLDERS = ("operations", "kernels", "stages")
+FOLDERS = ("model", "kernels")
 STEP = {
-    "training.loop": ("train_epoch", "_train_on_triples", "learning_rate_of", "train_step", "updated_assignment",
-                      "_update_is_due"),
-    "training.joint": None, "training.batches": None, "training.sampling": None, "training.parameters": None,
-    "training.problem": None, "training.table": None,
-    "baselines.table_model": None, "baselines.table_training": None, "baselines.tables": None,
+    "training.step": None, "training.batches": None, "training.problem": None,
+    "training.loop": ("train_epoch", "_train_on_triples", "exchange", "_links_a_row"),
+    "training.phases": ("Phase.rate_of", "Phase.updates_in", "Phase.exchanges_after", "_after_table"),
+    "baselines.table_stage": None, "baselines.tables": None,
 }  # fmt: skip
 #: Written for the compiler; there is nothing of them in plain Python.
-NOT_MUTATED = ("kernels.accumulator", "kernels.prefetch")
+NOT_MUTATED = ("kernels.accumulator", "kernels.compiled", "kernels.prefetch")
 
 #: A case may take so many seconds of the processor, and so many times what it takes without a change.
 LEAST_SECONDS, MOST_TIMES = 10, 10
@@ -109,7 +108,7 @@ class Outcome:
 
 # ---- which ---------------------------------------------------------------------------------------------------------------
 def all_candidates(within: str | None = None) -> list[Change]:
-    """Every change of what is mutated, or of the places that begin with `within` ("operations.bpr", "kernels")."""
+    """Every change of what is mutated, or of the places that begin with `within` ("model.loss", "kernels")."""
     found = []
     for module, names in mutated_modules().items():
         if within is None or module.startswith(within) or within.startswith(module):
