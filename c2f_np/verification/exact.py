@@ -12,33 +12,18 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sparse
 
+from ..baselines import table_stage
+from ..engine import ENGINES, engine_named
 from ..errors import DataError, SettingsError
-from ..operations import (
-    adam,
-    assignment_update,
-    bpr,
-    bridged_propagation,
-    collapsed_propagation,
-    composition,
-    graph,
-    graph_backward,
-    hashing,
-    link_exchange,
-    matching_pursuit,
-    propagation,
-    regulariser,
-    soft_threshold,
-    sparse_operator,
-    sparse_product,
-    table_composition,
-    triples,
-)
+from ..model import adam, codebook, graph, links, loss, propagation, triples
+from ..model import sparse as model_sparse
+from ..threads import kernel_threads
 from . import problems
 from .case import Case, verdict_case
 from .cover import pairwise_cover
 from .kernels import SHARED
 from .problems import generator
-from .threads import kernel_threads, loops_in_random_order, possible_threads, watched_kernels
+from .threads import loops_in_random_order, possible_threads, watched_kernels
 
 Checks = Iterator[tuple[str, float, float]]
 DTYPES = (np.float64, np.float32)
@@ -71,12 +56,13 @@ def largest(row, t: int) -> list[int]:
 
 def assignment_update_check(engine: str, rng) -> Checks:
     """Ties, negative entries, rows in blocks; least squares of full and deficient rank; the softmax of the fine update."""
+    columns_of = engine_named(engine).largest_columns
     for at in pairwise_cover({"n": (1, 6, 70), "m": (1, 4, 9), "t": (1, 2, 3, 4, 6), "values": ("ties", "distinct")}, rng):
         n, m, t = at["n"], at["m"], min(at["t"], at["m"])
         W = rng.integers(-2, 3, (n, m)).astype(float) if at["values"] == "ties" else rng.standard_normal((n, m))
         expected = [largest(row, t) for row in W]
         for dtype in DTYPES:
-            S = assignment_update.keep_largest(W.astype(dtype), t, engine=engine)
+            S = links.keep_largest(W.astype(dtype), t, largest=columns_of)
             yield f"columns of {at}", differs(S.indices.reshape(n, t), expected), 0
             values = np.take_along_axis(W.astype(dtype), np.array(expected), axis=1)
             yield f"values of {at}", differs(S.data.reshape(n, t), values) + (S.data.dtype != dtype), 0
@@ -88,25 +74,25 @@ def assignment_update_check(engine: str, rng) -> Checks:
         if at["lone"]:
             C[-1] = given[1][-1] = 0  # a deficient direction
         W = np.linalg.lstsq(C.T, H.T, rcond=1e-10)[0].T
-        S = assignment_update.update_coarse_assignment(*given[:2], at["t"], engine=engine, rows_at_a_time=at["rows"])
+        S = links.update_coarse_assignment(*given[:2], at["t"], largest=columns_of, rows_at_a_time=at["rows"])
         kept = np.zeros(W.shape)
         for i, row in enumerate(W):
             kept[i, largest(row, at["t"])] = row[largest(row, at["t"])]
         tolerance = 1e-10 if at["dtype"] == np.float64 else 1e-6
         yield f"coarse {at}", off(S.toarray(), kept) + (S.dtype != at["dtype"]), tolerance
         T = W.T @ np.linalg.lstsq(F.T, H.T, rcond=1e-10)[0].T
-        yield f"affinity {at}", off(assignment_update.fine_affinity(H, C, F), T), 1e-10
+        yield f"affinity {at}", off(links.fine_affinity(H, C, F), T), 1e-10
         powers = np.array([[math.exp(x - max(row)) for x in row] for row in T])
         soft = powers / powers.sum(axis=1)[:, None]
         for renormalise in (False, True):
-            S = assignment_update.update_fine_assignment(*given, at["t"], renormalise=renormalise, engine=engine)
+            S = links.update_fine_assignment(*given, at["t"], renormalise=renormalise, largest=columns_of)
             expected = np.zeros(soft.shape)
             for i, row in enumerate(soft):
                 columns = largest(row, at["t"])
                 expected[i, columns] = row[columns] / (row[columns].sum() if renormalise else 1)
             yield f"fine {at}", off(S.toarray(), expected) + (S.dtype != at["dtype"]), max(tolerance, 1e-9)
 
-    large = assignment_update.softmax_rows(np.array([[1e4, 0.0, 1e4], [-1e4, -1e4, -2e4]]))
+    large = links.softmax_rows(np.array([[1e4, 0.0, 1e4], [-1e4, -1e4, -2e4]]))
     yield "softmax of large numbers", off(large, [[0.5, 0, 0.5], [0.5, 0.5, 0]]), 1e-15
     for dtype in DTYPES:
         for share, kept in ((0.3, False), (3.0, True)):
@@ -115,7 +101,7 @@ def assignment_update_check(engine: str, rng) -> Checks:
             H[1, 0], H[3, 1] = 1, small
             expected = np.zeros((2, 5))
             expected[0, 1], expected[1, 3] = 1, 1 / float(H[3, 1]) if kept else 0
-            yield f"cut-off of the inverse, {share} of it", off(assignment_update.pseudoinverse(H), expected), 1e-12
+            yield f"cut-off of the inverse, {share} of it", off(links.pseudoinverse(H), expected), 1e-12
 
 
 def link_exchange_check(engine: str, rng) -> Checks:
@@ -133,18 +119,18 @@ def link_exchange_check(engine: str, rng) -> Checks:
         E[0] = [2.0, -1, 2]  # of length 3 exactly
         G[2] = 0
         given = [X.astype(at["dtype"]) for X in (S, E, G)]
-        found = link_exchange.exchange_links(*given, rows_at_a_time=at["rows"])
+        found = links.exchange_links(*given, rows_at_a_time=at["rows"])
         expected = []
         for i in range(n):
-            links = [[int(j), float(S.data[i * t + p]), i * t + p] for p, j in enumerate(columns[i])]
+            linked = [[int(j), float(S.data[i * t + p]), i * t + p] for p, j in enumerate(columns[i])]
             free = [j for j in range(k) if j not in columns[i]]
             pulls = {j: abs(sum(G[i, f] * E[j, f] for f in range(d))) for j in free}
             if free and max(pulls.values()) > 0:
                 # In the square, and in integers where there are ties: a root of equal numbers is equal too.
-                strengths = [(w * w) * sum(E[j, f] ** 2 for f in range(d)) for j, w, _ in links]
+                strengths = [(w * w) * sum(E[j, f] ** 2 for f in range(d)) for j, w, _ in linked]
                 goes = strengths.index(min(strengths))
-                links[goes] = [min(free, key=lambda j: (-pulls[j], j)), 0.0, -1]  # noqa: B023
-            expected += sorted(links)
+                linked[goes] = [min(free, key=lambda j: (-pulls[j], j)), 0.0, -1]  # noqa: B023
+            expected += sorted(linked)
         place, weight, kept = (np.array(part) for part in zip(*expected, strict=True))
         yield f"columns {at}", differs(found.S.indices, place) + differs(found.S.indptr, S.indptr), 0
         yield f"weights {at}", differs(found.S.data, weight) + (found.S.dtype != at["dtype"]), 0
@@ -152,7 +138,7 @@ def link_exchange_check(engine: str, rng) -> Checks:
         old = np.arange(1.0, n * t + 1).astype(at["dtype"])
         yield f"carried {at}", differs(found.carry(old), [old[p] if p >= 0 else 0 for p in kept]), 0
     for n in (0, 3):
-        found = link_exchange.exchange_links(sparse.csr_array((n, 4)), np.ones((4, 2)), np.ones((n, 2)))
+        found = links.exchange_links(sparse.csr_array((n, 4)), np.ones((4, 2)), np.ones((n, 2)))
         yield "no links", float(found.S.shape != (n, 4) or found.S.nnz != 0 or len(found.kept) != 0), 0
 
 
@@ -162,7 +148,7 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         n, k, t, d = 11, 7, at["t"], at["d"]
         (given_Y, Y), (given_E, E) = (numbers(rng, at["dtype"], size, d) for size in (n, k))
         E[3] = given_E[3] = 0
-        S = matching_pursuit.pursue(given_Y, given_E, t, rows_at_a_time=at["rows"])
+        S = links.pursue(given_Y, given_E, t, rows_at_a_time=at["rows"])
         ridge = 1e-8 * sum(x * x for x in E.ravel()) / k
         expected = np.zeros((n, k))
         for i, y in enumerate(Y):
@@ -181,15 +167,15 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         yield f"distinct {at}", float(np.any(np.diff(S.indices.reshape(n, t), axis=1) <= 0)), 0
         yield f"residual {at}", off(S @ E, expected @ E), 1e-6
 
-        links = problems.assignment(rng, 12, 5, min(t, 4))
-        links.data[links.indices == 2] = 0
+        S = problems.assignment(rng, 12, 5, min(t, 4))
+        S.data[S.indices == 2] = 0
         (given_Y, Y), (_, E) = (numbers(rng, at["dtype"], size, d) for size in (12, 5))
-        links.data *= 1 + 1e-9 * rng.random(links.nnz)
-        links = links.astype(at["dtype"])
-        dense = links.toarray().astype(np.float64)
+        S.data *= 1 + 1e-9 * rng.random(S.nnz)
+        S = S.astype(at["dtype"])
+        dense = S.toarray().astype(np.float64)
         fitted = np.linalg.lstsq(dense, Y, rcond=1e-10)[0]
         fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
-        yield f"codebook {at}", off(matching_pursuit.fit_codebook(given_Y, links, E), fitted), 1e-9
+        yield f"codebook {at}", off(links.fit_codebook(given_Y, S, E), fitted), 1e-9
 
 
 def hashing_check(engine: str, rng) -> Checks:
@@ -203,10 +189,10 @@ def hashing_check(engine: str, rng) -> Checks:
     factors |= np.uint64(1)
     carried = ((factors & low) * e + (shifts & low)) >> half
     hashes = ((factors >> half) * e + carried + (shifts >> half)) & low
-    yield "many", differs(hashing.hashed_rows(n, n_rows, 3, seed), (hashes * np.uint64(n_rows)) >> half), 0
+    yield "many", differs(table_stage.hashed_rows(n, n_rows, 3, seed), (hashes * np.uint64(n_rows)) >> half), 0
     for at in pairwise_cover({"n": (1, 9, 70_000), "rows": (1, 7, 300, 2**31 + 11), "hashes": (1, 2, 3)}, rng):
         n, n_rows, n_hashes, seed = at["n"], at["rows"], at["hashes"], int(rng.integers(1000))
-        rows = hashing.hashed_rows(n, n_rows, n_hashes, seed)
+        rows = table_stage.hashed_rows(n, n_rows, n_hashes, seed)
         drawn = np.random.default_rng([seed, 0x68617368]).integers(0, 2**64, size=(2, n_hashes), dtype=np.uint64)
         some = sorted({0, n - 1, *rng.integers(0, n, 5).tolist()})
         expected = [
@@ -219,15 +205,17 @@ def hashing_check(engine: str, rng) -> Checks:
                 for row in rows[e]:
                     dense[e, row] += 1
             for dtype in DTYPES:
-                S = hashing.hash_assignment(n, n_rows, n_hashes, seed, dtype)
+                S = table_stage.hash_assignment(n, n_rows, n_hashes, seed, dtype)
                 yield f"matrix {at}", differs(S.toarray(), dense) + (S.dtype != dtype) + (not S.has_canonical_format), 0
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------
 def triples_check(engine: str, rng) -> Checks:
     """Which entity stands where, and how often; the numbers of a batch's own entities; a batch in the order of its users."""
+    sort = engine_named(engine).sort_slots
     for kind in problems.BATCHES:
         n_users, n_items, batch = problems.batch_of(rng, kind)
+        batch = replace(batch, sort=sort)
         columns, where = [batch.user, batch.positive, batch.negative], batch.occurrences
         slots: dict[int, list[int]] = {}
         for role, column in enumerate(columns):
@@ -240,7 +228,7 @@ def triples_check(engine: str, rng) -> Checks:
         mine = [local.user, local.positive, local.negative]
         wrong = [differs(where.entities[part], column) for part, column in zip(mine, columns, strict=True)]
         yield f"local, {kind}", sum(wrong) + (local.n_entities != len(slots)), 0
-        fresh = triples.Triples(*mine, len(slots)).occurrences
+        fresh = triples.Triples(*mine, len(slots), sort).occurrences
         again = local.occurrences
         parts = ("entities", "start", "slots")
         yield f"local occurrences, {kind}", sum(differs(getattr(fresh, p), getattr(again, p)) for p in parts), 0
@@ -248,7 +236,7 @@ def triples_check(engine: str, rng) -> Checks:
         n_users, n_items = 5, 7
         drawn = [rng.integers(0, size, n_drawn).astype(np.int32) for size in (n_users, n_items, n_items)]
         chosen = rng.permutation(n_drawn)[: max(n_drawn // 2, 1)]
-        batch = triples.Triples.by_user(drawn, chosen, n_users, n_items, engine=engine)
+        batch = triples.Triples.by_user(drawn, chosen, n_users, n_items, engine=engine_named(engine))
         order = sorted(range(len(chosen)), key=lambda k: (drawn[0][chosen[k]], k))
         for name, shift, column in (("user", 0, 0), ("positive", n_users, 1), ("negative", n_users, 2)):
             expected = [int(drawn[column][chosen[k]]) + shift for k in order]
@@ -333,14 +321,17 @@ def row_groups_check(engine: str, rng) -> Checks:
     M = problems.random_matrix(rng, 70, 9)
     twice = sparse.csr_array((np.repeat(M.data / 2, 2), np.repeat(M.indices, 2), 2 * M.indptr), shape=M.shape)
     for matrix in (M, twice):
-        operator = sparse_operator.as_operator(matrix)
+        operator = engine_named("numba").operator(matrix)
         yield "matrix", differs(operator.matrix.toarray(), M.toarray()) + (not operator.matrix.has_canonical_format), 0
         wrong = differs(operator.transpose.toarray(), M.toarray().T) + (not operator.transpose.has_sorted_indices)
-        yield "transpose", wrong + (sparse_operator.as_operator(operator) is not operator), 0
+        yield "transpose", wrong + (model_sparse.operator(operator) is not operator), 0
         yield "their groups", differs(operator.row_bounds, even_row_groups(operator.matrix.indptr)), 0
         yield "the transpose's", differs(operator.transpose_row_bounds, even_row_groups(operator.transpose.indptr)), 0
-    symmetric = sparse_operator.symmetric_operator(sparse.csr_array(M @ M.T))
-    yield "a symmetric operator", float(symmetric.transpose is not symmetric.matrix), 0
+    for name in ENGINES:
+        symmetric = engine_named(name).symmetric_operator(sparse.csr_array(M @ M.T))
+        yield "a symmetric operator", float(symmetric.transpose is not symmetric.matrix), 0
+    wrong = differs(symmetric.row_bounds, even_row_groups(symmetric.matrix.indptr))
+    yield "its groups", wrong + differs(symmetric.row_bounds, symmetric.transpose_row_bounds), 0
 
 
 def chunks_check(engine: str, rng) -> Checks:
@@ -362,8 +353,13 @@ def clipping_check(engine: str, rng) -> Checks:
             clipped = adam.clip_by_value(gradient.astype(dtype), limit)
             small = {"x": gradient.astype(dtype)}
             with watched_kernels() as called:
-                adam.adam_step(small, small, adam.fresh_moments(small), 0.1, engine="numba")
-            yield "a small array is left to NumPy", float(len(called)), 0
+                update = engine_named("numba").adam_update
+                _, moments = adam.adam_step(
+                    small, small, adam.fresh_moments(small), learning_rate=0.1, clip=limit, update=update
+                )
+            yield "a small array is left to NumPy", float(called != {"elementwise.adam_update"}), 0
+            of_clipped = adam.adam_update(small["x"], clipped, 0 * clipped, 0 * clipped, 1.0, 1.0)
+            yield "before the step", sum(map(differs, (moments.mean["x"], moments.square["x"]), of_clipped[1:])), 0
             yield f"at {limit}", differs(clipped, np.array(literal).astype(dtype)) + (clipped.dtype != dtype), 0
 
 
@@ -374,12 +370,13 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         n, entries, m, d, n_layers, n_steps, n_rows = (int(rng.integers(1, most)) for most in (900, 5000, 30, 70, 5, 40, 900))
         layered = n_steps * 2 * n_layers * entries * d * 4
         collapsed = n_steps * 2 * n_rows * 2 * m * d + n_layers * entries * (2 * m + d) * 4
-        found = collapsed_propagation.collapse_pays(n, entries, m, d, n_layers, n_steps, n_rows)
+        found = propagation.collapse_pays(n, entries, m, d, n_layers, n_steps=n_steps, n_rows=n_rows)
         wrong += found != (collapsed < layered)
     yield "operations", float(wrong), 0
     for itemsize in (4, 8):
         most = 2**30 // (itemsize * 2 * (8 + 24))
-        pays = [collapsed_propagation.collapse_pays(n, 10**9, 8, 24, 3, 100, 1, itemsize) for n in (most, most + 1)]
+        options = {"n_steps": 100, "n_rows": 1, "itemsize": itemsize}
+        pays = [propagation.collapse_pays(n, 10**9, 8, 24, 3, **options) for n in (most, most + 1)]
         yield "memory", differs(pays, [True, False]), 0
 
 
@@ -387,29 +384,30 @@ def softplus_check(engine: str, rng) -> Checks:
     """Softplus and its derivative, far out and near 0."""
     for x in (-800.0, -30.0, -1e-9, 0.0, 1e-9, 0.7, 30.0, 800.0):
         small = math.exp(-abs(x))
-        yield f"softplus({x})", off(bpr.softplus(np.array([x])), [max(x, 0) + math.log1p(small)]), 1e-15
-        yield f"sigmoid({x})", off(bpr.sigmoid(np.array([x])), [(1 if x >= 0 else small) / (1 + small)]), 1e-15
+        yield f"softplus({x})", off(loss.softplus(np.array([x])), [max(x, 0) + math.log1p(small)]), 1e-15
+        yield f"sigmoid({x})", off(loss.sigmoid(np.array([x])), [(1 if x >= 0 else small) / (1 + small)]), 1e-15
 
 
 def mixed_check(engine: str, rng) -> Checks:
     """Matrices of one precision, rows of the other: the result has the wider one."""
-    rows, n = np.array([4, 1]), 5
+    rows, n, module = np.array([4, 1]), 5, engine_named(engine)
     for first, second in (DTYPES, DTYPES[::-1]):
         M, X = problems.random_matrix(rng, n, n).astype(first), problems.normal(rng, n, 2).astype(second)
+        M = module.operator(M)
         results = [
-            sparse_product.sparse_product(M, X, engine=engine),
-            sparse_product.sparse_product_backward(X, M, engine=engine),
-            sparse_product.sparse_product_backward_weights(X.astype(first), M, X, engine=engine).data,
-            composition.compose(M, X, engine=engine),
-            composition.compose_above(M, X, engine=engine),
-            composition.compose_backward(X, M, X, engine=engine),
-            composition.tanh_backward(X.astype(first), X, engine=engine),
+            M.forward(X),
+            M.adjoint(X),
+            M.weights_gradient(X.astype(first), X),
+            module.compose(M, X),
+            module.compose_above(M, X),
+            module.compose_backward(X, M, X),
+            module.tanh_backward(X.astype(first), X),
         ]
         for n_layers in (0, 1, 2) if engine == "numba" else ():
             for which in (None, rows):
-                results.append(propagation.propagate(X, M, n_layers, rows=which, engine=engine))
+                results.append(module.propagate(X, M, n_layers, rows=which))
                 given = X if which is None else X[which]
-                results.append(propagation.propagate_backward(given, M, n_layers, rows=which, engine=engine))
+                results.append(module.propagate_backward(given, M, n_layers, rows=which))
         right = [part.dtype == np.float64 for part in results]
         yield f"{np.dtype(first)} and {np.dtype(second)}", float(not all(right)), 0
 
@@ -417,31 +415,31 @@ def mixed_check(engine: str, rng) -> Checks:
 def refusals_check(engine: str, rng) -> Checks:
     """What makes no sense is refused; the last value that makes sense is not."""
     E, S = np.ones((3, 2)), sparse.csr_array(np.array([[1.0, 0, 1], [0, 1, 1]]))
-    X_hat, R = sparse.csr_array(np.eye(7)), hashing.hashed_rows
-    broken, batch = np.array([[1.0, np.nan]]), triples.Triples.from_items
-    ring = bridged_propagation.bridged_graph
+    X_hat, R, module = sparse.csr_array(np.eye(7)), table_stage.hashed_rows, engine_named(engine)
+    broken, batch, E7 = np.array([[1.0, np.nan]]), triples.Triples.from_items, np.ones((7, 1))
+    ring, square = propagation.bridged_layer, module.operator(X_hat)
     fines = [sparse.csr_array(dense) for dense in (E, E[:2], np.ones((3, 3)))]
     tries = [
-        *((soft_threshold.soft_threshold, (E, tau), {"engine": engine}, tau >= 0) for tau in (0.0, -1e-9, np.nan)),
-        *((soft_threshold.soft_threshold_backward, (E, E, tau), {"engine": engine}, tau >= 0) for tau in (0.0, -1e-9)),
-        *((soft_threshold.soft_threshold_backward_tau, (E, E, tau), {}, tau >= 0) for tau in (0.0, -1e-9)),
+        *((codebook.soft_threshold, (E, tau), {}, tau >= 0) for tau in (0.0, -1e-9, np.nan)),
+        *((codebook.soft_threshold_backward, (E, E, tau), {}, tau >= 0) for tau in (0.0, -1e-9)),
+        *((codebook.soft_threshold_backward_tau, (E, E, tau), {}, tau >= 0) for tau in (0.0, -1e-9)),
         *((adam.clip_by_value, (E, limit), {}, limit > 0) for limit in (1e-9, 0.0, -1.0, np.nan, np.inf)),
-        *((assignment_update.keep_largest, (E, t), {"engine": engine}, 1 <= t <= 2) for t in (0, 1, 2, 3)),
-        *((matching_pursuit.pursue, (E, E, t), {}, 1 <= t <= 3) for t in (0, 1, 3, 4)),
-        *((assignment_update.pseudoinverse, (H,), {}, np.isfinite(H).all()) for H in (E, broken, broken * np.inf)),
-        *((propagation.require_layers, (n,), {}, n >= 0) for n in (-1, 0)),
+        *((links.keep_largest, (E, t), {"largest": module.largest_columns}, 1 <= t <= 2) for t in (0, 1, 2, 3)),
+        *((links.pursue, (E, E, t), {}, 1 <= t <= 3) for t in (0, 1, 3, 4)),
+        *((links.pseudoinverse, (H,), {}, np.isfinite(H).all()) for H in (E, broken, broken * np.inf)),
+        *((pass_on, (E7, square, n), {}, n >= 0) for pass_on in (module.propagate, module.propagate_backward) for n in (-1, 0)),
         *((R, (2, n, k, 0), {}, 0 < n < 2**32 and k > 0) for n in (0, 1, 2**32 - 1, 2**32) for k in (0, 1)),
-        *((link_exchange.exchange_links, (S, C, G), {}, C.shape == (3, 2) and G.shape == (2, 2))
+        *((links.exchange_links, (S, C, G), {}, C.shape == (3, 2) and G.shape == (2, 2))
           for C in (E, E[:2]) for G in (E[:2], E, np.ones((2, 3)))),
-        (link_exchange.exchange_links, (sparse.csr_array(np.array([[1.0, 1, 0], [0, 0, 0]])), E, E[:2]), {}, False),
-        *((table_composition.compose_products, (E[:q], E, n), {}, q == -(-n // 3)) for q in (1, 2, 3) for n in (3, 4, 6, 7)),
+        (links.exchange_links, (sparse.csr_array(np.array([[1.0, 1, 0], [0, 0, 0]])), E, E[:2]), {}, False),
+        *((table_stage.compose_products, (E[:q], E, n), {}, q == -(-n // 3)) for q in (1, 2, 3) for n in (3, 4, 6, 7)),
         *((graph.normalise, (X_hat,), {"degree": degree}, degree != "other") for degree in (*graph.DEGREES, "other")),
-        *((ring, (X_hat, S, F), {"layer_bridge": b, "gate": 0.5}, F.shape == (3, 2) and b != "other")
+        *((ring, (X_hat, S, F), {"layer_bridge": b, "gate": 0.5, "engine": module}, F.shape == (3, 2) and b != "other")
           for F in fines for b in ("raw", "exchange", "other")),
         *((batch, ([u], [i], [j], 2, 3), {}, u in (0, 1) and {i, j} <= {0, 1, 2})
           for u in (-1, 0, 1, 2) for i in (-1, 0, 2, 3) for j in (-1, 0, 2, 3)),
         *((batch, (*columns, 2, 3), {}, False) for columns in (([], [], []), ([0], [0, 1], [0]), ([[0]], [[0]], [[0]]))),
-        *((composition.compose, (S, E), {"engine": name}, name == engine) for name in (engine, "other")),
+        *((engine_named, (name,), {}, name == engine) for name in (engine, "other")),
     ]  # fmt: skip
     for function, given, options, sensible in tries:
         try:
@@ -472,11 +470,11 @@ def adjacency_check(engine: str, rng) -> Checks:
             yield "normalised", off(A.toarray(), np.outer(factor, factor) * B) + (A.dtype != dtype), 4 * np.finfo(dtype).eps
     # Duplicates are summed, in a copy.
     X = sparse.csr_array((np.array([1.0, 3, 2, 2]), np.array([1, 1, 0, 0]), np.array([0, 2, 4])), shape=(2, 2))
-    for found in (graph.normalise(X), graph.expanded_graph(X, sparse.csr_array((2, 1)), engine="numba")):
+    for found in (graph.normalise(X), *(engine_named(e).expanded_graph(X, sparse.csr_array((2, 1))) for e in ENGINES)):
         yield "duplicates", off(found.toarray()[:2, :2], [[0, 1], [1, 0]]) + (X.nnz != 4) + (found.nnz != 2), 1e-15
     X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
-    through = graph_backward.expand_backward(graph.expand(X, X), X)[0]
-    for found in (graph.normalise(X), graph_backward.normalise_backward(X, X), through):
+    through = graph.expand_backward(graph.expand(X, X), X)[0]
+    for found in (graph.normalise(X), graph.normalise_backward(X, X), through):
         shared = any(np.shares_memory(a, b) for a in (found.indices, found.indptr) for b in (X.indices, X.indptr))
         yield "a pattern of its own", float(shared), 0
     yield "signed degrees", off(graph.degree_factors(X), [0, 0.5, 0]), 1e-15
@@ -490,11 +488,11 @@ def cut_off_check(engine: str, rng) -> Checks:
         for share, kept in ((31, False), (33, True)):
             # The terms are 1, share eps and -1: their absolute sum is 2, the cut-off 32 eps.
             A = sparse.csr_array(np.array([[0, 1 + share * eps], [1 + share * eps, 0]], dtype))
-            X_hat = graph.expanded_graph(A, sparse.csr_array(np.array([[-1.0], [1.0]], dtype)), engine=engine)
+            X_hat = engine_named(engine).expanded_graph(A, sparse.csr_array(np.array([[-1.0], [1.0]], dtype)))
             root = 1 / math.sqrt(share * eps) if kept else 0
             yield f"cut-off, {share} eps", off(X_hat.toarray()[0, 1], root / math.sqrt(2)), 1e-3
         A, nobody = sparse.csr_array(np.array([[0, 4], [4, 0]], dtype)), sparse.csr_array((2, 1), dtype=dtype)
-        X_hat = graph.expanded_graph(A, nobody, engine=engine)
+        X_hat = engine_named(engine).expanded_graph(A, nobody)
         yield "a node without links", differs(X_hat.toarray(), [[0, 1, 0], [1, 0, 0], [0, 0, 0]]), 0
 
 
@@ -506,22 +504,24 @@ def many_nodes_check(engine: str, rng) -> Checks:
     """Propagation around a ring with one link a node, to all rows and to some, forward and back; composition along it."""
     X, scale = problems.normal(rng, MANY, 1), 0.5
     ring = sparse.csr_array((np.full(MANY, scale), (np.arange(MANY) + 1) % MANY, np.arange(MANY + 1)), shape=(MANY, MANY))
+    module = engine_named(engine)
+    ring = module.operator(ring)
     rows = rng.permutation(MANY)[: MANY // 2]
     some = np.zeros((MANY, 1))
     some[rows] = X[rows]
     for n_layers in (1, 2):
         for which in (None, rows):
-            H = propagation.propagate(X, ring, n_layers, rows=which, engine=engine)
+            H = module.propagate(X, ring, n_layers, rows=which)
             expected = sum(scale**k * np.roll(X, -k, axis=0) for k in range(n_layers + 1)) / (n_layers + 1)
             yield f"L = {n_layers}, forward", off(H, expected if which is None else expected[rows]), 1e-14
             given, whole = (X, X) if which is None else (X[rows], some)
-            back = propagation.propagate_backward(given, ring, n_layers, rows=which, engine=engine)
+            back = module.propagate_backward(given, ring, n_layers, rows=which)
             expected = sum(scale**k * np.roll(whole, k, axis=0) for k in range(n_layers + 1)) / (n_layers + 1)
             yield f"L = {n_layers}, backward", off(back, expected), 1e-14
-    Z = composition.compose(ring, X, engine=engine)
+    Z = module.compose(ring, X)
     yield "composition", off(Z, np.tanh(scale * np.roll(X, -1, axis=0))), 1e-14
     expected = scale * np.roll(X * (1 - Z**2), 1, axis=0)
-    yield "composition, backward", off(composition.compose_backward(X, ring, Z, engine=engine), expected), 1e-14
+    yield "composition, backward", off(module.compose_backward(X, ring, Z), expected), 1e-14
 
 
 def many_columns_in_lanes_check(engine: str, rng) -> Checks:
@@ -529,16 +529,17 @@ def many_columns_in_lanes_check(engine: str, rng) -> Checks:
     width, last = 49, MANY - 1 - np.arange(6)
     X = problems.normal(rng, MANY, width)
     M = sparse.csr_array((rng.uniform(0.2, 1, 6), last[::-1].copy(), np.array([0, 2, 5, 6])), shape=(3, MANY))
-    dense = M[:, last].toarray()
-    yield "product", off(sparse_product.sparse_product(M, X, engine=engine), dense @ X[last]), 1e-14
+    dense, module = M[:, last].toarray(), engine_named(engine)
+    prepared = module.operator(M)
+    yield "product", off(prepared.forward(X), dense @ X[last]), 1e-14
     G = problems.normal(rng, 3, width)
-    weights = sparse_product.sparse_product_backward_weights(G, M, X, engine=engine)
+    weights = prepared.with_weights(prepared.weights_gradient(G, X))
     yield "weights", off(weights[:, last].toarray(), np.where(dense != 0, G @ X[last].T, 0)), 1e-13
-    S, Z = sparse.csr_array(M.T), np.tanh(X)
+    S, Z = module.operator(M.T), np.tanh(X)
     expected = dense @ (X * (1 - Z * Z))[last]
-    yield "composition, backward", off(composition.compose_backward(X, S, Z, engine=engine), expected), 1e-13
+    yield "composition, backward", off(module.compose_backward(X, S, Z), expected), 1e-13
     A = sparse.csr_array((rng.uniform(0.2, 1, 6), (last, last[::-1])), shape=(MANY, MANY))
-    H = propagation.propagate(X, A, 1, rows=last, engine=engine)
+    H = module.propagate(X, module.operator(A), 1, rows=last)
     yield "some rows", off(H, (X[last] + A[last][:, last] @ X[last]) / 2), 1e-14
     if engine == "numba":
         from ..kernels.row_groups import even_row_groups
@@ -554,22 +555,23 @@ def many_entities_check(engine: str, rng) -> Checks:
     n_users, n_items, size = MANY, MANY + 9, 50
     width = int(rng.choice([2, 49]))
     high = [rng.integers(n - 60, n, size).astype(np.int32) for n in (n_users, n_items, n_items)]
-    batch = triples.Triples.by_user(high, np.arange(size), n_users, n_items, engine=engine)
+    module = engine_named(engine)
+    batch = triples.Triples.by_user(high, np.arange(size), n_users, n_items, engine=module)
     order = np.argsort(high[0], kind="stable")
     u, i, j = (column[order] + shift for column, shift in zip(high, (0, n_users, n_users), strict=True))
     yield "by user", differs([batch.user, batch.positive, batch.negative], [u, i, j]), 0
     plain = triples.Triples.from_items(*high, n_users, n_items)
     expected = [high[0], high[1] + n_users, high[2] + n_users]
     yield "from items", differs([plain.user, plain.positive, plain.negative], expected), 0
-    long = triples.Triples(*rng.integers(0, 900, (3, 22_000)), 900)
+    long = triples.Triples(*rng.integers(0, 900, (3, 22_000)), 900, module.sort_slots)
     everywhere = np.concatenate([long.user, long.positive, long.negative])
     yield "slots", differs(long.occurrences.slots, np.argsort(everywhere, kind="stable")), 0
     yield "starts", differs(long.occurrences.start[1:], np.cumsum(np.bincount(everywhere))), 0
     H, bias = problems.normal(rng, n_users + n_items, width), problems.normal(rng, n_users + n_items)
     difference = np.sum(H[u] * (H[j] - H[i]), axis=1) + bias[j] - bias[i]
-    loss, slope = bpr.bpr_loss(H, bias, np.zeros(1), batch, engine=engine)
-    yield "loss", off(loss, np.mean(np.logaddexp(0, difference))), 1e-13
-    grad_H, grad_bias, _ = bpr.bpr_backward(H, batch, slope, engine=engine)
+    value, slope = module.bpr_loss(H, bias, np.zeros(1), batch)
+    yield "loss", off(value, np.mean(np.logaddexp(0, difference))), 1e-13
+    grad_H, grad_bias, _ = module.bpr_backward(H, batch, slope)
     expected, of_bias, penalty = np.zeros(H.shape), np.zeros(len(H)), np.zeros(H.shape)
     for b, s in enumerate(1 / (1 + np.exp(-difference)) / size):
         expected[u[b]] += s * (H[j[b]] - H[i[b]])
@@ -581,26 +583,26 @@ def many_entities_check(engine: str, rng) -> Checks:
             penalty[e] += 2 * 3.0 / size * H[e]
     yield "gradient of the loss", off(grad_H, expected), 1e-13
     yield "gradient of the biases", off(grad_bias, of_bias), 1e-13
-    yield "penalty", off(regulariser.squared_norm_penalty_backward(1.0, H, batch, 3.0, engine=engine), penalty), 1e-13
+    yield "penalty", off(module.squared_norm_penalty_backward(1.0, H, batch, 3.0, np.zeros_like(H)), penalty), 1e-13
 
 
 def many_columns_check(engine: str, rng) -> Checks:
     """Choices among many columns: the largest entries, links that come, rows of a codebook, items of a ranking; a large graph."""
-    W, t = rng.standard_normal((2, MANY)), 3
+    W, t, module = rng.standard_normal((2, MANY)), 3, engine_named(engine)
     W[:, -3:] += 9
-    S = assignment_update.keep_largest(W, t, engine=engine)
+    S = links.keep_largest(W, t, largest=module.largest_columns)
     yield "largest", differs(S.indices.reshape(2, t), [[MANY - 3, MANY - 2, MANY - 1]] * 2), 0
-    links = sparse.csr_array((np.array([2.0, 1, 1, 2]), np.array([0, 5, 1, MANY - 1]), np.array([0, 2, 4])), shape=(2, MANY))
+    S = sparse.csr_array((np.array([2.0, 1, 1, 2]), np.array([0, 5, 1, MANY - 1]), np.array([0, 2, 4])), shape=(2, MANY))
     E = problems.normal(rng, MANY, 1)
     E[[0, 1, 5, MANY - 1]], E[MANY - 2] = 1, 50
-    found = link_exchange.exchange_links(links, E, np.ones((2, 1)))
+    found = links.exchange_links(S, E, np.ones((2, 1)))
     yield "links", differs(found.S.indices, [0, MANY - 2, MANY - 2, MANY - 1]) + differs(found.kept, [0, -1, -1, 3]), 0
-    pursued = matching_pursuit.pursue(np.array([[0.0, 3.0]]), np.column_stack([np.ones(MANY), np.arange(MANY)]), 1)
+    pursued = links.pursue(np.array([[0.0, 3.0]]), np.column_stack([np.ones(MANY), np.arange(MANY)]), 1)
     yield "pursuit", differs(pursued.indices, [MANY - 1]), 0
     ring = sparse.csr_array((np.ones(MANY), (np.arange(MANY) + 1) % MANY, np.arange(MANY + 1)), shape=(MANY, MANY))
     A = sparse.csr_array(ring + ring.T)
     S = sparse.csr_array((np.ones(MANY), np.arange(MANY)[::-1].copy(), np.arange(MANY + 1)), shape=(MANY, MANY))
-    X_hat = graph.expanded_graph(A, S, engine=engine)
+    X_hat = module.expanded_graph(A, S)
     e = np.arange(MANY)
     expected = [np.full(MANY, 1 / 3), np.full(MANY, 1 / math.sqrt(3)), np.full(MANY, 1 / math.sqrt(3))]
     found = [X_hat[e, (e + 1) % MANY], X_hat[e, 2 * MANY - 1 - e], X_hat[2 * MANY - 1 - e, e]]
@@ -617,24 +619,24 @@ def many_columns_check(engine: str, rng) -> Checks:
 
 def many_rows_check(engine: str, rng) -> Checks:
     """More rows than the blocks of their real size hold, on one, two and three threads."""
-    n, n_rows = 9_001, 8_777
+    n, n_rows, module = 9_001, 8_777, engine_named(engine)
     H, C = problems.normal(rng, n, 2), problems.normal(rng, 3, 2)
     W = np.linalg.lstsq(C.T, H.T, rcond=1e-10)[0].T
-    S = assignment_update.update_coarse_assignment(H, C, 2, engine=engine)
+    S = links.update_coarse_assignment(H, C, 2, largest=module.largest_columns)
     kept = np.where(W == W.min(axis=1)[:, None], 0, W)
     yield "coarse update", off(S.toarray(), kept), 1e-10
-    coded = matching_pursuit.pursue(H, C, 1).toarray()
+    coded = links.pursue(H, C, 1).toarray()
     gains = (H @ C.T) ** 2 / np.sum(C * C, axis=1)
     expected = np.where(gains == gains.max(axis=1)[:, None], H @ C.T / np.sum(C * C, axis=1), 0)
     yield "pursuit", off(coded, expected), 1e-5
-    links = sparse.csr_array((np.ones(n), rng.integers(0, 3, n), np.arange(n + 1)), shape=(n, 3))
+    S = sparse.csr_array((np.ones(n), rng.integers(0, 3, n), np.arange(n + 1)), shape=(n, 3))
     pulls = np.abs(H @ C.T)
-    pulls[np.arange(n), links.indices] = -1
-    found = link_exchange.exchange_links(links, C, H)
+    pulls[np.arange(n), S.indices] = -1
+    found = links.exchange_links(S, C, H)
     yield "links", differs(found.S.indices, np.argmax(pulls, axis=1)) + (found.kept != -1).sum(), 0
 
     rows = rng.permutation(n)[:n_rows]
-    parts = collapsed_propagation.CollapsedPropagation(H, W[:, :2].copy(), H[:0], C[:0])
+    parts = propagation.CollapsedPropagation(H, W[:, :2].copy(), H[:0], C[:0])
     F, T = problems.normal(rng, 1, 2), problems.normal(rng, 1, 2)
     x = problems.normal(rng, 1 << 16)
     gradient, moments = {"x": problems.normal(rng, 1 << 16)}, adam.fresh_moments({"x": x})
@@ -645,16 +647,16 @@ def many_rows_check(engine: str, rng) -> Checks:
     identity = sparse.csr_array((one.ravel(), np.arange(len(Y)), np.arange(len(Y) + 1)), shape=(len(Y), len(Y)))
     for n_threads in possible_threads() if engine == "numba" else (1,):
         with kernel_threads(n_threads):
-            ours = collapsed_propagation.propagate_collapsed(F, T, parts, rows=rows, engine=engine)
+            ours = module.propagate_collapsed(F, T, parts, rows=rows)
             yield "collapsed", off(ours, H[rows] + W[rows][:, :1] @ F + W[rows][:, 1:2] @ T), 1e-13
             G = H[:n_rows]
-            ours = collapsed_propagation.propagate_collapsed_backward(G, parts, rows=rows, engine=engine)
+            ours = module.propagate_collapsed_backward(G, parts, rows=rows)
             yield "collapsed, backward", off(np.concatenate(ours), W[rows, :2].T @ G), 1e-11
-            new, after = adam.adam_step({"x": x}, gradient, moments, 0.3, engine=engine)
+            options = {"learning_rate": 0.3, "clip": np.inf, "update": module.adam_update}
+            new, after = adam.adam_step({"x": x}, gradient, moments, **options)
             yield "Adam", off([new["x"], after.mean["x"], after.square["x"]], [stepped, m, v]), 1e-12
-            yield "tanh", off(composition.compose(identity, Y, engine=engine), np.tanh(Y)), 1e-14
-            ours = composition.tanh_backward(Y, np.tanh(Y), engine=engine)
-            yield "tanh, backward", off(ours, Y / np.cosh(Y) ** 2), 1e-13
+            yield "tanh", off(module.compose(module.operator(identity), Y), np.tanh(Y)), 1e-14
+            yield "tanh, backward", off(module.tanh_backward(Y, np.tanh(Y)), Y / np.cosh(Y) ** 2), 1e-13
 
 
 EXACT = {
