@@ -1,0 +1,51 @@
+"""One optimiser step and one epoch loop, for the stages, joint training, the control and the trained baselines alike."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import c2f_np
+
+PACKAGE = Path(c2f_np.__file__).parent
+#: What holds the training to references of its own steps through parts of it by hand.
+CHECKS = ("verification", "checks", "parity", "parity.py")
+
+
+def users(name):
+    """The functions of the package that mention a name; it may not be imported under another one."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        where = path.relative_to(PACKAGE)
+        if where.parts[0] in CHECKS:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inside = {child: node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for child in ast.walk(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.alias) and node.name.split(".")[-1] == name:
+                assert node.asname is None, f"{where} imports {name} under another name"
+            if name in (getattr(node, "id", None), getattr(node, "attr", None)):
+                found.append(f"{where.as_posix()}: {inside.get(node, '')}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        ("adam_step", "training/step.py: train_step"),
+        ("batch_loss", "training/step.py: train_step"),
+        ("train_step", "training/loop.py: _train_on_triples"),
+        ("drawn_batches", "training/loop.py: _train_on_triples"),
+        ("sample_triples", "training/batches.py: drawn_batches"),
+        ("train_epoch", "training/loop.py: run_epoch"),
+        ("run_epoch", "training/loop.py: run_phases"),
+        ("fresh_moments", "training/loop.py: _enter"),
+    ],
+)
+def test_each_is_called_from_one_place(name, user):
+    assert users(name) == [user]
+
+
+def test_everything_is_trained_by_that_loop():
+    baselines = ["baselines/coarse.py: fit", "baselines/tables.py: fit"]
+    assert users("run_phases") == [*baselines, "training/loop.py: train", "training/loop.py: train_control"]
