@@ -1,7 +1,7 @@
-"""Compiled loops. Nothing here decides anything: the operations above say what is computed, these say it fast.
+"""Compiled loops. Nothing here decides anything: `c2f_np.model` says what is computed, these say it fast.
 
 Rules: a parallel loop gathers, so that each thread owns the rows it writes and the result has the same bits at any thread
-count; no fastmath; results equal the NumPy text in `c2f_np/operations` up to rounding, which the tests check.
+count; no fastmath; results equal the NumPy text in `c2f_np/model` up to rounding, which the tests check.
 """
 
 

@@ -58,7 +58,7 @@ def adam_step(
     parameters: dict[str, np.ndarray], gradients: dict[str, np.ndarray], moments: AdamMoments,
     *, learning_rate: float, clip: float, update=adam_update,
 ) -> tuple[dict[str, np.ndarray], AdamMoments]:  # fmt: skip
-    """Clip the gradients of all parameters and move these; new arrays, the inputs are left as they were.
+    """Clip all gradients and move the parameters (model.md, coarse stage, 6); new arrays, the inputs are left as they were.
 
     `gradients` may hold more than what is trained. `update` is the engine's :func:`adam_update`.
     """

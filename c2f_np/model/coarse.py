@@ -56,7 +56,7 @@ def coarse_graph(A, S_coarse, *, degree: str = "signed", engine: ModuleType) -> 
 
 
 def coarse_forward(E_coarse: np.ndarray, graph: CoarseGraph, n_layers: int, *, batch: Triples | None = None) -> Forward:
-    """Embeddings of all nodes, or of a batch's entities."""
+    """Embeddings of all nodes, or of a batch's entities (model.md, coarse stage, 1-3)."""
     n, engine = graph.S_coarse.shape[0], graph.engine
     X0 = engine.compose_above(graph.S_coarse, E_coarse)
     rows = None if batch is None else batch.entities

@@ -24,7 +24,7 @@ from .sparse import operator
 
 # ---- soft threshold ----------------------------------------------------------------------------------------------------
 def soft_threshold(E: np.ndarray, tau: float) -> np.ndarray:
-    """F; complex input branches on the real part."""
+    """F; complex input branches on the real part (model.md, fine stage, 1)."""
     _require_threshold(tau)
     inside = np.abs(E.real) <= np.real(tau)
     return np.where(inside, E.dtype.type(0), E - np.sign(E.real) * _as(E, tau))
@@ -54,7 +54,7 @@ def _as(E: np.ndarray, tau):
 
 # ---- bridge ------------------------------------------------------------------------------------------------------------
 def bridge(E_coarse: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
-    """E_hat."""
+    """E_hat (model.md, fine stage, 2)."""
     return gate * operator(S_fine).forward(F) + (1 - gate) * E_coarse
 
 
@@ -76,7 +76,7 @@ def bridge_backward_assignment(grad_E_hat: np.ndarray, S_fine, F: np.ndarray, ga
 
 # ---- composition -------------------------------------------------------------------------------------------------------
 def compose(S, E: np.ndarray) -> np.ndarray:
-    """Z, the ego embeddings."""
+    """Z, the ego embeddings (model.md, coarse stage, 1)."""
     return np.tanh(operator(S).forward(E))
 
 

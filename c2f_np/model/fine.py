@@ -97,7 +97,7 @@ def fine_forward(
     E_fine: np.ndarray, E_coarse: np.ndarray, graph: FineGraph,
     *, threshold: float, n_layers: int, batch: Triples | None = None,
 ) -> FineForward:  # fmt: skip
-    """Embeddings of all nodes, or of a batch's entities: these by the collapsed propagation, if the graph has one.
+    """Embeddings of all nodes (model.md, fine stage, 1-4), or of a batch's entities: collapsed, if the graph is.
 
     Raises
     ------

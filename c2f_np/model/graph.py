@@ -41,7 +41,7 @@ def bipartite_adjacency(R, dtype=np.float64) -> sparse.csr_array:
 
 
 def normalised_adjacency(R, dtype=np.float64) -> sparse.csr_array:
-    """A, the normalised graph of LightGCN. Users and items without interactions keep empty rows."""
+    """A, the normalised graph of LightGCN. Users and items without interactions keep empty rows (model.md, graph)."""
     return normalise(bipartite_adjacency(R, dtype))
 
 

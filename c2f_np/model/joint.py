@@ -93,7 +93,7 @@ def joint_forward(
     E_coarse: np.ndarray, E_fine: np.ndarray | None, graph: JointGraph,
     *, threshold: float, n_layers: int, batch: Triples | None = None,
 ) -> JointForward:  # fmt: skip
-    """Embeddings of all entities, or of a batch's."""
+    """Embeddings of all entities, or of a batch's (model.md, joint training, 1-3)."""
     codebook = joint_codebook(E_coarse, E_fine, graph, threshold=threshold)
     Z = graph.engine.compose(graph.links, codebook)
     rows = None if batch is None else batch.entities

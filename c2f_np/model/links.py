@@ -85,7 +85,7 @@ def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.cs
 def update_coarse_assignment(
     H_entities, H_coarse, t: int, *, largest=largest_columns, rows_at_a_time: int = 8192
 ) -> sparse.csr_array:
-    """S_c, in the dtype of the embeddings.
+    """S_c, in the dtype of the embeddings (model.md, coarse stage, two phases).
 
     Raises
     ------
@@ -125,7 +125,7 @@ def largest_softmax(T: np.ndarray, t: int, *, renormalise: bool = False, largest
 def update_fine_assignment(
     H_entities, H_coarse, H_fine, t_fine: int, *, renormalise: bool = False, largest=largest_columns
 ) -> sparse.csr_array:
-    """S_f, in the dtype of the embeddings; errors as of :func:`update_coarse_assignment`."""
+    """S_f, in the dtype of the embeddings; errors as of :func:`update_coarse_assignment` (model.md, fine stage, 6)."""
     T = fine_affinity(H_entities, H_coarse, H_fine)
     return largest_softmax(T, t_fine, renormalise=renormalise, largest=largest).astype(H_entities.dtype)
 
@@ -206,9 +206,11 @@ class ResidualCode:
 def residual_code(
     Y: np.ndarray, n_coarse: int, n_fine: int, t_coarse: int, t_direct: int, *, seed: int, rounds: int = ROUNDS
 ) -> ResidualCode:
-    """Code a table. E_hat begins as the centres of k-means on its rows, F as those of the residuals; then links and codebooks
-    are fitted in turn, each given the others, and no such step makes the error larger. This is residual vector quantisation
-    with a weight on every link."""
+    """Code a table (model.md, joint training, 6).
+
+    E_hat begins as the centres of k-means on its rows, F as those of the residuals; then links and codebooks are fitted in turn,
+    each given the others, and no such step makes the error larger. This is residual vector quantisation with a weight on every
+    link."""
     Y = np.asarray(Y, np.float64)
     E_hat, F, S_direct = _centres(Y, n_coarse, seed), None, None
     S_coarse = pursue(Y, E_hat, t_coarse)
@@ -296,7 +298,7 @@ class ExchangedLinks:
 def exchange_links(
     S: sparse.csr_array, E: np.ndarray, grad_Y: np.ndarray, *, rows_at_a_time: int = 8192
 ) -> ExchangedLinks:
-    """Exchange the weakest link of every row for the free one with the largest pull.
+    """Exchange the weakest link of every row for the free one with the largest pull (model.md, joint training, 7).
 
     `grad_Y` is the gradient of the loss at ``S E``, summed over as many batches as one likes. A row of zeros is left alone; if
     every column is taken there is nothing to exchange.

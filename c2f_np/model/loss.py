@@ -42,7 +42,7 @@ class Loss:
 
 
 def score_pairs(H: np.ndarray, bias: np.ndarray, bias_global: np.ndarray, left, right) -> np.ndarray:
-    """Scores of pairs of entities."""
+    """Scores of pairs of entities (model.md, coarse stage, 4)."""
     return np.sum(H[left] * H[right], axis=1) + bias[left] + bias[right] + bias_global[0]
 
 
@@ -58,7 +58,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def bpr_loss(H: np.ndarray, bias: np.ndarray, bias_global: np.ndarray, triples: Triples):
-    """bpr and the slope of every triple."""
+    """bpr and the slope of every triple (model.md, coarse stage, 5)."""
     positive = score_pairs(H, bias, bias_global, triples.user, triples.positive)
     negative = score_pairs(H, bias, bias_global, triples.user, triples.negative)
     return np.mean(softplus(negative - positive)), sigmoid((negative - positive).real) / len(triples)
@@ -79,7 +79,7 @@ def bpr_backward(H: np.ndarray, triples: Triples, slope: np.ndarray) -> tuple[np
 
 
 def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
-    """r."""
+    """r, without decay (model.md, coarse stage, 5)."""
     rows = [Z[triples.user], Z[triples.positive], Z[triples.negative]]
     return l2 * sum(np.sum(row * row) for row in rows) / len(triples)
 
@@ -97,7 +97,7 @@ def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: 
 
 
 def batch_loss(forward, bias: np.ndarray, bias_global: np.ndarray, triples: Triples, *, l2: float, decay: float, engine):
-    """The loss of a batch, and the slopes for its gradients. `forward` is of all entities or of this batch's."""
+    """The loss of a batch (model.md, coarse stage, 4-5), and the slopes. `forward` is of all entities or of this batch's."""
     rows = triples.entities
     bpr, slope = engine.bpr_loss(_rows_of_batch(forward, triples), bias[rows], bias_global, triples.local)
     return Loss(bpr, engine.squared_norm_penalty(forward.Z, triples, l2), decay), slope

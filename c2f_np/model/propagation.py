@@ -54,7 +54,7 @@ LAYER_BRIDGES = ("raw", "exchange")
 
 
 def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
-    """H, or some of its rows."""
+    """H, or some of its rows (model.md, coarse stage, 3; fine stage, 4)."""
     layer = as_layer(layer, n_layers)
     X, total = X0, X0.copy()
     for _ in range(n_layers):
@@ -112,7 +112,7 @@ class BridgedLayer:
         return self.X_hat.shape
 
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """``T X``."""
+        """``T X`` (model.md, fine stage, 4)."""
         g = self.gate
         Y = self.X_hat.forward(X)
         h, p, q = self.split(Y)
@@ -240,7 +240,7 @@ class CollapsedPropagation:
 
 
 def collapse(Z: np.ndarray, E_coarse: np.ndarray, layer: BridgedLayer, n_layers: int) -> CollapsedPropagation:
-    """K, W1 and W2, by propagating them; Z must not depend on F."""
+    """K, W1 and W2, by propagating them; Z must not depend on F (model.md, fine stage, collapsed)."""
     n, c, m = layer.sizes
     constant = np.zeros((n + c + m, E_coarse.shape[1]), dtype=E_coarse.dtype)
     constant[:n] = Z

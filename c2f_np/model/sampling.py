@@ -25,7 +25,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, *, engine) -> tuple:
-    """Draw the triples of an epoch, not yet shuffled: users, positives, negatives, each int32 of shape (T,).
+    """Draw an epoch's triples (model.md, sampling), not yet shuffled: users, positives, negatives, each int32 of shape (T,).
 
     `R` has sorted indices. A user without training items, or with all items, is passed over; a user with fewer items left
     than `neg_size` gives as many negatives as there are. Both engines give the same triples.
