@@ -1,8 +1,9 @@
 """Whole trainings, epoch by epoch: each is the sequence of steps that its settings say, to the last bit.
 
 :mod:`.steps` holds single steps to the dense reference. Here those steps are made one after another by the rules, which are
-written down once more (batch, learning rate, when an assignment is updated or links are exchanged), and the epoch that training
-made must end in the same bits. Then come the losses and scores that it noted, and what every phase begins and ends with.
+written down once more (what is trained, batch, learning rate, when an assignment is updated or links are exchanged), and the
+epoch that training made must end in the same bits. Then come the losses and scores that it noted, and what every phase begins
+and ends with.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import table_model, table_training
-from ..baselines.coarse import train_coarse_stage
-from ..operations.adam import fresh_moments
-from ..operations.sparse_operator import symmetric_operator
-from ..operations.triples import Triples
+from ..baselines import Coarse, table_stage, tables
+from ..engine import engine_named
+from ..model.adam import fresh_moments
+from ..model.coarse import CoarseStage
+from ..model.fine import FineStage
+from ..model.graph import normalised_adjacency
+from ..model.joint import JointStage
+from ..model.links import residual_code
+from ..model.sampling import sample_triples
+from ..model.starts import generator, partition_entities
+from ..model.triples import Triples
 from ..settings import Settings
-from ..stages.joint import relinked
-from ..stages.partition import partition_entities
-from ..stages.residual_code import residual_code
-from ..training import batches, control, loop, parameters, problem, sampling
-from ..training import joint as joint_training
+from ..training import loop
+from ..training.phases import control_phases, phases_of
+from ..training.problem import evaluate_state, pose, training_graph
+from ..training.step import train_step
 from . import reference
 from .case import Case
 from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of
@@ -40,6 +46,9 @@ JOINT = COMMON | {
 }  # fmt: skip
 TABLES = {"table": ("full", "hashed", "products"), "dtype": tuple(U), "item_bias": (False, True), "validation": (True, False),
           "patience": (1, 9)}  # fmt: skip
+#: Of the coarse stage alone, parameters that settings call by another name or do not have.
+COARSE, OTHERS = {"lr": "coarse_lr", "batch": "coarse_batch"}, ("preset", "validation_fraction")
+BIASES = ("bias", "bias_global")
 BATCH = 70  # about two full batches of an epoch, and one that is not
 
 
@@ -78,10 +87,12 @@ def _stages(engine: str, c: dict, rng) -> Worst:
         rng, c, engine, composition="bridged" if reading == "bridged" else "coarse", renormalise_fine=True,
         propagation="collapsed" if reading == "collapsed" else "layers", layer_bridge="exchange", fine_start=c["start"],
     )  # fmt: skip
-    posed = problem.pose(data_set(rng, validation=c["validation"]), settings)
-    done = _follow(worst, posed, ("coarse_phase1", "coarse", "fine_phase1", "fine")[not settings.coarse_phase1 :])
-    alone = train_coarse_stage(posed)
-    for phase, best in alone.finished.items():
+    posed = pose(data_set(rng, validation=c["validation"]), settings)
+    done = _train(worst, posed, ("coarse_phase1", "coarse", "fine_phase1", "fine")[not settings.coarse_phase1 :])
+    own = {name: getattr(settings, COARSE.get(name, name)) for name in Coarse().get_params() if name not in OTHERS}
+    alone = Coarse(**own).fit(posed.data).phases_
+    worst.same("phases of the coarse stage alone", list(alone), list(done.finished)[:-2])
+    for phase, best in alone.items():
         worst.same("the coarse stage alone", _bits(best.state), _bits(done.finished[phase].state))
     _follow_control(worst, done, posed)
     return worst
@@ -95,54 +106,78 @@ def _joint(engine: str, c: dict, rng) -> Worst:
         t_direct=2 * (c["parts"] in ("direct links", "both")), **({} if c["parts"] in ("bridge", "both") else {"gate": 0.0}),
         table_epochs=2 * ("table" in phases), partition_epochs=4 * ("partition" in phases), max_epochs=4,
     )  # fmt: skip
-    _follow(worst, problem.pose(data_set(rng, validation=c["validation"]), settings), phases)
+    _train(worst, pose(data_set(rng, validation=c["validation"]), settings), phases)
     return worst
 
 
-def _follow(worst: Worst, posed, phases):
-    """A whole training: every epoch, then where every phase ends and the next begins."""
-    settings = posed.settings
-    progress, graph, seen, most = loop.start(posed), None, [], {}
-    _hold_start(worst, posed, progress.phase, progress.state)
-    worst.same("moments of the start", _bits(progress.moments), _bits(fresh_moments(progress.moments.mean)))
-    for phase in phases:
-        first = settings.phase1_epochs if phase.endswith("_phase1") else 0
-        table = {"table": settings.table_epochs, "partition": settings.partition_epochs}.get(phase, settings.max_epochs)
-        most[phase] = min(first or table, table)
+def _train(worst: Worst, posed, names):
+    """A whole training."""
+    s, most = posed.settings, {}
+    for name in names:
+        first = s.phase1_epochs if name.endswith("_phase1") else 0
+        whole = {"table": s.table_epochs, "partition": s.partition_epochs}.get(name, s.max_epochs)
+        most[name] = min(first or whole, whole)
+    phases = phases_of(s, posed.engine)
+    _hold_start(worst, posed, names[0], loop.begin(phases, posed).state)
+    return _follow(worst, posed, phases, most, s.patience)
+
+
+def _follow(worst: Worst, posed, phases, most: dict[str, int], patience: float, longest: int = 0):
+    """Every epoch, then where every phase ends and the next begins."""
+    names, progress, graph = list(most), loop.begin(phases, posed), None
+    worst.same("phases", [phase.name for phase in phases], names)
+    worst.same("counts at the start", (progress.stage_epoch, progress.phase_epoch, progress.bad_evaluations), (0, 0, 0))
+    worst.same("history at the start", (progress.history, progress.best), ((), None))
+    _hold_moments(worst, posed, progress)
     while not progress.is_done:
-        phase = progress.phase
-        after, _ = loop.train_epoch(progress, posed, graph, most[phase])
-        seen = (seen if len(seen) and progress.phase_epoch else []) + [after]
-        _hold_epoch(worst, progress, after, posed, most[phase])
-        following, graph = loop.run_epoch(progress, posed, graph)
-        ends = after.phase_epoch == most[phase] or after.bad_evaluations >= settings.patience
-        worst.same("when a phase ends", following.phase, phases[phases.index(phase) + 1] if ends and phase != phases[-1]
-                   else "done" if ends else phase)  # fmt: skip
+        number = names.index(progress.phase)
+        name, phase = names[number], phases[number]
+        after, _ = loop.train_epoch(phase, progress, posed, graph)
+        _hold_epoch(worst, phase, progress, after, posed, most[name], longest or most[name])
+        following, graph = loop.run_epoch(phases, progress, posed, graph)
+        ends = after.phase_epoch == most[name] or after.bad_evaluations >= patience
+        worst.same("when a phase ends", following.phase, [*names, "done"][number + 1] if ends else name)
         if ends:
-            _hold_end(worst, posed, seen, after, following)
+            _hold_end(worst, posed, after, following)
         else:
             worst.same("an epoch of the loop", _bits(following), _bits(after))
         progress = following
     return progress
 
 
-def _hold_epoch(worst: Worst, before, after, posed, most: int) -> None:
-    """One epoch: its steps, its row of history, and what is kept."""
+def _stage(phase: str, posed):
+    """What trains in a phase: in joint training all there is, but for the links of a table."""
+    if posed.settings.training == "joint":
+        stage = JointStage(posed.settings, posed.engine)
+        return dataclasses.replace(stage, trained=("E_coarse", *BIASES)) if phase == "table" else stage
+    return (FineStage if phase.startswith("fine") else CoarseStage)(posed.settings, posed.engine)
+
+
+def _hold_moments(worst: Worst, posed, progress) -> None:
+    """Fresh, of what the phase trains."""
+    every = ("E_coarse", "E_fine", "S_coarse", "S_direct") if posed.settings.training == "joint" else ("E_coarse",)
+    codebooks = {"fine": ("E_fine",), "table": ("E_coarse",)}.get(progress.stage, every)
+    parts = {name: part for name, part in parts_of(progress.state).items() if name in (*codebooks, *BIASES)}
+    zeros = {name: np.zeros_like(part.data if sparse.issparse(part) else part) for name, part in parts.items()}
+    found = progress.moments
+    worst.same("fresh moments", (_bits(found.mean), _bits(found.square), found.step), (_bits(zeros), _bits(zeros), 0))
+
+
+def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: int) -> None:
+    """One epoch: its steps, its row of history, and what is kept; schedules reckon with `longest` epochs."""
     s, stage = posed.settings, before.phase.removesuffix("_phase1")
     epoch, second = before.phase_epoch, not before.phase.endswith("_phase1")
-    rate = {"fine": s.fine_lr, "table": s.start_lr, "partition": s.start_lr}.get(stage, s.coarse_lr)
+    rate = {"coarse": s.coarse_lr, "joint": s.coarse_lr, "table": s.start_lr, "partition": s.start_lr}.get(stage, s.fine_lr)
     if second and s.lr_schedule == "cosine":
-        rate *= (1 + math.cos(math.pi * epoch / most)) / 2
+        rate *= (1 + math.cos(math.pi * epoch / longest)) / 2
     elif second and s.lr_schedule == "steps":
-        rate = rate if epoch / most < 2 / 3 else rate / 3 if epoch / most < 5 / 6 else rate / 10
-    worst.add("learning rate", loop.learning_rate_of(before, s), rate, 1e-15)
-    rate = loop.learning_rate_of(before, s)
-    make = _joint_epoch if s.training == "joint" else _stage_epoch
-    state, moments, losses, sizes = make(before, posed, rate)
+        rate = rate if epoch / longest < 2 / 3 else rate / 3 if epoch / longest < 5 / 6 else rate / 10
+    worst.add("learning rate", phase.rate_of(epoch), rate, 1e-15)
+    state, moments, losses, sizes = _epoch(before, posed, phase.rate_of(epoch))
     worst.same("state after an epoch", _bits(after.state), _bits(state))
     worst.same("moments after an epoch", _bits(after.moments), _bits(moments))
     bpr, regulariser = np.average(losses, axis=0, weights=sizes)
-    full = s.fine_batch if stage == "fine" else s.coarse_batch
+    full = s.fine_batch if stage in ("fine", "control") else s.coarse_batch
     worst.same("sizes of batches", sizes[:-1], [full] * (len(sizes) - 1))
     worst.same("size of the last batch", 0 < sizes[-1] <= full, True)
     row = after.history[-1]
@@ -186,40 +221,38 @@ def _ndcg(state, posed) -> float:
     return reference.ndcg(scores, data.train.toarray() != 0, data.validation.toarray() != 0, 5)
 
 
-def _stage_epoch(before, posed, rate):
-    s = posed.settings
-    state, moments, graph, losses, sizes = before.state, before.moments, problem.graph_of(before.state, posed), [], []
-    due = {0: before.phase_epoch == 0, 1: True, 2: before.phase_epoch in (0, 2, 4)}[s.update_every]
-    due = due and before.phase in ("coarse", "fine", "control")
-    size = s.fine_batch if before.phase.startswith("fine") else s.coarse_batch
-    for number, triples in enumerate(batches.epoch_batches(before, posed, size)):
-        state, moments, graph, loss = loop.train_step(
-            state, moments, posed, graph, triples, update_assignment=due and number == 0, learning_rate=rate
-        )
-        losses.append(loss)
+def _epoch(before, posed, rate: float):
+    """The steps of an epoch, and an exchange of links after them."""
+    s, name, epoch = posed.settings, before.phase.removesuffix("_phase1"), before.phase_epoch
+    stage, state, moments, graph, pull = _stage(before.phase, posed), before.state, before.moments, None, 0
+    updates = before.phase in ("coarse", "fine", "control") and {0: epoch == 0, 1: True, 2: epoch in (0, 2, 4)}[s.update_every]
+    exchanges = {0: epoch == 0, 1: True, 2: epoch in (1, 3, 5)}[s.update_every]
+    size, losses, sizes = s.fine_batch if name in ("fine", "control") else s.coarse_batch, [], []
+    for triples in _batches(generator(s.seed, name, before.stage_epoch), posed.R, s.neg_size, size, posed.engine):
+        graph = training_graph(stage, state, posed) if graph is None else graph
+        step = train_step(
+            stage, state, moments, graph, triples, l2=s.l2, decay=s.decay, clip=s.max_grad_value, learning_rate=rate,
+            update_assignment=updates and not losses,
+        )  # fmt: skip
+        state, moments, graph = step.state, step.moments, step.graph
+        losses.append(step.losses)
         sizes.append(len(triples))
-    return state, moments, losses, sizes
-
-
-def _joint_epoch(before, posed, rate):
-    s = posed.settings
-    state, moments, graph, losses, sizes = before.state, before.moments, problem.graph_of(before.state, posed), [], []
-    pull = np.zeros((N, s.dim), dtype=s.dtype)
-    for triples in batches.epoch_batches(before, posed, s.coarse_batch):
-        state, moments, graph, loss, grad_Y = joint_training.joint_step(state, moments, posed, graph, triples, rate)
-        losses.append(loss)
-        sizes.append(len(triples))
-        pull += grad_Y
-    epoch = before.phase_epoch
-    due = before.phase == "joint" and epoch < s.exchange_epochs
-    if due and {0: epoch == 0, 1: True, 2: epoch in (1, 3, 5)}[s.update_every]:
+        pull = pull + step.gradients.get("Y", 0)
+    if before.phase == "joint" and epoch < s.exchange_epochs and exchanges:
         turn = {0: 1, 1: epoch + 1, 2: (epoch + 1) // 2}[s.update_every]
-        state, moments = joint_training.exchange(state, moments, graph, pull, turn, threshold=s.threshold)
-        graph = relinked(graph, state)
+        state, moments = loop.exchange(state, moments, graph, pull, turn, threshold=s.threshold)
     return state, moments, losses, sizes
 
 
-def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
+def _batches(rng, R, neg_size: int, size: int, engine) -> Iterator[Triples]:
+    """As many draws as there are interactions, shuffled and cut."""
+    columns = sample_triples(R, R.nnz, neg_size, int(rng.integers(2**63)), engine=engine)
+    order = rng.permutation(len(columns[0]))
+    for first in range(0, len(order), size):
+        yield Triples.by_user(columns, order[first : first + size], *R.shape, engine=engine)
+
+
+def _hold_end(worst: Worst, posed, after, following) -> None:
     """The phase's result is its best state; a second phase goes on from where the first stands, all others begin anew."""
     phase, then = after.phase, following.phase
     result = following.finished[phase]
@@ -227,17 +260,14 @@ def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
     earlier = {name: best for name, best in following.finished.items() if name != phase}
     worst.same("results of earlier phases", _bits(earlier), _bits(after.finished))
     worst.same("counts at the start of a phase", (following.phase_epoch, following.bad_evaluations), (0, 0))
-    if then in ("coarse", "fine", "done"):
+    if then in ("coarse", "fine", "control", "done"):
         worst.same("a second phase goes on", _bits(following.state), _bits(after.state))
         worst.same("moments of a second phase", _bits(following.moments), _bits(after.moments))
         worst.same("epochs of the stage go on", (following.stage_epoch, following.best), (after.stage_epoch, None))
         return
     state, s = following.state, posed.settings
     worst.same("epochs of a new stage", following.stage_epoch, 0)
-    names = set(parameters.trained_parameters(state, s))
-    fresh = following.moments.step == 0 and set(following.moments.mean) == names == set(following.moments.square)
-    zero = not any(part.any() for kind in (following.moments.mean, following.moments.square) for part in kind.values())
-    worst.same("fresh moments", fresh and zero, True)
+    _hold_moments(worst, posed, following)
     worst.same("precision", {str(part.dtype) for part in parts_of(state).values()}, {s.dtype})
     if then != "joint" or following.started_from == "table":
         _hold_start(worst, posed, then, state, following.finished.get("table"))
@@ -253,7 +283,7 @@ def _hold_end(worst: Worst, posed, seen: list, after, following) -> None:
         if posed.data.validation is None:
             worst.same("what joint training starts from", (started, following.best), ("table", None))
         else:
-            own = loop.evaluate_state(state, posed, "validation").metrics["ndcg@5"]
+            own = evaluate_state(state, posed, "validation").metrics["ndcg@5"]
             worst.same("the start is a candidate", (following.best.score, following.best.epoch, following.best.state is state),
                        (own, 0, True))  # fmt: skip
             worst.same("the better start", started == "table" or own > -1 and rival.score == own, True)
@@ -332,55 +362,46 @@ def _hold_bridge(worst: Worst, s, S_fine, S_coarse, parts) -> None:
 
 def _follow_control(worst: Worst, done, posed) -> None:
     """The control makes the fine stage's epochs, by its rate and batch, with the coarse codebook."""
-    s, epochs = posed.settings, []
-    result = control.train_control(done, posed, after_epoch=epochs.append)
-    own = dataclasses.replace(posed, settings=dataclasses.replace(s, coarse_lr=s.fine_lr, coarse_batch=s.fine_batch))
     most = {f"control{end}": sum(row["phase"] == f"fine{end}" for row in done.history) for end in ("_phase1", "")}
-    before = dataclasses.replace(
-        done, phase="control_phase1", stage_epoch=0, phase_epoch=0, state=done.finished["coarse"].state, best=None,
-        bad_evaluations=0, finished={}, history=(),
-        moments=parameters.fresh_optimiser(done.finished["coarse"].state, s),
-    )  # fmt: skip
-    for after in epochs:
-        if after.phase != before.phase:
-            before = dataclasses.replace(before, phase="control", phase_epoch=0, best=None, bad_evaluations=0)
-        _hold_epoch(worst, before, after, own, most[after.phase])
-        before = after
-    counts = [sum(row["phase"] == phase for row in result.history) for phase in most]
-    worst.same("epochs of the control", (counts, result.phase), (list(most.values()), "done"))
-    for phase in most:
-        last = [after for after in epochs if after.phase == phase][-1]
-        worst.same("results of the control", _bits(result.finished[phase].state), _bits(last.best.state))
+    phases = control_phases(done, posed)
+    worst.same("where the control starts", _bits(loop.begin(phases, posed).state), _bits(done.finished["coarse"].state))
+    followed = _follow(worst, posed, phases, most, math.inf, posed.settings.max_epochs)
+    worst.same("the control", _bits(loop.train_control(done, posed)), _bits(followed))
 
 
 # ---- the trainer of the baselines ----------------------------------------------------------------------------------------
 def _tables(engine: str, c: dict, rng) -> Worst:
     worst, data = Worst(), data_set(rng, validation=c["validation"])
-    s = table_training.TableSettings(
+    kind, own = {
+        "full": (tables.LightGCN, {}), "hashed": (tables.HashedLightGCN, {"n_rows": 6, "n_hashes": 2}),
+        "products": (tables.QuotientRemainderLightGCN, {"n_remainders": 5}),
+    }[c["table"]]  # fmt: skip
+    s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
         eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02, seed=int(rng.integers(1000)),
-        dtype=c["dtype"], engine=engine, threads=1,
+        dtype=c["dtype"], engine=engine, threads=1, **own,
     )  # fmt: skip
     table = {
-        "full": table_model.FullTable(N), "hashed": table_model.HashedTable(N, 6, 2, s.seed, s.dtype),
-        "products": table_model.QuotientRemainderTable(N, 5),
+        "full": table_stage.FullTable(N), "hashed": table_stage.HashedTable(N, 6, 2, s.seed, s.dtype, engine),
+        "products": table_stage.QuotientRemainderTable(N, 5),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
-    trained = table_training.train_table(data, table, s, after_epoch=rows.append)
+    trained = s.fit(data, after_epoch=rows.append)
     values = table.start(s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}
     values = {name: value.astype(s.dtype) for name, value in values.items()}
-    moments, R = fresh_moments(values), sparse.csr_array(data.train)
-    A = symmetric_operator(sparse.csr_array(problem.normalised_adjacency(R), dtype=s.dtype))
+    state, moments, R = table_stage.TableState(values, N), fresh_moments(values), sparse.csr_array(data.train)
+    stage = table_stage.TableStage(table, s.n_layers, tuple(values), engine_named(engine))
+    graph = stage.graph(state, normalised_adjacency(R).astype(s.dtype))
     best, bad, score, number = (None, np.nan, 0), 0, np.nan, 0
     for number, row in enumerate(rows, 1):
-        own = np.random.default_rng([s.seed, number])
-        columns = sampling.sample_triples(R, R.nnz, s.neg_size, int(own.integers(2**63)), engine=engine)
-        order, losses, sizes = own.permutation(len(columns[0])), [], []
-        for first in range(0, len(order), BATCH):
-            triples = Triples.by_user(columns, order[first : first + BATCH], *R.shape, engine=engine)
-            values, moments, loss = table_training.train_step(values, moments, table, A, triples, s)
-            losses.append(loss)
+        losses, sizes = [], []
+        for triples in _batches(np.random.default_rng([s.seed, number]), R, s.neg_size, BATCH, stage.engine):
+            step = train_step(
+                stage, state, moments, graph, triples, l2=s.l2, decay=s.decay, clip=s.max_grad_value, learning_rate=s.lr
+            )
+            state, moments = step.state, step.moments
+            losses.append(step.losses)
             sizes.append(len(triples))
         bpr, regulariser = np.average(losses, axis=0, weights=sizes)
         for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
@@ -389,16 +410,15 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         worst.same("which epochs have a score", not np.isnan(score), evaluated and c["validation"])
         if evaluated:
             better = best[0] is None or np.isnan(score) or score > best[1]
-            best, bad = ((values, score, number), 0) if better else (best, bad + 1)
+            best, bad = ((state.arrays, score, number), 0) if better else (best, bad + 1)
         worst.same("numbers of history", row["epoch"], number)
     worst.same("when training ends", bad >= s.patience or number == s.max_epochs, True)
-    worst.same("the best epoch", trained.best_epoch, best[2])
-    for name, value in best[0].items():
-        worst.same("the best parameters", _bits(trained.parameters[name]), _bits(value))
+    worst.same("the best epoch", trained.best_epoch_, best[2])
+    worst.same("the best parameters", _bits(trained.parameters_), _bits(best[0]))
     p = {name: dense(value) for name, value in best[0].items()}
     p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
     H = reference.table(p, reference.adjacency(data.train.toarray()), s)[1]
-    worst.add("embeddings", trained.embeddings, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
+    worst.add("embeddings", trained.embeddings_, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
     return worst
 
 

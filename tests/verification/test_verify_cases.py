@@ -82,15 +82,15 @@ def test_the_command_speaks_json(capsys):
 
 
 def test_the_command_says_1_and_where_when_a_gradient_is_wrong(capsys, monkeypatch):
-    from c2f_np.operations import bridging
+    from c2f_np.model import codebook
 
-    right = bridging.bridge_backward
+    right = codebook.bridge_backward
 
     def wrong(*args, **options):
         grad_E_coarse, grad_F = right(*args, **options)
         return grad_E_coarse, 1.03 * grad_F
 
-    monkeypatch.setattr(bridging, "bridge_backward", wrong)
+    monkeypatch.setattr(codebook, "bridge_backward", wrong)
     assert command.run(op="bridge", engine="numpy") == 1
     out = capsys.readouterr().out
     assert "FAILED" in out and "factor" in out and "bridge [numpy]" in out

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from c2f_np.stages import batch_loss
-from c2f_np.training import loop
+from c2f_np.baselines import table_stage
+from c2f_np.model import coarse, fine, joint, loss
+from c2f_np.training.phases import phases_of
 from c2f_np.verification import baselines, epochs, points, problems, reference, stages, steps
 from c2f_np.verification.catalogue import cases
 
@@ -128,17 +129,14 @@ def test_learning_rates_are_these_numbers(schedule):
     }[schedule]
     rng = problems.generator(0, "rates")
     settings = points._settings(rng, COARSE, "numpy", lr_schedule=schedule, max_epochs=6)
+    rates = {phase.name: [phase.rate_of(epoch) for epoch in range(6)] for phase in phases_of(settings, None)}
     for phase, rate in (("coarse", settings.coarse_lr), ("fine", settings.fine_lr)):
-        found = [loop.learning_rate_of(loop.Progress(phase, 0, e, None, None), settings) for e in range(6)]
-        assert_allclose(found, rate * np.array(literal), rtol=1e-14)
-        first = [loop.learning_rate_of(loop.Progress(f"{phase}_phase1", 0, e, None, None), settings) for e in range(6)]
-        assert first == [rate] * 6
+        assert_allclose(rates[phase], rate * np.array(literal), rtol=1e-14)
+        assert rates[f"{phase}_phase1"] == [rate] * 6
+    own = dataclasses.replace(settings, training="joint", fine_start="normal", table_epochs=6, partition_epochs=6, max_epochs=99)
+    rates = {phase.name: [phase.rate_of(epoch) for epoch in range(6)] for phase in phases_of(own, None)}
     for phase in ("table", "partition"):
-        own = dataclasses.replace(
-            settings, training="joint", fine_start="normal", table_epochs=6, partition_epochs=6, max_epochs=99
-        )
-        found = [loop.learning_rate_of(loop.Progress(phase, 0, e, None, None), own) for e in range(6)]
-        assert_allclose(found, settings.start_lr * np.array(literal), rtol=1e-14)
+        assert_allclose(rates[phase], settings.start_lr * np.array(literal), rtol=1e-14)
 
 
 # ---- wrong steps -------------------------------------------------------------------------------------------------------
@@ -146,15 +144,13 @@ def test_learning_rates_are_these_numbers(schedule):
 @pytest.mark.parametrize("op", STEPS)
 def test_a_factor_of_1_001_in_float32_only_is_noticed(op, engine, monkeypatch):
     """Of the gradient of the data loss, from which all others follow."""
-    from c2f_np.baselines import table_model
-
-    right = batch_loss.batch_loss_backward
+    right = loss.batch_loss_backward
 
     def wrong(*args, **options):
         grad_H, grad_bias, grad_bias_global = right(*args, **options)
         return grad_H * (1 if grad_H.dtype == np.float64 else grad_H.dtype.type(1.001)), grad_bias, grad_bias_global
 
-    for module in (stages.coarse, stages.fine, stages.joint, table_model):
+    for module in (coarse, fine, joint, table_stage):
         monkeypatch.setattr(module, "batch_loss_backward", wrong)
     by_dtype = {"float32": [], "float64": []}
     for case in cases(op, engine, seed=3):
