@@ -17,10 +17,10 @@ import numpy as np
 import scipy.sparse as sparse
 
 import c2f_np
+from c2f_np import kernels
 from c2f_np.course import exercise
 from c2f_np.gradcheck import Settings, adjoint_gap, check_convention, check_gradients, lessons, numerical_gradient
-from c2f_np import kernels
-from c2f_np.model.codebook import compose, compose_backward, soft_threshold, soft_threshold_backward
+from c2f_np.model.codebook import compose, compose_backward, soft_threshold, soft_threshold_backward, tanh_backward
 from c2f_np.model.loss import sigmoid, softplus
 from c2f_np.model.sparse import operator
 from c2f_np.plotting.checks import secant_picture, taylor_picture, v_curve_picture
@@ -131,10 +131,11 @@ assert np.allclose(compose(S, E), np.tanh(weights.toarray() @ E))
 #
 # $$G_Y=G_Z\odot(1-Z\odot Z),$$
 #
-# where $\odot$ multiplies entry by entry. Then $Y=SE$ is a product, of which we have read the columns above: $G_E=S^\top G_Y$. Together $G_E=S^\top\big(G_Z\odot(1-Z\odot Z)\big)$, and the package says the same:
+# where $\odot$ multiplies entry by entry. Then $Y=SE$ is a product, of which we have read the columns above: $G_E=S^\top G_Y$. Together $G_E=S^\top\big(G_Z\odot(1-Z\odot Z)\big)$, and the package says the same (`operator(S)` is the operator itself if it is given one, as here):
 
 # %%
-print(inspect.getsource(compose_backward).split('"""')[2])
+print(inspect.getsource(compose_backward))
+print(inspect.getsource(tanh_backward))
 
 # %% [markdown]
 # ## Predict

@@ -35,8 +35,8 @@ import scipy.sparse as sparse
 from c2f_np import load_dataset
 from c2f_np.course import exercise
 from c2f_np.data import cached
-from c2f_np.gradcheck import adjoint_gap, check_gradients
 from c2f_np.engine import engine_named
+from c2f_np.gradcheck import adjoint_gap, check_gradients
 from c2f_np.model.graph import bipartite_adjacency, normalised_adjacency
 from c2f_np.model.propagation import in_rows, propagate, propagate_backward
 from c2f_np.model.sparse import SparseOperator, operator
@@ -130,7 +130,7 @@ assert np.allclose(horner(X0, A, 3), propagate(X0, layer, 3), rtol=0, atol=1e-14
 # %% [markdown]
 # ## Forward
 #
-# All of propagation is made of one operation, the product of a sparse matrix with a dense one. Sparse means: only the entries that are not zero are stored, row by row, as (column, value) pairs. A product then costs one multiplication and addition for each stored entry and each of the $d$ columns. The package keeps a matrix together with its transpose, in a `SparseOperator`; here are its `forward` and the function that propagates.
+# All of propagation is made of one operation, the product of a sparse matrix with a dense one. Sparse means: only the entries that are not zero are stored, row by row, as (column, value) pairs. A product then costs one multiplication and addition for each stored entry and each of the $d$ columns. The package keeps a matrix together with its transpose, in a `SparseOperator`; here are its `forward` and the function that propagates (`as_layer` makes such an operator of a sparse matrix, and leaves an operator as it is).
 
 # %%
 print(inspect.getsource(SparseOperator.forward))
@@ -421,7 +421,7 @@ assert curves["last layer"][20] < 1e-3 * curves["last layer"][0] < curves["mean 
 # %% [markdown]
 # ## Faster
 #
-# There are two **engines**, modules with functions of the same names: `c2f_np.model.text`, what you have read, and `c2f_np.kernels`, which computes the same with compiled loops: rows in parallel, the running sum inside the product (Horner), and, for the rows of a batch, no product for rows that nobody asked for. First: are they the same? Then: how long does each take? The second engine is SciPy's own product, which is compiled C++.
+# There are two **engines**, modules with functions of the same names: `c2f_np.model.text`, what you have read, and `c2f_np.kernels`, which computes the same with compiled loops: rows in parallel, the running sum inside the product (Horner), and, for the rows of a batch, no product for rows that nobody asked for. First: are they the same? Then: how long does each take? The first is no straw man: its products are SciPy's, which is compiled C++.
 #
 # This cell takes MovieLens 100K if you have fetched it (`python -m c2f_np data fetch ml-100k`), otherwise the planted data that ship with the package.
 

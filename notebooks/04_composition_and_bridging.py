@@ -26,6 +26,7 @@
 
 # %%
 import c2f_np  # noqa: F401
+import functools
 import inspect
 import time
 
@@ -37,17 +38,17 @@ from IPython.display import display
 from c2f_np import load_dataset
 from c2f_np.course import exercise
 from c2f_np.data import cached
-from c2f_np.gradcheck import adjoint_gap, check_gradients
 from c2f_np.engine import engine_named
+from c2f_np.gradcheck import adjoint_gap, check_gradients
 from c2f_np.model import propagation
 from c2f_np.model.codebook import (
     bridge, bridge_backward, bridge_backward_assignment, bridge_backward_gate,
-    compose, compose_above, compose_backward, compose_backward_assignment, soft_threshold,
+    compose, compose_above, compose_backward, compose_backward_assignment, soft_threshold, tanh_backward,
 )  # fmt: skip
 from c2f_np.model.graph import expanded_graph, normalised_adjacency
 from c2f_np.model.propagation import BridgedLayer, propagate, propagate_backward
-from c2f_np.plotting.assignments import before_and_after, block_matrices, codebooks, heat_maps
 from c2f_np.model.starts import partition_entities, start_coarse_assignment, start_fine_assignment
+from c2f_np.plotting.assignments import before_and_after, block_matrices, codebooks, heat_maps
 
 # %% [markdown]
 # ## The idea
@@ -141,7 +142,7 @@ codebooks(E_coarse, refined, bridge(E_coarse, S_fine, F, 0.2), 0.2)
 # %% [markdown]
 # ## Forward
 #
-# Both are a line or two.
+# Both are a line. (`operator` makes of a sparse matrix what notebook 02 used: `forward` multiplies by the matrix, `adjoint` by its transpose.)
 
 # %%
 print(inspect.getsource(compose))
@@ -170,6 +171,7 @@ assert grad_S.nnz == 4 and np.isclose(grad_S[1, 0], 1.0)
 
 # %%
 print(inspect.getsource(compose_backward))
+print(inspect.getsource(tanh_backward))
 
 # %% [markdown]
 # What do the gradients of the stored weights say? Let us say that the first woman should be like the second of her two codebook rows alone, and everybody else should stay as they are. That is a target $Z^\star$ and a loss $\frac12 |Z - Z^\star|^2$, whose cotangent is $G_Z = Z - Z^\star$. One step downhill on the weights:
@@ -274,11 +276,7 @@ for function in (bridge_backward, bridge_backward_gate, bridge_backward_assignme
 
 # %%
 engines = {name: engine_named(name) for name in ("numpy", "numba")}
-
-
-def bridged_layer(*matrices_and_gate, engine="numpy", **kind):
-    return propagation.bridged_layer(*matrices_and_gate, engine=engines[engine], **kind)
-
+bridged_layer = functools.partial(propagation.bridged_layer, engine=engines["numpy"])
 
 path = sparse.csr_array(np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]))
 three = bridged_layer(path, sparse.csr_array([[1.0]]), sparse.csr_array([[0.5]]), 0.2)
@@ -498,7 +496,7 @@ generator = np.random.default_rng(5)
 S_c = start_coarse_assignment(generator.integers(0, C_big, size), C_big, 2, 0.5, generator).astype(np.float32)
 S_f = start_fine_assignment(S_c, generator.integers(0, M_big, size), M_big, 4).astype(np.float32)
 graph = expanded_graph(normalised_adjacency(big.train, dtype=np.float32), S_c, S_f)
-layers = {name: bridged_layer(graph, S_c, S_f, 0.2, engine=name) for name in engines}
+layers = {name: bridged_layer(graph, S_c, S_f, 0.2, engine=engine) for name, engine in engines.items()}
 book = generator.standard_normal((C_big, 64)).astype(np.float32)
 X_big = generator.standard_normal((size + C_big + M_big, 64)).astype(np.float32)
 Z_big = compose(S_c, book)

@@ -32,8 +32,8 @@ import scipy.sparse as sparse
 
 from c2f_np.course import exercise
 from c2f_np.data import cached, load_dataset
-from c2f_np.gradcheck import check_gradients
 from c2f_np.engine import engine_named
+from c2f_np.gradcheck import check_gradients
 from c2f_np.model import adam, sampling
 from c2f_np.model import loss as bpr
 from c2f_np.model.triples import Triples
@@ -291,7 +291,7 @@ where
 #
 # $$G_{Z_e}=G_r\,\frac{2\lambda c_e}{B}\,Z_e.$$
 #
-# An entity that the batch does not touch has $c_e=0$ and is left alone; one that is touched three times is pulled three times as hard.
+# An entity that the batch does not touch has $c_e=0$ and is left alone; one that is touched three times is pulled three times as hard. In a stage $Z$ has a gradient from another way already: that is `onto`, and the function adds its own.
 
 # %%
 print(inspect.getsource(bpr.squared_norm_penalty_backward).split('"""')[2])
@@ -346,7 +346,7 @@ for scale in (1.0, 1000.0, 0.0):
         parameters, moments = adam.adam_step(parameters, {"theta": scale * g}, moments, learning_rate=0.01, clip=np.inf)
     ends.append(parameters["theta"])
 assert np.allclose(ends[0], ends[1], atol=1e-6) and (ends[2] == theta).all()
-print(inspect.getsource(adam.adam_update).split('"""')[2])
+print(inspect.getsource(adam.adam_update))
 
 # %% [markdown]
 # The package divides $\sqrt{v}$ instead of $v$ by its correction, $\sqrt{v_k/(1-\beta_2^k)}=\sqrt{v_k}/\sqrt{1-\beta_2^k}$. That is the same number, and $\epsilon$ is added after it, as PyTorch does it.

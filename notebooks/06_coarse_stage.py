@@ -33,8 +33,8 @@ import scipy.sparse as sparse
 
 from c2f_np.course import exercise
 from c2f_np.data import cached, load_dataset, load_truth
-from c2f_np.gradcheck import check_gradients, tabulate
 from c2f_np.engine import engine_named
+from c2f_np.gradcheck import check_gradients, tabulate
 from c2f_np.model import coarse, graph, links
 from c2f_np.model.codebook import compose, compose_backward
 from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
@@ -229,13 +229,13 @@ loss
 #
 # $$G_{E_c}=\underbrace{G_{X_0}[\text{coarse}]}_{\text{way 2}}+S_c^\top\Big(\big(\underbrace{G_{X_0}[\text{entities}]}_{\text{way 1}}+\underbrace{\text{decay}\,\tfrac{2\lambda}{B}\,c\circ Z}_{\text{way 3}}\big)\circ(1-Z^2)\Big).$$
 #
-# The package says it in five lines:
+# The package says it line by line:
 
 # %%
 print(inspect.getsource(coarse.coarse_gradients).split('"""')[2])
 
 # %% [markdown]
-# Now each way by itself, from the same functions, and their sum against the five lines.
+# Now each way by itself, from the same functions, and their sum against these lines.
 
 # %%
 grad_H, _, _ = bpr_backward(forward.H_entities, triples, slope)
@@ -576,7 +576,7 @@ print(task_assignment.hint())
 #     return np.where(W >= smallest_kept[:, None], W, 0.0)
 # ```
 #
-# With equal entries this keeps more than $t$; `assignment_update.keep_largest` sorts stably instead and takes the lower column.
+# With equal entries this keeps more than $t$; `links.keep_largest` sorts stably instead and takes the lower column.
 #
 # </details>
 #

@@ -34,8 +34,8 @@ import scipy.sparse as sparse
 
 from c2f_np.course import exercise
 from c2f_np.data import load_dataset
-from c2f_np.gradcheck import check_gradients, numerical_gradient, tabulate
 from c2f_np.engine import engine_named
+from c2f_np.gradcheck import check_gradients, numerical_gradient, tabulate
 from c2f_np.model import fine, graph, links, starts
 from c2f_np.model.adam import fresh_moments
 from c2f_np.model.codebook import bridge, bridge_backward, compose, compose_backward, soft_threshold, soft_threshold_backward

@@ -30,6 +30,7 @@
 # **You need** notebooks 02 (propagation is linear, its backward is the transpose), 03 (soft thresholding) and 07 (the fine stage). About 30 minutes.
 
 # %%
+import functools
 import time
 
 import numpy as np
@@ -37,15 +38,16 @@ import scipy.sparse as sparse
 
 import c2f_np
 from c2f_np.course import exercise
+from c2f_np.engine import engine_named
 from c2f_np.errors import SettingsError
 from c2f_np.gradcheck import check_gradients
-from c2f_np.engine import engine_named
+from c2f_np.model import fine
 from c2f_np.model.codebook import soft_threshold
 from c2f_np.model.fine import collapsed_graph, fine_forward, fine_gradients
-from c2f_np.model.fine import fine_graph as graph_for
 from c2f_np.model.graph import normalised_adjacency
 from c2f_np.model.loss import batch_loss
-from c2f_np.model.propagation import SPARSE_COST, collapse, collapse_pays, propagate, propagate_collapsed, propagate_collapsed_backward
+from c2f_np.model.propagation import SPARSE_COST, collapse, collapse_pays
+from c2f_np.model.propagation import propagate, propagate_collapsed, propagate_collapsed_backward
 from c2f_np.model.starts import start_coarse, start_fine
 from c2f_np.model.triples import Triples
 from c2f_np.plotting.frontier import graph_and_strip, work_of_two_ways
@@ -68,11 +70,7 @@ from c2f_np.settings import settings_from_preset
 from c2f_np.training.problem import pose
 
 engines = {name: engine_named(name) for name in ("numpy", "numba")}
-
-
-def fine_graph(*given, engine="numpy", **options):
-    return graph_for(*given, engine=engines[engine], **options)
-
+fine_graph = functools.partial(fine.fine_graph, engine=engines["numpy"])
 
 data = c2f_np.load_dataset("planted")
 settings = settings_from_preset("staged", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
@@ -167,7 +165,7 @@ body = inspect.getsource(collapse).split('"""')[2]
 print(body)
 
 # %% [markdown]
-# The formula itself is two lines long. `rows` are the entities of a batch; for all others nothing is computed.
+# The formula itself is one line. `rows` are the entities of a batch; for all others nothing is computed.
 
 # %%
 print(inspect.getsource(propagate_collapsed).split('"""')[2])
@@ -391,7 +389,7 @@ assert SPARSE_COST == 4.0
 # The same step, both ways, in NumPy and with the compiled kernels (Numba). First they must agree; then they are timed. The ratios depend on your machine and on what else it is doing, so they are printed and nothing is claimed about them but that they are numbers.
 
 # %%
-compiled = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange", engine="numba")
+compiled = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange", engine=engines["numba"])
 ways = {("layers", "numpy"): graph, ("collapsed", "numpy"): collapsed,
         ("layers", "numba"): compiled, ("collapsed", "numba"): collapsed_graph(compiled, state.E_coarse, L)}
 loss_compiled, by_compiled = step(ways["collapsed", "numba"])

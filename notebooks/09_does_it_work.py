@@ -164,7 +164,7 @@ print({name: round(value, 4) for name, value in quality.items()}, "ceiling", rou
 #
 # ### The coarse stage in several sizes
 #
-# `run_epoch` trains one epoch and moves to the next phase when one is over. We stop when the coarse stage is done. Trainings are short here (10 epochs with the assignments as the partition gave them, 30 with updates), so that you need not wait; longer ones gain a little (`python -m c2f_np demo`).
+# `phases_of` lists the phases of a training, and `run_phases` trains through such a list; we give it the two of the coarse stage. Trainings are short here (10 epochs with the assignments as the partition gave them, 30 with updates), so that you need not wait; longer ones gain a little (`python -m c2f_np demo`).
 
 # %%
 COMMON = {"n_fine": 16, "dim": 32, "n_components": 16, "coarse_lr": 1e-2, "fine_lr": 1e-2, "fine_batch": 8192,
@@ -196,7 +196,7 @@ models["coarse, C = 40, t = 2"] = both["staged"][0], both["staged"][1]["coarse"]
 # %% [markdown]
 # ### Both codebooks at once
 #
-# What the package recommends is not two stages. The preset `default` links each entity to one coarse row and, directly, to one fine row, trains both codebooks and the weights of all links *together*, and propagates over the interactions alone (`c2f_np/model/joint.py`; notebook 11 has the reason). Which rows, is decided beforehand, in two ways: by a partition, as in the stages; and by giving every entity a row of its own for a while and then *coding* that table, coarse to fine (`c2f_np/stages/residual_code.py`). The one with the better validation NDCG goes on. There are as many links as in the two stages and no more bytes. (Fewer epochs than by default, so that you need not wait.)
+# What the package recommends is not two stages. The preset `default` links each entity to one coarse row and, directly, to one fine row, trains both codebooks and the weights of all links *together*, and propagates over the interactions alone (`c2f_np/model/joint.py`; notebook 11 has the reason). Which rows, is decided beforehand, in two ways: by a partition, as in the stages; and by giving every entity a row of its own for a while and then *coding* that table, coarse to fine (`residual_code` in `c2f_np/model/links.py`). The one with the better validation NDCG goes on. There are as many links as in the two stages and no more bytes. (Fewer epochs than by default, so that you need not wait.)
 
 # %%
 settings = settings_from_preset("default", n_coarse=40, n_fine=16, dim=32, threads=1,

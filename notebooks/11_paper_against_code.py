@@ -220,11 +220,13 @@ assert np.isclose(g * f + (1 - g) * e, 2.6) and np.isclose((1 - g) * (e + g / (1
 # %% [markdown]
 # ## Forward
 #
-# The variants differ in a handful of lines. This is the layer, both readings of it:
+# The variants differ in a handful of lines. This is the layer, both readings of it (`split` cuts rows into entities, coarse and fine nodes), and the four lines of the released code, for which `fine` is $S_f q$:
 
 # %%
 import inspect
-print(inspect.getsource(BridgedLayer.bridge_raw).split('"""')[2])
+
+print(inspect.getsource(BridgedLayer.forward))
+print(inspect.getsource(BridgedLayer.bridge_raw))
 
 # %% [markdown]
 # And this is all that `composition` does in the forward pass: it chooses the codebook that goes into tanh.
@@ -555,7 +557,7 @@ assert clean > authors + 0.002
 # | learning rate of the coarse stage | how soon, in few epochs | asserted above |
 # | masking | every number | asserted above |
 #
-# What does one make of a model whose second half does next to nothing? Three things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.phases` continues the coarse stage exactly so, without any fine codebook. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training, the preset `default`, are made of nothing but the sections above.
+# What does one make of a model whose second half does next to nothing? Three things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.loop.train_control` continues the coarse stage exactly so, without any fine codebook. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training, the preset `default`, are made of nothing but the sections above.
 
 # %% [markdown]
 # ## Exercises
