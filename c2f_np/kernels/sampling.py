@@ -1,4 +1,4 @@
-"""Compiled drawing of training triples: the loops of `c2f_np.training.sampling`, one draw after another.
+"""Compiled drawing of training triples: the loops of `c2f_np.model.sampling`, one draw after another.
 
 Shapes
 ------

@@ -98,7 +98,7 @@ def test_every_function_and_test_that_the_index_names_is_there():
     root = FOLDER.parent
     index = (FOLDER / "README.md").read_text(encoding="utf-8")
     map_of_equations = index.split("## From equation to test")[1].split("\n## ")[0]
-    named = re.findall(r"`(operations|stages|training)/(\w+)\.py: ([\w, ]+)`", map_of_equations)
+    named = re.findall(r"`(model|training)/(\w+)\.py: ([\w, ]+)`", map_of_equations)
     assert len(named) >= 20
     for folder, module, functions in named:
         found = importlib.import_module(f"c2f_np.{folder}.{module}")

@@ -2,8 +2,8 @@
 
 import numpy as np
 import scipy.sparse as sparse
-from c2f_np.model.state import ModelState
 
+from c2f_np.model.state import ModelState
 from c2f_np.model_file import StoredModel
 from c2f_np.settings import settings_from_preset
 

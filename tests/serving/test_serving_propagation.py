@@ -6,11 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from c2f_np.model.graph import normalised_adjacency
 from numpy.testing import assert_allclose
 from serving_models import hand_made
 
 from c2f_np.errors import SettingsError
+from c2f_np.model.graph import normalised_adjacency
 from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.serving import Served, inference
 from c2f_np.serving import served as served_module
