@@ -33,7 +33,8 @@ class PhaseBars:
         if row["phase"] != self._phase:
             self._phase = row["phase"]
             done = sum(earlier["phase"] == self._phase for earlier in progress.history[:-1])
-            most = self._most[self._phase]
+            # The control's phases are as long as a run's fine stage was, which settings do not say: a count without an end.
+            most = self._most.get(self._phase)
             self._bar = _bar(total=most, initial=done, desc=f"{self._phase:<13}", unit="epoch")
         self._bar.update(1)
         score = row["validation_ndcg@5"]
