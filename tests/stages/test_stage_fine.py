@@ -6,14 +6,17 @@ import pytest
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
+from c2f_np import kernels
 from c2f_np.errors import SettingsError
-from c2f_np.operations.graph import normalised_adjacency
-from c2f_np.operations.triples import Triples
-from c2f_np.stages.batch_loss import batch_loss
-from c2f_np.stages.fine import fine_forward, fine_gradients, fine_graph
-from c2f_np.stages.state import Loss, ModelState
+from c2f_np.model import text
+from c2f_np.model.fine import fine_forward, fine_gradients, fine_graph
+from c2f_np.model.graph import normalised_adjacency
+from c2f_np.model.loss import Loss, batch_loss
+from c2f_np.model.state import ModelState
+from c2f_np.model.triples import Triples
 
 WEIGHTS = dict(l2=5, decay=1e-2)
+ENGINES = pytest.mark.parametrize("engine", [text, kernels], ids=["numpy", "numba"])
 READINGS = [(composition, bridge) for composition in ("coarse", "bridged") for bridge in ("raw", "exchange")]
 
 
@@ -30,22 +33,21 @@ def problem(seed=0, n_users=5, n_items=7, c=4, m=3, d=3, dtype=np.float64, batch
 
 
 def loss_and_gradients(matrices, p, triples, n_layers, engine, reading=READINGS[0], gate=0.3):
-    graph = fine_graph(*matrices, gate, composition=reading[0], layer_bridge=reading[1])
-    settings = dict(threshold=0.4, n_layers=n_layers, engine=engine)
+    graph = fine_graph(*matrices, gate, composition=reading[0], layer_bridge=reading[1], engine=engine)
+    settings = dict(threshold=0.4, n_layers=n_layers)
     forward = fine_forward(p["E_fine"], p["E_coarse"], graph, **settings)
     loss, slope = batch_loss(forward, p["bias"], p["bias_global"], triples, **WEIGHTS, engine=engine)
     return forward, loss, fine_gradients(forward, slope, p["E_fine"], graph, triples, **settings, **WEIGHTS)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 @pytest.mark.parametrize("composition", ["coarse", "bridged"])
 def test_start_by_hand(composition, engine):
     """Without layers H is the start: [tanh(S_c E_c or S_c E_hat); E_hat; tanh(F)]."""
     one = sparse.csr_array([[1.0]])
-    graph = fine_graph(
-        normalised_adjacency(one), sparse.csr_array([[1.0], [0.5]]), one * 0.5, 0.25, composition=composition
-    )
-    forward = fine_forward(np.array([[3.0]]), np.array([[4.0]]), graph, threshold=1.0, n_layers=0, engine=engine)
+    assignments = (sparse.csr_array([[1.0], [0.5]]), one * 0.5)
+    graph = fine_graph(normalised_adjacency(one), *assignments, 0.25, composition=composition, engine=engine)
+    forward = fine_forward(np.array([[3.0]]), np.array([[4.0]]), graph, threshold=1.0, n_layers=0)
     assert_array_equal(forward.F, [[2]])
     assert_allclose(forward.E_hat, [[0.25 * 0.5 * 2 + 0.75 * 4]])
     codebook = 4 if composition == "coarse" else 3.25
@@ -61,12 +63,12 @@ def test_engines(width, reading):
     arguments = problem(d=width)
     before = {name: value.copy() for name, value in arguments[1].items()}
     for n_layers in range(5) if width == 7 else (3,):
-        forward, loss, gradients = loss_and_gradients(*arguments, n_layers, "numpy", reading)
+        forward, loss, gradients = loss_and_gradients(*arguments, n_layers, text, reading)
         threads, results = numba.get_num_threads(), []
         try:
             for n in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
                 numba.set_num_threads(n)
-                results.append(loss_and_gradients(*arguments, n_layers, "numba", reading))
+                results.append(loss_and_gradients(*arguments, n_layers, kernels, reading))
         finally:
             numba.set_num_threads(threads)
         assert results[0][1] == results[1][1]
@@ -80,12 +82,12 @@ def test_engines(width, reading):
 
 
 @pytest.mark.parametrize("reading", READINGS, ids="-".join)
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 def test_single_precision_stays_single(engine, reading):
     forward, loss, gradients = loss_and_gradients(*problem(dtype=np.float32), 3, engine, reading)
     parts = (forward.F, forward.E_hat, forward.Z, forward.H_entities, forward.H_coarse, forward.H_fine)
     assert {each.dtype for each in (*parts, *gradients.values())} == {np.dtype(np.float32)}
-    _, exact, exact_gradients = loss_and_gradients(*problem(), 3, "numpy", reading)
+    _, exact, exact_gradients = loss_and_gradients(*problem(), 3, text, reading)
     assert loss.total == pytest.approx(exact.total, rel=1e-4)
     for name in ("E_fine", "E_coarse"):
         assert_allclose(gradients[name], exact_gradients[name], atol=1e-4)
@@ -95,18 +97,18 @@ def test_single_precision_stays_single(engine, reading):
 @pytest.mark.parametrize("n_layers", [0, 1, 3])
 def test_every_gradient_is_the_complex_step(n_layers, reading):
     matrices, p, triples = problem(seed=1)
-    _, _, gradients = loss_and_gradients(matrices, p, triples, n_layers, "numpy", reading)
-    graph = fine_graph(*matrices, 0.3, composition=reading[0], layer_bridge=reading[1])
+    _, _, gradients = loss_and_gradients(matrices, p, triples, n_layers, text, reading)
+    graph = fine_graph(*matrices, 0.3, composition=reading[0], layer_bridge=reading[1], engine=text)
     for name, value in p.items():
         for index in np.ndindex(*value.shape):
             q = {**p, name: value.astype(complex)}
             q[name][index] += 1e-30j
             forward = fine_forward(q["E_fine"], q["E_coarse"], graph, threshold=0.4, n_layers=n_layers)
-            loss, _ = batch_loss(forward, q["bias"], q["bias_global"], triples, **WEIGHTS)
+            loss, _ = batch_loss(forward, q["bias"], q["bias_global"], triples, **WEIGHTS, engine=text)
             assert abs(loss.total.imag / 1e-30 - gradients[name][index]) < 1e-14
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 def test_the_fine_codebook_reaches_entities_directly_only_in_the_papers_reading(engine):
     for composition, reached in (("coarse", False), ("bridged", True)):
         _, _, gradients = loss_and_gradients(*problem(), 0, engine, (composition, "raw"))
@@ -115,7 +117,7 @@ def test_the_fine_codebook_reaches_entities_directly_only_in_the_papers_reading(
 
 def test_entries_inside_the_threshold_have_no_gradient():
     matrices, p, triples = problem()
-    _, _, gradients = loss_and_gradients(matrices, p, triples, 2, "numpy")
+    _, _, gradients = loss_and_gradients(matrices, p, triples, 2, text)
     inside = np.abs(p["E_fine"]) <= 0.4
     assert inside.any() and not gradients["E_fine"][inside].any() and gradients["E_fine"][~inside].all()
 
@@ -124,7 +126,7 @@ def test_names_and_shapes_that_do_not_fit():
     (A, S_c, S_f), _, _ = problem()
     for settings in (dict(composition="fine"), dict(layer_bridge="fine"), dict(degree="fine")):
         with pytest.raises(SettingsError, match="must be one of"):
-            fine_graph(A, S_c, S_f, 0.2, **settings)
+            fine_graph(A, S_c, S_f, 0.2, **settings, engine=text)
 
 
 def test_state_and_loss():

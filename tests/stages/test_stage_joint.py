@@ -8,14 +8,17 @@ import pytest
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
-from c2f_np.operations.graph import normalised_adjacency
-from c2f_np.operations.link_exchange import exchange_links
-from c2f_np.operations.triples import Triples
-from c2f_np.stages.batch_loss import batch_loss
-from c2f_np.stages.joint import joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
-from c2f_np.stages.state import ModelState
+from c2f_np import kernels
+from c2f_np.model import text
+from c2f_np.model.graph import normalised_adjacency
+from c2f_np.model.joint import joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
+from c2f_np.model.links import exchange_links
+from c2f_np.model.loss import batch_loss
+from c2f_np.model.state import ModelState
+from c2f_np.model.triples import Triples
 
 WEIGHTS = dict(l2=5, decay=1e-2)
+ENGINES = pytest.mark.parametrize("engine", [text, kernels], ids=["numpy", "numba"])
 #: Bridge weight, direct links of an entity, soft threshold.
 PARTS = [(0.0, 0, 0.0), (0.0, 2, 0.0), (0.0, 1, 0.4), (0.3, 0, 0.4), (0.3, 2, 0.4), (0.3, 1, 0.0), (1.0, 2, 0.4)]
 
@@ -39,15 +42,15 @@ def problem(gate, t_direct, seed=0, n_users=5, n_items=7, c=4, m=3, d=3, t=2, dt
     return normalised_adjacency(R, dtype), ModelState(**parts), triples
 
 
-def loss_and_gradients(A, state, triples, gate, threshold, n_layers=2, batch=None, engine="numpy", of_weights=True):
-    graph = joint_graph(A, state, gate)
-    settings = dict(threshold=threshold, n_layers=n_layers, engine=engine)
+def loss_and_gradients(A, state, triples, gate, threshold, n_layers=2, batch=None, engine=text, of_weights=True):
+    graph = joint_graph(A, state, gate, engine=engine)
+    settings = dict(threshold=threshold, n_layers=n_layers)
     forward = joint_forward(state.E_coarse, state.E_fine, graph, batch=batch, **settings)
     loss, slope = batch_loss(forward, state.bias, state.bias_global, triples, **WEIGHTS, engine=engine)
-    gradients, grad_Y = joint_gradients(
+    gradients = joint_gradients(
         forward, slope, state.E_fine, graph, triples, **settings, **WEIGHTS, of_weights=of_weights
     )
-    return forward, loss, gradients | {"Y": grad_Y}
+    return forward, loss, gradients
 
 
 def dense_forward(A, state, gate, threshold, n_layers):
@@ -66,7 +69,7 @@ def dense_forward(A, state, gate, threshold, n_layers):
     return Z, np.mean(layers, axis=0)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 def test_by_hand(engine):
     """One user and one item who met: A exchanges them, and one layer makes both the mean of the two."""
     A = normalised_adjacency(sparse.csr_array([[1.0]]))
@@ -74,8 +77,8 @@ def test_by_hand(engine):
         np.array([[2.0]]), sparse.csr_array([[1.0], [0.5]]), np.zeros(2), np.zeros(1),
         np.array([[3.0], [-1.5]]), sparse.csr_array([[0.5, 0.0]]), sparse.csr_array([[0.25, 0.0], [0.0, 2.0]]),
     )  # fmt: skip
-    graph = joint_graph(A, state, 0.25)
-    forward = joint_forward(state.E_coarse, state.E_fine, graph, threshold=1.0, n_layers=1, engine=engine)
+    graph = joint_graph(A, state, 0.25, engine=engine)
+    forward = joint_forward(state.E_coarse, state.E_fine, graph, threshold=1.0, n_layers=1)
     # F = [2, -0.5];  E_hat = 0.25 * 0.5 * 2 + 0.75 * 2;  Y = [E_hat + 0.25 * 2, 0.5 E_hat - 2 * 0.5]
     assert_allclose(forward.codebook, [[1.75], [2.0], [-0.5]])
     z = np.tanh([2.25, -0.125])
@@ -83,7 +86,7 @@ def test_by_hand(engine):
     assert_allclose(forward.H_entities, [[z.mean()], [z.mean()]])
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 @pytest.mark.parametrize("width", [3, 16, 48])
 @pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
 def test_dense_reference(gate, t_direct, threshold, width, engine):
@@ -101,8 +104,8 @@ def test_engines_and_batch_rows(gate, t_direct, threshold, width):
     A, state, triples = problem(gate, t_direct, d=width)
     before = [part.data.copy() if sparse.issparse(part) else part.copy() for part in vars(state).values() if part is not None]
     whole, loss, gradients = loss_and_gradients(A, state, triples, gate, threshold)
-    entities = triples.occurrences.entities
-    for engine in ("numpy", "numba"):
+    entities = triples.entities
+    for engine in (text, kernels):
         for batch in (None, triples):
             forward, found, others = loss_and_gradients(A, state, triples, gate, threshold, batch=batch, engine=engine)
             expected = whole.H_entities if batch is None else whole.H_entities[entities]
@@ -111,12 +114,12 @@ def test_engines_and_batch_rows(gate, t_direct, threshold, width):
             assert list(others) == list(gradients)
             for name, gradient in gradients.items():
                 assert others[name].shape == gradient.shape
-                assert_allclose(others[name], gradient, rtol=0, atol=1e-13, err_msg=f"{engine} {name}")
+                assert_allclose(others[name], gradient, rtol=0, atol=1e-13, err_msg=f"{engine.__name__} {name}")
     threads, results = numba.get_num_threads(), []
     try:
         for n in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
             numba.set_num_threads(n)
-            results.append(loss_and_gradients(A, state, triples, gate, threshold, batch=triples, engine="numba")[2])
+            results.append(loss_and_gradients(A, state, triples, gate, threshold, batch=triples, engine=kernels)[2])
     finally:
         numba.set_num_threads(threads)
     for name in gradients:
@@ -126,7 +129,7 @@ def test_engines_and_batch_rows(gate, t_direct, threshold, width):
         assert_array_equal(part.data if sparse.issparse(part) else part, copy)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 @pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
 def test_single_precision_stays_single(gate, t_direct, threshold, engine):
     arguments = problem(gate, t_direct, dtype=np.float32)
@@ -151,10 +154,9 @@ def test_every_gradient_is_the_complex_step(n_layers, gate, t_direct, threshold)
             part = getattr(state, name).astype(complex)
             (part.data if sparse.issparse(part) else part)[index] += 1e-30j
             moved = replace(state, **{name: part})
-            forward = joint_forward(
-                moved.E_coarse, moved.E_fine, joint_graph(A, moved, gate), threshold=threshold, n_layers=n_layers
-            )
-            loss, _ = batch_loss(forward, moved.bias, moved.bias_global, triples, **WEIGHTS)
+            graph = joint_graph(A, moved, gate, engine=text)
+            forward = joint_forward(moved.E_coarse, moved.E_fine, graph, threshold=threshold, n_layers=n_layers)
+            loss, _ = batch_loss(forward, moved.bias, moved.bias_global, triples, **WEIGHTS, engine=text)
             assert abs(loss.total.imag / 1e-30 - gradient[index]) < 1e-14, (name, index)
 
 
@@ -170,7 +172,8 @@ def test_gradient_at_the_composition_gives_that_of_links_that_are_not_there():
             parts = {"S_coarse": state.S_coarse.toarray(), "S_direct": state.S_direct.toarray()} | {name: dense}
             Z = np.tanh(parts["S_coarse"] @ E_hat + parts["S_direct"] @ F)
             H = (Z + A.toarray() @ Z + A.toarray() @ (A.toarray() @ Z)) / 3
-            loss, _ = batch_loss(replace(forward, Z=Z, H_entities=H), state.bias, state.bias_global, triples, **WEIGHTS)
+            moved = replace(forward, Z=Z, H_entities=H)
+            loss, _ = batch_loss(moved, state.bias, state.bias_global, triples, **WEIGHTS, engine=text)
             assert abs(loss.total.imag / 1e-30 - gradients["Y"][i] @ rows[j]) < 1e-14
 
 
@@ -206,7 +209,7 @@ def test_direct_links_say_what_no_coarse_codebook_can_say_with_the_same_assignme
     assert np.linalg.norm(best - Y) > 0.3 * np.linalg.norm(Y)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@ENGINES
 @pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
 def test_gradients_of_weights_can_be_left_out(gate, t_direct, threshold, engine):
     arguments = (*problem(gate, t_direct), gate, threshold)
@@ -235,12 +238,12 @@ def test_entries_inside_the_threshold_have_no_gradient():
 def test_links_of_another_state():
     """After a step or an exchange, the graph with new links is the graph that would be built anew."""
     A, state, _ = problem(0.3, 2)
-    graph = joint_graph(A, state, 0.3)
+    graph = joint_graph(A, state, 0.3, engine=text)
     rows = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=0.4)
     exchanged = exchange_links(state.S_direct, rows[4:], np.ones((12, 3))).S
     assert (exchanged.indices != state.S_direct.indices).any()
     moved = replace(state, S_coarse=2 * state.S_coarse, S_direct=exchanged)
-    changed, anew = relinked(graph, moved), joint_graph(A, moved, 0.3)
+    changed, anew = relinked(graph, moved), joint_graph(A, moved, 0.3, engine=text)
     assert changed.A is graph.A and changed.S_fine is graph.S_fine
     for one, other in ((changed.links.matrix, anew.links.matrix), (changed.links.transpose, anew.links.transpose)):
         assert_array_equal(one.toarray(), other.toarray())

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from threadpoolctl import threadpool_limits
 
-from c2f_np.stages.residual_code import residual_code
+from c2f_np.model.links import residual_code
 
 
 def decoded(code):
