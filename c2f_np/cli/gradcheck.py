@@ -9,7 +9,7 @@ _EXAMPLES = """  python -m c2f_np gradcheck
   python -m c2f_np gradcheck --op soft_threshold --engine numpy
   python -m c2f_np gradcheck --mutants
   python -m c2f_np gradcheck --mutate 100 --seed 1
-  python -m c2f_np gradcheck --mutate 30 --within operations.bpr
+  python -m c2f_np gradcheck --mutate 30 --within model.loss
 """
 
 
@@ -22,7 +22,7 @@ def add_to(commands) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: the number of cores)")
     parser.add_argument("--mutants", action="store_true", help="put the mistakes of the catalogue in: all must be caught")
     parser.add_argument("--mutate", type=int, metavar="N", help="make N small changes of the code by machine and put them in")
-    parser.add_argument("--within", metavar="PLACE", help="with --mutate: only in what begins with this, as operations.bpr")
+    parser.add_argument("--within", metavar="PLACE", help="with --mutate: only in what begins with this, as model.loss")
 
 
 def run(options) -> int:

@@ -149,7 +149,7 @@ def put_in(change: Change) -> list:
                 undo += _set_defaults(_function(module, name), definition) if uses else []
         else:
             function = _function(module, change.name)
-            undo.append(_set(function, "__code__", _compiled(change, function)))
+            undo.append(_set(function, "__code__", _compiled(change)))
             undo += _set_defaults(function, change.definition)
     _clear_caches(module)
     return undo
@@ -173,7 +173,7 @@ def _function(module, name: str) -> FunctionType:
     return found
 
 
-def _compiled(change: Change, function: FunctionType) -> CodeType:
+def _compiled(change: Change) -> CodeType:
     owner, _, _ = change.name.rpartition(".")
     body = change.definition
     if owner:  # within its class, for the sake of super() and of private names

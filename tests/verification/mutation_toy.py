@@ -1,6 +1,6 @@
 """What the making of mutants is tried out on: every kind of change is possible here."""
 
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -56,3 +56,7 @@ class Box:
     @property
     def doubled(self):
         return 2 * self.content
+
+    @cached_property
+    def tripled(self):
+        return 3 * self.content

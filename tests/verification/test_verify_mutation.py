@@ -2,6 +2,7 @@
 
 import ast
 import json
+from pathlib import Path
 
 import mutation_toy
 import numpy as np
@@ -11,7 +12,7 @@ from c2f_np.errors import SettingsError
 from c2f_np.verification import command, mutation
 from c2f_np.verification.candidates import candidates
 from c2f_np.verification.case import verdict_case
-from c2f_np.verification.changes import applied, definitions
+from c2f_np.verification.changes import applied, definitions, users_of
 from c2f_np.verification.mutation import EQUIVALENT, SURVIVED, Equivalents, Outcome, all_candidates, judge, record, sample, shares
 
 TOY = "mutation_toy"
@@ -111,9 +112,9 @@ def test_the_trees_are_as_they_were():
 
 
 def test_a_place_of_the_package_is_never_reported_twice_and_there_are_thousands():
-    found = all_candidates("operations")
+    found = all_candidates("model")
     assert len({(c.place, c.text) for c in found}) == len(found) > 1000
-    assert {c.folder for c in found} == {"operations"}
+    assert {c.folder for c in found} == {"model"}
 
 
 # ---- putting in ----------------------------------------------------------------------------------------------------------
@@ -137,7 +138,10 @@ def test_constants_defaults_and_properties():
         assert mutation_toy.weighted.__defaults__ == (0.125,)
     with applied(change("Box.doubled", "return 2 * self.content => return 3 * self.content")):
         assert mutation_toy.Box(4).doubled == 12
-    assert (mutation_toy.FACTOR, mutation_toy.weighted.__defaults__, mutation_toy.Box(4).doubled) == (3, (0.25,), 8)
+    with applied(change("Box.tripled", "return 3 * self.content => return 4 * self.content")):
+        assert mutation_toy.Box(4).tripled == 16
+    assert (mutation_toy.FACTOR, mutation_toy.weighted.__defaults__) == (3, (0.25,))
+    assert (mutation_toy.Box(4).doubled, mutation_toy.Box(4).tripled) == (8, 12)
 
 
 def test_a_constant_is_changed_in_every_module_that_imported_it():
@@ -150,13 +154,18 @@ def test_a_constant_is_changed_in_every_module_that_imported_it():
 
 
 def test_constants_that_are_assigned_together_are_changed_one_by_one():
-    from c2f_np.operations import adam
+    from c2f_np.model import adam
 
-    first = next(candidates("c2f_np.operations.adam", ["BETA2"]))
+    first = next(candidates("c2f_np.model.adam", ["BETA2"]))
     before = adam.BETA1, adam.BETA2
     with applied(first):
         assert adam.BETA1 == before[0] and adam.BETA2 != before[1]
     assert (adam.BETA1, adam.BETA2) == before
+
+
+def test_a_constant_is_used_by_its_name_and_as_an_attribute_of_its_module():
+    first = next(candidates("c2f_np.model.adam", ["BETA1"]))
+    assert {Path(file).name for file in users_of(first)} >= {"adam.py", "elementwise.py"}
 
 
 # ---- who notices ---------------------------------------------------------------------------------------------------------
@@ -217,7 +226,7 @@ def test_equivalents_are_known_by_place_and_change_and_stale_ones_are_named():
     listed = Equivalents({(c.place, c.text): "abs"})
     assert listed.reason(c) == "abs" and listed.reason(change("Box.doubled", "return 2 * self.content => return 2")) == ""
     assert Equivalents({(c.place, "*"): "any"}).reason(c) == "any"
-    old = {("operations.bpr.bpr_backward", "gone => gone"): "", ("operations.bpr.gone", "*"): "", ("gone.gone", "*"): ""}
+    old = {("model.loss.bpr_backward", "gone => gone"): "", ("model.loss.gone", "*"): "", ("gone.gone", "*"): ""}
     assert Equivalents(old).stale() == list(old)
 
 
@@ -236,15 +245,15 @@ def test_the_share_leaves_out_what_is_equivalent():
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
 def test_the_command_measures_one_operation(capfd):
-    code = command.run(op="soft_threshold", mutate=8, within="kernels.soft_threshold", seed=1, json=True)
+    code = command.run(op="compose", mutate=8, within="kernels.composition.compose_backward", seed=1, json=True)
     data = json.loads(capfd.readouterr().out)
     assert code == 0 and data["passed"] and len(data["mutants"]) == 8
-    assert all(m["place"] == "kernels.soft_threshold.mask_shrunk" or m["verdict"] for m in data["mutants"])
+    assert all(m["place"] == "kernels.composition.compose_backward" and m["verdict"] for m in data["mutants"])
 
 
 def test_an_operation_is_asked_only_about_what_it_runs(capfd):
     # The cases of the bridge never come to the optimiser.
-    assert command.run(op="bridge", mutate=2, within="operations.adam.clip_by_value") == 1
+    assert command.run(op="bridge", mutate=2, within="model.adam.clip_by_value") == 1
     found = capfd.readouterr()
     assert "0 mutants, 0 survived" in found.out and "nothing was measured" in found.err
 
