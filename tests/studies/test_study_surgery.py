@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from c2f_np import load_dataset
+from c2f_np.model.starts import start_coarse, start_fine
 from c2f_np.settings import settings_from_preset
 from c2f_np.studies.surgery import ANALYSES, no_fine, random_fine, shuffled_fine_rows, without_fine_edges, zero_fine
-from c2f_np.training.loop import start_coarse, start_fine
-from c2f_np.training.problem import build_graph, entity_embeddings, forward, pose
+from c2f_np.training.problem import entity_embeddings, pose, stage_of
 
 
 def problem_of(**settings):
@@ -25,8 +25,12 @@ def problem():
 
 @pytest.fixture(scope="module")
 def state(problem):
-    state = start_fine(start_coarse(problem).state, problem)
+    state = start_fine(start_coarse(problem.R, problem.settings), problem.R, problem.settings)
     return dataclasses.replace(state, E_fine=np.random.default_rng(3).standard_normal(state.E_fine.shape))
+
+
+def graph_of(state, problem):
+    return stage_of(state, problem.settings).graph(state, problem.A)
 
 
 def rng():
@@ -60,7 +64,7 @@ def test_every_analysis_leaves_its_input_alone(state, problem):
 def test_no_fine_is_the_coarse_stage(state, problem):
     coarse = no_fine(state)
     assert not coarse.is_fine and untouched(state, coarse, "E_fine", "S_fine", "S_direct")
-    expected = entity_embeddings(start_coarse(problem).state, problem.A, problem.settings)
+    expected = entity_embeddings(start_coarse(problem.R, problem.settings), problem.A, problem.settings)
     np.testing.assert_array_equal(entity_embeddings(coarse, problem.A, problem.settings), expected)
 
 
@@ -68,19 +72,19 @@ def test_no_fine_is_the_coarse_stage(state, problem):
 def test_without_edges_the_graph_is_the_coarse_one(state, degree):
     problem = problem_of(degree=degree)
     n = sum(state.S_coarse.shape)
-    coarse = build_graph(no_fine(state), problem.A, problem.settings).X_hat.matrix.toarray()
-    cut = without_fine_edges(state, problem).bridged.X_hat.matrix.toarray()
+    coarse = graph_of(no_fine(state), problem).X_hat.matrix.toarray()
+    cut = without_fine_edges(state, problem).layer.X_hat.matrix.toarray()
     np.testing.assert_array_equal(cut[:n, :n], coarse)
     assert not cut[n:].any() and not cut[:, n:].any()
     # Leaving the edges out of the fine graph would not do: its degrees still count them.
-    whole = build_graph(state, problem.A, problem.settings).bridged.X_hat.matrix.toarray()
+    whole = graph_of(state, problem).layer.X_hat.matrix.toarray()
     assert np.abs(whole[:n, :n] - coarse).max() > 0.01
 
 
 @pytest.mark.parametrize("layer_bridge", ["raw", "exchange"])
 def test_without_edges_and_gate_only_the_bridge_of_the_layers_is_left(state, layer_bridge):
     problem = problem_of(gate=0.0, layer_bridge=layer_bridge)
-    H = forward(state, without_fine_edges(state, problem), problem.settings).H_entities
+    H = stage_of(state, problem.settings).forward(state, without_fine_edges(state, problem)).H_entities
     coarse = entity_embeddings(no_fine(state), problem.A, problem.settings)
     # With a closed gate both readings leave coarse messages as they are.
     np.testing.assert_allclose(H, coarse, rtol=1e-12)
@@ -88,7 +92,7 @@ def test_without_edges_and_gate_only_the_bridge_of_the_layers_is_left(state, lay
 
 def test_without_edges_a_fine_row_reaches_entities_by_the_bridge_only(state):
     problem = problem_of(gate=0.3)
-    cut = forward(state, without_fine_edges(state, problem), problem.settings).H_entities
+    cut = stage_of(state, problem.settings).forward(state, without_fine_edges(state, problem)).H_entities
     whole = entity_embeddings(state, problem.A, problem.settings)
     coarse = entity_embeddings(no_fine(state), problem.A, problem.settings)
     assert np.abs(cut - whole).max() > 1e-3 and np.abs(cut - coarse).max() > 1e-3
