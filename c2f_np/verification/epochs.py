@@ -199,11 +199,9 @@ def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: boo
     if known and posed.settings.dtype == "float64":  # in float32 two items may change places
         worst.add("validation score", score, _ndcg(after.state, posed), 1e-12)
     better = evaluated and (before.best is None or not known or score > before.best.score)
-    kept = (score, after.stage_epoch, after.state) if better else before.best and dataclasses.astuple(before.best)[:2]
-    found = after.best and (after.best.score, after.best.epoch, after.best.state)
     if better:
-        worst.same("the best state", (found[1], found[2] is kept[2]), (kept[1], True))
-        worst.same("the best score", np.array_equal(found[0], score, equal_nan=True), True)
+        worst.same("the best state", (after.best.epoch, after.best.state is after.state), (after.stage_epoch, True))
+        worst.same("the best score", np.array_equal(after.best.score, score, equal_nan=True), True)
     else:
         worst.same("the best state", after.best is before.best, True)
     bad = 0 if better else before.bad_evaluations + evaluated
@@ -362,6 +360,8 @@ def _hold_bridge(worst: Worst, s, S_fine, S_coarse, parts) -> None:
 
 def _follow_control(worst: Worst, done, posed) -> None:
     """The control makes the fine stage's epochs, by its rate and batch, with the coarse codebook."""
+    # As if the fine stage had been ended an epoch early: the schedule does not become shorter.
+    done = dataclasses.replace(done, history=done.history[:-1])
     most = {f"control{end}": sum(row["phase"] == f"fine{end}" for row in done.history) for end in ("_phase1", "")}
     phases = control_phases(done, posed)
     worst.same("where the control starts", _bits(loop.begin(phases, posed).state), _bits(done.finished["coarse"].state))

@@ -124,7 +124,7 @@ def table_step_cases(engine: str, seed: int) -> Iterator[Case]:
 
 
 def _steps(model: str, engine: str, c: dict, rng) -> Worst:
-    """Three steps; the second updates the assignment of a stage, before the third links of joint training are exchanged."""
+    """Three steps; the second updates the assignment of a stage, before the last links of joint training are exchanged."""
     worst, point = Worst(), points.point(model, engine, c, rng)
     settings, state, posed = point.settings, point.state, point.problem
     stage, updates = point.stage(posed.engine), model in ("coarse", "fine")
@@ -137,12 +137,12 @@ def _steps(model: str, engine: str, c: dict, rng) -> Worst:
         return train_step(stage, state, moments, graph, batches[number], **weights, **options)
 
     graph, moments = training_graph(stage, state, posed), fresh_moments(state.parameters(stage.trained))
-    probe = train(graph, numbers[0], learning_rate=0.1).moments.mean
-    settings, moments = _clipped(rng, c, settings, probe, stage.trained[0])
-    point, pull = dataclasses.replace(point, settings=settings), 0
+    probe = train(graph, numbers[0], learning_rate=0.1)
+    settings, moments = _clipped(rng, c, settings, probe.moments.mean, stage.trained[0])
+    point, pull = dataclasses.replace(point, settings=settings), probe.gradients.get("Y", 0)
     for number in numbers:
         rate, update, batch = float(rng.uniform(0.01, 0.08)), updates and number == 1, batches[number]
-        if model == "joint" and number == 2 and "S_coarse" in stage.trained:
+        if number == numbers[-1] and "S_coarse" in stage.trained:
             turn = 2 * int(rng.integers(3)) + (c["turn"] == "odd")
             new, m_new = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
             _hold_exchange(worst, settings, (state, moments), (new, m_new), pull, turn)
@@ -155,8 +155,7 @@ def _steps(model: str, engine: str, c: dict, rng) -> Worst:
         if "Y" in expected["sizes"]:
             allowed = expected["share"] * np.linalg.norm(expected["sizes"]["Y"])
             worst.add("gradient of Y", step.gradients["Y"], expected["gradients"]["Y"], allowed)
-        if model == "joint":
-            pull = pull + step.gradients["Y"]
+        pull = pull + step.gradients.get("Y", 0)
         state, moments = step.state, step.moments
         graph = training_graph(stage, state, posed) if update else step.graph
     return worst
