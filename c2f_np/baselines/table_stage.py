@@ -28,7 +28,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sparse
@@ -66,13 +66,13 @@ class FullTable:
 
     n_entities: int
 
-    def start(self, dim, scale, rng):
+    def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         return {"embeddings": scale * rng.standard_normal((self.n_entities, dim))}
 
-    def ego(self, parameters):
+    def ego(self, parameters: Parameters) -> np.ndarray:
         return parameters["embeddings"]
 
-    def ego_backward(self, grad_Z, parameters):
+    def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters) -> Parameters:
         return {"embeddings": grad_Z}
 
 
@@ -93,13 +93,13 @@ class HashedTable:
         S = hash_assignment(self.n_entities, self.n_rows, self.n_hashes, self.seed, self.dtype)
         return engine_named(self.engine).operator(S)
 
-    def start(self, dim, scale, rng):
+    def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         return {"codebook": scale / self.n_hashes**0.5 * rng.standard_normal((self.n_rows, dim))}
 
-    def ego(self, parameters):
+    def ego(self, parameters: Parameters) -> np.ndarray:
         return self.assignment.forward(parameters["codebook"])
 
-    def ego_backward(self, grad_Z, parameters):
+    def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters) -> Parameters:
         return {"codebook": self.assignment.adjoint(grad_Z)}
 
 
@@ -114,14 +114,14 @@ class QuotientRemainderTable:
     def n_quotients(self) -> int:
         return -(-self.n_entities // self.n_remainders)
 
-    def start(self, dim, scale, rng):
+    def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         shapes = {"quotients": (self.n_quotients, dim), "remainders": (self.n_remainders, dim)}
         return {name: scale**0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
 
-    def ego(self, parameters):
+    def ego(self, parameters: Parameters) -> np.ndarray:
         return compose_products(parameters["quotients"], parameters["remainders"], self.n_entities)
 
-    def ego_backward(self, grad_Z, parameters):
+    def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters) -> Parameters:
         grad_Q, grad_R = compose_products_backward(grad_Z, parameters["quotients"], parameters["remainders"])
         return {"quotients": grad_Q, "remainders": grad_R}
 
@@ -143,7 +143,7 @@ def hashed_rows(n_entities: int, n_rows: int, n_hashes: int, seed: int) -> np.nd
     return ((hashes * np.uint64(n_rows)) >> np.uint64(32)).astype(np.int64)
 
 
-def hash_assignment(n_entities: int, n_rows: int, n_hashes: int, seed: int, dtype=np.float64) -> sparse.csr_array:
+def hash_assignment(n_entities: int, n_rows: int, n_hashes: int, seed: int, dtype: Any = np.float64) -> sparse.csr_array:
     """The same as a matrix S, shape (N, n_rows)."""
     rows = hashed_rows(n_entities, n_rows, n_hashes, seed)
     ends = np.arange(0, rows.size + 1, n_hashes)
@@ -196,13 +196,13 @@ class TableState:
         return np.zeros(1, self.dtype)
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         return next(iter(self.arrays.values())).dtype
 
     def item_bias(self, n_users: int) -> np.ndarray | None:
         return self.arrays.get("item_bias")
 
-    def parameters(self, names) -> Parameters:
+    def parameters(self, names: tuple[str, ...]) -> Parameters:
         return {name: self.arrays[name] for name in names}
 
     def moved(self, parameters: Parameters) -> TableState:
@@ -218,7 +218,7 @@ class TableStage:
     trained: tuple[str, ...]
     engine: ModuleType
 
-    def graph(self, state: TableState, A) -> SparseOperator:
+    def graph(self, state: TableState, A: sparse.csr_array) -> SparseOperator:
         return self.engine.symmetric_operator(A)
 
     def forward(self, state: TableState, graph: SparseOperator, *, batch: Triples | None = None) -> Forward:
@@ -226,7 +226,10 @@ class TableStage:
         rows = None if batch is None else batch.entities
         return Forward(Z, self.engine.propagate(Z, graph, self.n_layers, rows=rows), None, rows)
 
-    def gradients(self, forward: Forward, slope, state: TableState, graph: SparseOperator, triples: Triples, *, l2, decay):
+    def gradients(
+        self, forward: Forward, slope: np.ndarray, state: TableState, graph: SparseOperator, triples: Triples,
+        *, l2: float, decay: float,
+    ) -> Parameters:  # fmt: skip
         """Z affects the loss along two paths, through the graph and through the regulariser; the table passes on the sum."""
         grad_H, grad_bias, _ = batch_loss_backward(forward, slope, triples, engine=self.engine)
         grad_Z = self.engine.propagate_backward(grad_H, graph, self.n_layers, rows=triples.entities)
@@ -240,6 +243,8 @@ class TableStage:
 @dataclass(frozen=True)
 class TableProblem(Problem):
     """Data and settings of a table model; the settings are the estimator's parameters."""
+
+    settings: Any
 
     def random(self, stage: str, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, epoch + 1])

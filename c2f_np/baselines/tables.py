@@ -26,6 +26,7 @@ from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..threads import working_threads
 from ..training.loop import run_phases
+from ..training.progress import Progress
 from .parameters import check_parameters, parameter
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
 
@@ -103,12 +104,12 @@ class TableRecommender(EmbeddingRecommender):
         problem = TableProblem(data, settings, R, A, engine_named(self.engine))
         phase = table_phase(table, problem)
 
-        def watch(progress):
+        def watch(progress: Progress) -> None:
             if after_epoch is not None:
                 after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
 
         done = run_phases([phase], problem, after_epoch=watch)
-        best = done.result
+        best: Any = done.result
         graph = phase.stage.graph(best.state, A)
         with working_threads(problem.threads, self.engine):
             self.embeddings_ = phase.stage.forward(best.state, graph).H_entities

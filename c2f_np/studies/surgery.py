@@ -6,8 +6,8 @@ Each analysis is a pure function of the trained state; nothing is trained. (The 
 zero-fine            E_f = 0; graph and gate as they are
 random-fine          the entries of every row of E_f in a random order: same values, norms and zeros
 shuffled-fine-rows   the rows of E_f in a random order: every coarse row is refined by fine rows that are not its own
-no-fine-edges        the fine stage over the graph of the coarse stage, normalised as there; fine nodes are isolated. The bridge at
-                     the start stays as it is; inside the layers it finds nothing at the fine nodes
+no-fine-edges        the fine stage over the graph of the coarse stage, normalised as there; fine nodes are isolated. The bridge
+                     at the start stays as it is; inside the layers it finds nothing at the fine nodes
 no-fine              E_c, S_c and biases, evaluated as a model that has no fine codebook
 
 Shapes: E_fine (M, d); S_coarse (N, C); S_fine (C, M); X_hat (N + C + M, N + C + M).

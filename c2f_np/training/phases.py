@@ -19,13 +19,13 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import SettingsError
 from ..model import starts
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.joint import JointStage, table_stage
-from ..model.state import ModelState
 from ..settings import Settings
 from .problem import Problem, evaluate_state
 from .progress import Best, Progress
@@ -61,7 +61,7 @@ class Phase:
     """
 
     name: str
-    stage: object
+    stage: Any
     start: Callable | None
     most_epochs: int
     patience: int
@@ -104,7 +104,7 @@ class Phase:
 class Start:
     """Where a phase begins; `best` is its first candidate, if the state counts as one."""
 
-    state: ModelState
+    state: Any
     best: Best | None = None
     started_from: str = ""
 
