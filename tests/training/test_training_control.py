@@ -29,20 +29,36 @@ def done(problem):
     return train(problem.data, problem.settings)
 
 
-def test_same_number_of_epochs_rate_and_batch(problem, done, monkeypatch):
-    steps = []
-    train_step = loop.train_step
+@pytest.fixture
+def steps(monkeypatch):
+    """State, size of the batch, rate and whether the assignment is updated, of every step that is made."""
+    made, train_step = [], loop.train_step
 
     def watched(stage, state, moments, graph, triples, **options):
-        steps.append((state, len(triples), options["learning_rate"], options["update_assignment"]))
+        made.append((state, len(triples), options["learning_rate"], options["update_assignment"]))
         return train_step(stage, state, moments, graph, triples, **options)
 
     monkeypatch.setattr(loop, "train_step", watched)
+    return made
+
+
+def test_a_schedule_falls_as_it_did_in_a_fine_stage_that_ended_early(problem, steps):
+    settings = dataclasses.replace(problem.settings, lr_schedule="cosine", max_epochs=20, patience=1, eval_every=1)
+    done = train(problem.data, settings)
+    fine = [step[1:] for step in steps if step[0].is_fine]
+    assert 1 < sum(row["phase"] == "fine" for row in done.history) < 20
+    assert len({rate for _, rate, _ in fine}) > 1
+    steps.clear()
+    train_control(done, pose(problem.data, settings))
+    assert [step[1:] for step in steps] == fine
+
+
+def test_same_number_of_epochs_rate_and_batch(problem, done, steps):
     train(problem.data, problem.settings)
-    fine = [(n, rate, update) for state, n, rate, update in steps if state.is_fine]
+    fine = [step[1:] for step in steps if step[0].is_fine]
     steps.clear()
     result = train_control(done, problem)
-    assert [(n, rate, update) for _, n, rate, update in steps] == fine  # step by step
+    assert [step[1:] for step in steps] == fine  # step by step
     assert not any(state.is_fine for state, *_ in steps)
     first = steps[0][0]
     np.testing.assert_array_equal(first.E_coarse, done.finished["coarse"].state.E_coarse)
