@@ -20,8 +20,9 @@ import c2f_np
 from c2f_np.course import exercise
 from c2f_np.data import southern_women_split
 from c2f_np.gradcheck import check_gradients, lessons, numerical_gradient
-from c2f_np.operations import assignment_update, bpr, bridging, composition, graph, propagation, regulariser, soft_threshold
-from c2f_np.operations.triples import Triples
+from c2f_np.engine import engine_named
+from c2f_np.model import codebook, graph, links, loss, propagation
+from c2f_np.model.triples import Triples
 from c2f_np.plotting.checks import caught_picture
 from c2f_np.verification.mutants import MUTANTS, Mutant, applied, kill
 
@@ -77,10 +78,10 @@ def mutant(place, mistake):
 # %%
 forgotten = mutant("compose_backward", "tanh' forgotten")
 print(forgotten.place, "|", forgotten.old, " becomes ", forgotten.new)
-before = composition.compose_backward.__code__
+before = codebook.compose_backward.__code__
 with applied(forgotten):
-    assert composition.compose_backward.__code__ is not before
-assert composition.compose_backward.__code__ is before, "and it is gone again"
+    assert codebook.compose_backward.__code__ is not before
+assert codebook.compose_backward.__code__ is before, "and it is gone again"
 
 # %% [markdown]
 # ## Backward
@@ -112,7 +113,7 @@ def propagation_passes(X_hat):
                           X0, G, **RELATIVE)
 
 assert propagation_passes(A) and propagation_passes(directed), "right code passes both"
-with applied(mutant("sparse_product_backward", "transpose forgotten, seen from propagation")):
+with applied(mutant("SparseOperator.adjoint", "transpose forgotten, seen from propagation")):
     record("transpose forgotten", weak=propagation_passes(A), repaired=propagation_passes(directed))
 
 # %% [markdown]
@@ -125,7 +126,7 @@ S_fine = sparse.csr_array(rng.random((7, 5)) * (rng.random((7, 5)) < 0.5))
 F, E_coarse, G = rng.standard_normal((5, 3)), rng.standard_normal((7, 3)), rng.standard_normal((7, 3))
 
 def bridge_passes(gate):
-    return textbook_check(lambda x: bridging.bridge(x, S_fine, F, gate), lambda g, x: bridging.bridge_backward(g, S_fine, gate)[0],
+    return textbook_check(lambda x: codebook.bridge(x, S_fine, F, gate), lambda g, x: codebook.bridge_backward(g, S_fine, gate)[0],
                           E_coarse, G, **RELATIVE)
 
 assert bridge_passes(0.5) and bridge_passes(0.3)
@@ -138,7 +139,7 @@ with applied(mutant("bridge_backward", "the halves of the bridge exchanged")):
 # The softmax of a row, $y_k=e^{x_k}/\sum_m e^{x_m}$, has the derivative $\partial y_k/\partial x_j=y_k(\delta_{kj}-y_j)$ ($\delta_{kj}$ is 1 if $k=j$, else 0), so its backward is $y_j\,(G_j-\sum_k G_ky_k)$: subtract the weighted mean of the cotangent. A plausible mistake is to subtract the plain mean. With $G=\mathbf 1$ the weighted mean is $\sum_k y_k=1$ and the plain mean is 1: both give $1-1=0$, and so does everything.
 
 # %%
-softmax = assignment_update.softmax_rows
+softmax = links.softmax_rows
 
 def softmax_backward(g, x):
     y = softmax(x)
@@ -163,10 +164,10 @@ triples = Triples.from_items(users, positives, (positives + 7) % 30, 20, 30)
 Z = np.tanh(0.03 * rng.standard_normal((50, 4)))
 
 def penalty(x):
-    return 1e-4 * regulariser.squared_norm_penalty(x, triples, 5.0)
+    return 1e-4 * loss.squared_norm_penalty(x, triples, 5.0)
 
 def penalty_backward(g, x):
-    return regulariser.squared_norm_penalty_backward(1e-4 * float(g), x, triples, 5.0)
+    return loss.squared_norm_penalty_backward(1e-4 * float(g), x, triples, 5.0, np.zeros_like(x))
 
 def relative_check():
     numerical = numerical_gradient(penalty, {"x": Z}, wrt="x")
@@ -190,8 +191,8 @@ S = sparse.csr_array([[0.7, 0.3, 0.0], [0.0, 0.4, 0.6], [0.5, 0.0, 0.5], [0.0, 1
 E, G = rng.standard_normal((3, 2)), rng.standard_normal((4, 2))
 
 def compose_passes(E):
-    return textbook_check(lambda x: composition.compose(S, x),
-                          lambda g, x: composition.compose_backward(g, S, composition.compose(S, x)), E, G, **RELATIVE)
+    return textbook_check(lambda x: codebook.compose(S, x),
+                          lambda g, x: codebook.compose_backward(g, S, codebook.compose(S, x)), E, G, **RELATIVE)
 
 assert compose_passes(1e-4 * E) and compose_passes(E)
 with applied(mutant("compose_backward", "tanh' forgotten")):
@@ -202,7 +203,7 @@ with applied(mutant("compose_backward", "tanh' forgotten")):
 
 # %%
 inside = rng.uniform(-0.9, 0.9, (5, 4))        # threshold 1
-asleep = check_gradients(lambda E: soft_threshold.soft_threshold(E, 1.0), lambda g, E: 17 * soft_threshold.soft_threshold_backward(g, E, 1.0),
+asleep = check_gradients(lambda E: codebook.soft_threshold(E, 1.0), lambda g, E: 17 * codebook.soft_threshold_backward(g, E, 1.0),
                          {"E": inside}, name="seventeen times zero")
 print(asleep.failures[0].reason)
 assert not asleep.passed
@@ -219,13 +220,13 @@ nobody_twice = Triples.from_items([0, 1, 2], [0, 1, 2], [3, 4, 5], 20, 30)
 repeated = Triples.from_items([0, 0, 2], [0, 1, 2], [3, 4, 5], 20, 30)
 
 def bpr_passes(batch):
-    def loss(x):
-        return bpr.bpr_loss(x, bias, np.zeros(1), batch)[0]
+    def bpr(x):
+        return loss.bpr_loss(x, bias, np.zeros(1), batch)[0]
 
     def backward(g, x):
-        return bpr.bpr_backward(x, batch, g * bpr.bpr_loss(x, bias, np.zeros(1), batch)[1])[0]
+        return loss.bpr_backward(x, batch, g * loss.bpr_loss(x, bias, np.zeros(1), batch)[1])[0]
 
-    return textbook_check(loss, backward, H, 1.0, **RELATIVE)
+    return textbook_check(bpr, backward, H, 1.0, **RELATIVE)
 
 assert bpr_passes(nobody_twice) and bpr_passes(repeated)
 with applied(mutant("bpr_backward", "duplicate users overwritten")):
@@ -238,7 +239,7 @@ with applied(mutant("bpr_backward", "duplicate users overwritten")):
 
 # %%
 def threshold_passes(E):
-    return textbook_check(lambda x: soft_threshold.soft_threshold(x, 0.5), lambda g, x: soft_threshold.soft_threshold_backward(g, x, 0.5),
+    return textbook_check(lambda x: codebook.soft_threshold(x, 0.5), lambda g, x: codebook.soft_threshold_backward(g, x, 0.5),
                           E, np.array([1.3, -0.7, 0.9, -1.1]), **RELATIVE)
 
 positive, both_signs = np.array([0.2, 0.9, 1.4, 0.1]), np.array([-0.2, 0.9, -1.4, 0.1])
@@ -283,13 +284,13 @@ caught_picture(np.array(list(results.values())), list(results), ["weak test", "r
 # ## Check
 
 # %%
-no_mistake = Mutant("operations.composition.tanh_backward", "no mistake", "1 - Z**2", "1 - Z * Z", ("compose",))
+no_mistake = Mutant("model.codebook.tanh_backward", "no mistake", "1 - Z**2", "1 - Z * Z", ("compose",))
 predicted = {
     "a": mutant("propagation.propagate_backward", "mean over layers forgotten"),
-    "b": mutant("soft_threshold.soft_threshold_backward", "other convention at the threshold"),
-    "c": mutant("bridged_layer_backward", "cotangent modified"),
+    "b": mutant("codebook.soft_threshold_backward", "other convention at the threshold"),
+    "c": mutant("BridgedLayer.adjoint", "cotangent modified"),
     "d": mutant("compose_backward", "tanh' forgotten"),
-    "e": mutant("sparse_product_backward", "transpose forgotten (NumPy)"),
+    "e": mutant("SparseOperator.adjoint", "transpose forgotten (NumPy)"),
     "f": no_mistake,
 }
 killers = {}
@@ -306,9 +307,9 @@ assert killers == {"a": numerical | {"adjoint"}, "b": {"convention"}, "c": {"con
 # Now a larger batch of them, everything in the catalogue for a few NumPy backwards, and who kills whom.
 
 # %%
-places = ("sparse_product.sparse_product_backward", "composition.compose_backward", "soft_threshold.soft_threshold_backward",
-          "bridging.bridge_backward", "bpr.bpr_backward")
-chosen = [m for m in MUTANTS if m.place.endswith(places) and "compiled" not in m.mistake and "groups" not in m.mistake]
+places = ("SparseOperator.adjoint", "codebook.compose_backward", "codebook.soft_threshold_backward", "codebook.bridge_backward",
+          "loss.bpr_backward")
+chosen = [m for m in MUTANTS if m.place.endswith(places)]
 chosen.append(predicted["c"])
 checks = ["contract", "central_difference", "complex_step", "taylor_rate", "adjoint", "convention"]
 table = np.zeros((len(chosen), len(checks)))
@@ -324,7 +325,7 @@ has_kink = [m.expects[0] == "soft_threshold" for m in chosen]
 assert not table[~np.array(linear), 4].any() and not table[~np.array(has_kink), 5].any()
 table[~np.array(linear), 4] = np.nan          # the adjoint is for linear operations only
 table[~np.array(has_kink), 5] = np.nan        # a convention is needed at kinks only
-labels = [f"{m.place.split('.')[1]}: {m.mistake}" for m in chosen]
+labels = [f"{m.place.split('.', 2)[2]}: {m.mistake}" for m in chosen]
 caught_picture(table, labels, [check.replace("_", "\n") for check in checks], title="Which check kills which mutant", width=8)
 
 # %% [markdown]
@@ -333,7 +334,7 @@ caught_picture(table, labels, [check.replace("_", "\n") for check in checks], ti
 # **And is the package's own net without holes?** No. Here is a mutant that is not in the catalogue: the soft threshold's backward gives zero for entries beyond 100. No case of the package has such an entry.
 
 # %%
-beyond = Mutant("operations.soft_threshold.soft_threshold_backward", "nothing beyond 100", "np.abs(E) > tau",
+beyond = Mutant("model.codebook.soft_threshold_backward", "nothing beyond 100", "np.abs(E) > tau",
                 "(np.abs(E) > tau) & (np.abs(E) < 100)", ("soft_threshold",))
 survives = not kill(beyond, engine="numpy")[0].killed
 print("survives" if survives else "is killed")
@@ -347,23 +348,24 @@ assert survives, "if this fails, somebody has mended the hole: change the text"
 # Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is put in where Numba does not compile and kernels are plain Python, in a process of its own, and must be killed by the cases of the compiled engine.
 
 # %%
-one_side = mutant("kernels.soft_threshold.mask_shrunk", "mask of one side only")
-outcome = kill(one_side, engine="numba", op="soft_threshold")[0]
+once = mutant("kernels.bpr._gather_any_width", "first occurrence only")
+outcome = kill(once, engine="numba", op="bpr")[0]
 print(outcome.case, "|", ", ".join(outcome.killed_by))
 assert outcome.killed
 
 # %%
-large = rng.standard_normal((4000, 128))
-cotangent = rng.standard_normal(large.shape)
-compiled = soft_threshold.soft_threshold_backward(cotangent, large, 0.5, engine="numba")
-assert np.array_equal(compiled, soft_threshold.soft_threshold_backward(cotangent, large, 0.5))
+text, compiled = engine_named("numpy"), engine_named("numba")        # the same functions, for people and for the machine
+H, slope = rng.standard_normal((4000, 64)), rng.random(8192)
+batch = Triples.from_items(rng.integers(0, 1000, 8192), rng.integers(0, 3000, 8192), rng.integers(0, 3000, 8192), 1000, 3000)
+right = text.bpr_backward(H, batch, slope)[0]
+assert np.linalg.norm(compiled.bpr_backward(H, batch, slope)[0] - right) < 1e-13 * np.linalg.norm(right)
 
 def seconds(engine):
     started = time.perf_counter()
-    soft_threshold.soft_threshold_backward(cotangent, large, 0.5, engine=engine)
+    engine.bpr_backward(H, batch, slope)
     return time.perf_counter() - started
 
-ratio = min(seconds("numpy") for _ in range(5)) / min(seconds("numba") for _ in range(5))
+ratio = min(seconds(text) for _ in range(5)) / min(seconds(compiled) for _ in range(5))
 print(f"the compiled backward takes 1/{ratio:.1f} of NumPy's time on this machine")
 assert ratio > 0
 
@@ -495,7 +497,7 @@ print(threshold_task.hint())
 #
 # ### 4. A mutant of your own
 #
-# Open `c2f_np/operations/bpr.py`, choose a line of `bpr_backward`, and think of a mistake that you could have made there and that the catalogue does not have. Write it as a `Mutant` (the old expression must stand in the function exactly once) and try to get it past the package: `kill(your_mutant, engine="numpy")`. If it survives and is a real mistake, you have found a hole; please report it.
+# Open `c2f_np/model/loss.py`, choose a line of `bpr_backward`, and think of a mistake that you could have made there and that the catalogue does not have. Write it as a `Mutant` (the old expression must stand in the function exactly once) and try to get it past the package: `kill(your_mutant, engine="numpy")`. If it survives and is a real mistake, you have found a hole; please report it.
 #
 # <details><summary>An example</summary>
 #
@@ -504,7 +506,7 @@ print(threshold_task.hint())
 # </details>
 
 # %%
-mine = Mutant("operations.bpr.bpr_backward", "bias of the negative forgotten", "np.add.at(grad_bias, negative, slope)", "pass", ("bpr",))
+mine = Mutant("model.loss.bpr_backward", "bias of the negative forgotten", "np.add.at(grad_bias, negative, slope)", "pass", ("bpr",))
 outcome = kill(mine, engine="numpy")[0]
 print(outcome.killed_by)
 assert outcome.killed
