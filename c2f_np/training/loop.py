@@ -93,9 +93,8 @@ def _enter(phase: Phase, progress: Progress, problem: Problem) -> Progress:
     start = phase.start(progress.finished, problem)
     moments = fresh_moments(start.state.parameters(phase.stage.trained))
     return dataclasses.replace(
-        progress, stage_epoch=0, state=start.state, moments=moments, best=start.best,
-        started_from=start.started_from or progress.started_from,
-    )  # fmt: skip
+        progress, stage_epoch=0, state=start.state, moments=moments, best=start.best, started_from=start.started_from
+    )
 
 
 def run_epoch(phases, progress: Progress, problem: Problem, graph=None) -> tuple[Progress, object]:
