@@ -76,7 +76,7 @@ def test_the_command_prints_one_table_and_says_0(capsys):
 
 
 def test_the_command_speaks_json(capsys):
-    assert command.run(op="soft_threshold", json=True) == 0
+    assert command.run(op="compose", json=True) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["passed"] and {case["engine"] for case in data["cases"]} == {"numpy", "numba"}
 
