@@ -320,13 +320,13 @@ def row_groups_check(engine: str, rng) -> Checks:
     yield "widths with kernels of their own", differs(own, range(48, 513)) + (LANE != 16), 0
     M = problems.random_matrix(rng, 70, 9)
     twice = sparse.csr_array((np.repeat(M.data / 2, 2), np.repeat(M.indices, 2), 2 * M.indptr), shape=M.shape)
-    for matrix in (M, twice):
-        operator = engine_named("numba").operator(matrix)
+    for matrix, name in ((M, "numpy"), (twice, "numpy"), (M, "numba"), (twice, "numba")):
+        operator = engine_named(name).operator(matrix)
         yield "matrix", differs(operator.matrix.toarray(), M.toarray()) + (not operator.matrix.has_canonical_format), 0
         wrong = differs(operator.transpose.toarray(), M.toarray().T) + (not operator.transpose.has_sorted_indices)
         yield "transpose", wrong + (model_sparse.operator(operator) is not operator), 0
-        yield "their groups", differs(operator.row_bounds, even_row_groups(operator.matrix.indptr)), 0
-        yield "the transpose's", differs(operator.transpose_row_bounds, even_row_groups(operator.transpose.indptr)), 0
+    yield "their groups", differs(operator.row_bounds, even_row_groups(operator.matrix.indptr)), 0
+    yield "the transpose's", differs(operator.transpose_row_bounds, even_row_groups(operator.transpose.indptr)), 0
     for name in ENGINES:
         symmetric = engine_named(name).symmetric_operator(sparse.csr_array(M @ M.T))
         yield "a symmetric operator", float(symmetric.transpose is not symmetric.matrix), 0
@@ -378,6 +378,24 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         options = {"n_steps": 100, "n_rows": 1, "itemsize": itemsize}
         pays = [propagation.collapse_pays(n, 10**9, 8, 24, 3, **options) for n in (most, most + 1)]
         yield "memory", differs(pays, [True, False]), 0
+
+
+def layers_check(engine: str, rng) -> Checks:
+    """A matrix is as good as a prepared layer, and a result is an array of its own."""
+    M, X = problems.random_matrix(rng, 6, 6, size=0.5), problems.normal(rng, 6, 2)
+    dense = M.toarray()
+    for n_layers in (0, 1, 3):
+        mean = sum(np.linalg.matrix_power(dense, k) for k in range(n_layers + 1)) / (n_layers + 1)
+        yield f"L = {n_layers}, forward", off(propagation.propagate(X, M, n_layers), mean @ X), 1e-14
+        yield f"L = {n_layers}, backward", off(propagation.propagate_backward(X, M, n_layers), mean.T @ X), 1e-14
+        ours, theirs = (propagation.propagate_backward_structure(X, X, layer, n_layers)["X_hat"]
+                        for layer in (M, engine_named(engine).operator(M)))  # fmt: skip
+        yield f"L = {n_layers}, weights", differs(ours, theirs), 0
+    for name in ENGINES:
+        module = engine_named(name)
+        for pass_on in (module.propagate, module.propagate_backward):
+            shared = np.shares_memory(pass_on(X, module.operator(M), 0), X)
+            yield f"{name}, {pass_on.__name__}", float(shared), 0
 
 
 def softplus_check(engine: str, rng) -> Checks:
@@ -673,6 +691,7 @@ EXACT = {
     "graph": (adjacency_check, cut_off_check),
     "bpr": (softplus_check,),
     "compose": (chunks_check,),
+    "propagate": (layers_check,),
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
     "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),

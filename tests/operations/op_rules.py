@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from c2f_np.engine import engine_named
 from c2f_np.model import codebook, links
 from c2f_np.model.propagation import bridged_layer as prepared_layer
-from c2f_np.verification.threads import kernel_threads, possible_threads
+from c2f_np.threads import kernel_threads
+from c2f_np.verification.threads import possible_threads
 
 WIDTHS = (1, 7, 16, 48)
 

@@ -4,7 +4,10 @@ import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from op_rules import WIDTHS, check_engines, compose, compose_backward, random_sparse, tanh_backward
 
+from c2f_np.kernels.composition import tanh_in_place
 from c2f_np.model.codebook import compose_backward_assignment
+from c2f_np.threads import kernel_threads
+from c2f_np.verification.threads import possible_threads
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
@@ -57,18 +60,10 @@ def test_complex_step_equals_backward():
 
 
 def test_tanh_in_blocks_gives_the_same_bits():
-    import numba
-
-    from c2f_np.kernels.composition import tanh_in_place
-
     rng = np.random.default_rng(0)
-    before = numba.get_num_threads()
-    try:
-        for dtype, width in ((np.float32, 128), (np.float64, 37)):
-            for rows in (0, 1, 15, 16, 17, 93):
-                X = rng.standard_normal((rows, width)).astype(dtype)
-                for threads in range(1, min(3, numba.config.NUMBA_NUM_THREADS) + 1):
-                    numba.set_num_threads(threads)
-                    np.testing.assert_array_equal(tanh_in_place(X.copy(), worth_a_thread=1), np.tanh(X))
-    finally:
-        numba.set_num_threads(before)
+    for dtype, width in ((np.float32, 128), (np.float64, 37)):
+        for rows in (0, 1, 15, 16, 17, 93):
+            X = rng.standard_normal((rows, width)).astype(dtype)
+            for threads in possible_threads():
+                with kernel_threads(threads):
+                    assert_array_equal(tanh_in_place(X.copy(), worth_a_thread=1), np.tanh(X))

@@ -27,9 +27,10 @@ def test_gradient_of_the_threshold():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_precision_is_kept_and_nan_passes_through(dtype):
     E, G = np.array([[3.0, -0.5, np.nan]], dtype), np.ones((1, 3), dtype)
-    F = soft_threshold(E, 1.0)
-    assert F.dtype == soft_threshold_backward(G, E, 1.0).dtype == dtype
-    assert_array_equal(F, [[2, 0, np.nan]])  # a diverged codebook is not healed
+    for tau in (1.0, np.float64(1.0)):
+        F = soft_threshold(E, tau)
+        assert F.dtype == soft_threshold_backward(G, E, tau).dtype == dtype
+        assert_array_equal(F, [[2, 0, np.nan]])  # a diverged codebook is not healed
 
 
 @settings(deadline=None, max_examples=60)
