@@ -245,10 +245,10 @@ def test_the_share_leaves_out_what_is_equivalent():
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
 def test_the_command_measures_one_operation(capfd):
-    code = command.run(op="compose", mutate=8, within="kernels.composition.compose_backward", seed=1, json=True)
+    code = command.run(op="regulariser", mutate=8, within="kernels.bpr.add_scaled_rows", seed=1, json=True)
     data = json.loads(capfd.readouterr().out)
     assert code == 0 and data["passed"] and len(data["mutants"]) == 8
-    assert all(m["place"] == "kernels.composition.compose_backward" and m["verdict"] for m in data["mutants"])
+    assert all(m["place"] == "kernels.bpr.add_scaled_rows" and m["verdict"] for m in data["mutants"])
 
 
 def test_an_operation_is_asked_only_about_what_it_runs(capfd):
