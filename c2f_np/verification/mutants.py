@@ -174,7 +174,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.codebook.tanh_backward", "compose", "coarse_stage", "joint_stage")(
         ("wrong sign", "1 - Z ** 2", "1 + Z ** 2"),
     ),
-    *_in("kernels.elementwise._scale_by_tanh_slope", "compose")(
+    *_in("kernels.elementwise._scale_by_tanh_slope", "optimiser")(
         ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % block] * Z[k % block]"),
     ),
     *_in("kernels.composition._gather_fixed_width", "compose")(
@@ -289,7 +289,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("row of the position, not of the entity", "Z[entities[k], f]", "Z[k, f]"),
     ),
     # ---- triples
-    *_in("kernels.triples.sort_slots", "bpr")(
+    *_in("kernels.triples.sort_slots", "triples", "batches")(
         ("slots of the negatives in the wrong role", "2 * n_triples", "n_triples"),
     ),
     # ---- stages
