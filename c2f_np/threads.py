@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from threadpoolctl import ThreadpoolController
 
-from .engine import is_compiled
+from .engine import AVAILABLE_ENGINES, ENGINES, is_compiled
 
 # Multiplications and additions in one sparse product below which a second thread does not pay for being woken. Measured: at 0.7
 # million one thread is faster by a third, at 10 million two are; and on a busy machine every hand-over can take milliseconds.
@@ -75,7 +75,10 @@ def working_threads(threads: int, engine: str) -> Iterator[int]:
 
 @contextmanager
 def kernel_threads(count: int) -> Iterator[None]:
-    """Run Numba's parallel loops on so many threads inside the block."""
+    """Run Numba's parallel loops, if there are any, on so many threads inside the block."""
+    if AVAILABLE_ENGINES != ENGINES:
+        yield
+        return
     import numba
 
     before = numba.get_num_threads()

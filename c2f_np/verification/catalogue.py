@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..engine import ENGINES, is_compiled
+from ..engine import AVAILABLE_ENGINES, engine_named
 from ..errors import SettingsError
 from .baselines import BASELINES
 from .case import Case
@@ -19,7 +19,7 @@ CHECKED: dict[str, Callable] = OPERATIONS | STAGES | BASELINES | STEPS | EPOCHS 
 
 
 def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> Iterable[Case]:
-    """The cases of one operation or of all, for one engine or for both.
+    """The cases of one operation or of all, for one engine or for all that can be had.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> It
     if op is not None and op not in CHECKED:
         raise SettingsError(f"there is no operation {op!r}; choose one of {', '.join(CHECKED)}")
     if engine is not None:
-        is_compiled(engine)
+        engine_named(engine)
     if seed < 0:
         raise SettingsError(f"the seed must be 0 or more, not {seed}")
     for name in CHECKED if op is None else (op,):
-        for which in ENGINES if engine is None else (engine,):
+        for which in AVAILABLE_ENGINES if engine is None else (engine,):
             yield from CHECKED[name](which, seed)

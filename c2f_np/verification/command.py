@@ -16,7 +16,8 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from ..engine import ENGINES
+from ..engine import AVAILABLE_ENGINES, ENGINES, LEFT_OUT
+from ..errors import SettingsError
 from ..gradcheck import Report, tabulate
 from ..gradcheck.report import COLUMNS, NOT_APPLICABLE
 from ..threads import available_cores, one_blas_thread
@@ -57,7 +58,8 @@ def check(op: str | None = None, engine: str | None = None, seed: int = 0, jobs:
 def groups(op: str | None = None, engine: str | None = None, seed: int = 0) -> list[tuple[str, str, int]]:
     """The arguments of :func:`~c2f_np.verification.catalogue.cases` for one operation and engine after the other."""
     next(iter(cases(op, engine, seed)), None)  # raises if there is no such operation or engine
-    return [(o, e, seed) for o in (CHECKED if op is None else (op,)) for e in (ENGINES if engine is None else (engine,))]
+    engines = AVAILABLE_ENGINES if engine is None else (engine,)
+    return [(o, e, seed) for o in (CHECKED if op is None else (op,)) for e in engines]
 
 
 class _Workers:
@@ -135,6 +137,8 @@ def run(
     SettingsError
         If the operation or engine is unknown.
     """
+    if (mutants or mutate is not None) and AVAILABLE_ENGINES != ENGINES:
+        raise SettingsError("--mutate and --mutants need the package numba: kernels are mutated too")
     if (mutants or mutate is not None) and not is_interpreted():
         given = {"--mutate": mutate, "--op": op, "--engine": engine, "--seed": seed, "--within": within, "--jobs": jobs}
         arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
@@ -147,6 +151,8 @@ def run(
         from .mutants import run_mutants
 
         return run_mutants(op, engine, seed, json, jobs)
+    if engine is None and AVAILABLE_ENGINES != ENGINES:
+        print(LEFT_OUT, file=sys.stderr)
     started = time.perf_counter()
     # One operation is done before other processes would have started.
     results = check(op, engine, seed, jobs or (available_cores() if op is None else 1))

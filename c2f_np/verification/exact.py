@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..baselines import table_stage
-from ..engine import ENGINES, engine_named
+from ..engine import AVAILABLE_ENGINES, ENGINES, engine_named
 from ..errors import DataError, SettingsError
 from ..model import adam, codebook, graph, links, loss, propagation, triples
 from ..model import sparse as model_sparse
@@ -391,7 +391,7 @@ def layers_check(engine: str, rng) -> Checks:
         ours, theirs = (propagation.propagate_backward_structure(X, X, layer, n_layers)["X_hat"]
                         for layer in (M, engine_named(engine).operator(M)))  # fmt: skip
         yield f"L = {n_layers}, weights", differs(ours, theirs), 0
-    for name in ENGINES:
+    for name in AVAILABLE_ENGINES:
         module = engine_named(name)
         for pass_on in (module.propagate, module.propagate_backward):
             shared = np.shares_memory(pass_on(X, module.operator(M), 0), X)
@@ -488,7 +488,7 @@ def adjacency_check(engine: str, rng) -> Checks:
             yield "normalised", off(A.toarray(), np.outer(factor, factor) * B) + (A.dtype != dtype), 4 * np.finfo(dtype).eps
     # Duplicates are summed, in a copy.
     X = sparse.csr_array((np.array([1.0, 3, 2, 2]), np.array([1, 1, 0, 0]), np.array([0, 2, 4])), shape=(2, 2))
-    for found in (graph.normalise(X), *(engine_named(e).expanded_graph(X, sparse.csr_array((2, 1))) for e in ENGINES)):
+    for found in (graph.normalise(X), *(engine_named(e).expanded_graph(X, sparse.csr_array((2, 1))) for e in AVAILABLE_ENGINES)):
         yield "duplicates", off(found.toarray()[:2, :2], [[0, 1], [1, 0]]) + (X.nnz != 4) + (found.nnz != 2), 1e-15
     X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
     through = graph.expand_backward(graph.expand(X, X), X)[0]
@@ -698,7 +698,7 @@ EXACT = {
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.
 TWO_ENGINES = (mixed_check, refusals_check, assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
-KERNELS_ONLY = (ranking_check, chunks_check)
+KERNELS_ONLY = (ranking_check, chunks_check, buffers_check, row_groups_check, clipping_check)
 
 
 def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
+from ..engine import AVAILABLE_ENGINES, ENGINES
 from ..threads import available_cores
 
 PACKAGE = __name__.partition(".")[0]
@@ -21,7 +22,9 @@ _UNCOMPILED = _THREADS | {"NUMBA_DISABLE_JIT": "1"}
 
 
 def is_interpreted() -> bool:
-    """Whether kernels are plain Python in this process."""
+    """Whether kernels are plain Python in this process; without Numba there are none."""
+    if AVAILABLE_ENGINES != ENGINES:
+        return False
     from numba import config
 
     return bool(config.DISABLE_JIT)

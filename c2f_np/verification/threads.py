@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ..engine import AVAILABLE_ENGINES, ENGINES
 from ..threads import kernel_threads
 
 
@@ -22,6 +23,8 @@ def one_kernel_thread():
 
 def possible_threads() -> range:
     """1, 2 and 3 threads, or as many of these as Numba may start here (``NUMBA_NUM_THREADS``)."""
+    if AVAILABLE_ENGINES != ENGINES:
+        return range(1, 2)
     import numba
 
     return range(1, min(3, numba.config.NUMBA_NUM_THREADS) + 1)
@@ -30,6 +33,9 @@ def possible_threads() -> range:
 @contextmanager
 def loops_in_random_order(rng: np.random.Generator):
     """Where kernels are interpreted, run their parallel loops in a random order; a loop that needs an order then shows it."""
+    if AVAILABLE_ENGINES != ENGINES:
+        yield
+        return
     from numba.core import config
 
     before = [(module, module.prange) for module in kernel_modules() if config.DISABLE_JIT and hasattr(module, "prange")]
@@ -45,9 +51,11 @@ def loops_in_random_order(rng: np.random.Generator):
 @contextmanager
 def watched_kernels():
     """The set of kernel functions called inside the block, "module.function"; it fills while the block runs."""
+    called: set[str] = set()
+    if AVAILABLE_ENGINES != ENGINES:
+        yield called
+        return
     from .. import kernels
-
-    called = set()
 
     def watch(name, function):
         def watched(*given, **options):
