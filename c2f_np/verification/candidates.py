@@ -17,7 +17,7 @@ from .changes import Change, Edit, definitions
 #: themselves), and rows that are asked for ahead.
 _ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
 PERFORMANCE_KEYWORDS = ("engine", "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
-PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel")
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel", "training_threads", "working_threads")
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
@@ -145,9 +145,9 @@ def _left_alone(node: ast.AST) -> bool:
 
 
 def _only_raises(node: ast.AST) -> bool:
-    """A condition, a loop or a call ("require ...") that does nothing but raise errors."""
+    """A condition, a loop or a call ("require ...") that does nothing but raise errors, or silences warnings."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _called(node.value).lstrip("_").startswith("require")
+        return _called(node.value).lstrip("_").startswith("require") or _called(node.value) == "simplefilter"
     if isinstance(node, ast.If):
         return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
     if isinstance(node, ast.For):
