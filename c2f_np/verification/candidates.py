@@ -17,7 +17,7 @@ from .changes import Change, Edit, definitions
 #: themselves), and rows that are asked for ahead.
 _ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
 PERFORMANCE_KEYWORDS = ("engine", "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
-PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel", "training_threads", "working_threads")
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel", "training_threads", "working_threads", "threadpool_limits")
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
