@@ -27,7 +27,7 @@ def without_numba(tmp_path):
 
 def test_training_recommending_and_evaluating(without_numba, tmp_path):
     run = str(tmp_path / "run")
-    sizes = ["--n-coarse", "6", "--n-fine", "4", "--dim", "8", "--max-epochs", "2", "--table-epochs", "2", "--partition-epochs", "2"]
+    sizes = ["--n-coarse=6", "--n-fine=4", "--dim=8", "--max-epochs=2", "--table-epochs=2", "--partition-epochs=2"]
     without_numba("train", "southern-women", "--out", run, "--quiet", *sizes)
     assert "Evelyn" in without_numba("recommend", run, "--user", "Evelyn Jefferson").stdout
     assert "ndcg" in without_numba("evaluate", run).stdout.lower()
