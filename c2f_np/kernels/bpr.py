@@ -3,7 +3,7 @@
 Shapes
 ------
 H, Z : (N, d)     bias : (N,)     user, positive, negative, slope : (B,)
-entities : (K,), start : (K + 1,), slots : (3B,) the occurrences of `c2f_np.operations.triples`     bounds : groups of entities
+entities : (K,), start : (K + 1,), slots : (3B,) the occurrences of `c2f_np.model.triples`     bounds : groups of entities
 """
 
 from __future__ import annotations
