@@ -309,7 +309,7 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
                 if len(fields) != len(names):
                     if not any(fields):
                         continue
-                    counts = f"{len(fields)} fields where the header has {len(names)}"
+                    counts = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}"
                     raise DataError(counts, path=path, line=number, value=separator.join(fields))
                 for kind in _REQUIRED:
                     if not fields[place[kind]]:
