@@ -63,7 +63,7 @@ class Interactions:
         if self.user.shape != self.item.shape or self.user.ndim != 1:
             raise DataError(f"user and item codes need the same length, not {self.user.shape} and {self.item.shape}")
         if self.timestamp is not None and self.timestamp.shape != self.user.shape:
-            raise DataError(f"{len(self.user)} pairs need as many timestamps, not {self.timestamp.shape}")
+            raise DataError(f"one timestamp is needed per pair: pairs {len(self.user)}, timestamps {self.timestamp.shape}")
         for kind, codes, ids in (("user", self.user, self.user_ids), ("item", self.item, self.item_ids)):
             if len(codes) and (codes.min() < 0 or codes.max() >= len(ids)):
                 raise DataError(f"{kind} codes must lie between 0 and {len(ids) - 1}")
@@ -132,7 +132,7 @@ def assemble(user, item, user_ids, item_ids, ratings, timestamps, rating_thresho
     user, item = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
     n_rows = len(user)
     if len(item) != n_rows:
-        raise DataError(f"{n_rows} users but {len(item)} items", path=path)
+        raise DataError(f"users and items differ in number: {n_rows} and {len(item)}", path=path)
     if n_rows == 0:
         raise DataError("there are no interactions in it", path=path)
     ratings = _finite_column(ratings, n_rows, "rating", path)
@@ -192,7 +192,7 @@ def _finite_column(values, n_rows: int, what: str, path):
         return None
     values = np.asarray(values, dtype=np.float64)
     if values.shape != (n_rows,):
-        raise DataError(f"{n_rows} rows need as many {what}s, not {values.shape}", path=path)
+        raise DataError(f"one {what} is needed per row: rows {n_rows}, {what}s {values.shape}", path=path)
     if not np.isfinite(values).all():
         raise DataError(f"{what}s must be finite numbers", path=path, value=values[~np.isfinite(values)][0])
     return values

@@ -263,8 +263,8 @@ def _read_movielens(path, separator: str, rating_threshold: float | None) -> Int
         if len(fields) != 4:
             if not line.strip():
                 continue
-            needed = "4 are needed: user, item, rating, timestamp, separated by " + separator.replace("\t", "tab")
-            raise DataError(f"{len(fields)} fields where {needed}", path=path, line=number, value=line)
+            needed = "needed: 4 (user, item, rating, timestamp, separated by " + separator.replace("\t", "tab") + ")"
+            raise DataError(f"number of fields: {len(fields)}, {needed}", path=path, line=number, value=line)
         user = _whole_id(fields[0], "user id", path, number)
         rows.add(str(user), str(_whole_id(fields[1], "item id", path, number)))
         rows.ratings.append(_number(fields[2], "rating", path, number))
@@ -309,7 +309,7 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
                 if len(fields) != len(names):
                     if not any(fields):
                         continue
-                    counts = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}"
+                    counts = f"number of fields: {len(fields)}, in the header: {len(names)}"
                     raise DataError(counts, path=path, line=number, value=separator.join(fields))
                 for kind in _REQUIRED:
                     if not fields[place[kind]]:

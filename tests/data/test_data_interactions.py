@@ -59,13 +59,13 @@ def test_matrix_holds_the_pairs():
     ("arguments", "message"),
     [
         (dict(users=[], items=[]), "no interactions"),
-        (dict(users=["a"], items=["x", "y"]), "1 users but 2 items"),
+        (dict(users=["a"], items=["x", "y"]), "users and items differ in number: 1 and 2"),
         (dict(users=["a"], items=[""]), "item id is empty"),
         (dict(users=[1.0], items=["x"]), "strings or whole numbers.*1.0"),
         (dict(users=["a\0"], items=["x"]), "NUL"),
         (dict(users=["a"], items=["x"], timestamps=[np.nan]), "timestamps must be finite.*nan"),
         (dict(users=["a"], items=["x"], ratings=[np.inf]), "ratings must be finite.*inf"),
-        (dict(users=["a"], items=["x"], ratings=[1, 2]), "1 rows need as many ratings"),
+        (dict(users=["a"], items=["x"], ratings=[1, 2]), "one rating is needed per row: rows 1"),
         (dict(users=["a"], items=["x"], rating_threshold=3), "no rating column"),
         (dict(users=["a"], items=["x"], ratings=[2], rating_threshold=3), "no rating reaches.*highest is 2"),
         (dict(users=["a"], items=["x"], ratings=[2], rating_threshold=float("nan")), "threshold must be a finite"),
@@ -81,7 +81,7 @@ def test_what_is_refused(arguments, message):
     ("changed", "message"),
     [
         (dict(user=np.zeros(2, int)), r"the same length, not \(2,\) and \(1,\)"),
-        (dict(timestamp=np.zeros(2)), "1 pairs need as many timestamps"),
+        (dict(timestamp=np.zeros(2)), "one timestamp is needed per pair: pairs 1"),
         (dict(item=np.array([1])), "item codes must lie between 0 and 0"),
     ],
 )

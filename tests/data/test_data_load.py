@@ -84,7 +84,7 @@ def test_temporal_split_threshold_and_columns(folder):
         ("csv/x.csv", dict(split="given"), "x.csv comes without a split"),
         ("csv/x.csv", dict(split="daily"), "auto or one of given, random, temporal, none, not 'daily'"),
         ("csv/x.csv", dict(file_format="xlsx"), "one of lightgcn, u.data, ratings.dat, csv, recbole, not 'xlsx'"),
-        ("csv/x.csv", dict(file_format="u.data"), "x.csv, line 1: 1 fields where 4 are needed"),
+        ("csv/x.csv", dict(file_format="u.data"), "x.csv, line 1: number of fields: 1, needed: 4"),
         ("given", dict(split="temporal"), "needs timestamps, and given has none"),
         ("given", dict(rating_threshold=3), "has no ratings.*3"),
         ("given", dict(user_column="u", separator=","), "fixed columns; leave user_column, separator alone"),

@@ -87,8 +87,8 @@ LIGHTGCN_REFUSES = [
     ("0\n1\n", None, None, "no interactions"),
 ]
 U_DATA_REFUSES = [
-    ("1\t2\t3", "1\t2\t3", "3 fields where 4 are needed"),
-    ("1\t2\t3\t4\t5", None, "5 fields where 4 are needed"),
+    ("1\t2\t3", "1\t2\t3", "number of fields: 3, needed: 4"),
+    ("1\t2\t3\t4\t5", None, "number of fields: 5, needed: 4"),
     ("1::2::3::4", "1::2::3::4", "separated by tab"),
     ("x\t2\t3\t4", "x", "user id is not a whole number"),
     ("1\t-2\t3\t4", "-2", "item id is negative"),
@@ -111,8 +111,8 @@ CSV_REFUSES = [
     ("user,item\na,x\n", dict(rating_column="r"), 1, None, "no column 'r'"),
     ("user,item\na,x\n", dict(item_column="user"), 1, None, "two purposes"),
     ("user,item\na,x\n", dict(rating_threshold=3), None, None, "no rating column"),
-    ("user,item\na,x\nb\n", {}, 3, "b", "1 field where the header has 2"),
-    ("user,item\na,x,y\n", {}, 2, "a,x,y", "3 fields where the header has 2"),
+    ("user,item\na,x\nb\n", {}, 3, "b", "number of fields: 1, in the header: 2"),
+    ("user,item\na,x,y\n", {}, 2, "a,x,y", "number of fields: 3, in the header: 2"),
     ("user,item\n,x\n", {}, 2, None, "user id is empty"),
     ("user,item,rating\na,x,3\nb,x,nan\n", {}, 3, "nan", "rating must be finite"),
     ("user,item,rating\na,x,high\n", {}, 2, "high", "rating is not a number"),
@@ -132,7 +132,7 @@ CSV_REFUSES = [
         (read_u_data, "1\t1\t3\t1\n", dict(rating_threshold=4), None, None, "reaches the threshold 4; the highest is 3"),
         *((read_csv, *case) for case in CSV_REFUSES),
         (read_recbole, "user_id\titem_id\n1\t2\n", {}, 1, "user_id", "name:type"),
-        (read_recbole, "user_id:token\titem_id:token\n1\t2\n1\n", {}, 3, "1", "1 field where the header has 2"),
+        (read_recbole, "user_id:token\titem_id:token\n1\t2\n1\n", {}, 3, "1", "number of fields: 1, in the header: 2"),
         *((read, None, {}, None, None, "no such file") for read in (read_lightgcn_file, read_u_data, read_csv, read_recbole)),
     ],
 )
