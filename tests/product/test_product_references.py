@@ -68,8 +68,10 @@ def classes_called(name):
 
 @functools.cache
 def folders():
-    """In which a path may start."""
-    return {each.name for base in BASES for each in base.iterdir() if each.is_dir() and not each.name.startswith((".", "_"))}
+    """In which a path may start. What commands leave behind (``.gitignore``: ``runs/`` ...) is there after some of them, and is none."""
+    left_behind = set(re.findall(r"^([\w.]+)/$", (ROOT / ".gitignore").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    found = {each.name for base in BASES for each in base.iterdir() if each.is_dir() and not each.name.startswith((".", "_"))}
+    return found - left_behind
 
 
 @functools.cache
