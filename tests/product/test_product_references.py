@@ -68,7 +68,7 @@ def classes_called(name):
 
 @functools.cache
 def folders():
-    """In which a path may start. What commands leave behind (``.gitignore``: ``runs/`` ...) is there after some of them, and is none."""
+    """In which a path may start; not what commands leave behind, such as ``runs/``."""
     left_behind = set(re.findall(r"^([\w.]+)/$", (ROOT / ".gitignore").read_text(encoding="utf-8"), flags=re.MULTILINE))
     found = {each.name for base in BASES for each in base.iterdir() if each.is_dir() and not each.name.startswith((".", "_"))}
     return found - left_behind
