@@ -44,7 +44,7 @@ from c2f_np.model.sparse import operator
 from c2f_np.model.starts import partition_entities, start_coarse_assignment
 from c2f_np.model.triples import Triples
 from c2f_np.plotting import learning_curves
-from c2f_np.plotting.stages import (
+from c2f_np.plotting.inside_a_stage import (
     assignments_side_by_side, computation_graph, expanded_adjacency, gradients_by_way, layer_factors, weights_of_row,
 )
 from c2f_np.settings import settings_from_preset

@@ -43,7 +43,7 @@ from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_p
 from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.model.sampling import sample_triples
 from c2f_np.model.triples import Triples
-from c2f_np.plotting.stages import codebook_sparsity, codebooks_side_by_side, computation_graph, gradients_by_way
+from c2f_np.plotting.inside_a_stage import codebook_sparsity, codebooks_side_by_side, computation_graph, gradients_by_way
 from c2f_np.settings import settings_from_preset
 from c2f_np.training import loop, problem
 from c2f_np.training.phases import phases_of

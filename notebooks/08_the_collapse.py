@@ -522,5 +522,5 @@ print(task.hint())
 #
 # - Notebook 09 asks whether the model that is trained this way is any good.
 # - `c2f_np/model/propagation.py` and `c2f_np/model/fine.py` hold the code; [docs/model.md](../docs/model.md) has the equations under "Collapsed".
-# - `tests/stages/test_stage_batch_rows.py` asserts the equality of both ways for every width, engine and number of layers.
+# - `tests/model/test_model_batch_rows.py` asserts the equality of both ways for every width, engine and number of layers.
 # - [benchmarks/results.md](../benchmarks/results.md) has times at full size, and how they were taken.

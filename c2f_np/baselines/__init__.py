@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..estimator import Recommender
-from .coarse import Coarse
+from .coarse_alone import Coarse
 from .ease import EASE
 from .item_knn import ItemKNN
 from .popularity import Popularity
