@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from ..baselines import Popularity
 from ..data import Dataset
 from ..errors import DataError
-from ..evaluation import DEFINITIONS, fit_popularity, hit_matrix, over_all_users, popularity_scores, rank_items, rank_sampled
+from ..evaluation import DEFINITIONS, hit_matrix, over_all_users, rank_items, rank_sampled
 from ..files import write_text_atomically
 from ..settings import Settings, settings_from_preset
 from ..threads import working_threads
@@ -54,8 +55,7 @@ def trained_scorers(dataset: Dataset, settings: Settings) -> dict[str, Scorer]:
     """Popularity and the two stages of one training."""
     problem = pose(dataset, settings)
     finished = train(dataset, settings).finished
-    counts = fit_popularity(dataset.train)
-    scorers: dict[str, Scorer] = {"popularity": lambda users: popularity_scores(counts, users)}
+    scorers: dict[str, Scorer] = {"popularity": Popularity().fit(dataset).score}
     with working_threads(problem.threads, settings.engine):
         for phase in ("coarse", "fine"):
             state = finished[phase].state
