@@ -74,7 +74,7 @@ def read_request(folder) -> Request:
     path = Path(folder) / RUN
     stored = read_json(path)
     try:
-        return Request(stored["data"], stored["load_options"], stored["preset"], Settings(**stored["settings"]))
+        return Request(stored["data"], stored["load_options"], stored["preset"], Settings.from_dict(stored["settings"]))
     except (KeyError, TypeError, SettingsError) as error:
         raise ModelFileError(f"{path}: not a description of a run ({error})") from error
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data import Dataset
 from ..estimator import EmbeddingRecommender, as_dataset
 from ..model_file import size_in_bytes
-from ..settings import Settings, settings_from_preset
+from ..settings import Settings
 from ..threads import working_threads
 from ..training.loop import run_phases
 from ..training.phases import phases_of
@@ -89,9 +89,9 @@ class Coarse(EmbeddingRecommender):
             If one does not fit.
         """
         own = {_RENAMED.get(name, name): value for name, value in self.get_params().items() if name not in _NOT_SETTINGS}
-        n_coarse = settings_from_preset(self.preset, **own).n_coarse
+        n_coarse = Settings.preset(self.preset, **own).n_coarse
         # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
-        return settings_from_preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
+        return Settings.preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
 
     def fit(
         self,

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES
 from ..estimator import Recommender, as_dataset
-from .parameters import check_parameters, parameter
+from ..schema import checked_values, described
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -34,12 +34,12 @@ class Popularity(Recommender):
     counts_ : ndarray of int32, shape (I,)
     """
 
-    engine: str = parameter(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
-    threads: int = parameter(0, "threads; 0: all cores", low=0)
+    engine: str = described(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
+    threads: int = described(0, "threads; 0: all cores", low=0)
 
     def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Count; see :meth:`Recommender.fit`."""
-        check_parameters(self)
+        checked_values(self)
         started, data = time.perf_counter(), as_dataset(interactions, validation)
         self.counts_ = np.bincount(data.train.indices, minlength=data.n_items).astype(np.int32)
         self._fitted_on(data)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import SettingsError
-from ..settings import Settings, settings_from_preset
+from ..settings import Settings
 from .study import C2F, COARSE, Run, Source, Study
 
 #: Settings that the study's seeds and the number of jobs determine.
@@ -78,7 +78,7 @@ def settings_of_run(study: Study, run: Run, source: Source) -> Settings:
     """
     try:
         given = study.common | study.presets.get(run.preset, {}) | source.settings | source.presets.get(run.preset, {})
-        return settings_from_preset(run.preset, **(given | run.settings))
+        return Settings.preset(run.preset, **(given | run.settings))
     except SettingsError as error:
         raise SettingsError(f"{study.path}: run {run.name!r}: with the settings for {source.name!r}: {error}") from error
 
