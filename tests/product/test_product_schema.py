@@ -28,15 +28,16 @@ class Declared:
 
 ACCEPTED = [
     ("count", np.int16(4), 4), ("count", 4.0, 4), ("share", 1, 1.0), ("share", np.float32(0.25), 0.25),
-    ("share", Fraction(1, 4), 0.25), ("sure", np.True_, True), ("kind", np.str_("b"), "b"), ("most", None, None), ("most", np.int64(2), 2), ("note", "x", "x"),
+    ("share", Fraction(1, 4), 0.25), ("sure", np.True_, True), ("kind", np.str_("b"), "b"), ("most", None, None),
+    ("most", np.int64(2), 2), ("note", "x", "x"),
 ]  # fmt: skip
 REFUSED = [
     ("count", 0, "at least 1"), ("count", 10, "at most 9"), ("count", 2.5, "a whole number"), ("count", "2", "a whole number"),
     ("count", True, "a whole number"), ("count", None, "a whole number"), ("count", np.inf, "a whole number"),
     ("count", np.array([2]), "a whole number"), ("share", 0.0, "more than 0.0"), ("share", np.nan, "finite"),
-    ("share", "x", "a number"), ("share", 10**400, "a number"), ("share", False, "a number"), ("sure", 1, "true or false"), ("sure", None, "true or false"),
-    ("kind", "c", "one of a, b"), ("kind", 3, "one of a, b"), ("most", 0, "at least 1"), ("most", "x", "a whole number"),
-    ("note", 3, "text"),
+    ("share", "x", "a number"), ("share", 10**400, "a number"), ("share", False, "a number"), ("sure", 1, "true or false"),
+    ("sure", None, "true or false"), ("kind", "c", "one of a, b"), ("kind", 3, "one of a, b"), ("most", 0, "at least 1"),
+    ("most", "x", "a whole number"), ("note", 3, "text"),
 ]  # fmt: skip
 
 
