@@ -25,6 +25,8 @@ from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evalu
 from .lookup import positions, require_k
 from .threads import one_blas_thread
 
+__all__ = ["EmbeddingRecommender", "Ids", "Recommender", "as_dataset"]
+
 #: One id or several, as in the data.
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 

@@ -33,6 +33,8 @@ from .training.loop import train
 from .training.problem import entity_embeddings
 from .training.progress import Best, Progress
 
+__all__ = ["C2FRecommender", "versions"]
+
 
 class C2FRecommender(EmbeddingRecommender):
     """C2F-MetaEmbed: users and items share a dense coarse and a sparse fine codebook.
