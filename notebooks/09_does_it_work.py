@@ -200,7 +200,7 @@ models["coarse, C = 40, t = 2"] = both["staged"][0], both["staged"][1]["coarse"]
 
 # %%
 settings = Settings.preset("default", n_coarse=40, n_fine=16, dim=32, threads=1,
-                                partition_epochs=20, table_epochs=20, max_epochs=20)
+                           partition_epochs=20, table_epochs=20, max_epochs=20)
 phases = train(data, settings).finished
 joint = phases["joint"].state
 models["joint, C = 40, M = 16"] = pose(data, settings), joint
