@@ -212,3 +212,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 12,
     },
 }
+
+#: Presets that train the coarse and the fine stage one after the other.
+STAGED = tuple(name for name in PRESETS if Settings.preset(name).training == "stages")

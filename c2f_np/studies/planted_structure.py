@@ -29,13 +29,13 @@ from ..data import Dataset
 from ..data.shipped import PlantedTruth, load_truth
 from ..errors import DataError
 from ..model.starts import partition_entities, start_fine
-from ..settings import Settings
+from ..settings import STAGED, Settings
 from ..threads import working_threads
 from ..training.loop import begin, train
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
 from .store import write_csv
-from .study import STAGED, Study
+from .study import Study
 from .study_report import markdown_table
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")

@@ -12,10 +12,10 @@ from ..data import PROTOCOLS, load_dataset
 from ..errors import SettingsError
 from ..evaluation import DEFAULT_KS
 from ..schema import Parameter, parameters_of
-from ..settings import PRESETS, Settings
+from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
 from .jobs import has_parameter, require_different_names, require_free, settings_of_run
-from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, STAGED, WITHIN, Run, Source, Study
+from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, WITHIN, Run, Source, Study
 from .surgery import AFTER
 
 METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
