@@ -15,7 +15,7 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
-from ..estimator import EmbeddingRecommender, as_dataset
+from ..estimator import EmbeddingRecommender, as_dataset, validation_share
 from ..model_file import size_in_bytes
 from ..schema import checked_values, described
 from ..settings import STAGED, Settings
@@ -79,7 +79,7 @@ class Coarse(EmbeddingRecommender):
     dtype: str | None = None
     engine: str | None = None
     threads: int | None = None
-    validation_fraction: float = described(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
+    validation_fraction: float = validation_share()
 
     def resolved_settings(self) -> Settings:
         """The preset's settings with this estimator's parameters in their place.

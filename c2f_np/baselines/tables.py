@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, as_dataset
+from ..estimator import EmbeddingRecommender, as_dataset, validation_share
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..schema import checked_values, described
@@ -62,7 +62,7 @@ class TableRecommender(EmbeddingRecommender):
     dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
     engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
     threads: int = described(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
-    validation_fraction: float = described(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
+    validation_fraction: float = validation_share()
 
     def fit(
         self,
