@@ -147,9 +147,8 @@ def with_choices(study: Study, *, data=(), settings_of: str | None = None, proto
         sources = tuple(dataclasses.replace(source, protocol=protocol) for source in sources)
     study = dataclasses.replace(study, sources=sources)
     if seeds:
+        require_seeds(seeds, "--seeds")
         study = dataclasses.replace(study, seeds=tuple(seeds), runs=tuple(dataclasses.replace(r, seeds=None) for r in study.runs))
-    if len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
-        raise SettingsError(f"--seeds must be different whole numbers, none negative, not {list(study.seeds)}")
     return study
 
 
@@ -163,6 +162,12 @@ def _chosen(given: str, study: Study, listed: dict[str, Source], settings_of: st
     if model is None:
         return Source(path, name, study.protocol)
     return dataclasses.replace(model, source=path, name=name, options={}, like=model.name)
+
+
+def require_seeds(seeds, place: str) -> None:
+    """A study needs at least one seed, and no two that are the same."""
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise SettingsError(f"{place} must be different whole numbers, none negative, at least one, not {list(seeds)!r}")
 
 
 def require_different_names(sources, place: str) -> None:

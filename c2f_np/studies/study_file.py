@@ -14,7 +14,7 @@ from ..evaluation import DEFAULT_KS
 from ..schema import Parameter, parameters_of
 from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
-from .jobs import has_parameter, require_different_names, require_free, settings_of_run
+from .jobs import has_parameter, require_different_names, require_free, require_seeds, settings_of_run
 from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, WITHIN, Run, Source, Study
 from .surgery import AFTER
 
@@ -141,8 +141,7 @@ def _options(study: TomlTable, kind: str) -> dict:
 
 def _seeds(table: TomlTable) -> tuple[int, ...]:
     seeds = table.take_list("seeds", int, [0])
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise table.error(f"seeds must be different whole numbers, none negative, at least one, not {list(seeds)!r}")
+    require_seeds(seeds, f"{table.place}: seeds")
     return seeds
 
 
