@@ -114,3 +114,17 @@ def test_every_public_function_has_its_types(module):
         if lacking:
             missing.append(f"{name}: {', '.join(lacking)}")
     assert missing == []
+
+
+def test_no_two_public_things_have_one_name():
+    """The engines hold the same functions, which is what they are for; so only one of them is looked at."""
+    places = {}
+    others = ("recommender", "estimator", "studies", "plotting", "course", "model.text")
+    for module in (*PUBLIC, *(f"c2f_np.{name}" for name in others)):
+        if module == "c2f_np.gradcheck":
+            continue  # a checker for anything, which knows nothing of this package
+        for name in importlib.import_module(module).__all__:
+            thing = getattr(importlib.import_module(module), name)
+            places.setdefault(name, {}).setdefault(id(thing), module)
+    assert {name: list(found.values()) for name, found in places.items() if len(found) > 1} == {}
+    assert len(places) > 80
