@@ -104,7 +104,7 @@ def _coclustering(R, n_parts: int, seed: int) -> np.ndarray:
     linked = degree > 0
     users, items = linked[: R.shape[0]], linked[R.shape[0] :]
     parts = np.arange(len(degree), dtype=np.int64) % n_parts
-    if 1 < n_parts < min(users.sum(), items.sum()):
+    if n_parts < min(users.sum(), items.sum()):
         model = SpectralCoclustering(n_clusters=n_parts, random_state=seed)
         model.fit(sparse.csr_matrix(R[users][:, items]))
         parts[linked] = np.concatenate([model.row_labels_, model.column_labels_])

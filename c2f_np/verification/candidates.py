@@ -150,7 +150,7 @@ def _left_alone(node: ast.AST) -> bool:
 def _only_raises(node: ast.AST) -> bool:
     """A condition, a loop or a call ("require ...") that does nothing but raise errors, or silences warnings."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _called(node.value).lstrip("_").startswith("require") or _called(node.value) == "simplefilter"
+        return _called(node.value).lstrip("_").startswith("require") or _called(node.value) in ("simplefilter", "check_is_fitted")
     if isinstance(node, ast.If):
         return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
     if isinstance(node, ast.For):

@@ -426,6 +426,8 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("the best epoch", trained.best_epoch_, best[2])
     worst.same("the best parameters", _bits(trained.parameters_), _bits(best[0]))
     worst.same("history", repr(trained.history_), repr(rows))
+    users, items, overall = trained._biases()
+    worst.same("biases", (users, _bits(items), overall), (None, _bits(best[0].get("item_bias")), 0.0))
     sizes = {name: value.size * value.itemsize for name, value in best[0].items()}
     worst.same("sizes", trained.size_in_bytes(), sizes | {"model": sum(sizes.values())})
     p = {name: dense(value) for name, value in best[0].items()}

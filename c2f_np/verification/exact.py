@@ -557,8 +557,12 @@ def many_columns_in_lanes_check(engine: str, rng) -> Checks:
 
 def many_entities_check(engine: str, rng) -> Checks:
     """A batch of entities with high numbers: the loss, its gradients, the penalty, the order by user."""
+    for width in (2, 49):
+        yield from _many_entities(engine, rng, width)
+
+
+def _many_entities(engine: str, rng, width: int) -> Checks:
     n_users, n_items, size = MANY, MANY + 9, 50
-    width = int(rng.choice([2, 49]))
     high = [rng.integers(n - 60, n, size).astype(np.int32) for n in (n_users, n_items, n_items)]
     module = engine_named(engine)
     batch = triples.Triples.by_user(high, np.arange(size), n_users, n_items, engine=module)

@@ -34,6 +34,8 @@ from .threads import loops_in_random_order, possible_threads, watched_kernels
 WIDTHS = (1, 16, 48, 49, 64, 100, 128, 512, 513)
 #: Widths that are compiled: one that shares its kernels, one with kernels of its own and something after the last whole lane.
 COMPILED = (5, 49)
+#: The greatest width at which there are more rows than row groups (64).
+MANY_UP_TO = 49
 #: Operations of which there is one version only.
 WITHOUT_KERNELS = ("soft_threshold", "table_composition")
 #: What the compiled engine runs besides kernels.
@@ -185,8 +187,8 @@ def strided(value):
 
 
 def _few_if_wide(configuration: dict) -> bool:
-    """Many rows at narrow widths only."""
-    return configuration["width"] <= 5 or max(configuration["shape"]) < 20
+    """Many rows not at the greatest widths."""
+    return configuration["width"] <= MANY_UP_TO or max(configuration["shape"]) < 20
 
 
 # ---- the operations --------------------------------------------------------------------------------------------------
@@ -559,19 +561,19 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "propagate": (
         Text({"width": WIDTHS, "n": (4, 5, 70), "n_layers": LAYERS, "rows": ("all", "every", "some", "one"),
               "kind": ("symmetric", "not symmetric")}, _propagate, _call_propagate, _expected_propagate,
-             lambda c: (c["n"] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 1030,
+             lambda c: (c["n"] < 20 or c["width"] <= MANY_UP_TO) and c["n_layers"] * c["width"] <= 1030,
              "sparse_product.mean_of_powers sparse_product.mean_of_powers_from_rows sparse_product.weights_gradient"),
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),
               "layer_bridge": propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
              _bridged, _call_bridged, _expected_bridged,
-             lambda c: (c["sizes"][0] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 600,
+             lambda c: (c["sizes"][0] < 20 or c["width"] <= MANY_UP_TO) and c["n_layers"] * c["width"] <= 600,
              "sparse_product.multiply sparse_product.add_product sparse_product.weights_gradient"),
     ),
     "propagate_collapsed": (
         Text({"width": WIDTHS, "n": (4, 70), "m": (1, 3), "rows": ("all", "some", "one"), "block": (1, 3, 100)}, _collapsed,
-             _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= 5,
+             _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= MANY_UP_TO,
              "row_products.add_product_of_rows row_products.transposed_product_of_rows"),
         Text({"width": (1, 3), "n_layers": LAYERS, "gate": GATES, "t": (1, 2), "sizes": ((3, 2, 2), (6, 2, 3)),
               "layer_bridge": propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
@@ -583,12 +585,12 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "bpr": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "scale": (0.3, 1.0, 2.0)}, _bpr, _call_bpr,
-             _expected_bpr, lambda c: (c["batch"] != "many" or c["width"] <= 5) and (c["scale"] <= 1 or c["width"] <= 64),
+             _expected_bpr, lambda c: (c["batch"] != "many" or c["width"] <= MANY_UP_TO) and (c["scale"] <= 1 or c["width"] <= 64),
              "bpr.bpr_loss bpr._differences bpr._softplus_and_slopes bpr.bpr_backward bpr._gather"),
     ),
     "regulariser": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "onto": (False, True)}, _penalty, _call_penalty,
-             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= 5,
+             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= MANY_UP_TO,
              "bpr.squared_norm_penalty bpr.squared_norms bpr.squared_norm_penalty_backward bpr.add_scaled_rows"),
     ),
     "table_composition": (
