@@ -36,7 +36,7 @@ from c2f_np.engine import engine_named
 from c2f_np.gradcheck import check_gradients
 from c2f_np.model import adam, sampling
 from c2f_np.model import loss as bpr
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
 from c2f_np.plotting.losses import (
     first_steps, free_ranks, loss_and_order, loss_and_slope, scatter_and_gather, triple_in_the_plane,
 )

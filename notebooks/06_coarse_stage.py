@@ -42,7 +42,7 @@ from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.model.sampling import sample_triples
 from c2f_np.model.sparse import operator
 from c2f_np.model.starts import partition_entities, start_coarse_assignment
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
 from c2f_np.plotting import learning_curves
 from c2f_np.plotting.stages import (
     assignments_side_by_side, computation_graph, expanded_adjacency, gradients_by_way, layer_factors, weights_of_row,

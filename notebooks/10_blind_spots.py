@@ -22,7 +22,7 @@ from c2f_np.data import southern_women_split
 from c2f_np.gradcheck import check_gradients, lessons, numerical_gradient
 from c2f_np.engine import engine_named
 from c2f_np.model import codebook, graph, links, loss, propagation
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
 from c2f_np.plotting.checks import caught_picture
 from c2f_np.verification.mutants import MUTANTS, Mutant, applied, kill
 
@@ -348,7 +348,7 @@ assert survives, "if this fails, somebody has mended the hole: change the text"
 # Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is put in where Numba does not compile and kernels are plain Python, in a process of its own, and must be killed by the cases of the compiled engine.
 
 # %%
-once = mutant("kernels.bpr._gather_any_width", "first occurrence only")
+once = mutant("kernels.loss._gather", "first occurrence only")
 outcome = kill(once, engine="numba", op="bpr")[0]
 print(outcome.case, "|", ", ".join(outcome.killed_by))
 assert outcome.killed

@@ -50,8 +50,8 @@ from c2f_np.model.sampling import sample_triples
 from c2f_np.model.starts import (
     partition_entities, start_coarse_assignment, start_fine, start_fine_assignment, start_fine_codebook,
 )  # fmt: skip
-from c2f_np.model.state import ModelState
-from c2f_np.model.triples import Triples
+from c2f_np.model.step import ModelState
+from c2f_np.model.loss import Triples
 from c2f_np.plotting.frontier import moved_by
 from c2f_np.settings import settings_from_preset
 from c2f_np.training.loop import begin, run_phases

@@ -26,7 +26,7 @@ from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..threads import working_threads
 from ..training.loop import run_phases
-from ..training.progress import Progress
+from ..training.phases import Progress
 from .parameters import check_parameters, parameter
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
 

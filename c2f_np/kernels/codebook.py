@@ -57,7 +57,7 @@ def tanh_in_place(X: np.ndarray, *, worth_a_thread: int = 1 << 20, n_chunks: int
 def compose_backward(grad_Z: np.ndarray, S: CompiledOperator, Z: np.ndarray) -> np.ndarray:
     """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets, which would take several times as long."""
     T = S.transpose
-    grad_E = empty((T.shape[0], Z.shape[1]), np.result_type(T.dtype, grad_Z.dtype))
+    grad_E = np.zeros((T.shape[0], Z.shape[1]), dtype=np.result_type(T.dtype, grad_Z.dtype))
     gather, csr = _gather(constant_width(Z.shape[1])), (T.indptr, T.indices, T.data)
     gather(S.transpose_row_bounds, *csr, np.ascontiguousarray(grad_Z), np.ascontiguousarray(Z), grad_E)
     return grad_E

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from ..model.triples import Triples
+from ..model.loss import Triples
 from .buffers import empty
 from .compiled import LANE, carray, constant_width, njit, prefetch_row, stack_pointer
 from .propagation import even_groups_of

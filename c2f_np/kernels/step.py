@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..model import adam as text
+from ..model import step as text
 from .buffers import empty
 from .compiled import ENTRIES_OF_A_BLOCK, njit
 

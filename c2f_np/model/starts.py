@@ -26,7 +26,7 @@ from ..errors import SettingsError
 from ..settings import Settings
 from .graph import bipartite_adjacency
 from .links import largest_softmax, require_row_entries, residual_code
-from .state import ModelState
+from .step import ModelState
 
 PARTITIONS = ("auto", "metis", "coclustering", "random")
 FINE_STARTS = ("scores", "components")  # of the fine stage; from a partition, jointly trained codebooks both start unit normal

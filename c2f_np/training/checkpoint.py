@@ -9,11 +9,10 @@ from __future__ import annotations
 from ..archive import read_archive, take, write_archive
 from ..engine import engine_named
 from ..errors import ModelFileError
-from ..model.adam import AdamMoments
+from ..model.step import AdamMoments
 from ..model_file import pack_state, unpack_state
 from ..settings import Settings
-from .phases import phases_of
-from .progress import Best, Progress
+from .phases import Best, Progress, phases_of
 
 KIND, VERSION = "checkpoint", 1
 

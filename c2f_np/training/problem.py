@@ -24,7 +24,7 @@ from ..model.joint import JointStage
 from ..model.propagation import collapse_pays
 from ..model.sampling import require_something_to_rank
 from ..model.starts import generator, require_partition
-from ..model.state import ModelState
+from ..model.step import ModelState
 from ..settings import Settings
 from ..threads import training_threads
 
