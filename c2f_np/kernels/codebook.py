@@ -17,8 +17,8 @@ from numba import prange
 
 from ..threads import in_threads
 from .buffers import empty
-from .compiled import ENTRIES_OF_A_BLOCK, carray, constant_width, njit, prefetch_row, stack_pointer
-from .propagation import CompiledOperator, multiply
+from .compiled import ENTRIES_OF_A_BLOCK, carray, njit, prefetch_row, stack_pointer
+from .propagation import CompiledOperator, constant_width, multiply
 
 # Entries between asking for their rows and using them.
 _AHEAD = 8

@@ -33,17 +33,9 @@ from platformdirs import user_cache_dir
 
 #: A vector register holds this many float32.
 LANE = 16
-# From here to there a width gets a kernel of its own, with the width as a constant of the program. Loops over narrower rows would
-# be unrolled before they are turned into vector instructions, and then never are: at d = 32 that took twice the time.
-_NARROWEST, _WIDEST = 48, 512
 _CACHE_LINE = 64  # bytes
 #: What is computed entry by entry is handed to threads in blocks.
 ENTRIES_OF_A_BLOCK = 1 << 14
-
-
-def constant_width(width: int) -> int:
-    """The width for which a kernel is to be compiled: that of the rows, or 0 for the kernel that takes any."""
-    return width if _NARROWEST <= width <= _WIDEST else 0
 
 
 def njit(**options: Any) -> Callable:

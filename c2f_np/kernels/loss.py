@@ -15,8 +15,8 @@ from numba import prange
 
 from ..model.loss import Triples
 from .buffers import empty
-from .compiled import LANE, carray, constant_width, njit, prefetch_row, stack_pointer
-from .propagation import even_groups_of
+from .compiled import LANE, carray, njit, prefetch_row, stack_pointer
+from .propagation import constant_width, even_groups_of
 
 # Triples or slots between asking for their rows and using them.
 _AHEAD = 8

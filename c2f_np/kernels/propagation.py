@@ -23,8 +23,11 @@ from ..model import propagation as text
 from ..model.sparse import SparseOperator, matrix_and_transpose
 from ..threads import in_threads, one_blas_thread
 from .buffers import empty
-from .compiled import carray, constant_width, njit, prefetch_row, stack_pointer
+from .compiled import carray, njit, prefetch_row, stack_pointer
 
+# From here to there a width gets a kernel of its own, with the width as a constant of the program. Loops over narrower rows would
+# be unrolled before they are turned into vector instructions, and then never are: at d = 32 that took twice the time.
+_NARROWEST, _WIDEST = 48, 512
 # Entries between asking for a row of X and using it. Measured: 4 help little, 12 to 24 are equally good.
 _AHEAD = 16
 # Enough groups that two or eight threads finish together, few enough that handing them out costs nothing.
@@ -51,6 +54,11 @@ def even_groups_of(lengths: np.ndarray, n_groups: int = _N_GROUPS) -> np.ndarray
 
 
 # ---- the sparse product --------------------------------------------------------------------------------------------------
+def constant_width(width: int) -> int:
+    """The width for which a kernel is to be compiled: that of the rows, or 0 for the kernel that takes any."""
+    return width if _NARROWEST <= width <= _WIDEST else 0
+
+
 @cache
 def _product(width: int):
     """``out = scale * (base + matrix @ X)``, of one width, each row summed in registers; of any width (0), in memory.

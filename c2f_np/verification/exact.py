@@ -306,8 +306,8 @@ def buffers_check(engine: str, rng) -> Checks:
 
 def row_groups_check(engine: str, rng) -> Checks:
     """Every row in exactly one group, loads even; transposes; which widths have kernels of their own."""
-    from ..kernels.compiled import LANE, constant_width
-    from ..kernels.propagation import even_groups_of, even_row_groups
+    from ..kernels.compiled import LANE
+    from ..kernels.propagation import constant_width, even_groups_of, even_row_groups
 
     for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 3000), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
         lengths = rng.integers(0, at["most"] + 1, at["n"])
