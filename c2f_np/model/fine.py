@@ -73,13 +73,7 @@ def fine_graph(
     A, S_coarse, S_fine, gate: float,
     *, composition: str = "coarse", layer_bridge: str = "raw", degree: str = "signed", engine: ModuleType,
 ) -> FineGraph:  # fmt: skip
-    """Build the graph of the stage over the normalised adjacency `A`.
-
-    Raises
-    ------
-    SettingsError
-        If shapes do not fit or a name is unknown.
-    """
+    """Build the graph of the stage over the normalised adjacency `A`."""
     if composition not in COMPOSITIONS:
         raise SettingsError(f"composition must be one of {', '.join(COMPOSITIONS)}, not {composition!r}")
     X_hat = sparse.csr_array(engine.expanded_graph(A, S_coarse, S_fine, degree=degree), dtype=S_coarse.dtype)
@@ -88,13 +82,7 @@ def fine_graph(
 
 
 def collapsed_graph(graph: FineGraph, E_coarse: np.ndarray, n_layers: int) -> FineGraph:
-    """The same graph with its propagation collapsed, for training E_fine while E_coarse and the assignments stand still.
-
-    Raises
-    ------
-    SettingsError
-        If entities are composed from the bridged codebook: then the propagated start is not linear in what is trained.
-    """
+    """The same graph with its propagation collapsed, for training E_fine while E_coarse and the assignments stand still."""
     if graph.composition != "coarse":
         raise SettingsError('only composition="coarse" can be collapsed: otherwise tanh acts on the bridged codebook')
     Z = graph.engine.compose(graph.layer.S_coarse, E_coarse)
@@ -105,13 +93,7 @@ def fine_forward(
     E_fine: np.ndarray, E_coarse: np.ndarray, graph: FineGraph,
     *, threshold: float, n_layers: int, batch: Triples | None = None,
 ) -> FineForward:  # fmt: skip
-    """Embeddings of all nodes (model.md, fine stage, 1-4), or of a batch's entities: collapsed, if the graph is.
-
-    Raises
-    ------
-    SettingsError
-        If the propagation was collapsed with another coarse codebook.
-    """
+    """Embeddings of all nodes (model.md, fine stage, 1-4), or of a batch's entities: collapsed, if the graph is."""
     layer, engine = graph.layer, graph.engine
     F = soft_threshold(E_fine, threshold)
     tanh_F = np.tanh(F)

@@ -71,13 +71,7 @@ def degree_factors(X: sparse.csr_array, *, degree: str = "signed") -> np.ndarray
 
 
 def inverse_roots(sums: np.ndarray, absolute: np.ndarray, degree: str) -> np.ndarray:
-    """D^-1/2 from the row sums and those of the absolute values.
-
-    Raises
-    ------
-    SettingsError
-        If the kind of degree is unknown.
-    """
+    """D^-1/2 from the row sums and those of the absolute values."""
     if degree not in DEGREES:
         raise SettingsError(f"degree must be one of {', '.join(DEGREES)}, not {degree!r}")
     sums = absolute if degree == "absolute" else sums

@@ -51,11 +51,6 @@ def pseudoinverse(H: np.ndarray) -> np.ndarray:
 
     Singular values below ``max(shape) * eps`` times the largest count as 0, with the eps of the precision in which H came: what
     float32 arithmetic left behind in a deficient direction is noise and must not be inverted.
-
-    Raises
-    ------
-    SettingsError
-        If H holds NaN or infinity.
     """
     if not np.isfinite(H).all():
         raise SettingsError("embeddings are not finite: training has diverged; lower the learning rate")
@@ -69,13 +64,7 @@ def largest_columns(W: np.ndarray, t: int) -> np.ndarray:
 
 
 def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.csr_array:
-    """The t largest entries of each row, with their values. `largest` is the engine's :func:`largest_columns`.
-
-    Raises
-    ------
-    SettingsError
-        If t is not between 1 and the number of columns.
-    """
+    """The t largest entries of each row, with their values. `largest` is the engine's :func:`largest_columns`."""
     n, m = W.shape
     require_row_entries(t, m)
     columns = largest(W, t)
@@ -85,13 +74,7 @@ def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.cs
 def update_coarse_assignment(
     H_entities, H_coarse, t: int, *, largest=largest_columns, rows_at_a_time: int = 8192
 ) -> sparse.csr_array:
-    """S_c, in the dtype of the embeddings (model.md, coarse stage, two phases).
-
-    Raises
-    ------
-    SettingsError
-        If t is out of range or the embeddings are not finite.
-    """
+    """S_c, in the dtype of the embeddings (model.md, coarse stage, two phases)."""
     inverse = pseudoinverse(H_coarse)
     blocks = _blocks(H_entities, rows_at_a_time)
     parts = [keep_largest(H_entities[rows].astype(np.float64) @ inverse, t, largest=largest) for rows in blocks]
@@ -138,13 +121,7 @@ def require_row_entries(t: int, n_columns: int) -> None:
 
 # ---- pursuit -----------------------------------------------------------------------------------------------------------
 def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, rows_at_a_time: int = 8192) -> sparse.csr_array:
-    """Code every row of Y by t rows of E: exactly t entries a row (some may be 0), sorted, in float64.
-
-    Raises
-    ------
-    SettingsError
-        If t is out of range.
-    """
+    """Code every row of Y by t rows of E: exactly t entries a row (some may be 0), sorted, in float64."""
     k = len(E)
     if not 1 <= t <= k:
         raise SettingsError(f"a row cannot be coded by {t} rows of a codebook of {k}")
@@ -302,11 +279,6 @@ def exchange_links(
 
     `grad_Y` is the gradient of the loss at ``S E``, summed over as many batches as one likes. A row of zeros is left alone; if
     every column is taken there is nothing to exchange.
-
-    Raises
-    ------
-    SettingsError
-        If rows differ in their number of entries, or shapes do not fit.
     """
     n, k = S.shape
     t = S.nnz // max(n, 1)

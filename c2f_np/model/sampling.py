@@ -40,11 +40,6 @@ def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, 
 
     `R` has sorted indices. A user without training items, or with all items, is passed over; a user with fewer items left
     than `neg_size` gives as many negatives as there are. Both engines give the same triples.
-
-    Raises
-    ------
-    DataError
-        If no user has both an item and a non-item.
     """
     require_something_to_rank(R)
     key = hash64(np.array([seed], dtype=np.uint64) + _GOLDEN)[0]

@@ -46,11 +46,6 @@ def partition_entities(R, n_parts: int, *, method: str = "auto", seed: int = 0) 
 
     "metis" through pymetis; "coclustering" is scikit-learn's and there on every platform; "random" deals parts out at random;
     "auto" takes METIS where it is installed.
-
-    Raises
-    ------
-    SettingsError
-        If there are fewer entities than parts, the method is unknown, or METIS is asked for and not installed.
     """
     require_partition(R.shape, n_parts, method)
     n_entities = sum(R.shape)
@@ -170,11 +165,6 @@ def start_fine_codebook(
     that the codebook is on the scale of E_c. They are moved away from zero by tau, so that soft thresholding returns exactly
     them: unit components would all lie inside the threshold and never be trained. With fewer components than rows they are
     used in turn.
-
-    Raises
-    ------
-    SettingsError
-        If the kind is unknown or the codebook is not finite.
     """
     if kind not in FINE_STARTS:
         raise SettingsError(f"fine_start must be one of {', '.join(FINE_STARTS)}, not {kind!r}")

@@ -2,8 +2,6 @@
 
 An epoch is a function of (progress, phases, problem): its random numbers come from (seed, stage, epoch), so that a resumed run
 takes the very steps that an uninterrupted one takes.
-
-Shapes: see `c2f_np.model`.
 """
 
 from __future__ import annotations
@@ -30,28 +28,11 @@ AfterEpoch = Callable[[Progress], None] | None
 def train(
     data: Dataset, settings: Settings, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
 ) -> Progress:
-    """Train to the end, through all phases that the settings ask for.
+    """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
 
-    Parameters
-    ----------
-    data : Dataset
-    settings : Settings
-    progress : Progress, optional
-        Where an earlier run of the same data and settings stood.
-    after_epoch : callable, optional
-        Called with the progress after every epoch; for logs and checkpoints.
-
-    Returns
-    -------
-    Progress
-        Done; ``finished`` holds the result of each phase.
-
-    Raises
-    ------
-    SettingsError
-        If settings do not fit the data, or training diverges.
-    DataError
-        If there is nothing to train on.
+    `after_epoch` is called with the progress after every epoch, for logs and checkpoints. ``finished`` of what is returned holds
+    the result of each phase. SettingsError if settings do not fit the data, or training diverges; DataError if there is nothing
+    to train on.
     """
     problem = pose(data, settings)
     return run_phases(phases_of(settings, problem.engine), problem, progress, after_epoch)

@@ -168,11 +168,6 @@ def control_phases(done: Progress, problem: Problem) -> tuple[Phase, Phase]:
     comes with further epochs. The control starts where the fine stage starts, from the best coarse checkpoint with fresh
     moments, and makes as many epochs with the fine stage's learning rate and batches, first with S_c fixed and then with its
     updates, but trains E_c. What the fine stage is better by is what the fine codebook and its nodes bring.
-
-    Raises
-    ------
-    SettingsError
-        If the training `done` has not ended, or is joint.
     """
     if not done.is_done:
         raise SettingsError("the control needs a training that has come to its end: go on with --resume first")
