@@ -31,6 +31,11 @@ from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 from platformdirs import user_cache_dir
 
+# Between parallel loops GNU OpenMP lets idle threads spin. On a machine that is also doing something else they then take the core
+# from the thread that has work: an epoch of 0.1 s was seen to take 3 s. Waiting passively lets it go.
+# This must be set before the first parallel loop runs. An OMP_WAIT_POLICY that is already set is left alone.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 #: A vector register holds this many float32.
 LANE = 16
 _CACHE_LINE = 64  # bytes

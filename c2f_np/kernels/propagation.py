@@ -116,11 +116,6 @@ def multiply(matrix, bounds: np.ndarray, X: np.ndarray, out: np.ndarray | None =
     return out
 
 
-def add_product(matrix, bounds: np.ndarray, X: np.ndarray, total: np.ndarray) -> None:
-    """``total += matrix @ X``, row by row in place."""
-    _run(matrix, bounds, np.ascontiguousarray(X), total, total.dtype.type(1), total)
-
-
 def mean_of_powers(matrix, bounds: np.ndarray, X: np.ndarray, n_layers: int, rows: np.ndarray | None = None) -> np.ndarray:
     """``(I + M + ... + M^L) X / (L + 1)`` by Horner's rule: L > 0 times Y <- X + M Y, starting from Y = X.
 
@@ -160,13 +155,6 @@ def mean_of_powers_from_rows(
     return Y
 
 
-def weights_gradient(indptr: np.ndarray, indices: np.ndarray, grad_Y: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """``<grad_Y[i], X[j]>`` for every stored entry (i, j)."""
-    values = np.empty(len(indices), dtype=np.result_type(grad_Y.dtype, X.dtype))
-    _weights_gradient(indptr, indices, np.ascontiguousarray(grad_Y), np.ascontiguousarray(X), values)
-    return values
-
-
 @njit(parallel=True)
 def _weights_gradient(indptr, indices, grad_Y, X, values):
     for i in prange(indptr.shape[0] - 1):
@@ -192,10 +180,13 @@ class CompiledOperator(SparseOperator):
         return multiply(self.transpose, self.transpose_row_bounds, grad_Y)
 
     def add_forward(self, X: np.ndarray, total: np.ndarray) -> None:
-        add_product(self.matrix, self.row_bounds, X, total)
+        _run(self.matrix, self.row_bounds, np.ascontiguousarray(X), total, total.dtype.type(1), total)
 
     def weights_gradient(self, grad_Y: np.ndarray, X: np.ndarray) -> np.ndarray:
-        return weights_gradient(self.matrix.indptr, self.matrix.indices, grad_Y, X)
+        values = np.empty(self.matrix.nnz, dtype=np.result_type(grad_Y.dtype, X.dtype))
+        grad_Y, X = np.ascontiguousarray(grad_Y), np.ascontiguousarray(X)
+        _weights_gradient(self.matrix.indptr, self.matrix.indices, grad_Y, X, values)
+        return values
 
 
 def operator(matrix) -> CompiledOperator:

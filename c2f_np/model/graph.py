@@ -14,7 +14,7 @@ a weight counts three times: as itself, in the degree of its row, and (through t
     grad_f_i = sum_j G[i, j] X[i, j] f_j + sum_k G[k, i] X[k, i] f_k,   grad_s_i = -1/2 f_i^3 grad_f_i,
     grad_X[i, j] = G[i, j] f_i f_j + grad_s_i
 
-Training never uses these gradients (assignments are updated in closed form); `c2f_np.model.structure` does.
+Training never uses these gradients, since assignments are updated in closed form.
 
 Shapes
 ------

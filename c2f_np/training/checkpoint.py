@@ -72,8 +72,8 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
             header["adam_step"],
         )
         return Progress(
-            header["phase"], header["stage_epoch"], header["phase_epoch"], state, moments,
-            bests.pop("best", None), header["bad_evaluations"], bests, tuple(header["history"]), str(header.get("started_from", "")),
+            header["phase"], header["stage_epoch"], header["phase_epoch"], state, moments, bests.pop("best", None),
+            header["bad_evaluations"], bests, tuple(header["history"]), str(header.get("started_from", "")),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: damaged, {error} is missing or of a wrong kind") from error

@@ -537,7 +537,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "sparse_product": (
         Text({"width": WIDTHS, "shape": SHAPES, "onto": (False, True)}, _sparse_product, _call_sparse_product,
              _expected_sparse_product, _few_if_wide,
-             "propagation.multiply propagation.add_product propagation.weights_gradient"),
+             "propagation.multiply propagation._weights_gradient"),
     ),
     "compose": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 3, 6)}, _compose, _call_compose, _expected_compose, _few_if_wide,
@@ -551,20 +551,20 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "bridge": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 6), "gate": GATES}, _bridge, _call_bridge,
              lambda E, S, F, gate, G: rounding.bridging(G, E, S, F, gate), _few_if_wide,
-             "propagation.multiply propagation.weights_gradient"),
+             "propagation.multiply propagation._weights_gradient"),
     ),
     "propagate": (
         Text({"width": WIDTHS, "n": (4, 5, 70), "n_layers": LAYERS, "rows": ("all", "every", "some", "one"),
               "kind": ("symmetric", "not symmetric")}, _propagate, _call_propagate, _expected_propagate,
              lambda c: (c["n"] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 1030,
-             "propagation.mean_of_powers propagation.mean_of_powers_from_rows propagation.weights_gradient"),
+             "propagation.mean_of_powers propagation.mean_of_powers_from_rows propagation._weights_gradient"),
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),
               "layer_bridge": propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
              _bridged, _call_bridged, _expected_bridged,
              lambda c: (c["sizes"][0] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 600,
-             "propagation.multiply propagation.add_product propagation.weights_gradient"),
+             "propagation.multiply propagation._weights_gradient"),
     ),
     "propagate_collapsed": (
         Text({"width": WIDTHS, "n": (4, 70), "m": (1, 3), "rows": ("all", "some", "one"), "block": (1, 3, 100)}, _collapsed,
