@@ -116,41 +116,27 @@ def multiply(matrix, bounds: np.ndarray, X: np.ndarray, out: np.ndarray | None =
     return out
 
 
-def mean_of_powers(matrix, bounds: np.ndarray, X: np.ndarray, n_layers: int, rows: np.ndarray | None = None) -> np.ndarray:
+def mean_of_powers(
+    matrix, bounds: np.ndarray, X: np.ndarray, n_layers: int, *, wanted: np.ndarray | None = None, given: np.ndarray | None = None
+) -> np.ndarray:
     """``(I + M + ... + M^L) X / (L + 1)`` by Horner's rule: L > 0 times Y <- X + M Y, starting from Y = X.
 
-    The running sum over layers is part of the product, and no layer is stored. With `rows` the last product is made for
-    these rows only.
+    The running sum over layers is part of the product, and no layer is stored. The last product is made for the `wanted` rows
+    only. If X is zero but for the rows `given`, only these are handed in, and X as a whole is never formed.
     """
     Y = X = np.ascontiguousarray(X)
     dtype = np.result_type(matrix.dtype, X.dtype)
-    one, share = dtype.type(1), dtype.type(1 / (n_layers + 1))
-    for _ in range(n_layers - 1):
-        out = empty(X.shape, dtype)
-        _run(matrix, bounds, Y, X, one, out)
-        Y = out
-    if rows is None:
-        out = empty(X.shape, dtype)
-        _run(matrix, bounds, Y, X, share, out)
-        return out
-    out = empty((len(rows), X.shape[1]), dtype)
-    _run(matrix, even_groups_of(np.diff(matrix.indptr)[rows]), Y, X, share, out, rows=rows)
-    return out
-
-
-def mean_of_powers_from_rows(
-    matrix, bounds: np.ndarray, X_rows: np.ndarray, n_layers: int, rows: np.ndarray
-) -> np.ndarray:
-    """:func:`mean_of_powers` of a matrix X that is zero but for `rows`, where it is `X_rows`; X itself is never formed."""
-    Y = X_rows = np.ascontiguousarray(X_rows)
-    dtype = np.result_type(matrix.dtype, X_rows.dtype)
-    one, share = dtype.type(1), dtype.type(1 / (n_layers + 1))
-    place = np.full(matrix.shape[1], -1, np.int32)
-    place[rows] = np.arange(len(rows), dtype=np.int32)
+    one, share, place = dtype.type(1), dtype.type(1 / (n_layers + 1)), _NOTHING
+    if given is not None:
+        place = np.full(matrix.shape[1], -1, np.int32)
+        place[given] = np.arange(len(given), dtype=np.int32)
     for layer in range(n_layers):
-        out = empty((matrix.shape[0], X_rows.shape[1]), dtype)
-        scale = share if layer == n_layers - 1 else one
-        _run(matrix, bounds, Y, X_rows, scale, out, X_place=place if layer == 0 else _NOTHING, base_place=place)
+        last, rows, groups = layer == n_layers - 1, _NOTHING, bounds
+        if last and wanted is not None:
+            rows, groups = wanted, even_groups_of(np.diff(matrix.indptr)[wanted])
+        out = empty((int(groups[-1]), X.shape[1]), dtype)
+        X_place = place if layer == 0 else _NOTHING
+        _run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)
         Y = out
     return Y
 
@@ -216,17 +202,14 @@ def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None =
     """H, or some of its rows: by Horner's rule where a layer is a sparse operator."""
     if not isinstance(layer, CompiledOperator) or n_layers < 1:
         return text.propagate(X0, layer, n_layers, rows=rows)
-    return mean_of_powers(layer.matrix, layer.row_bounds, X0, n_layers, rows)
+    return mean_of_powers(layer.matrix, layer.row_bounds, X0, n_layers, wanted=rows)
 
 
 def propagate_backward(grad_H: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
     """grad_X0; with `rows` the cotangent of all other rows is 0, and never formed."""
     if not isinstance(layer, CompiledOperator) or n_layers < 1:
         return text.propagate_backward(grad_H, layer, n_layers, rows=rows)
-    of_transpose = layer.transpose, layer.transpose_row_bounds
-    if rows is None:
-        return mean_of_powers(*of_transpose, grad_H, n_layers)
-    return mean_of_powers_from_rows(*of_transpose, grad_H, n_layers, rows)
+    return mean_of_powers(layer.transpose, layer.transpose_row_bounds, grad_H, n_layers, given=rows)
 
 
 def propagate_collapsed(F, tanh_F, collapsed, *, rows: np.ndarray, block: int = _BLOCK) -> np.ndarray:

@@ -562,10 +562,10 @@ def many_columns_in_lanes_check(engine: str, rng) -> Checks:
     H = module.propagate(X, module.operator(A), 1, rows=last)
     yield "some rows", off(H, (X[last] + A[last][:, last] @ X[last]) / 2), 1e-14
     if engine == "numba":
-        from ..kernels.propagation import even_row_groups, mean_of_powers_from_rows
+        from ..kernels.propagation import even_row_groups, mean_of_powers
 
         order = rng.permutation(MANY)
-        found = mean_of_powers_from_rows(M, even_row_groups(M.indptr), X[order], 1, order)
+        found = mean_of_powers(M, even_row_groups(M.indptr), X[order], 1, given=order)
         yield "from some rows", off(found, (X[:3] + dense @ X[last]) / 2), 1e-14
 
 

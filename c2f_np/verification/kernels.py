@@ -557,7 +557,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
         Text({"width": WIDTHS, "n": (4, 5, 70), "n_layers": LAYERS, "rows": ("all", "every", "some", "one"),
               "kind": ("symmetric", "not symmetric")}, _propagate, _call_propagate, _expected_propagate,
              lambda c: (c["n"] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 1030,
-             "propagation.mean_of_powers propagation.mean_of_powers_from_rows propagation._weights_gradient"),
+             "propagation.mean_of_powers propagation._weights_gradient"),
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),

@@ -125,19 +125,17 @@ MUTANTS: tuple[Mutant, ...] = (
         ("overwrites instead of adding up", "row[f] += weight * X[j, f]", "row[f] = weight * X[j, f]"),
         ("row of the wrong node", "(j, f)", "(i % X.shape[0], f)"),
     ),
-    *_in("kernels.propagation.mean_of_powers", "propagate")(
+    *_in("kernels.propagation.mean_of_powers", "propagate", "coarse_stage")(
         ("mean over layers forgotten", "1 / (n_layers + 1)", "1"),
-        ("last layer only", "_run(matrix, bounds, Y, X, share, out)", "_run(matrix, bounds, Y, X[:0], share, out)"),
-        ("rows: last layer only", "_run(matrix, even_groups_of(np.diff(matrix.indptr)[rows]), Y, X, share, out, rows=rows)",
-         "_run(matrix, even_groups_of(np.diff(matrix.indptr)[rows]), Y, X[:0], share, out, rows=rows)"),
-    ),
-    *_in("kernels.propagation.mean_of_powers_from_rows", "propagate", "coarse_stage")(
-        ("mean over layers forgotten", "1 / (n_layers + 1)", "1"),
-        ("rows at the wrong place", "np.arange(len(rows), dtype=np.int32)", "np.arange(len(rows), dtype=np.int32)[::-1]"),
+        ("rows at the wrong place", "np.arange(len(given), dtype=np.int32)", "np.arange(len(given), dtype=np.int32)[::-1]"),
         ("share of the mean forgotten after the first layer",
-         "_run(matrix, bounds, Y, X_rows, scale, out, X_place=place if layer == 0 else _NOTHING, base_place=place)",
-         "_run(matrix, bounds, Y, X_rows[:None if layer == 0 else 0], scale, out, "
-          "X_place=place if layer == 0 else _NOTHING, base_place=place)"),
+         "_run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)",
+         "_run(matrix, groups, Y, X[:None if layer == 0 else 0], share if last else one, out, rows=rows, X_place=X_place, "
+          "base_place=place)"),
+    ),
+    *_in("kernels.propagation.mean_of_powers", "propagate")(
+        ("last layer only", "_run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)",
+         "_run(matrix, groups, Y, X[:0], share if last else one, out, rows=rows, X_place=X_place, base_place=place)"),
     ),
     # ---- propagation
     *_in("model.propagation.propagate_backward", "propagate", "propagate_bridged", "fine_stage")(
@@ -149,10 +147,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("one layer too many", "range(n_layers)", "range(n_layers + 1)"),
     ),
     *_in("kernels.propagation.propagate_backward", "propagate")(
-        ("transpose forgotten", "mean_of_powers(*of_transpose, grad_H, n_layers)",
-         "mean_of_powers(layer.matrix, layer.row_bounds, grad_H, n_layers)"),
-        ("rows: transpose forgotten", "mean_of_powers_from_rows(*of_transpose, grad_H, n_layers, rows)",
-         "mean_of_powers_from_rows(layer.matrix, layer.row_bounds, grad_H, n_layers, rows)"),
+        ("transpose forgotten", "layer.transpose", "layer.matrix"),
     ),
     *_in("model.propagation.propagate_backward_structure", "propagate", "coarse_structure")(
         ("stale layer", "-1", "0"),
@@ -283,7 +278,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- triples
     *_in("kernels.loss.sort_slots", "triples", "batches")(
-        ("slots of the negatives in the wrong role", "2 * n_triples", "n_triples"),
+        ("slots of the negatives in the wrong role", "role * n_triples", "min(role, 1) * n_triples"),
     ),
     # ---- stages
     *_in("model.loss.batch_loss_backward", "coarse_stage", "fine_stage")(
