@@ -134,7 +134,8 @@ MUTANTS: tuple[Mutant, ...] = (
           "base_place=place)"),
     ),
     *_in("kernels.propagation.mean_of_powers", "propagate")(
-        ("last layer only", "_run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)",
+        ("last layer only",
+         "_run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)",
          "_run(matrix, groups, Y, X[:0], share if last else one, out, rows=rows, X_place=X_place, base_place=place)"),
     ),
     # ---- propagation
