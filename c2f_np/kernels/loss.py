@@ -26,11 +26,12 @@ _AHEAD = 8
 @njit()
 def sort_slots(user, positive, negative, n_entities):
     """Counting sort: the distinct entities, where each one's slots start, and the slots, ascending for each entity."""
-    roles, n_triples = (user, positive, negative), user.shape[0]
+    n_triples = user.shape[0]
     count = np.zeros(n_entities, np.int64)
-    for column in roles:
-        for e in column:
-            count[e] += 1
+    for b in range(n_triples):
+        count[user[b]] += 1
+        count[positive[b]] += 1
+        count[negative[b]] += 1
     entities = np.flatnonzero(count)
     start = np.zeros(entities.shape[0] + 1, np.int64)
     following = np.empty(n_entities, np.int64)
@@ -38,11 +39,15 @@ def sort_slots(user, positive, negative, n_entities):
         following[entities[k]] = start[k]
         start[k + 1] = start[k] + count[entities[k]]
     slots = np.empty(3 * n_triples, np.int64)
-    for role in range(3):
-        for b in range(n_triples):
-            e = roles[role][b]
-            slots[following[e]] = role * n_triples + b
-            following[e] += 1
+    for b in range(n_triples):
+        slots[following[user[b]]] = b
+        following[user[b]] += 1
+    for b in range(n_triples):
+        slots[following[positive[b]]] = n_triples + b
+        following[positive[b]] += 1
+    for b in range(n_triples):
+        slots[following[negative[b]]] = 2 * n_triples + b
+        following[negative[b]] += 1
     return entities, start, slots
 
 

@@ -279,7 +279,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- triples
     *_in("kernels.loss.sort_slots", "triples", "batches")(
-        ("slots of the negatives in the wrong role", "role * n_triples", "min(role, 1) * n_triples"),
+        ("slots of the negatives in the wrong role", "2 * n_triples", "n_triples"),
     ),
     # ---- stages
     *_in("model.loss.batch_loss_backward", "coarse_stage", "fine_stage")(
