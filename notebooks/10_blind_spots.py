@@ -307,9 +307,9 @@ assert killers == {"a": numerical | {"adjoint"}, "b": {"convention"}, "c": {"con
 # Now a larger batch of them, everything in the catalogue for a few NumPy backwards, and who kills whom.
 
 # %%
-places = ("SparseOperator.adjoint", "codebook.compose_backward", "codebook.soft_threshold_backward", "codebook.bridge_backward",
-          "loss.bpr_backward")
-chosen = [m for m in MUTANTS if m.place.endswith(places)]
+places = ("sparse.SparseOperator.adjoint", "codebook.compose_backward", "codebook.soft_threshold_backward",
+          "codebook.bridge_backward", "loss.bpr_backward")
+chosen = [m for m in MUTANTS if m.place.removeprefix("model.") in places]
 chosen.append(predicted["c"])
 checks = ["contract", "central_difference", "complex_step", "taylor_rate", "adjoint", "convention"]
 table = np.zeros((len(chosen), len(checks)))

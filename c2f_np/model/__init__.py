@@ -18,5 +18,6 @@ Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text`
 """
 
 __all__ = [
-    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "links", "starts", "sampling", "text",
+    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "links", "starts", "sampling",
+    "text",
 ]  # fmt: skip
