@@ -18,7 +18,7 @@ from .changes import Change, Edit, definitions
 _ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
 _ENGINE = ("engine", "largest", "update")  # the engine, or a function of it
 PERFORMANCE_KEYWORDS = (*_ENGINE, "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
-PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel", "training_threads", "working_threads", "threadpool_limits")
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "constant_width", "training_threads", "working_threads", "threadpool_limits")
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")

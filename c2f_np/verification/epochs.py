@@ -17,20 +17,19 @@ import scipy.sparse as sparse
 
 from ..baselines import Coarse, table_stage, tables
 from ..engine import engine_named
-from ..model.adam import fresh_moments
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage
 from ..model.links import residual_code
+from ..model.loss import Triples
 from ..model.sampling import sample_triples
 from ..model.starts import generator, partition_entities
-from ..model.triples import Triples
+from ..model.step import fresh_moments, train_step
 from ..settings import Settings
 from ..training import loop
 from ..training.phases import control_phases, phases_of
 from ..training.problem import evaluate_state, pose, training_graph
-from ..training.step import train_step
 from . import reference
 from .case import Case
 from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of

@@ -17,7 +17,7 @@ import scipy.sparse as sparse
 from ..baselines import tables
 from ..errors import SettingsError
 from ..model import links, starts
-from ..model.state import ModelState
+from ..model.step import ModelState
 from ..settings import Settings
 from . import problems, reference
 from .case import Checks, differs, off
