@@ -55,7 +55,7 @@ class Case:
 
 
 def gradient_case(
-    operation, variation, engine, forward, backward, arguments, *, rounding=None, exactly_zero=(), **options
+    operation, variation, engine, forward, backward, arguments, *, exactly_zero=(), **options
 ) -> Case:
     """A case for :func:`c2f_np.gradcheck.check_gradients`.
 
@@ -64,9 +64,6 @@ def gradient_case(
     operation, variation, engine : str
     forward, backward, arguments, options
         As :func:`c2f_np.gradcheck.check_gradients` takes them.
-    rounding : callable, optional
-        ``rounding(cotangents, **arguments)``: (bounds of the outputs, bounds of the gradients) as two lists of
-        :class:`c2f_np.verification.rounding.Bounded`; float32 is held to them.
     exactly_zero : sequence of str
         Arguments that cancel in the forward: their gradient must be 0 to the last bit (see :func:`zero_verdicts`).
     """
@@ -80,10 +77,6 @@ def gradient_case(
         hold_to_figures(report)
         if report.passed:
             report.verdicts += zero_verdicts(forward, backward, arguments, exactly_zero, seed)
-        if rounding is not None and report.passed:
-            from .rounding import float32_verdicts
-
-            report.verdicts += float32_verdicts(forward, backward, arguments, rounding, options.get("wrt"), seed)
         return report
 
     return Case(operation, variation, engine, run)

@@ -21,9 +21,9 @@ from ..threads import kernel_threads
 from . import problems
 from .case import Case, verdict_case
 from .cover import pairwise_cover
-from .kernels import PREPARATIONS
 from .problems import generator
 from .threads import loops_in_random_order, possible_threads, watched_kernels
+from .values import PREPARATIONS
 
 Checks = Iterator[tuple[str, float, float]]
 DTYPES = (np.float64, np.float32)
