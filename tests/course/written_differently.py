@@ -333,7 +333,8 @@ def product_by_the_checker(product, backward):
     rng = np.random.default_rng(5)
     return all(
         check_gradients(
-            lambda X, M=M: product(M, X), lambda G, X, M=M: backward(G, M), {"X": rng.standard_normal((5, 2))}, linear_in="X"
+            lambda X, M=M: product(M, X), lambda G, X, M=M: backward(G, M), {"X": rng.standard_normal((5, 2))}, linear_in="X",
+            dtypes=("float64",),
         ).passed
         for M in (rng.standard_normal((3, 5)), rng.standard_normal((5, 5)))
     )
@@ -356,6 +357,7 @@ def loss_by_the_checker(loss, backward):
         lambda H: loss(H, user, positive, negative),
         lambda g, H: g * backward(H, user, positive, negative),
         {"H": np.random.default_rng(3).standard_normal((5, 2))},
+        dtypes=("float64",),
     ).passed
 
 
