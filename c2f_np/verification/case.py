@@ -6,7 +6,8 @@ called, so that a mutant put into a module is what the case checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -115,6 +116,23 @@ def zero_verdicts(forward, backward, arguments: dict, names, seed: int) -> list[
             reason = "the forward depends on it"
         verdicts.append(Verdict("exact_zero", key, FAILED if reason else PASSED, 0.0, 0.0, reason or "0 to the last bit"))
     return verdicts
+
+
+#: What a comparison yields: what was compared, the figure, and the most that it may be.
+Checks = Iterator[tuple[str, float, float]]
+
+
+def differs(ours, theirs) -> float:
+    """0 if both hold the same numbers, else 1."""
+    return 0.0 if np.array_equal(np.asarray(ours), np.asarray(theirs)) else 1.0
+
+
+def off(ours, theirs) -> float:
+    """The largest difference as a share of the largest entry."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    if ours.shape != theirs.shape:
+        return math.inf
+    return float(np.max(np.abs(ours - theirs), initial=0) / max(np.max(np.abs(theirs), initial=0), 1e-300))
 
 
 def verdict_case(operation, variation, engine, check) -> Case:

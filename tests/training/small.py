@@ -2,7 +2,7 @@
 
 import functools
 
-from c2f_np.settings import PRESETS, settings_from_preset
+from c2f_np.settings import STAGED, Settings
 
 SIZES = {"n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "coarse_batch": 64, "coarse_lr": 1e-2, "partition": "random"}
 STAGES = SIZES | {"n_components": 4, "eval_every": 2, "max_epochs": 3, "fine_batch": 64, "fine_lr": 1e-2}
@@ -22,19 +22,18 @@ VARIANTS = {
     "bridge": {"gate": 0.3, "threshold": 0.5, "t_direct": 0},
     "alone": {"t_direct": 0, "t_coarse": 2},
 }
-STAGED = [name for name in PRESETS if settings_from_preset(name).training == "stages"]
 
 
 def stages(preset="staged", **changes):
-    return settings_from_preset(preset, **(STAGES | changes))
+    return Settings.preset(preset, **(STAGES | changes))
 
 
 def joint(variant="direct", **changes):
-    return settings_from_preset("default", **(JOINT | VARIANTS[variant] | changes))
+    return Settings.preset("default", **(JOINT | VARIANTS[variant] | changes))
 
 
 def table(variant="direct", **changes):
-    return settings_from_preset("default", **(TABLE | VARIANTS[variant] | changes))
+    return Settings.preset("default", **(TABLE | VARIANTS[variant] | changes))
 
 
 #: Every way, by its name; each takes further changes.

@@ -17,7 +17,7 @@ from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
 from c2f_np.errors import SettingsError
 from c2f_np.run import Request, comparison_table, run, run_control
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.loop import train, train_control
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import pose
@@ -183,7 +183,7 @@ def test_one_learning_rate_for_all_that_is_trained_jointly(data, variant):
 )
 def test_settings_that_do_not_fit(preset, changes, message):
     with pytest.raises(SettingsError, match=message):
-        settings_from_preset(preset, **changes)
+        Settings.preset(preset, **changes)
 
 
 # ---- the product ---------------------------------------------------------------------------------------------------------

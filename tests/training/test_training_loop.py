@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from same import assert_same, begun
-from small import STAGED, stages
+from small import stages
 
 import c2f_np.training.loop as loop
 from c2f_np.data import load_dataset
 from c2f_np.model import starts
 from c2f_np.model.adam import fresh_moments
 from c2f_np.model.triples import Triples
+from c2f_np.settings import STAGED
 from c2f_np.training.loop import run_epoch, train
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import pose, stage_of, training_graph
