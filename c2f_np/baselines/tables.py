@@ -98,7 +98,6 @@ class TableRecommender(EmbeddingRecommender):
         table = self._table(data.n_users, data.n_items)
         settings = dataclasses.replace(self, dim=self._width(data.n_users, data.n_items))
         R = sparse.csr_array(data.train)
-        R.sort_indices()
         require_something_to_rank(R)
         A = normalised_adjacency(R).astype(self.dtype)
         problem = TableProblem(data, settings, R, A, engine_named(self.engine))
