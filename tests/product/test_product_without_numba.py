@@ -38,7 +38,7 @@ def without_numba(tmp_path_factory):
         ["recommend", run, "--user", "Evelyn Jefferson"],
         ["evaluate", run],
         ["parity", "tests/parity/case_a.npz"],
-        ["gradcheck", "--op", "bridge"],
+        ["gradcheck", "--op", "bridge", "--jobs", "1"],
         ["gradcheck", "--engine", "numba"],
     ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
