@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import rows_of
 from scipy import sparse
 from sklearn.metrics import ndcg_score, recall_score
 
@@ -101,13 +102,6 @@ def test_scikit_learn_averages_over_the_orders_of_a_tie():
         values.append(metrics_per_user(topk, sparse.csr_array(relevant[:, order]), (3,))["ndcg@3"][0])
     assert values[0] == 0 and max(values) == pytest.approx(TWO)
     assert np.mean(values) == pytest.approx(ndcg_score(relevant, scores, k=3), rel=1e-12)
-
-
-def rows_of(lists, n_items):
-    dense = np.zeros((len(lists), n_items), np.int8)
-    for row, items in enumerate(lists):
-        dense[row, items] = 1
-    return sparse.csr_array(dense)
 
 
 def test_sampled_lists_hold_candidates_only_and_all_of_them_is_the_full_ranking():

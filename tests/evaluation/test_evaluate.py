@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import rows_of
 from scipy import sparse
 
 from c2f_np.errors import DataError, SettingsError
@@ -17,13 +18,6 @@ from c2f_np.evaluation import (
 )
 
 ENGINES = ["numpy", "numba"]
-
-
-def rows_of(lists, n_items):
-    dense = np.zeros((len(lists), n_items), np.int8)
-    for row, items in enumerate(lists):
-        dense[row, items] = 1
-    return sparse.csr_array(dense)
 
 
 # The example of docs/evaluation.md.

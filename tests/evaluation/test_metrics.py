@@ -1,11 +1,9 @@
-"""Recall and NDCG: by hand, at the edges, and against scikit-learn."""
+"""Recall and NDCG: by hand and at the edges. (Against scikit-learn: test_definitions.py.)"""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from matrices import rows_of
 from scipy import sparse
-from sklearn.metrics import ndcg_score
 
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.evaluation import (
@@ -14,17 +12,8 @@ from c2f_np.evaluation import (
     mean_metrics,
     metrics_per_user,
     ndcg_at_k,
-    rank_items,
     recall_at_k,
 )
-
-
-def rows_of(lists, n_items):
-    dense = np.zeros((len(lists), n_items), np.int8)
-    for row, items in enumerate(lists):
-        dense[row, items] = 1
-    return sparse.csr_array(dense)
-
 
 # Six items. Lists of up to four, and what is relevant:
 TOPK = np.array(
@@ -107,19 +96,3 @@ def test_what_is_not_valid_is_refused():
     for ks in ((), (0,), (2.5,), "5", 5):
         with pytest.raises(SettingsError, match="ks"):
             metrics_per_user([[1]], rows_of([[2]], 3), ks)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(2, 15), st.integers(1, 18))
-def test_agrees_with_scikit_learn(seed, n_items, k):
-    # Scores without ties, and at least one relevant item a user: there the definitions coincide.
-    rng = np.random.default_rng(seed)
-    scores = rng.permuted(np.tile(np.arange(n_items, dtype=float), (4, 1)), axis=1)
-    relevant = rng.random((4, n_items)) < 0.4
-    relevant[:, 0] = True
-    topk = rank_items(scores, None, k)
-    found = metrics_per_user(topk, sparse.csr_array(relevant), (k,))
-    means, _, _ = mean_metrics(found)
-    assert means[f"ndcg@{k}"] == pytest.approx(ndcg_score(relevant, scores, k=k), rel=1e-12)
-    expected = [len(set(topk[row]) & set(np.flatnonzero(relevant[row]))) / relevant[row].sum() for row in range(4)]
-    np.testing.assert_allclose(found[f"recall@{k}"], expected, rtol=1e-15)

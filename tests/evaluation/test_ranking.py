@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import rows_of
 from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -17,14 +18,6 @@ from c2f_np.threads import one_blas_thread
 
 ENGINES = ["numpy", "numba"]
 INF = np.inf
-
-
-def mask_of(rows, n_items):
-    """Turn a list of item lists into a mask."""
-    dense = np.zeros((len(rows), n_items), np.int8)
-    for row, items in enumerate(rows):
-        dense[row, items] = 1
-    return sparse.csr_array(dense)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -40,7 +33,7 @@ def test_a_ranking_that_can_be_drawn(engine, dtype):
         ],
         dtype,
     )
-    masked = mask_of([[0], [0, 2], [0, 1, 2, 4, 5], range(6), [1]], 6)
+    masked = rows_of([[0], [0, 2], [0, 1, 2, 4, 5], range(6), [1]], 6)
     expected = [
         [1, 2, 4, 5],
         [1, 3, 4, 5],
@@ -61,7 +54,7 @@ def test_a_ranking_that_can_be_drawn(engine, dtype):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ties_at_the_cut_are_counted(engine):
     scores = np.array([[3.0, 2.0, 2.0, 1.0], [3.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 0.0], [4.0, 4.0, 4.0, 4.0]])
-    masked = mask_of([[], [], [0], [0, 1]], 4)
+    masked = rows_of([[], [], [0], [0, 1]], 4)
     # Cut after 2: row 0 has 3,2|2: a tie. Row 1 has 3,3|2: none. Row 2 has 1,1|0: none. Row 3 has 4,4 and no more.
     assert count_ties_at_cut(scores, masked, 2, engine=engine) == 1
     # Cut after 1: 3|2 no, 3|3 tie, 1|1 tie, 4|4 tie.
@@ -75,7 +68,7 @@ def test_nan_is_reported_with_its_place(engine, column):
     scores = np.arange(20.0).reshape(4, 5)[:, ::-1].copy()
     scores[2, column] = np.nan
     with pytest.raises(DataError, match=rf"row 2, item {column} is not a number"):
-        rank_items(scores, mask_of([[], [], [column], []], 5), 2, engine=engine)
+        rank_items(scores, rows_of([[], [], [column], []], 5), 2, engine=engine)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -97,7 +90,7 @@ def test_what_is_not_valid_is_refused():
     with pytest.raises(SettingsError, match="n_threads"):
         rank_items(scores, None, 1, n_threads=0)
     with pytest.raises(DataError, match="masked has the shape"):
-        rank_items(scores, mask_of([[0]], 3), 1)
+        rank_items(scores, rows_of([[0]], 3), 1)
     with pytest.raises(DataError, match="sparse"):
         rank_items(scores, np.zeros((2, 3)), 1)
     with pytest.raises(DataError, match="matrix"):

@@ -75,13 +75,14 @@ def right_passes_and_wrong_fails(seed):
 
 
 def test_random_functions():
-    assert sum(right_passes_and_wrong_fails(seed) for seed in range(24)) >= 20
+    assert sum(right_passes_and_wrong_fails(seed) for seed in range(12)) >= 11
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
 def test_a_thousand_random_functions(part):
-    assert sum(right_passes_and_wrong_fails(seed) for seed in range(1000 + 50 * part, 1050 + 50 * part)) >= 45
+    """Every second one wrong."""
+    assert sum(right_passes_and_wrong_fails(seed) for seed in range(1000 + 25 * part, 1025 + 25 * part)) >= 23
 
 
 # ---- by name -------------------------------------------------------------------------------------------------------------

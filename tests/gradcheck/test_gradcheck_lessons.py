@@ -11,6 +11,12 @@ pytestmark = pytest.mark.gradcheck
 PAGE = Path(__file__).parents[2] / "docs" / "checking_gradients.md"
 
 
-@pytest.mark.parametrize("lesson", lessons.LESSONS, ids=lambda lesson: lesson.__name__)
+LESSONS = [
+    pytest.param(lesson, id=lesson.__name__, marks=[pytest.mark.slow] if lesson is lessons.unvisited else [])
+    for lesson in lessons.LESSONS
+]
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_the_page_quotes_what_is_measured(lesson):
     assert "\n".join(lesson()) in PAGE.read_text(encoding="utf-8")

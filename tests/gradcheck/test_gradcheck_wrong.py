@@ -4,8 +4,6 @@ import gradcheck_rules as rules
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from c2f_np.gradcheck import check_gradients
 
@@ -25,14 +23,11 @@ def scaled(backward, factor):
 
 
 @pytest.mark.parametrize("factor", [-1.0, 0.0, 0.5, 0.99, 1.01, 1.03, 2.0, 1 + 1e-6])
-@pytest.mark.parametrize(
-    "maker", ["matmul", "large_matmul", "uneven_matmul", "softplus_like", "soft_threshold", "sparse_product"]
-)
-@settings(max_examples=4, deadline=None, derandomize=True, database=None)
-@given(seed=st.integers(0, 10**6), s=st.integers(-6, 6), t=st.integers(-6, 6))
-def test_factors_and_signs_are_rejected_by_all_three(maker, factor, seed, s, t):
-    make = rules.MAKERS[maker.replace("softplus_like", "gather")]
-    case = make(np.random.default_rng(seed), 10.0**s, 10.0**t)
+@pytest.mark.parametrize("maker", ["matmul", "large_matmul", "uneven_matmul", "gather", "soft_threshold", "sparse_product"])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_factors_and_signs_are_rejected_by_all_three(maker, factor, seed):
+    rng = np.random.default_rng(seed)
+    case = rules.MAKERS[maker](rng, *10.0 ** rng.integers(-6, 7, 2))
     report = check_gradients(case.forward, scaled(case.backward, factor), case.arguments, seed=seed, **case.options)
     for argument in report.arguments:
         for check in NUMBERS:

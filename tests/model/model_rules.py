@@ -125,14 +125,20 @@ def strided(value):
     return wide[::2, ::2]
 
 
+def at_each_number_of_threads(function):
+    """What a function returns where kernels run on one thread, on two and on three."""
+    results = []
+    for n in possible_threads():
+        with kernel_threads(n):
+            results.append(function())
+    return results
+
+
 def check_engines(operation, *arguments, single=2e-4, **settings):
     """numpy and numba agree, in both precisions and any layout; same bits on any number of threads; inputs untouched."""
     before = [array.copy() for array in arrays_in(arguments)]
     expected = plain(operation(*arguments, engine="numpy", **settings))
-    results = []
-    for n in possible_threads():
-        with kernel_threads(n):
-            results.append(plain(operation(*arguments, engine="numba", **settings)))
+    results = at_each_number_of_threads(lambda: plain(operation(*arguments, engine="numba", **settings)))
     for one, *others in zip(*results, strict=True):
         for other in others:
             assert_array_equal(one, other)
@@ -169,9 +175,3 @@ def random_sparse(rng, n, m, density=0.3):
         dense[1] = 0
         dense[:, 2] = 0
     return sparse.csr_array(dense)
-
-
-def adjoint(forward, backward, x, y):
-    """<forward(x), y> = <x, backward(y)>."""
-    left, right = np.sum(forward(x) * y), np.sum(x * backward(y))
-    assert abs(left - right) <= 1e-12 * (np.abs(x).sum() + np.abs(y).sum() + 1)

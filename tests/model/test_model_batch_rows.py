@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from model_rules import at_each_number_of_threads
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np import kernels
@@ -120,32 +121,28 @@ def test_cost_rule():
     assert not collapse_pays(**gowalla | {"n_entities": n}, n_steps=124)  # would not fit
 
 
-def test_rows_at_width_of_every_kernel_and_thread_count():
-    import numba
-
+@pytest.mark.parametrize("width", [1, 16, 48, 600])
+def test_rows_at_width_of_every_kernel_and_thread_count(width):
     from c2f_np.kernels.propagation import mean_of_powers
 
     rng = np.random.default_rng(1)
     M = kernels.operator(sparse.random_array((300, 300), density=0.05, rng=rng, dtype=np.float32).tocsr())
     rows = np.sort(rng.choice(300, 90, replace=False))
-    before = numba.get_num_threads()
-    try:
-        for width in (1, 16, 48, 600):
-            X, G = (rng.standard_normal((k, width)).astype(np.float32) for k in (300, 90))
-            found = []
-            for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
-                numba.set_num_threads(threads)
-                forward = mean_of_powers(M.matrix, M.row_bounds, X, 3, wanted=rows)
-                assert_array_equal(forward, mean_of_powers(M.matrix, M.row_bounds, X, 3)[rows])
-                whole = np.zeros_like(X)
-                whole[rows] = G
-                backward = mean_of_powers(M.matrix, M.row_bounds, G, 3, given=rows)
-                assert_allclose(backward, mean_of_powers(M.matrix, M.row_bounds, whole, 3), rtol=0, atol=1e-5)
-                found.append((forward, backward))
-            for one, two in zip(*found, strict=True):
-                assert_array_equal(one, two)
-    finally:
-        numba.set_num_threads(before)
+    X, G = (rng.standard_normal((k, width)).astype(np.float32) for k in (300, 90))
+    whole = np.zeros_like(X)
+    whole[rows] = G
+
+    def forward_and_backward():
+        forward = mean_of_powers(M.matrix, M.row_bounds, X, 3, wanted=rows)
+        assert_array_equal(forward, mean_of_powers(M.matrix, M.row_bounds, X, 3)[rows])
+        backward = mean_of_powers(M.matrix, M.row_bounds, G, 3, given=rows)
+        assert_allclose(backward, mean_of_powers(M.matrix, M.row_bounds, whole, 3), rtol=0, atol=1e-5)
+        return forward, backward
+
+    (forward, backward), *others = at_each_number_of_threads(forward_and_backward)
+    for other in others:
+        assert_array_equal(other[0], forward)
+        assert_array_equal(other[1], backward)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["numpy", "numba"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from model_rules import WIDTHS, adjoint, bridged, check_engines, random_sparse
+from model_rules import WIDTHS, bridged, check_engines, random_sparse
 from numpy.testing import assert_allclose
 
 from c2f_np.errors import SettingsError
@@ -55,13 +55,6 @@ def test_engines(width, layer_bridge):
     for n_layers in range(5) if width == 7 else (3,):
         check_engines(lambda x, *G, engine, L=n_layers: propagate(x, build(engine, *G), L), X, *parts)
         check_engines(lambda y, *G, engine, L=n_layers: propagate_backward(y, build(engine, *G), L), Y, *parts)
-        for engine in ("numpy", "numba"):
-            adjoint(
-                lambda x, e=engine, L=n_layers: propagate(x, bridged(graph, e), L),
-                lambda y, e=engine, L=n_layers: propagate_backward(y, bridged(graph, e), L),
-                X,
-                Y,
-            )
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])

@@ -1,11 +1,11 @@
-"""Joint training's stage: literal numbers, a dense reference, both engines, gradients against the complex step."""
+"""Joint training's stage: literal numbers, a dense reference, both engines. (Its gradients: `gradcheck --op joint_stage`.)"""
 
 from dataclasses import replace
 
-import numba
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from model_rules import at_each_number_of_threads
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np import kernels
@@ -114,15 +114,12 @@ def test_engines_and_batch_rows(gate, t_direct, threshold, width):
             for name, gradient in gradients.items():
                 assert others[name].shape == gradient.shape
                 assert_allclose(others[name], gradient, rtol=0, atol=1e-13, err_msg=f"{engine.__name__} {name}")
-    threads, results = numba.get_num_threads(), []
-    try:
-        for n in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
-            numba.set_num_threads(n)
-            results.append(loss_and_gradients(A, state, triples, gate, threshold, batch=triples, engine=kernels)[2])
-    finally:
-        numba.set_num_threads(threads)
-    for name in gradients:
-        assert_array_equal(results[0][name], results[1][name])
+    first, *others = at_each_number_of_threads(
+        lambda: loss_and_gradients(A, state, triples, gate, threshold, batch=triples, engine=kernels)[2]
+    )
+    for other in others:
+        for name in gradients:
+            assert_array_equal(first[name], other[name])
     parts = [part for part in vars(state).values() if part is not None]
     for part, copy in zip(parts, before, strict=True):
         assert_array_equal(part.data if sparse.issparse(part) else part, copy)
@@ -138,25 +135,6 @@ def test_single_precision_stays_single(gate, t_direct, threshold, engine):
     _, _, exact = loss_and_gradients(*problem(gate, t_direct), gate, threshold)
     for name in exact:
         assert_allclose(gradients[name], exact[name], atol=1e-4)
-
-
-@pytest.mark.parametrize(("gate", "t_direct", "threshold"), PARTS)
-@pytest.mark.parametrize("n_layers", [0, 2])
-def test_every_gradient_is_the_complex_step(n_layers, gate, t_direct, threshold):
-    A, state, triples = problem(gate, t_direct, seed=1)
-    _, _, gradients = loss_and_gradients(A, state, triples, gate, threshold, n_layers)
-    del gradients["Y"]  # not of a parameter: see the test below
-    expected = {"E_coarse", "S_coarse", "bias", "bias_global"} | ({"E_fine"} if gate or t_direct else set())
-    assert set(gradients) == expected | ({"S_direct"} if t_direct else set())
-    for name, gradient in gradients.items():
-        for index in np.ndindex(*gradient.shape):
-            part = getattr(state, name).astype(complex)
-            (part.data if sparse.issparse(part) else part)[index] += 1e-30j
-            moved = replace(state, **{name: part})
-            graph = joint_graph(A, moved, gate, engine=text)
-            forward = joint_forward(moved.E_coarse, moved.E_fine, graph, threshold=threshold, n_layers=n_layers)
-            loss, _ = batch_loss(forward, moved.bias, moved.bias_global, triples, **WEIGHTS, engine=text)
-            assert abs(loss.total.imag / 1e-30 - gradient[index]) < 1e-14, (name, index)
 
 
 def test_gradient_at_the_composition_gives_that_of_links_that_are_not_there():

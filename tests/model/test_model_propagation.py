@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from model_rules import WIDTHS, adjoint, check_engines, propagate, propagate_backward, random_sparse
+from model_rules import WIDTHS, check_engines, propagate, propagate_backward, random_sparse
 from numpy.testing import assert_array_equal
 
 from c2f_np.errors import SettingsError
@@ -31,13 +31,6 @@ def test_engines(n_layers, width):
     dense = X_hat.toarray()
     powers = sum(np.linalg.matrix_power(dense, k) for k in range(n_layers + 1)) / (n_layers + 1)
     np.testing.assert_allclose(expected[0], powers @ X, atol=1e-12)
-    for engine in ("numpy", "numba"):
-        adjoint(
-            lambda x, e=engine: propagate(x, X_hat, n_layers, engine=e),
-            lambda y, e=engine: propagate_backward(y, X_hat, n_layers, engine=e),
-            X,
-            Y,
-        )
 
 
 def test_result_never_shares_memory_with_the_input():

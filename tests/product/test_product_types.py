@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,32 +56,20 @@ c2f_np.load_dataset("planted").fingerprints()
 '''
 
 
-def mypy(tmp_path, script):
-    """What mypy says of a script in a folder of its own, by line, where the package is only imported."""
-    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+@pytest.mark.slow
+def test_scripts_see_the_types_and_their_mistakes(tmp_path):
+    """What mypy says of two scripts in a folder of their own, where the package is only imported."""
+    pytest.importorskip("mypy")
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    (tmp_path / "mistakes.py").write_text(MISTAKES, encoding="utf-8")
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\nfollow_imports = silent\nignore_missing_imports = True\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "script.py"],
-        capture_output=True, text=True, cwd=tmp_path, check=False, env=os.environ | {"MYPYPATH": str(ROOT)},
-    )  # fmt: skip
-    return [(int(line.split(":")[1]), line) for line in done.stdout.splitlines() if line.startswith("script.py:")]
-
-
-@pytest.mark.slow
-def test_a_script_sees_the_types(tmp_path):
-    pytest.importorskip("mypy")
-    found = mypy(tmp_path, SCRIPT)
-    lines = SCRIPT.splitlines()
-    expected = {n: line.split("# ")[1] for n, line in enumerate(lines, 1) if line.startswith("reveal_type")}
-    shown = {number: line.split('"')[1].replace("builtins.", "") for number, line in found if "Revealed type" in line}
-    assert shown == expected
-    assert len(found) == len(shown) >= 15, found
-
-
-@pytest.mark.slow
-def test_a_script_with_mistakes_is_told(tmp_path):
-    pytest.importorskip("mypy")
-    assert [number for number, line in mypy(tmp_path, MISTAKES) if "error:" in line] == [4, 5, 6, 7]
+    command, environment = [sys.executable, "-m", "mypy", "script.py", "mistakes.py"], os.environ | {"MYPYPATH": str(ROOT)}
+    said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=environment).stdout
+    found = [(file, int(line), text) for file, line, text in re.findall(r"^(script|mistakes)\.py:(\d+): (.*)", said, flags=re.M)]
+    revealed = {n: text for n, text in enumerate(SCRIPT.splitlines(), 1) if text.startswith("reveal_type")}
+    shown = {n: text.split('"')[1].replace("builtins.", "") for file, n, text in found if "Revealed type" in text}
+    assert shown == {n: text.split("# ")[1] for n, text in revealed.items()} and len(shown) >= 15
+    assert [(file, n) for file, n, text in found if text.startswith("error:")] == [("mistakes", n) for n in (4, 5, 6, 7)], said
 
 
 def test_the_package_says_that_it_is_typed_and_offers_what_it_lists():

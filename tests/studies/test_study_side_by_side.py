@@ -95,10 +95,10 @@ def test_a_killed_study_goes_on(tiny, tmp_path, jobs):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c(tiny, tmp_path, jobs):
+def test_ctrl_c(tiny, tmp_path):
+    """Of all processes of a study; of one job at a time: test_study_cli.py."""
     study, out = tiny(*LONGER), tmp_path / "out"
-    said, code = end_after_rows(start(study, out, "--jobs", jobs), out, 5, signal.SIGINT)
+    said, code = end_after_rows(start(study, out, "--jobs", "2"), out, 5, signal.SIGINT)
     assert code == 130 and "stopped; the same command continues it" in said and "Traceback" not in said
     assert len(rows_without_clocks(out)) == len(list(out.glob("rows/*.json"))) < 37
     assert "Not finished" in (out / "report.md").read_text(encoding="utf-8")

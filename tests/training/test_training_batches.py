@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 from same import begun
+from small import STAGES
 
 import c2f_np.training.loop as loop
 from c2f_np.baselines import LightGCN
-from c2f_np.data import load_dataset
 from c2f_np.model.sampling import drawn_batches
 from c2f_np.model.starts import generator
 from c2f_np.settings import PRESETS, Settings
@@ -17,20 +17,12 @@ from c2f_np.training.loop import train
 from c2f_np.training.problem import pose
 from c2f_np.verification.sampling import plain_batches, plain_stream
 
-SMALL = {
-    "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 2, "patience": 9,
-    "coarse_batch": 64, "fine_batch": 50, "partition": "random", "seed": 3, "neg_size": 3,
-}  # fmt: skip
+SMALL = STAGES | {"max_epochs": 2, "patience": 9, "fine_batch": 50, "seed": 3, "neg_size": 3}
 
 
 def small(preset="staged", **changes):
     phases = {"partition_epochs": 2, "table_epochs": 2} if preset == "default" else {}
     return Settings.preset(preset, **(SMALL | phases | changes))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_dataset("southern-women", validation_fraction=0.3)
 
 
 def watched(monkeypatch):

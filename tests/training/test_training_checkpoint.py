@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 import pytest
-from same import assert_resumes, assert_same, followed, scrambled
+from same import assert_same, followed, scrambled
+from small import STAGES
 
 from c2f_np.archive import read_archive, write_archive
-from c2f_np.data import load_dataset
 from c2f_np.errors import ModelFileError
 from c2f_np.model.step import AdamMoments, ModelState
 from c2f_np.schema import parameters_of
@@ -21,14 +21,9 @@ from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
 from c2f_np.training.loop import train
 from c2f_np.training.phases import Best, Progress, phase_names
 
-SMALL = {
-    "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
-    "patience": 2, "coarse_batch": 64, "fine_batch": 64, "coarse_lr": 1e-2, "fine_lr": 1e-2, "partition": "random",
-}  # fmt: skip
-
+SMALL = STAGES | {"patience": 2}
 #: As many epochs in the phases that only joint training has.
 JOINT = {"partition_epochs": 3, "table_epochs": 3}
-
 #: What another value of may go on with; max_epochs only while the learning rate does not depend on it.
 FREE = {"threads", "max_epochs"}
 
@@ -38,23 +33,9 @@ def small(preset="staged", **changes):
 
 
 @pytest.fixture(scope="module")
-def data():
-    return load_dataset("southern-women", validation_fraction=0.3)
-
-
-@pytest.fixture(scope="module")
 def steps_of(data):
     """Where a training with these settings stood before the first epoch and after each; trained once."""
     return functools.cache(lambda settings: followed(data, settings))
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize(("engine", "dtype"), [("numba", "float32"), ("numpy", "float64")])
-def test_going_on_after_any_epoch_gives_the_same_bits(data, steps_of, tmp_path, preset, engine, dtype):
-    settings = small(preset, engine=engine, dtype=dtype)
-    steps = steps_of(settings)
-    assert len(steps) == 1 + 3 * len(phase_names(settings)) and {step.phase for step in steps} == {*phase_names(settings), "done"}
-    assert_resumes(data, settings, steps, tmp_path)
 
 
 def _is_empty(value):

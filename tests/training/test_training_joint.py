@@ -9,43 +9,20 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from same import assert_close, assert_resumes, assert_same, begun, followed, leaves
+from same import begun
+from small import JOINT, VARIANTS, joint
 
 import c2f_np.training.loop as loop
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
-from c2f_np.data import Dataset
 from c2f_np.errors import SettingsError
 from c2f_np.run import Request, comparison_table, run, run_control
 from c2f_np.settings import Settings
 from c2f_np.training.loop import train, train_control
 from c2f_np.training.phases import phases_of
-from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
+from c2f_np.training.problem import pose
 
-#: What the preset would begin with in place of a partition, and how its rate would fall.
-FROM_PARTITION = {"table_epochs": 0, "partition_epochs": 0, "lr_schedule": "constant"}
-SMALL = FROM_PARTITION | {
-    "n_coarse": 6, "n_fine": 4, "dim": 8, "t_coarse": 2, "t_fine": 2, "t_direct": 2, "gate": 0.0, "threshold": 0.0,
-    "coarse_lr": 1e-2, "coarse_batch": 64, "eval_every": 2, "patience": 5, "max_epochs": 6, "update_every": 2,
-    "exchange_epochs": 60, "partition": "random",
-}  # fmt: skip
-#: With direct links, with the bridge too, with the bridge alone, without a fine codebook.
-VARIANTS = {
-    "direct": {},
-    "both": {"gate": 0.3, "threshold": 0.5},
-    "bridge": {"gate": 0.3, "threshold": 0.5, "t_direct": 0},
-    "alone": {"t_direct": 0},
-}
 variants = pytest.mark.parametrize("variant", VARIANTS)
-
-
-def small(variant="direct", **changes):
-    return Settings.preset("default", **(SMALL | VARIANTS[variant] | changes))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_dataset("southern-women", validation_fraction=0.3)
 
 
 def arrays(state):
@@ -59,7 +36,7 @@ def arrays(state):
 # ---- the start -----------------------------------------------------------------------------------------------------------
 @variants
 def test_start_has_what_the_settings_ask_for(data, variant):
-    settings = small(variant)
+    settings = joint(variant)
     state = begun(data, settings).state
     assert (state.S_fine is not None) == (settings.gate > 0) and (state.S_direct is not None) == (settings.t_direct > 0)
     assert state.is_fine == (variant != "alone")
@@ -73,7 +50,7 @@ def test_start_has_what_the_settings_ask_for(data, variant):
 
 # ---- learning ------------------------------------------------------------------------------------------------------------
 def test_it_learns_and_beats_popularity(tmp_path):
-    settings = small(
+    settings = joint(
         n_coarse=20, n_fine=10, dim=16, coarse_batch=2048, max_epochs=15, update_every=5, eval_every=5, neg_size=2,
         partition="auto",
     )  # fmt: skip
@@ -82,41 +59,6 @@ def test_it_learns_and_beats_popularity(tmp_path):
         losses = [float(row["bpr"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0] - 0.1
     assert metrics["test"]["joint"]["ndcg@20"] > 1.1 * metrics["test"]["popularity"]["ndcg@20"]
-
-
-# ---- the same bits -------------------------------------------------------------------------------------------------------
-@variants
-@pytest.mark.parametrize(("engine", "dtype"), [("numba", "float32"), ("numpy", "float64")])
-def test_going_on_after_any_epoch_gives_the_same_bits(data, tmp_path, variant, engine, dtype):
-    """Exchanges come after epochs 2, 4 and 6: checkpoints lie before, at and after one."""
-    settings = small(variant, engine=engine, dtype=dtype)
-    steps = followed(data, settings)
-    first = steps[0].state.S_coarse.indices
-    assert len(steps) == 7 and (steps[2].state.S_coarse.indices != first).any()
-    assert_resumes(data, settings, steps, tmp_path)
-
-
-@variants
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_threads_do_not_change_a_bit(data, variant, dtype):
-    one, two = (train(data, small(variant, threads=threads, dtype=dtype)) for threads in (1, 2))
-    assert_same(one, two)
-    found = [value for _, value in leaves(one) if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
-    assert found and {value.dtype for value in found} == {np.dtype(dtype)}
-
-
-@variants
-def test_engines_end_in_the_same_state(data, variant):
-    ours, compiled = (train(data, small(variant, engine=engine, dtype="float64")) for engine in ("numpy", "numba"))
-    assert_close(ours, compiled, rtol=1e-7, atol=1e-9)
-
-
-def test_a_seed_decides_every_bit(data):
-    first, again, other = (train(data, small(seed=seed)) for seed in (5, 5, 6))
-    assert_same(first, again)
-    for name, part in arrays(other.state).items():
-        if name != "bias_global":  # which cancels
-            assert (part != arrays(first.state)[name]).any(), name
 
 
 # ---- the exchange --------------------------------------------------------------------------------------------------------
@@ -149,7 +91,7 @@ def patterns(data, settings):
     ],
 )
 def test_links_are_exchanged_when_they_are_due(data, changes, expected):
-    assert patterns(data, small(**changes)) == expected
+    assert patterns(data, joint(**changes)) == expected
 
 
 def test_a_new_link_begins_at_zero_with_fresh_moments(data, monkeypatch):
@@ -162,7 +104,7 @@ def test_a_new_link_begins_at_zero_with_fresh_moments(data, monkeypatch):
         return new
 
     monkeypatch.setattr(loop, "exchange", watched)
-    train(data, small())
+    train(data, joint())
     assert len(seen) == 3
     for (state, moments, new, new_moments), name in zip(seen, ("S_coarse", "S_direct", "S_coarse"), strict=True):
         old, S = getattr(state, name), getattr(new, name)
@@ -200,7 +142,7 @@ def test_an_exchange_is_decided_by_the_gradients_of_its_whole_epoch(data, monkey
 
     monkeypatch.setattr(loop, "train_step", watched_step)
     monkeypatch.setattr(loop, "exchange", watched_exchange)
-    train(data, small(max_epochs=4, dtype="float64"))
+    train(data, joint(max_epochs=4, dtype="float64"))
     assert len(steps) % 4 == 0 and len(steps) > 4 and [turn for _, turn in pulls] == [1, 2]
     of_epoch = np.array(steps).reshape(4, -1, 32, 8).sum(axis=1)
     for (found, _), expected in zip(pulls, of_epoch[[1, 3]], strict=True):
@@ -209,7 +151,7 @@ def test_an_exchange_is_decided_by_the_gradients_of_its_whole_epoch(data, monkey
 
 def test_everything_moves_but_what_cancels_and_the_bridge(data):
     steps = []
-    settings = small("both", max_epochs=1)
+    settings = joint("both", max_epochs=1)
     before = arrays(begun(data, settings).state)
     train(data, settings, after_epoch=steps.append)
     after = arrays(steps[0].state)
@@ -220,19 +162,12 @@ def test_everything_moves_but_what_cancels_and_the_bridge(data):
 @variants
 def test_one_learning_rate_for_all_that_is_trained_jointly(data, variant):
     """`coarse_lr`, with a fine codebook and without: a comparison of the two must not be one of learning rates."""
-    settings = small(variant, coarse_lr=0.05, fine_lr=0.7)
+    settings = joint(variant, coarse_lr=0.05, fine_lr=0.7)
     (phase,) = phases_of(settings, None)
     assert [phase.rate_of(epoch) for epoch in range(3)] == 3 * [0.05]
 
 
 # ---- what may be wrong with data and settings ----------------------------------------------------------------------------
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
-def test_a_learning_rate_that_diverges_is_named(data, engine):
-    with pytest.raises(SettingsError, match="diverged in epoch . of the joint stage.*learning rate"):
-        train(data, small("both", engine=engine, coarse_lr=1e30, fine_lr=1e30))
-
-
 @pytest.mark.parametrize(
     ("preset", "changes", "message"),
     [
@@ -251,40 +186,9 @@ def test_settings_that_do_not_fit(preset, changes, message):
         Settings.preset(preset, **changes)
 
 
-def test_fewer_entities_than_rows(data):
-    for changes in ({"n_coarse": 33}, {"n_fine": 33}):
-        with pytest.raises(SettingsError, match="33 rows for 32 entities"):
-            train(data, small(**changes))
-    pose(data, small("alone", n_fine=33))  # a codebook that is left out may be of any size
-
-
-def test_without_validation_the_latest_state_is_the_model():
-    done = train(load_dataset("southern-women", validation_fraction=0), small(patience=1))
-    assert len(done.history) == 6 and done.result.epoch == 6 and np.isnan(done.result.score)
-    assert done.result.state is done.state
-
-
-@variants
-def test_entities_without_training_interactions_do_not_hurt(variant):
-    rng = np.random.default_rng(0)
-    dense = rng.random((20, 15)) < 0.3
-    dense[[3, 19]] = False
-    dense[:, [0, 7]] = False
-    held_out = np.zeros_like(dense)
-    held_out[3, 0] = held_out[4, 7] = True
-    data = Dataset.from_matrices(dense, held_out, held_out * 0)
-    settings = small(variant, partition="auto")
-    done, problem = train(data, settings), pose(data, settings)
-    for name, part in leaves((done.state, done.moments, done.finished)):
-        assert part is None or np.isfinite(part).all(), name
-    assert np.isfinite(entity_embeddings(done.state, problem.A, settings)).all()
-    result = evaluate_state(done.state, problem, "validation")
-    assert np.isfinite(list(result.metrics.values())).all() and result.n_users == 2
-
-
 # ---- the product ---------------------------------------------------------------------------------------------------------
 def test_early_stopping_keeps_the_best(data):
-    done = train(data, small(max_epochs=200, patience=2, eval_every=1))
+    done = train(data, joint(max_epochs=200, patience=2, eval_every=1))
     scores = [row["validation_ndcg@5"] for row in done.history]
     best = int(np.argmax(scores))
     assert len(scores) == best + 1 + 2 < 200
@@ -292,14 +196,14 @@ def test_early_stopping_keeps_the_best(data):
 
 
 def test_there_is_no_coarse_stage_for_the_control_to_continue(data):
-    settings = small()
+    settings = joint()
     with pytest.raises(SettingsError, match="joint training has none"):
         train_control(train(data, settings), pose(data, settings))
 
 
 @variants
 def test_fitted_saved_and_loaded(data, tmp_path, variant):
-    model = C2FRecommender("default", settings=SMALL | VARIANTS[variant]).fit(data)
+    model = C2FRecommender("default", settings=JOINT | VARIANTS[variant]).fit(data)
     assert list(model.phases_) == ["joint"] and {row["phase"] for row in model.history_} == {"joint"}
     model.save(tmp_path / "model.npz")
     loaded = C2FRecommender.load(tmp_path / "model.npz")
@@ -314,7 +218,7 @@ def test_fitted_saved_and_loaded(data, tmp_path, variant):
 
 
 def test_a_run_folder(data, tmp_path, capsys):
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in JOINT.items()]
     assert main(["train", "southern-women", "--out", str(tmp_path / "run"), *arguments]) == 0
     assert "coarse and fine" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -335,6 +239,6 @@ def test_a_run_folder(data, tmp_path, capsys):
 
 
 def test_the_phases_of_the_stages_are_not_in_it(data):
-    done = train(data, small())
+    done = train(data, joint())
     assert {row["phase"] for row in done.history} == {"joint"}
     assert dataclasses.replace(done, phase="joint").stage == "joint"

@@ -1,41 +1,24 @@
-"""Training: four phases, early stopping, the order of update and step, engines, threads, seeds."""
+"""Training in two stages: four phases, early stopping, the order of update and step."""
 
 import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from same import begun
+from same import assert_same, begun
+from small import stages
 
 import c2f_np.training.loop as loop
-from c2f_np.data import Dataset, load_dataset
-from c2f_np.errors import DataError, SettingsError
+from c2f_np.data import load_dataset
 from c2f_np.model import starts
 from c2f_np.model.loss import Triples
 from c2f_np.model.step import fresh_moments, train_step
-from c2f_np.settings import STAGED, Settings
+from c2f_np.settings import STAGED
 from c2f_np.training.loop import run_epoch, train
 from c2f_np.training.phases import phases_of
-from c2f_np.training.problem import entity_embeddings, evaluate_state, pose, stage_of, training_graph
-
-SMALL = {
-    "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
-    "coarse_batch": 64, "fine_batch": 64, "coarse_lr": 1e-2, "fine_lr": 1e-2, "partition": "random",
-}  # fmt: skip
-
+from c2f_np.training.problem import pose, stage_of, training_graph
 
 PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
-
-# Joint training has tests of its own, in test_training_joint.py.
-
-
-def small(preset="staged", **changes):
-    return Settings.preset(preset, **(SMALL | changes))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_dataset("southern-women", validation_fraction=0.3)
 
 
 def arrays(state):
@@ -46,58 +29,14 @@ def arrays(state):
     return parts
 
 
-def assert_same_bits(first, second):
-    first, second = arrays(first), arrays(second)
-    assert list(first) == list(second)
-    for name in first:
-        assert first[name].dtype == second[name].dtype
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
 def differ(first, second):
     first, second = arrays(first), arrays(second)
     return any(first[name].shape != second[name].shape or (first[name] != second[name]).any() for name in first)
 
 
-@pytest.mark.parametrize("preset", STAGED)
-def test_engines_end_in_the_same_state(data, preset):
-    results = [train(data, small(preset, engine=engine, dtype="float64")) for engine in ("numpy", "numba")]
-    for phase in PHASES:
-        ours, compiled = (arrays(done.finished[phase].state) for done in results)
-        for name in ours:
-            np.testing.assert_allclose(ours[name], compiled[name], rtol=1e-7, atol=1e-9, err_msg=f"{phase} {name}")
-    for left, right in zip(*(done.history for done in results), strict=True):
-        assert left["loss"] == pytest.approx(right["loss"], rel=1e-9)
-
-
-@pytest.mark.parametrize("preset", STAGED)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_threads_do_not_change_a_bit(data, preset, dtype):
-    one, two = (train(data, small(preset, threads=threads, dtype=dtype)) for threads in (1, 2))
-    assert_same_bits(one.state, two.state)
-    for phase in PHASES:
-        assert_same_bits(one.finished[phase].state, two.finished[phase].state)
-
-
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
-def test_a_seed_decides_every_bit(data, engine):
-    first, again, other = (train(data, small(engine=engine, seed=seed)) for seed in (5, 5, 6))
-    assert_same_bits(first.state, again.state)
-    for phase in PHASES:
-        assert differ(first.finished[phase].state, other.finished[phase].state)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_precision_is_kept(data, dtype):
-    done = train(data, small(dtype=dtype))
-    assert {part.dtype for part in arrays(done.state).values()} == {np.dtype(dtype)}
-    for moments in (done.moments.mean, done.moments.square):
-        assert {part.dtype for part in moments.values()} == {np.dtype(dtype)}
-
-
 def test_the_training_of_a_phase_moves_what_it_should(data):
     steps = []
-    settings = small(max_epochs=2)
+    settings = stages(max_epochs=2)
     start = begun(data, settings)
     train(data, settings, after_epoch=steps.append)
     states = [start.state] + [step.state for step in steps]
@@ -116,7 +55,7 @@ def test_the_training_of_a_phase_moves_what_it_should(data):
 
 
 def test_history_has_a_row_for_each_epoch(data):
-    done = train(data, small())
+    done = train(data, stages())
     assert [row["phase"] for row in done.history] == [phase for phase in PHASES for _ in range(3)]
     assert [row["epoch"] for row in done.history] == [1, 2, 3, 4, 5, 6] * 2
     assert [row["stage"] for row in done.history] == ["coarse"] * 6 + ["fine"] * 6
@@ -137,7 +76,7 @@ def scripted(monkeypatch, scores):
 
 
 def test_early_stopping_waits_for_its_patience_and_keeps_the_best(data, monkeypatch):
-    settings = small(max_epochs=100, eval_every=2, patience=2)
+    settings = stages(max_epochs=100, eval_every=2, patience=2)
     # Phase by phase: an equal score is no improvement; an improvement starts the count anew.
     scores = [[0.1, 0.3, 0.2, 0.3], [0.5, 0.4, 0.6, 0.1, 0.6], [0.1, 0.0, 0.1], [0.0, 0.1, 0.2, 0.1, 0.15]]
     scripted(monkeypatch, sum(scores, []))
@@ -152,15 +91,15 @@ def test_early_stopping_waits_for_its_patience_and_keeps_the_best(data, monkeypa
         "coarse_phase1": 0.3, "coarse": 0.6, "fine_phase1": 0.1, "fine": 0.2,
     }  # fmt: skip
     # The best state of a phase is the state after that epoch.
-    assert_same_bits(done.finished["coarse_phase1"].state, steps[3].state)
-    assert_same_bits(done.finished["coarse"].state, steps[13].state)
-    assert_same_bits(done.finished["fine"].state, steps[18 + 11].state)
+    assert_same(done.finished["coarse_phase1"].state, steps[3].state)
+    assert_same(done.finished["coarse"].state, steps[13].state)
+    assert_same(done.finished["fine"].state, steps[18 + 11].state)
 
 
 def test_second_phases_go_on_from_where_the_first_stands(data, monkeypatch):
     # The best states are early ones, so that best and latest cannot be confused.
     scripted(monkeypatch, [0.9, 0.1, 0.1] + [0.9, 0.8, 0.1] + [0.9, 0.1, 0.1] + [0.9, 0.1, 0.1])
-    settings = small(eval_every=1, max_epochs=3)
+    settings = stages(eval_every=1, max_epochs=3)
     problem = pose(data, settings)
     steps = [begun(data, settings)]
     train(data, settings, after_epoch=steps.append)
@@ -171,7 +110,7 @@ def test_second_phases_go_on_from_where_the_first_stands(data, monkeypatch):
     # By hand: an epoch from the latest state is what training did.
     scripted(monkeypatch, [0.0])
     by_hand, _ = run_epoch(phases_of(settings, problem.engine), end, problem)
-    assert_same_bits(by_hand.state, steps[4].state)
+    assert_same(by_hand.state, steps[4].state)
     assert steps[4].moments.step > end.moments.step
 
     fine = steps[6]
@@ -189,7 +128,7 @@ def test_second_phases_go_on_from_where_the_first_stands(data, monkeypatch):
 @pytest.mark.parametrize(("update_every", "updated"), [(0, [0]), (1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])
 def test_updates_come_as_often_as_asked(data, update_every, updated):
     steps = []
-    settings = small(max_epochs=5, update_every=update_every, eval_every=9)
+    settings = stages(max_epochs=5, update_every=update_every, eval_every=9)
     train(data, settings, after_epoch=steps.append)
     for phase, name in (("coarse", "S_coarse"), ("fine", "S_fine")):
         first = [row["phase"] for row in steps[-1].history].index(phase)
@@ -205,7 +144,7 @@ def test_updates_come_as_often_as_asked(data, update_every, updated):
 @pytest.mark.parametrize("stage", ["coarse", "fine"])
 @pytest.mark.parametrize("preset", STAGED)
 def test_the_step_of_an_update_batch_belongs_to_the_old_graph(data, preset, stage):
-    settings = small(preset, dtype="float64", propagation="layers")  # the update goes through layers: the same bits
+    settings = stages(preset, dtype="float64", propagation="layers")  # the update goes through layers: the same bits
     problem = pose(data, settings)
     state = starts.start_coarse(problem.R, settings)
     if stage == "fine":
@@ -246,7 +185,7 @@ def test_every_step_has_the_graph_of_the_state_that_it_starts_from(data, preset,
         return step(stage, state, moments, graph, triples, **options)
 
     monkeypatch.setattr(loop, "train_step", watched)
-    settings = small(preset, dtype="float64", max_epochs=2)
+    settings = stages(preset, dtype="float64", max_epochs=2)
     train(data, settings)
     problem = pose(data, settings)
     assert sum(update for *_, update in seen) == 4  # two epochs of each second phase
@@ -256,62 +195,9 @@ def test_every_step_has_the_graph_of_the_state_that_it_starts_from(data, preset,
         np.testing.assert_array_equal(H, expected)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("rates", [{"coarse_lr": 1e30}, {"fine_lr": 1e30}])
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
-def test_a_learning_rate_that_diverges_is_named(data, rates, engine):
-    with pytest.raises(SettingsError, match="learning rate|diverged"):
-        train(data, small(engine=engine, max_epochs=8, **rates))
-
-
-@pytest.mark.parametrize("name", ["n_coarse", "n_fine"])
-def test_fewer_entities_than_rows_is_found_before_the_first_epoch(data, name):
-    def no_epoch(_):
-        raise AssertionError("an epoch was trained")
-
-    with pytest.raises(SettingsError, match="33 rows for 32 entities"):
-        train(data, small(**{name: 33}), after_epoch=no_epoch)
-
-
-def test_nothing_to_rank_is_an_error():
-    with pytest.raises(DataError, match="nothing to rank"):
-        train(Dataset.from_matrices(np.ones((8, 9))), small())
-
-
-def test_without_validation_every_phase_runs_to_its_end():
-    done = train(load_dataset("southern-women", validation_fraction=0), small(patience=1))
-    assert len(done.history) == 12
-    assert all(np.isnan(row["validation_ndcg@5"]) for row in done.history)
-    assert [done.finished[phase].epoch for phase in PHASES] == [3, 6, 3, 6]
-    assert all(np.isnan(done.finished[phase].score) for phase in PHASES)
-    assert_same_bits(done.finished["fine"].state, done.state)
-
-
-@pytest.mark.parametrize("preset", STAGED)
-@pytest.mark.parametrize("partition", ["auto", "coclustering", "random"])
-def test_entities_without_training_interactions_do_not_hurt(preset, partition):
-    rng = np.random.default_rng(0)
-    dense = rng.random((20, 15)) < 0.3
-    dense[[3, 19]] = False
-    dense[:, [0, 7]] = False
-    held_out = np.zeros_like(dense)
-    held_out[3, 0] = held_out[4, 7] = True
-    data = Dataset.from_matrices(dense, held_out, held_out * 0)
-    assert data.report["users_without_training"] == 2 and data.report["items_without_training"] == 2
-    done = train(data, small(preset, partition=partition))
-    for phase in PHASES:
-        for name, part in arrays(done.finished[phase].state).items():
-            assert np.isfinite(part).all(), f"{phase} {name}"
-    assert all(np.isfinite(row["loss"]) for row in done.history)
-    problem = pose(data, small(preset))
-    assert np.isfinite(entity_embeddings(done.state, problem.A, problem.settings)).all()
-    result = evaluate_state(done.state, problem, "validation")
-    assert np.isfinite(list(result.metrics.values())).all() and result.n_users == 2
-
-
 def test_training_learns():
     data = load_dataset("southern-women", validation_fraction=0)
-    done = train(data, small(max_epochs=40, dtype="float64"))
+    done = train(data, stages(max_epochs=40, dtype="float64"))
     losses = [row["bpr"] for row in done.history if row["stage"] == "coarse"]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
 
@@ -320,7 +206,7 @@ def test_collapsed_and_layered_training_agree(data):
     """The whole training, to rounding; and "auto" collapses here."""
     histories = {}
     for propagation in ("layers", "collapsed", "auto"):
-        settings = small("authors", dtype="float64", propagation=propagation)
+        settings = stages("authors", dtype="float64", propagation=propagation)
         histories[propagation] = train(data, settings).history
     fine = [row["stage"] == "fine" for row in histories["layers"]]
     for name in ("bpr", "regulariser", "validation_ndcg@5"):
@@ -331,12 +217,12 @@ def test_collapsed_and_layered_training_agree(data):
 
 
 def test_first_phases_may_be_shorter(data):
-    history = train(data, small(phase1_epochs=1, max_epochs=3)).history
+    history = train(data, stages(phase1_epochs=1, max_epochs=3)).history
     assert [row["phase"] for row in history] == (
         ["coarse_phase1"] + 3 * ["coarse"] + ["fine_phase1"] + 3 * ["fine"]
     )
     for phase1_epochs, expected in ((1, 1), (9, 3), (0, 3)):  # never more than another phase; 0 says no less
-        phases = phases_of(small(phase1_epochs=phase1_epochs, max_epochs=3), None)
+        phases = phases_of(stages(phase1_epochs=phase1_epochs, max_epochs=3), None)
         assert [(phase.name, phase.most_epochs) for phase in phases] == list(zip(PHASES, 2 * [expected, 3], strict=True))
 
 
@@ -358,14 +244,14 @@ def rates_of_epochs(data, settings, monkeypatch):
 
 
 def test_learning_rate_falls_in_steps_in_second_phases(data, monkeypatch):
-    settings = small(lr_schedule="steps", max_epochs=6, phase1_epochs=1, coarse_lr=0.3, fine_lr=0.03, patience=9)
+    settings = stages(lr_schedule="steps", max_epochs=6, phase1_epochs=1, coarse_lr=0.3, fine_lr=0.03, patience=9)
     rates = rates_of_epochs(data, settings, monkeypatch)
     falling = np.array([1, 1, 1, 1, 1 / 3, 1 / 10])
     np.testing.assert_allclose(rates, [0.3, *0.3 * falling, 0.03, *0.03 * falling])
 
 
 def test_learning_rate_falls_along_a_cosine_in_second_phases(data, monkeypatch):
-    settings = small(lr_schedule="cosine", max_epochs=4, phase1_epochs=2, coarse_lr=0.1, fine_lr=0.01)
+    settings = stages(lr_schedule="cosine", max_epochs=4, phase1_epochs=2, coarse_lr=0.1, fine_lr=0.01)
     rates = rates_of_epochs(data, settings, monkeypatch)
     falling = np.array([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
     np.testing.assert_allclose(rates, [0.1, 0.1, *0.1 * falling, 0.01, 0.01, *0.01 * falling])
@@ -374,14 +260,14 @@ def test_learning_rate_falls_along_a_cosine_in_second_phases(data, monkeypatch):
 @pytest.mark.parametrize("stage", ["coarse", "fine"])
 def test_with_a_rate_of_0_nothing_moves(data, stage):
     """The rate of a stage is what its steps use."""
-    done = train(data, small(**{f"{stage}_lr": 0.0}))
+    done = train(data, stages(**{f"{stage}_lr": 0.0}))
     first, second = (done.finished[phase].state for phase in (f"{stage}_phase1", stage))
     np.testing.assert_array_equal(getattr(first, f"E_{stage}"), getattr(second, f"E_{stage}"))
     np.testing.assert_array_equal(first.bias, second.bias)
 
 
 def test_without_a_first_coarse_phase_assignments_move_from_the_first_epoch(data):
-    settings = small(coarse_phase1=False, max_epochs=2)
+    settings = stages(coarse_phase1=False, max_epochs=2)
     done = train(data, settings)
     assert [row["phase"] for row in done.history] == ["coarse"] * 2 + ["fine_phase1"] * 2 + ["fine"] * 2
     assert list(done.finished) == ["coarse", "fine_phase1", "fine"]

@@ -1,6 +1,8 @@
 """One optimiser step and one epoch loop, for the stages, joint training, the control and the trained baselines alike."""
 
 import ast
+import collections
+import functools
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ PACKAGE = Path(c2f_np.__file__).parent
 CHECKS = ("verification", "checks", "parity", "parity.py")
 
 
-def users(name):
-    """The functions of the package that mention a name; it may not be imported under another one."""
-    found = []
+@functools.cache
+def mentions():
+    """Every name that the package mentions, with the functions that do; none may be imported under another name."""
+    found = collections.defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         where = path.relative_to(PACKAGE)
         if where.parts[0] in CHECKS:
@@ -22,10 +25,10 @@ def users(name):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         inside = {child: node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for child in ast.walk(node)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.alias) and node.name.split(".")[-1] == name:
-                assert node.asname is None, f"{where} imports {name} under another name"
-            if name in (getattr(node, "id", None), getattr(node, "attr", None)):
-                found.append(f"{where.as_posix()}: {inside.get(node, '')}")
+            if isinstance(node, ast.alias) and node.asname is not None:
+                found[node.name.split(".")[-1]].append(f"{where.as_posix()}: imported as {node.asname}")
+            for name in {getattr(node, "id", None), getattr(node, "attr", None)} - {None}:
+                found[name].append(f"{where.as_posix()}: {inside.get(node, '')}")
     return found
 
 
@@ -43,9 +46,9 @@ def users(name):
     ],
 )
 def test_each_is_called_from_one_place(name, user):
-    assert users(name) == [user]
+    assert mentions()[name] == [user]
 
 
 def test_everything_is_trained_by_that_loop():
     baselines = ["baselines/coarse_alone.py: fit", "baselines/tables.py: fit"]
-    assert users("run_phases") == [*baselines, "training/loop.py: train", "training/loop.py: train_control"]
+    assert mentions()["run_phases"] == [*baselines, "training/loop.py: train", "training/loop.py: train_control"]

@@ -9,7 +9,8 @@ import pytest
 import same
 import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
-from same import assert_close, assert_resumes, assert_same
+from same import assert_resumes, assert_same
+from small import TABLE, VARIANTS, table
 
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
@@ -24,28 +25,7 @@ from c2f_np.training.loop import train
 from c2f_np.training.phases import phase_names, phases_of
 from c2f_np.training.problem import evaluate_state, pose
 
-SMALL = {
-    "n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "partition_epochs": 2, "table_epochs": 3, "max_epochs": 2,
-    "start_lr": 3e-2, "coarse_lr": 1e-2, "coarse_batch": 64, "eval_every": 1, "patience": 9, "partition": "random",
-}  # fmt: skip
-#: With direct links (the default), with the bridge too, with the bridge alone, without a fine codebook.
-VARIANTS = {
-    "direct": {},
-    "both": {"gate": 0.3, "threshold": 0.5, "t_direct": 2},
-    "bridge": {"gate": 0.3, "threshold": 0.5, "t_direct": 0},
-    "alone": {"t_direct": 0, "t_coarse": 2},
-}
 variants = pytest.mark.parametrize("variant", VARIANTS)
-
-
-def small(variant="direct", **changes):
-    return Settings.preset("default", **(SMALL | VARIANTS[variant] | changes))
-
-
-@pytest.fixture(scope="module")
-def data():
-    """18 women and 14 events."""
-    return load_dataset("southern-women", validation_fraction=0.3)
 
 
 def followed(data, settings):
@@ -69,19 +49,9 @@ def first_of_joint(steps):
     return next(step.state for step in steps if step.phase == "joint")
 
 
-def assert_same_state(first, second):
-    for name, part in vars(first).items():
-        other = getattr(second, name)
-        assert (part is None) == (other is None), name
-        if sparse.issparse(part):
-            assert_array_equal(part.indices, other.indices, err_msg=name)
-            part, other = part.data, other.data
-        assert_array_equal(part, other, err_msg=name)
-
-
-def coded(table, data, settings):
+def coded(full, data, settings):
     """A table's code in the precision of training."""
-    return code_table(table, pose(data, settings).R, settings).astype(settings.dtype)
+    return code_table(full, pose(data, settings).R, settings).astype(settings.dtype)
 
 
 # ---- the phases ----------------------------------------------------------------------------------------------------------
@@ -94,7 +64,7 @@ def coded(table, data, settings):
     ],
 )
 def test_phases_follow_each_other(data, changes, expected):
-    done, steps = followed(data, small(**changes))
+    done, steps = followed(data, table(**changes))
     assert [row["phase"] for row in done.history] == [row["stage"] for row in done.history] == expected
     assert [step.phase for step in steps] == [*expected, "done"]  # each step says what comes next
     # Each begins anew: epochs are counted from 1, and the optimiser knows nothing.
@@ -113,7 +83,7 @@ def test_the_default_has_all_three():
 
 def test_learning_rates_fall_over_the_epochs_of_each_phase(data):
     """Two rates; the steps are at 2/3 and 5/6 of 3, 6 and 12 epochs."""
-    settings = small(
+    settings = table(
         lr_schedule="steps", start_lr=0.3, coarse_lr=0.06, partition_epochs=3, table_epochs=6, max_epochs=12, patience=99
     )
     _, steps = followed(data, settings)
@@ -124,18 +94,18 @@ def test_learning_rates_fall_over_the_epochs_of_each_phase(data):
 
 # ---- the table -----------------------------------------------------------------------------------------------------------
 def test_a_table_starts_small_and_each_entity_has_its_row(data):
-    R = pose(data, small()).R
-    state = start_table(R, small(dim=200))
+    R = pose(data, table()).R
+    state = start_table(R, table(dim=200))
     assert state.E_coarse.shape == (32, 200) and 0.095 < state.E_coarse.std() < 0.105
     assert_array_equal(state.S_coarse.toarray(), np.eye(32))
     assert not state.bias.any() and not state.bias_global.any() and not state.is_fine and state.S_direct is None
-    other = start_table(R, small(dim=200, seed=1))
+    other = start_table(R, table(dim=200, seed=1))
     assert (other.E_coarse != state.E_coarse).all()
 
 
 @variants
 def test_of_a_table_its_rows_and_the_biases_of_items_move(data, variant):
-    _, steps = followed(data, small(variant, partition_epochs=0))
+    _, steps = followed(data, table(variant, partition_epochs=0))
     tables = [step.state for step in steps if step.phase == "table"]
     assert len(tables) == 3
     for before, after in zip(tables, tables[1:], strict=False):
@@ -157,7 +127,7 @@ def moved(before, after):
 @pytest.mark.parametrize("t_direct", [0, 1])
 def test_as_many_coarse_rows_as_entities(data, tmp_path, engine, t_direct):
     """A codebook of that size has the shape of a table. What is trained is for the phase to say and not for the shape."""
-    settings = small("alone", n_coarse=32, t_coarse=1, t_direct=t_direct, engine=engine, dtype="float64")
+    settings = table("alone", n_coarse=32, t_coarse=1, t_direct=t_direct, engine=engine, dtype="float64")
     done, steps = followed(data, settings)
     whole = {"E_coarse", "S_coarse", "bias"} | ({"E_fine", "S_direct"} if t_direct else set())
     trained = {"partition": whole, "table": {"E_coarse", "bias"}, "joint": whole}
@@ -168,11 +138,11 @@ def test_as_many_coarse_rows_as_entities(data, tmp_path, engine, t_direct):
         assert moved(before.state, after.state) == trained[before.phase]
         assert set(after.moments.mean) == set(after.moments.square) == trained[before.phase] | {"bias_global"}
     # Whatever moves in it, its code stands for what it had come to.
-    table = done.finished["table"].state
-    code = coded(table, data, settings)
-    assert_array_equal(table.S_coarse.toarray(), np.eye(32))
+    full = done.finished["table"].state
+    code = coded(full, data, settings)
+    assert_array_equal(full.S_coarse.toarray(), np.eye(32))
     found = code.S_coarse @ code.E_coarse + (code.S_direct @ code.E_fine if t_direct else 0)
-    assert_allclose(found, table.E_coarse, atol=1e-6)
+    assert_allclose(found, full.E_coarse, atol=1e-6)
     assert_resumes(data, settings, steps, tmp_path)
 
 
@@ -182,26 +152,26 @@ def test_as_many_coarse_rows_as_entities(data, tmp_path, engine, t_direct):
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
 def test_the_model_says_what_the_code_says(data, gate, t_direct, threshold):
     """Whatever a bridge and a soft threshold make of the codebooks: Y is S_c E_hat + S_d F of the code."""
-    settings = small(gate=gate, t_direct=t_direct, threshold=threshold, t_coarse=2, dtype="float64")
+    settings = table(gate=gate, t_direct=t_direct, threshold=threshold, t_coarse=2, dtype="float64")
     problem = pose(data, settings)
-    table = start_table(problem.R, settings)
-    state = code_table(table, problem.R, settings)
-    code = residual_code(table.E_coarse, 6, 4, 2, t_direct, seed=settings.seed)
+    full = start_table(problem.R, settings)
+    state = code_table(full, problem.R, settings)
+    code = residual_code(full.E_coarse, 6, 4, 2, t_direct, seed=settings.seed)
     expected = code.S_coarse @ code.E_hat + (code.S_direct @ code.F if t_direct else 0)
     graph = joint_graph(problem.A, state, gate, engine=problem.engine)
     found = graph.links.matrix @ joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
     assert_allclose(found, expected, rtol=0, atol=1e-14)
-    assert_allclose(np.sum((found - table.E_coarse) ** 2) / np.sum(table.E_coarse**2), code.errors[-1], rtol=1e-9)
+    assert_allclose(np.sum((found - full.E_coarse) ** 2) / np.sum(full.E_coarse**2), code.errors[-1], rtol=1e-9)
     assert (state.S_fine is None) == (gate == 0) and (state.S_direct is None) == (t_direct == 0)
     assert state.is_fine == (gate > 0 or t_direct > 0)
     for S, t in ((state.S_coarse, 2), (state.S_direct, t_direct), (state.S_fine, 2)):
         assert S is None or (np.diff(S.indptr) == t).all()
-    assert state.bias is table.bias and state.bias_global is table.bias_global
+    assert state.bias is full.bias and state.bias_global is full.bias_global
 
 
 def test_nothing_of_the_fine_codebook_begins_in_the_dead_zone(data):
     for variant in ("both", "bridge"):
-        settings = small(variant)
+        settings = table(variant)
         R = pose(data, settings).R
         assert (np.abs(code_table(start_table(R, settings), R, settings).E_fine) > 0.5).all()
 
@@ -214,25 +184,25 @@ def test_the_strongest_link_counts_the_row_it_leads_to():
 def test_joint_training_starts_from_the_best_table(data, monkeypatch):
     """Validation falls after the second epoch: with patience 1 the third is the last, and the second is coded."""
     with_scores(monkeypatch, 0.1, 0.5, 0.2, 0.55, 0.6, 0.7)  # the fourth is of the code
-    settings = small(partition_epochs=0, table_epochs=9, patience=1)
+    settings = table(partition_epochs=0, table_epochs=9, patience=1)
     done, steps = followed(data, settings)
     assert [row["phase"] for row in done.history] == 3 * ["table"] + 2 * ["joint"]
     best = done.finished["table"]
     assert best.epoch == 2 and best.score == 0.5 and best.state is steps[2].state
-    assert_same_state(first_of_joint(steps), coded(best.state, data, settings))
+    assert_same(first_of_joint(steps), coded(best.state, data, settings))
 
 
 @pytest.mark.parametrize(("score", "taken"), [(0.3, "partition"), (0.5, "table"), (0.7, "table"), (float("nan"), "table")])
 def test_the_partition_is_taken_if_it_validates_better_than_the_code(data, monkeypatch, score, taken):
     # Two epochs of the partition, of which the first is better; three of the table; the code; two of what was taken.
     with_scores(monkeypatch, 0.5, 0.4, 0.8, 0.9, 0.8, score, 0.1, 0.1)
-    settings = small()
+    settings = table()
     done, steps = followed(data, settings)
     assert done.finished["partition"].epoch == 1 and done.finished["partition"].score == 0.5
     if taken == "partition":
         assert first_of_joint(steps) is done.finished["partition"].state
     else:
-        assert_same_state(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
+        assert_same(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
     assert done.started_from == taken
     # No epoch is better than the start, so the start is the result; what has no score is replaced by the first epoch.
     assert done.result.epoch == (1 if np.isnan(score) else 0)
@@ -242,7 +212,7 @@ def test_the_partition_is_taken_if_it_validates_better_than_the_code(data, monke
 def test_the_comparison_is_by_validation(data):
     """The same without scores made up: a partition not trained for long, and a table that is not."""
     for changes, taken in (({"start_lr": 1e-9}, "partition"), ({"partition_epochs": 1, "table_epochs": 40}, "table")):
-        settings = small(**changes, n_coarse=20)
+        settings = table(**changes, n_coarse=20)
         done, steps = followed(data, settings)
         problem, code = pose(data, settings), coded(done.finished["table"].state, data, settings)
         better = done.finished["partition"].score > evaluate_state(code, problem, "validation").metrics["ndcg@5"]
@@ -251,14 +221,14 @@ def test_the_comparison_is_by_validation(data):
 
 
 def test_without_validation_the_latest_table_is_taken():
-    data, settings = load_dataset("southern-women", validation_fraction=0), small(patience=1)
+    data, settings = load_dataset("southern-women", validation_fraction=0), table(patience=1)
     done, steps = followed(data, settings)
     assert [best.epoch for best in done.finished.values()] == [2, 3, 2]
-    assert_same_state(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
+    assert_same(first_of_joint(steps), coded(done.finished["table"].state, data, settings))
 
 
 def test_links_are_exchanged_in_the_last_phase_only(data):
-    _, steps = followed(data, small(t_coarse=2, t_direct=2, exchange_epochs=9, update_every=1))
+    _, steps = followed(data, table(t_coarse=2, t_direct=2, exchange_epochs=9, update_every=1))
     changed = [
         before.phase
         for before, after in zip(steps, steps[1:], strict=False)
@@ -267,36 +237,13 @@ def test_links_are_exchanged_in_the_last_phase_only(data):
     assert changed == ["joint"]
 
 
-# ---- the same bits -------------------------------------------------------------------------------------------------------
-@variants
-@pytest.mark.parametrize(("engine", "dtype"), [("numba", "float32"), ("numpy", "float64")])
-def test_going_on_after_any_epoch_gives_the_same_bits(data, tmp_path, variant, engine, dtype):
-    """Within each of the three phases and between them."""
-    settings = small(variant, engine=engine, dtype=dtype)
-    _, steps = followed(data, settings)
-    assert len(steps) == 8
-    assert_resumes(data, settings, steps, tmp_path)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_threads_do_not_change_a_bit(dtype):
     """1,800 rows of 40: large enough for the compiled step of Adam and for several chunks of k-means."""
     data, changes = load_dataset("planted"), {"partition_epochs": 1, "table_epochs": 1, "max_epochs": 1, "dim": 40}
-    one, two = (train(data, small(**changes, threads=threads, dtype=dtype, coarse_batch=16384)) for threads in (1, 2))
+    one, two = (train(data, table(**changes, threads=threads, dtype=dtype, coarse_batch=16384)) for threads in (1, 2))
     assert_same(one, two)
     assert {part.dtype for part in vars(one.state).values() if part is not None} == {np.dtype(dtype)}
-
-
-@variants
-def test_engines_end_in_the_same_state(data, variant):
-    ours, compiled = (train(data, small(variant, engine=engine, dtype="float64")) for engine in ("numpy", "numba"))
-    assert_close(ours, compiled, rtol=1e-6, atol=1e-8)
-
-
-def test_a_seed_decides_every_bit(data):
-    first, again, other = (train(data, small(seed=seed)) for seed in (5, 5, 6))
-    assert_same(first, again)
-    assert (other.state.E_coarse != first.state.E_coarse).any()
 
 
 # ---- what may be wrong with settings -------------------------------------------------------------------------------------
@@ -316,15 +263,9 @@ def test_settings_that_do_not_fit(preset, changes, message):
         Settings.preset(preset, **changes)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_learning_rate_that_diverges_is_named(data):
-    with pytest.raises(SettingsError, match="diverged in epoch . of the partition stage.*learning rate"):
-        train(data, small("both", start_lr=1e30))
-
-
 # ---- the product ---------------------------------------------------------------------------------------------------------
 def test_it_learns_and_beats_popularity(tmp_path):
-    settings = small(
+    settings = table(
         n_coarse=20, n_fine=10, dim=16, coarse_batch=2048, neg_size=2, partition_epochs=0, table_epochs=10, max_epochs=5,
         eval_every=5,
     )  # fmt: skip
@@ -338,7 +279,7 @@ def test_it_learns_and_beats_popularity(tmp_path):
 
 def test_a_run_folder(data, tmp_path, capsys):
     folder = tmp_path / "run"
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in TABLE.items()]
     assert main(["train", "southern-women", "--out", str(folder), *arguments]) == 0
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == {"partition": 2, "table": 3, "joint": 2}

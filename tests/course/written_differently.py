@@ -1,0 +1,439 @@
+"""Right answers to the exercises, written otherwise than the solutions: by loops, dense matrices, other names, other tools."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sparse
+from sklearn.metrics import adjusted_rand_score
+
+from c2f_np.course import all_exercises
+from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
+from c2f_np.gradcheck import check_convention, check_gradients
+from c2f_np.model.graph import normalised_adjacency
+from c2f_np.model.propagation import CollapsedPropagation, propagate_collapsed_backward
+from c2f_np.model.step import ModelState
+from c2f_np.model_file import size_in_bytes
+
+TASKS = all_exercises()
+
+
+# ---- data and graph --------------------------------------------------------------------------------------------------
+def blocks(R):
+    n = sum(R.shape)
+    B = np.zeros((n, n))
+    B[: len(R), len(R) :] = R
+    B += B.T
+    with np.errstate(divide="ignore"):
+        root = 1 / np.sqrt(B.sum(0))
+    root[np.isinf(root)] = 0
+    return np.diag(root) @ B @ np.diag(root)
+
+
+def by_the_package(R):
+    return normalised_adjacency(R).toarray()
+
+
+def sorted_pairs(scores, masked, k):
+    return [i for _, i in sorted((-s, i) for i, s in enumerate(scores) if not masked[i])][:k]
+
+
+def lowered(scores, masked, k):
+    return np.argsort(np.where(masked, np.inf, -scores), kind="stable")[:k]
+
+
+def ranked_by_the_package(scores, masked, k):
+    return rank_items(scores[None], sparse.csr_array(np.array(masked, ndmin=2)), k, engine="numpy")[0]
+
+
+def ndcg_in_a_loop(ranked, relevant, k):
+    found = best = 0.0
+    for place, item in enumerate(list(ranked)[:k], 1):
+        found += (item in set(relevant.tolist())) / np.log(place + 1)
+        best += (place <= len(relevant)) / np.log(place + 1)
+    return found / best
+
+
+def ndcg_by_the_package(ranked, relevant, k):
+    of_this_user = sparse.csr_array(np.isin(np.arange(max(*ranked, *relevant) + 1), relevant)[None])
+    return ndcg_at_k(hit_matrix(ranked[None], of_this_user), np.array([len(relevant)]), k)[0]
+
+
+# ---- gradient checks -------------------------------------------------------------------------------------------------
+def flattened(f, x, h):
+    """Steps along the rows of an identity matrix."""
+    units = np.eye(x.size).reshape(x.size, *x.shape)
+    return np.array([(f(x + h * e) - f(x - h * e)) / h / 2 for e in units]).reshape(x.shape)
+
+
+def moved_and_put_back(f, x, h):
+    x, gradient = np.array(x), np.empty(x.shape)
+    for k, old in np.ndenumerate(x):
+        x[k] = old + h
+        above = f(x)
+        x[k] = old - h
+        gradient[k] = (above - f(x)) / (2 * h)
+        x[k] = old
+    return gradient
+
+
+def squares_by_hand(found, right):
+    return (((found - right) ** 2).sum() / (right**2).sum()) ** 0.5
+
+
+def in_terms_of_cosh(G, A, B):
+    inner = G / np.cosh(A @ B) ** 2
+    return np.einsum("ik,jk->ij", inner, B), np.einsum("ij,ik->jk", A, inner)
+
+
+def padded(g, x):
+    return np.concatenate([[0.0], g]) - np.concatenate([g, [0.0]])
+
+
+def by_the_matrix(g, x):
+    return np.diff(np.eye(len(x)), axis=0).T @ g
+
+
+# ---- propagation -----------------------------------------------------------------------------------------------------
+def dense_product(grad_Y, M, X):
+    return np.einsum("if,ij->jf", grad_Y, M.toarray())
+
+
+def weights_entry_by_entry(grad_Y, M, X, factor=1.0):
+    coo = M.tocoo()
+    values = [factor * (grad_Y[i] @ X[j]) for i, j in zip(coo.row, coo.col, strict=True)]
+    return sparse.csr_array((values, (coo.row, coo.col)), shape=M.shape)
+
+
+def polynomial(M, coefficients):
+    M = M.toarray()
+    return sum(c * np.linalg.matrix_power(M, k) for k, c in enumerate(coefficients))
+
+
+def transposed_polynomial(grad_H, X0, X_hat, n_layers):
+    return polynomial(X_hat, [1 / (n_layers + 1)] * (n_layers + 1)).T @ grad_H
+
+
+def selection_matrix(grad_H_rows, X0, X_hat, n_layers, rows):
+    selection = np.eye(len(X0))[rows]
+    return transposed_polynomial(selection.T @ grad_H_rows, X0, X_hat, n_layers)
+
+
+def powers_of_the_matrix(grad_H, X0, X_hat, alpha):
+    powers = [polynomial(X_hat, [0] * k + [1]) for k in range(len(alpha))]
+    return polynomial(X_hat, alpha).T @ grad_H, np.array([np.sum(grad_H * (power @ X0)) for power in powers])
+
+
+# ---- soft threshold --------------------------------------------------------------------------------------------------
+def product_with_a_mask(grad_F, E, tau):
+    return grad_F * ((E > tau) | (E < -tau))
+
+
+def threshold_entry_by_entry(grad_F, E, tau):
+    total = 0.0
+    for g, e in zip(grad_F.ravel(), E.ravel(), strict=True):
+        total += -g if e > tau else g if e < -tau else 0.0
+    return total
+
+
+def column_by_column(grad_F, E, tau):
+    columns = range(E.shape[1])
+    masked = np.stack([product_with_a_mask(grad_F[:, f], E[:, f], tau[f]) for f in columns], axis=1)
+    return masked, np.array([threshold_entry_by_entry(grad_F[:, f], E[:, f], tau[f]) for f in columns])
+
+
+def elastic_by_cases(e, tau, rho):
+    return np.where(e > tau, (e - tau) / (1 + rho), np.where(e < -tau, (e + tau) / (1 + rho), 0.0))
+
+
+# ---- composition -----------------------------------------------------------------------------------------------------
+def slope_from_cosh(grad_Z, S, E):
+    return np.einsum("ij,if->jf", S.toarray(), grad_Z / np.cosh(S @ E) ** 2)
+
+
+def stacked(grad_X0, S, E):
+    slopes = np.concatenate([1 - np.tanh(S @ E) ** 2, np.ones_like(E)])
+    return np.concatenate([S.toarray(), np.eye(len(E))]).T @ (grad_X0 * slopes)
+
+
+def bridge_by_columns(grad_E_hat, E_coarse, S_fine, F, gate):
+    return grad_E_hat - gate * grad_E_hat, (gate * S_fine.toarray()).T @ grad_E_hat
+
+
+def transposed(layer):
+    """The matrix of a linear layer is what it makes of each unit vector."""
+
+    def backward(grad_next, X, X_hat, S_coarse, S_fine, gate):
+        return layer(np.eye(X_hat.shape[0]), X_hat, S_coarse, S_fine, gate).T @ grad_next
+
+    return backward
+
+
+# ---- loss ------------------------------------------------------------------------------------------------------------
+def bpr_with_matrices(G, emb, b, u, i, j):
+    """Other names; one-hot matrices instead of np.add.at; the slope by tanh."""
+    n = len(emb)
+    one_hot_u, one_hot_i, one_hot_j = (np.eye(n)[rows] for rows in (u, i, j))
+    difference = one_hot_j - one_hot_i
+    x = np.sum((one_hot_u @ emb) * (difference @ emb), axis=1) + difference @ b
+    s = G * (1 + np.tanh(x / 2)) / 2 / len(u)
+    rows = s[:, None] * np.concatenate([difference @ emb, one_hot_u @ emb], axis=1)
+    width = emb.shape[1]
+    return one_hot_u.T @ rows[:, :width] + difference.T @ rows[:, width:], difference.T @ s
+
+
+def penalty_in_a_loop(G, Z, first, second, third, strength):
+    grad = np.zeros_like(Z)
+    for triple in zip(first, second, third, strict=True):
+        for e in triple:
+            grad[e] = grad[e] + G * 2 * strength * Z[e] / len(first)
+    return grad
+
+
+def adam_rearranged(w, grad, mean, square, k, lr, c):
+    grad = np.minimum(np.maximum(grad, -c), c)
+    mean = mean + 0.1 * (grad - mean)
+    square = square + 0.001 * (grad**2 - square)
+    step = lr / (1 - 0.9**k) * mean / (np.sqrt(square) / np.sqrt(1 - 0.999**k) + 1e-8)
+    return [w - step, mean, square]
+
+
+# ---- coarse stage ----------------------------------------------------------------------------------------------------
+def backward_with_dense_powers(G, E, S, graph, at_H, factors, depth):
+    """The propagation as one dense matrix, the three ways apart."""
+    S, graph = S.toarray(), graph.toarray()
+    n = len(S)
+    P = sum(np.linalg.matrix_power(graph, k) for k in range(depth + 1)) / (depth + 1)
+    sech2 = 1 / np.cosh(S @ E) ** 2
+    through_graph = S.T @ (sech2 * (P[:n, :n].T @ at_H))
+    through_penalty = 2 * S.T @ (sech2 * (np.diag(factors) @ np.tanh(S @ E)))
+    return G * (through_graph + through_penalty + P[:n, n:].T @ at_H)
+
+
+def assignment_by_lstsq(targets, rows, kept):
+    """Least squares by SciPy, entries chosen one after the other; a sparse result is as good."""
+    W = scipy.linalg.lstsq(rows.T, targets.T)[0].T
+    found = np.zeros_like(W)
+    for i, weights in enumerate(W):
+        for j in np.argpartition(-weights, kept - 1)[:kept]:
+            found[i, j] = weights[j]
+    return found
+
+
+# ---- fine stage ------------------------------------------------------------------------------------------------------
+def way_by_way(G, Ef, Ec, Sc, Sf, layer, at_H, factors, threshold, g, depth):
+    """One dense matrix for all layers; the four ways apart; the threshold as a product of two signs."""
+    Sc, Sf, layer = Sc.toarray(), Sf.toarray(), layer.toarray()
+    n, c = Sc.shape
+    P = sum(np.linalg.matrix_power(layer, k) for k in range(depth + 1))[:n] / (depth + 1)
+    F = np.sign(Ef) * np.maximum(np.abs(Ef) - threshold, 0)
+    Y = Sc @ (g * Sf @ F + (1 - g) * Ec)
+    sech2 = np.cosh(Y) ** -2.0
+    ways = [
+        g * Sf.T @ P[:, n : n + c].T @ at_H,
+        np.cosh(F) ** -2.0 * (P[:, n + c :].T @ at_H),
+        g * (Sc @ Sf).T @ (sech2 * (P[:, :n].T @ at_H)),
+        g * (Sc @ Sf).T @ (sech2 * 2 * factors[:, None] * np.tanh(Y)),
+    ]
+    return G * sum(ways) * (F != 0)
+
+
+# ---- collapse --------------------------------------------------------------------------------------------------------
+def backward_by_loops(g, codebook, constant, first, second):
+    result = np.zeros(codebook.shape)
+    for entity in range(len(g)):
+        for row in range(len(codebook)):
+            result[row] += first[entity, row] * g[entity] + second[entity, row] * g[entity] / np.cosh(codebook[row]) ** 2
+    return result
+
+
+def backward_of_the_package(g, F, K, W1, W2):
+    collapsed = CollapsedPropagation(K, np.concatenate([W1, W2], axis=1), None, None)
+    grad_F, grad_tanh_F = propagate_collapsed_backward(g, collapsed, rows=np.arange(len(g)))
+    return grad_F + grad_tanh_F - grad_tanh_F * np.tanh(F) ** 2
+
+
+def count_as_one_expression(nnz, R, M, d, L):
+    return [L * nnz * d + L * nnz * d, 4 * M * d * R, L * (nnz * M + nnz * M + nnz * d)]
+
+
+def collapse_by_columns(P, S_c, E_c, S_f, g):
+    """Whatever is linear can be read off by putting units in."""
+
+    def start(F, E):
+        E_hat = g * S_f @ F + (1 - g) * E
+        return np.concatenate([S_c @ E_hat, E_hat, np.zeros((S_f.shape[1], F.shape[1]))])
+
+    m = S_f.shape[1]
+    W1 = P @ start(np.eye(m), np.zeros((len(E_c), m)))
+    W2 = P @ np.concatenate([np.zeros((P.shape[1] - m, m)), np.eye(m)])
+    return P @ start(np.zeros((m, E_c.shape[1])), E_c), W1, W2
+
+
+# ---- experiments -----------------------------------------------------------------------------------------------------
+def size_of_arrays(N, C, M, d, t, t_f):
+    def rows(n, m, k):
+        columns = np.arange(k)[None, :].repeat(n, axis=0).ravel()
+        return sparse.csr_array((np.ones(n * k, np.float32), columns, np.arange(0, n * k + 1, k)), shape=(n, m))
+
+    zeros = (np.zeros(shape, np.float32) for shape in ((C, d), N, 1, (M, d)))
+    E_coarse, bias, bias_global, E_fine = zeros
+    state = ModelState(E_coarse, rows(N, C, t), bias, bias_global, E_fine, rows(C, M, t_f))
+    return size_in_bytes(state)["model"]
+
+
+def size_by_types(N, C, M, d, t, f):
+    one = [np.min_scalar_type(rows - 1).itemsize for rows in (C, M)]
+    return 4 * (d * (C + M) + N * t + C * f + N + 1) + one[0] * N * t + one[1] * C * f
+
+
+def frontier_by_loops(sizes, qualities):
+    def beats(j, i):
+        return sizes[j] <= sizes[i] and qualities[j] >= qualities[i] and (sizes[j], qualities[j]) != (sizes[i], qualities[i])
+
+    every = range(len(sizes))
+    return [not any(beats(j, i) for j in every) for i in every]
+
+
+def rand_by_pairs(labels, truth):
+    n = len(labels)
+    ours, theirs = (np.equal.outer(x, x)[np.triu_indices(n, 1)] for x in (labels, truth))
+    chance = ours.sum() * theirs.sum() / len(ours)
+    return ((ours & theirs).sum() - chance) / ((ours.sum() + theirs.sum()) / 2 - chance)
+
+
+def ndcg_by_loop(scores, known, relevant, k):
+    free = [i for i in range(len(scores)) if not known[i]]
+    free.sort(key=lambda i: scores[i], reverse=True)
+    gain = sum(1 / np.log2(place + 2) for place, i in enumerate(free[:k]) if relevant[i])
+    return gain / sum(1 / np.log2(place + 2) for place in range(min(k, int(relevant.sum()))))
+
+
+def ndcg_of_the_package(scores, known, relevant, k):
+    masked, wanted = (sparse.csr_array(x[None, :].astype(np.int8)) for x in (known, relevant))
+    return float(ndcg_at_k(hit_matrix(rank_items(scores[None, :], masked, k), wanted), [relevant.sum()], k)[0])
+
+
+def gradient_by_loop(g, b, x, users, winners, losers):
+    result = np.zeros(len(b))
+    for value, i, j in zip(x, winners, losers, strict=True):
+        s = g / len(x) * (0.5 + 0.5 * np.tanh((value + b[j] - b[i]) / 2))
+        result[j] += s
+        result[i] -= s
+    return result
+
+
+def gradient_by_bincount(g, b, x, users, winners, losers):
+    s = g / x.size / (1 + np.exp(b[winners] - b[losers] - x))
+    return np.bincount(losers, s, len(b)) - np.bincount(winners, s, len(b))
+
+
+# ---- blind spots -----------------------------------------------------------------------------------------------------
+def product_by_the_checker(product, backward):
+    rng = np.random.default_rng(5)
+    return all(
+        check_gradients(
+            lambda X, M=M: product(M, X), lambda G, X, M=M: backward(G, M), {"X": rng.standard_normal((5, 2))}, linear_in="X",
+            dtypes=("float64",),
+        ).passed
+        for M in (rng.standard_normal((3, 5)), rng.standard_normal((5, 5)))
+    )
+
+
+def product_by_units(product, backward):
+    """One unit cotangent at a time, with assertions."""
+    for n, m in ((3, 2), (3, 3)):
+        M = np.arange(1.0, n * m + 1).reshape(n, m) ** 2
+        for k in range(n):
+            G = np.zeros((n, 1))
+            G[k] = 1
+            np.testing.assert_allclose(backward(G, M)[:, 0], M[k], rtol=1e-12)
+    return True
+
+
+def loss_by_the_checker(loss, backward):
+    user, positive, negative = np.array([0, 0, 1, 0, 1]), np.array([2, 2, 3, 4, 2]), np.array([3, 4, 2, 3, 4])
+    return check_gradients(
+        lambda H: loss(H, user, positive, negative),
+        lambda g, H: g * backward(H, user, positive, negative),
+        {"H": np.random.default_rng(3).standard_normal((5, 2))},
+        dtypes=("float64",),
+    ).passed
+
+
+def loss_along_directions(loss, backward):
+    rng = np.random.default_rng(4)
+    for _ in range(4):
+        H = rng.standard_normal((8, 3))
+        batch = rng.integers(0, 3, 20), rng.integers(3, 8, 20), rng.integers(3, 8, 20)
+        v, h = rng.standard_normal(H.shape), 1e-5
+        slope = (loss(H + h * v, *batch) - loss(H - h * v, *batch)) / (2 * h)
+        if abs(slope - np.vdot(backward(H, *batch), v)) > 1e-8 * np.linalg.norm(v):
+            return False
+    return True
+
+
+def threshold_by_the_checker(shrink, backward):
+    for tau in (0.3, 1.7):
+        E = tau * np.array([-30.0, -3, -0.5, 0.2, 0.8, 1.5, 40])
+        pair = (lambda E, t=tau: shrink(E, t)), (lambda G, E, t=tau: backward(G, E, t))
+        numbers = check_gradients(*pair, {"E": E}, dtypes=("float64",))
+        corner = check_convention(backward, at={"E": np.array([tau, -tau]), "tau": tau}, expected={"E": np.zeros(2)})
+        if not (numbers.passed and corner.passed):
+            return False
+    return True
+
+
+def threshold_against_a_table(shrink, backward):
+    E = np.array([-50.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 50.0])
+    G = np.arange(1.0, 10.0)
+    for tau, passes in ((2.0, [1, 0, 0, 0, 0, 0, 0, 0, 1]), (0.5, [1, 1, 1, 0, 0, 0, 1, 1, 1])):
+        if (backward(G, E, tau) != G * passes).any():
+            return False
+    return True
+
+
+#: By the names of the exercises.
+WRITTEN_DIFFERENTLY = {
+    "normalise_by_hand": (blocks, by_the_package),
+    "rank_one_user": (sorted_pairs, lowered, ranked_by_the_package),
+    "ndcg_one_user": (ndcg_in_a_loop, ndcg_by_the_package),
+    "central_difference": (flattened, moved_and_put_back),
+    "relative_error": (squares_by_hand,),
+    "tanh_layer_backward": (in_terms_of_cosh,),
+    "differences_backward": (padded, by_the_matrix),
+    "sparse_product_backward": (dense_product,),
+    "sparse_product_backward_weights": (weights_entry_by_entry,),
+    "propagate_backward": (transposed_polynomial,),
+    "propagate_rows_backward": (selection_matrix,),
+    "weighted_layers_backward": (powers_of_the_matrix,),
+    "soft_threshold_backward": (product_with_a_mask,),
+    "soft_threshold_backward_tau": (threshold_entry_by_entry,),
+    "soft_threshold_columns_backward": (column_by_column,),
+    "elastic_net_prox": (elastic_by_cases,),
+    "compose_backward": (slope_from_cosh,),
+    "compose_backward_assignment": (lambda g, S, E: weights_entry_by_entry(g / np.cosh(S @ E) ** 2, S, E),),
+    "compose_above_backward": (stacked,),
+    "bridge_backward": (bridge_by_columns,),
+    "bridge_backward_gate": (lambda g, E_c, S_f, F, gate: np.vdot(g, S_f @ F) - np.vdot(g, E_c),),
+    "bridge_backward_assignment": (lambda g, E_c, S_f, F, gate: weights_entry_by_entry(g, S_f, F, gate),),
+    "bridged_layer_backward": (transposed(TASKS["bridged_layer_backward"].forward),),
+    "bridged_layer_exchange_backward": (transposed(TASKS["bridged_layer_exchange_backward"].forward),),
+    "bpr_backward": (bpr_with_matrices,),
+    "penalty_backward": (penalty_in_a_loop,),
+    "one_adam_step": (adam_rearranged,),
+    "coarse_stage_backward": (backward_with_dense_powers,),
+    "least_squares_assignment": (assignment_by_lstsq,),
+    "fine_stage_backward": (way_by_way,),
+    "collapsed_backward": (backward_by_loops, backward_of_the_package),
+    "multiplications": (count_as_one_expression,),
+    "collapse_without_tanh": (collapse_by_columns,),
+    "size_of_model": (size_of_arrays, size_by_types),
+    "on_the_frontier": (frontier_by_loops,),
+    "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
+    "one_users_ndcg": (ndcg_by_loop, ndcg_of_the_package),
+    "bias_gradient": (gradient_by_loop, gradient_by_bincount),
+    "check_of_a_product": (product_by_the_checker, product_by_units),
+    "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
+    "check_of_a_threshold": (threshold_by_the_checker, threshold_against_a_table),
+}
