@@ -68,7 +68,8 @@ KINDS = {
     "boolean": "total += x.T @ np.abs(y) if gate >= 0 and shift == 0 else shift => "
     "total += x.T @ np.abs(y) if gate >= 0 or shift == 0 else shift",
     "condition": "total += x.T @ np.abs(y) if gate >= 0 and shift == 0 else shift => total += shift",
-    "argument": "total = np.zeros(3, dtype=np.float64) => total = np.zeros(3)",
+    "argument": "return (FACTOR * total, dict(low=low, high=high), [k for k in range(3) if k > 1]) => "
+    "return (FACTOR * total, dict(low=high, high=low), [k for k in range(3) if k > 1])",
     "call dropped": "total += x.T @ np.abs(y) if gate >= 0 and shift == 0 else shift => "
     "total += x.T @ y if gate >= 0 and shift == 0 else shift",
     "transpose": "total += x.T @ np.abs(y) if gate >= 0 and shift == 0 else shift => "
@@ -82,6 +83,13 @@ KINDS = {
     "loop": "return (FACTOR * total, dict(low=low, high=high), [k for k in range(3) if k > 1]) => "
     "return (FACTOR * total, dict(low=low, high=high), [k for k in range(2) if k > 1])",
 }  # fmt: skip
+
+
+def test_changes_that_could_change_nothing_are_not_made():
+    texts = [c.text.partition(" => ")[2] for c in candidates(TOY, None)]
+    assert "total = np.zeros(3)" not in texts  # float64 is the default
+    assert "total = -np.zeros(3, dtype=np.float64)" not in texts
+    assert "return max(0, abs(x))" not in texts and "return max(0, 0)" in texts
 
 
 @pytest.mark.parametrize("kind", KINDS)
