@@ -15,9 +15,9 @@ the same structure.
 How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``.
 """
 
-from c2f_np.gradcheck.adapters import from_cache, from_layer, from_loss
-from c2f_np.gradcheck.adjoint import adjoint_gap
-from c2f_np.gradcheck.check import (
+from .adapters import from_cache, from_layer, from_loss
+from .adjoint import adjoint_gap
+from .check import (
     CHECKS,
     assert_gradients,
     check_adjoint,
@@ -29,9 +29,9 @@ from c2f_np.gradcheck.check import (
     check_taylor_rate,
     numerical_gradient,
 )
-from c2f_np.gradcheck.operation import UsageError
-from c2f_np.gradcheck.report import Finding, GradientError, Report, Verdict, tabulate
-from c2f_np.gradcheck.settings import Settings
+from .report import Finding, GradientError, Report, Verdict, tabulate
+from .settings import Settings
+from .trouble import UsageError
 
 __all__ = [
     "CHECKS",

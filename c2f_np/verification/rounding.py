@@ -19,7 +19,8 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..gradcheck import Verdict
-from ..gradcheck.operation import Operation, stream
+from ..gradcheck.directions import stream
+from ..gradcheck.operation import Operation
 from ..gradcheck.values import cast, to_vector
 
 U = 2.0**-24
