@@ -214,7 +214,8 @@ class Argument:
         rng = stream(self.seed, "complex_step", self.key)
         cotangents, gradients = self.draw(rng)
         try:
-            evidence = complex_steps(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients)
+            measured = self.differences[::2] if "differences" in vars(self) else None
+            evidence = complex_steps(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients, measured)
         except NotApplicable as why:
             self.add("complex_step", NOT_APPLICABLE, str(why))
             return

@@ -168,13 +168,15 @@ def slope(sample: Sample, cotangents, step: float, *, grow: bool = True) -> Slop
         previous = row
         idle = 0 if improved else idle + 1
         rough = pair.eps / EPS
-        settled = np.all(best_error <= 1e-12 * rough * np.abs(best)) or (
-            idle >= 2 and np.all(best_error <= 1e-9 * rough ** (2 / 3) * best_mass)
-        )
-        if len(row) > 2 and settled:
+        hopeless = bool(np.all(rounding >= best_error))  # smaller steps round more
+        enough = 1e-9 if hopeless or idle > 1 else 1e-10 if idle else 0.0
+        allowed = np.maximum(1e-12 * rough * np.abs(best), enough * rough ** (2 / 3) * best_mass)
+        if len(row) > 1 and np.all(best_error <= allowed):
             if _confirmed(take, cotangents, dependent, best, step / RATIO ** max(level, confirming)):
                 break
             best_error, previous, idle, confirming = np.full(count, np.inf), [], 0, confirming + 4
+        elif hopeless:
+            break
     return Slope(best, best_error, best_mass, best_step, crossings)
 
 

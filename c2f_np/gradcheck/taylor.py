@@ -13,6 +13,7 @@ Shapes: S steps, D directions, K outputs; ``change`` (S, D, K).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from .values import norm
 
 TOP = 2.0**-4
 STEPS = 15  # each a quarter of the one before
+LINEAR = 8  # along a line on which the changes are proportional to so many steps no smaller ones are taken
 TAIL = 4
 CLEAR = 20.0  # a remainder this many times above the floor is not rounding
 WINDOW = 4
@@ -59,55 +61,69 @@ ZERO = Rate(np.inf, True, "the gradient is zero here", zero=True)
 def measure(operation: Operation, key: str, cotangents, kinks: Kinks, settings: Settings, rng: np.random.Generator) -> Ladder:
     """Evaluate the forward at x + h v for a ladder of falling steps along a few directions."""
     entries = operation.entries(key)
-    top, left_out, cleaned = kinks.first_step(key, TOP, kinks.scales(key)), 0, []
+    top, left_out, directions = kinks.first_step(key, TOP, kinks.scales(key)), 0, []
     wanted = max(1, min(settings.directions, 3))
     for d in range(wanted):
         v, step = kinks.clean(key, (graded_direction if d % 3 == 2 else even_direction)(rng, entries), top)
         left_out += kinks.removed(key, v)
         top = min(top, step)
         if v.any():
-            cleaned.append(v)
-    if not kinks and cleaned:
-        top = _visible(operation, key, cleaned[0], cotangents, top)
+            directions.append(v)
+    lines = [_Line(operation, key, v) for v in directions]
+    if not kinks and lines:
+        top = _visible(lines[0], cotangents, top)
     steps = top * RATIO ** -np.arange(STEPS)
-    shape = (STEPS, len(cleaned), len(cotangents))
-    ladder = Ladder(steps, np.zeros(shape), np.zeros(shape), np.array(cleaned).reshape(-1, entries.size), left_out, 0)
-    ladder.examined = wanted * entries.size
-    for d, v in enumerate(cleaned):
-        change, rounding = _changes(operation, key, v, cotangents, steps)
-        if np.isfinite(change).all(axis=1).sum() < STEPS // 2 and not kinks:  # near the edge of the domain
-            v = np.where(v == 0, 0.0, graded_direction(rng, entries))
-            change, rounding = _changes(operation, key, v, cotangents, steps)
-        ladder.change[:, d], ladder.rounding[:, d], ladder.directions[d] = change, rounding, v
-    return ladder
+    changes = [line.changes(cotangents, steps[:LINEAR]) for line in lines]
+    if not all(_is_linear(*change) for change in changes):
+        changes = []
+        for d, line in enumerate(lines):
+            changes.append(line.changes(cotangents, steps))
+            if np.isfinite(changes[d][0]).all(axis=1).sum() < STEPS // 2 and not kinks:  # near the edge of the domain
+                directions[d] = np.where(directions[d] == 0, 0.0, graded_direction(rng, entries))
+                changes[d] = _Line(operation, key, directions[d]).changes(cotangents, steps)
+    steps = steps[: len(changes[0][0]) if changes else 0]
+    change, rounding = np.array(changes).reshape(-1, 2, steps.size, len(cotangents)).transpose(1, 2, 0, 3)
+    return Ladder(steps, change, rounding, np.array(directions).reshape(-1, entries.size), left_out, wanted * entries.size)
 
 
-def _changes(operation, key, v, cotangents, steps):
-    """The changes of the outputs from the point to x + h v, and their rounding, each (S, K); NaN where there is none."""
-    here, entries = operation.here, operation.entries(key)
-    change, rounding = np.full((2, len(steps), len(here)), np.nan)
-    moved = [np.zeros(b.shape, bool) for b in here]  # what has moved at a larger step is rounded, even if it stands still
-    for row, h in enumerate(steps):
-        there = operation.try_values(key, entries + h * v)
-        if there is None:
-            continue
-        for k, (c, a, b) in enumerate(zip(cotangents, there, here, strict=True)):
-            change[row, k] = np.dot(c, a - b)
-            moved[k] |= a != b
-            there_and_here = np.abs(a[moved[k]]) + np.abs(b[moved[k]])
-            rounding[row, k] = operation.grain * np.dot(np.abs(c[moved[k]]), there_and_here)
-    return change, rounding
+class _Line:
+    """The outputs along one direction v (n,), each computed once."""
+
+    def __init__(self, operation: Operation, key: str, v: np.ndarray):
+        entries = operation.entries(key)
+        self.operation, self.there = operation, cache(lambda h: operation.try_values(key, entries + h * v))
+
+    def changes(self, cotangents, steps) -> tuple[np.ndarray, np.ndarray]:
+        """The changes of the outputs from the point to x + h v, and their rounding, each (S, K); NaN where there is none."""
+        here = self.operation.here
+        change, rounding = np.full((2, len(steps), len(here)), np.nan)
+        moved = [np.zeros(b.shape, bool) for b in here]  # what has moved at a larger step is rounded, even if it stands still
+        for row, h in enumerate(steps):
+            there = self.there(float(h))
+            if there is None:
+                continue
+            for k, (c, a, b) in enumerate(zip(cotangents, there, here, strict=True)):
+                difference = a - b
+                change[row, k] = np.dot(c, difference)
+                moved[k] |= difference != 0
+                rounding[row, k] = self.operation.grain * np.dot(np.abs(c), (np.abs(a) + np.abs(b)) * moved[k])
+        return change, rounding
 
 
-def _visible(operation, key, v, cotangents, top: float) -> float:
+def _is_linear(change: np.ndarray, rounding: np.ndarray) -> bool:
+    """Whether changes (S, K) fall exactly as their steps, to rounding: then smaller steps have nothing to add."""
+    return bool(np.all(np.abs(change[:-1] - RATIO * change[1:]) <= rounding[:-1] + RATIO * rounding[1:]))
+
+
+def _visible(line: _Line, cotangents, top: float) -> float:
     """A first step at which the second-order term stands clear of rounding, if there is one."""
     for _ in range(6):
-        change, rounding = _changes(operation, key, v, cotangents, (top, -top))
+        change, rounding = line.changes(cotangents, (top, -top))
         second, first = np.abs(change.sum(0)), np.abs(change).max(0)
         noise = np.nan_to_num(rounding).max(0)
         if not np.all(np.isfinite(change)) or np.any(second > 1e4 * noise) or np.all(first == 0):
             return top
-        larger, _ = _changes(operation, key, v, cotangents, (8 * top,))
+        larger, _ = line.changes(cotangents, (8 * top,))
         if not np.all(np.isfinite(larger)) or np.any(np.abs(larger[0] - 8 * change[0]) > 0.8 * np.abs(change[0]) + 100 * noise):
             return top
         top *= 8
