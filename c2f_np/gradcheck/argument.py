@@ -14,7 +14,7 @@ import numpy as np
 from . import adjoint, taylor
 from .diagnosis import diagnose
 from .directions import steps_of, stream
-from .evidence import Comparison, central_differences, compare, complex_steps
+from .evidence import Comparison, Evidence, central_differences, compare, complex_steps
 from .kinks import Bend, Kinks, find, outside_of_slopes
 from .operation import EPS, Operation
 from .report import FAILED, NOT_APPLICABLE, PASSED, Finding, Report, Verdict
@@ -27,9 +27,7 @@ from .values import norm
 class Argument:
     """The checks of one argument; each adds its verdict to the report."""
 
-    def __init__(
-        self, report: Report, operation: Operation, key: str, kinks: Kinks, settings: Settings, declared_zero: bool, seed: int
-    ):
+    def __init__(self, report: Report, operation: Operation, key, kinks: Kinks, settings: Settings, declared_zero, seed):
         self.report, self.operation, self.key, self.kinks = report, operation, key, kinks
         self.settings, self.declared_zero, self.seed = settings, declared_zero, seed
         self.before = len(report.verdicts)
@@ -125,15 +123,15 @@ class Argument:
     def settle(self, check, zero, objection, accepts, gradients, reason, figure, tolerance, **counts) -> None:
         """The verdict: a zero gradient, an objection, and impostors that would be accepted as well are failures."""
         if zero:
-            declared = self.declared_zero or self.strict()
-            reason = (
+            status, reason = FAILED, (
                 f"the gradient is zero here, so nothing can be told right from wrong; choose another point, or declare it with "
                 f"zero_gradient={self.key!r}"
             )
-            if declared:
-                beside = "zero beside the kinks, whose slopes allow only this gradient"
-                reason = "zero, as declared" if self.declared_zero else beside
-            self.add(check, PASSED if declared else FAILED, reason, figure=0.0, **counts)
+            if self.declared_zero:
+                status, reason = PASSED, "zero, as declared"
+            elif self.strict():
+                status, reason = PASSED, "zero beside the kinks, whose slopes allow only this gradient"
+            self.add(check, status, reason, figure=0.0, **counts)
             return
         fields = {"figure": figure, "tolerance": tolerance, **counts}
         if objection:
@@ -158,22 +156,20 @@ class Argument:
         if self.declared_zero:
             objection = "declared zero, but the gradient is not"
         note = "" if found.tolerance <= ordinary else " (widened to the measured rounding)"
-        self.settle(
-            check,
-            found.zero,
-            objection,
-            lambda g: compare(evidence, g, tolerance, widest).accepted,
-            gradients,
-            f"error {found.error:.1e}, allowed {found.tolerance:.1e}{note}",
-            found.error,
-            found.tolerance,
-            **counts,
-        )
+        reason = f"error {found.error:.1e}, allowed {found.tolerance:.1e}{note}"
+
+        def accepts(g):
+            return compare(evidence, g, tolerance, widest).accepted
+
+        self.settle(check, found.zero, objection, accepts, gradients, reason, found.error, found.tolerance, **counts)
         if self.report.verdicts[-1].status == PASSED and found.error > ordinary:
             self.report.notes.append(
                 f"{check.replace('_', ' ')} of {self.key}: rounding, measured, allows {found.tolerance:.0e} instead of "
                 f"{ordinary:.0e}"
             )
+
+    def central_differences(self, cotangents, rng, gradients, shrink=1.0) -> Evidence:
+        return central_differences(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients, shrink)
 
     @cached_property
     def differences(self):
@@ -181,7 +177,7 @@ class Argument:
         rng = stream(self.seed, "central_difference", self.key)
         cotangents, gradients = self.draw(rng)
         again = copy.deepcopy(rng)
-        evidence = central_differences(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients)
+        evidence = self.central_differences(cotangents, rng, gradients)
         return cotangents, gradients, evidence, again
 
     def too_many_left_out(self, measured) -> str:
@@ -201,9 +197,7 @@ class Argument:
         tolerance, widest = self.settings.central, self.settings.widest_central
         worst = compare(evidence, gradients, tolerance, widest)
         if not worst.accepted:  # before it is called wrong: much smaller steps, if they see as sharply
-            closer = central_differences(
-                self.operation, self.key, cotangents, self.kinks, self.settings, again, gradients, shrink=4096
-            )
+            closer = self.central_differences(cotangents, again, gradients, shrink=4096)
             found = compare(closer, gradients, tolerance, widest)
             sharp = closer.resolves(worst) and found.tolerance <= max(worst.tolerance, 0.1 * worst.error)
             if found.accepted and not found.zero and sharp and closer.left_out <= evidence.left_out:
@@ -255,17 +249,12 @@ class Argument:
             if exact and exact.tolerance == self.settings.central:
                 self.add("taylor_rate", NOT_APPLICABLE, f"kinks lie within its steps ({objection})")
                 return
-        self.settle(
-            "taylor_rate",
-            found.zero,
-            objection,
-            lambda g: taylor.judge(ladder, g, least, widest).accepted,
-            gradients,
-            found.reason,
-            None if np.isnan(found.rate) else found.rate,
-            least,
-            **counts,
-        )
+        figure = None if np.isnan(found.rate) else found.rate
+
+        def accepts(g):
+            return taylor.judge(ladder, g, least, widest).accepted
+
+        self.settle("taylor_rate", found.zero, objection, accepts, gradients, found.reason, figure, least, **counts)
 
     def adjoint(self) -> None:
         products, most = adjoint.measure(self.operation, self.key, stream(self.seed, "adjoint", self.key)), self.settings.adjoint
@@ -275,16 +264,12 @@ class Argument:
         if products.nonlinear > max(1e-10, 1e3 * self.operation.eps):
             objection = f"the forward is not linear in {self.key} (off by {products.nonlinear:.1e})"
             figure, zero = None, False
-        self.settle(
-            "adjoint",
-            zero,
-            objection,
-            lambda images: adjoint.gap(products, images) <= most,
-            products.images,
-            f"gap {figure or 0:.1e}, allowed {most:.0e}",
-            figure,
-            most,
-        )
+        reason = f"gap {figure or 0:.1e}, allowed {most:.0e}"
+
+        def accepts(images):
+            return adjoint.gap(products, images) <= most
+
+        self.settle("adjoint", zero, objection, accepts, products.images, reason, figure, most)
 
     # ---- why -------------------------------------------------------------------------------------------------------
     def passed(self, check: str) -> Verdict | None:

@@ -114,12 +114,12 @@ def check_gradients(
     report = Report(name or getattr(forward, "__name__", "operation"), seed=seed)
     with np.errstate(all="ignore"):
         try:
-            operation = Operation(forward, backward, arguments, wrt=wrt, outputs=outputs, name=name)
+            operation = Operation(forward, backward, arguments, wrt=wrt, outputs=outputs)
             linear_in = _known("linear_in", linear_in, operation)
             zero_gradient = _known("zero_gradient", zero_gradient, operation)
             if not any(operation.entries(key).size for key in operation.wrt):
                 what = f"{' and '.join(operation.wrt)} without entries" if operation.wrt else "wrt is empty"
-                raise Trouble(f"{what}: there is nothing to differentiate, so nothing was checked", None, "unchecked")
+                raise Trouble(f"{what}: there is nothing to differentiate, so nothing was checked", "unchecked")
             operation.eps = _precision(operation, dtypes)
             operation.measure_grain(stream(seed, "grain"))
             settings = settings.at_precision(operation.eps)
@@ -175,7 +175,7 @@ def _sizes(operation: Operation) -> list[str]:
 def _not_checked(operation: Operation) -> list[str]:
     """A note on the arguments and outputs that are not differentiated."""
     parts = [f"{key} ({describe(v)})" for key, v in operation.leaves.items() if key not in operation.floats]
-    parts += [f"{key} (not named in wrt)" for key in operation.excluded]
+    parts += [f"{key} (not named in wrt)" for key in operation.floats if key not in operation.wrt]
     parts += [f"output {k} ({describe(v)})" for k, v in operation.templates.items() if k not in operation.outputs]
     return [f"not differentiated: {', '.join(parts)}"] if parts else []
 

@@ -29,18 +29,8 @@ from .settings import Settings
 from .trouble import Trouble
 from .values import cast, describe, map_leaves, norm, private_copy, snapshot
 
-ITEMS = (
-    "inputs_kept",
-    "cotangents_kept",
-    "same_bits",
-    "stale_state",
-    "result_kept",
-    "dtype",
-    "zero_cotangent",
-    "linear",
-    "layout",
-    "value_kept",
-)
+KEPT, SAME = ("inputs_kept", "cotangents_kept"), ("same_bits", "stale_state", "result_kept")
+ITEMS = (*KEPT, *SAME, "dtype", "zero_cotangent", "linear", "layout", "value_kept")
 
 #: A cotangent this many times as large must give a gradient that many times as large: small, large and of the other sign.
 SCALES = (-(2.0**-23), 2.0**23)
@@ -135,7 +125,7 @@ class Contract:
                     raise Trouble(
                         f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an "
                         f"assignment to {key}[...], or out={key}?); work on a copy",
-                        key,
+                        argument=key,
                     )
 
     def cotangents_kept(self):
@@ -236,7 +226,7 @@ class Contract:
                 continue  # Python floats have no dtype
             if found != dtype:
                 found = found or type(named[key]).__name__
-                raise Trouble(f"the gradient of {key} is {found}, {key} itself is {np.dtype(dtype)}", key)
+                raise Trouble(f"the gradient of {key} is {found}, {key} itself is {np.dtype(dtype)}", argument=key)
 
     def _float32_values(self, strict: bool):
         """Hold what float32 computes to float64 at the same point. A branch may flip: then other points decide."""
@@ -255,7 +245,7 @@ class Contract:
                 if attempt:
                     continue
                 if strict:
-                    raise Trouble(f"in float32, {trouble}", trouble.argument) from None
+                    raise Trouble(f"in float32, {trouble}", argument=trouble.argument) from None
                 self.notes.append(f"float32 values are not checked: {str(trouble).splitlines()[0]}")
                 return
             gaps = _gaps(right, found)
@@ -281,7 +271,7 @@ class Contract:
         raise Trouble(
             f"in float32 {what} is off by {gaps[worst]:.1e} of its norm, allowed {allowed:.1e}: something is wrong, or loses "
             "digits, in float32 only",
-            argument,
+            argument=argument,
         )
 
     def _all(self, cotangents, at: dict, dtype) -> dict:
@@ -302,7 +292,7 @@ class Contract:
                 raise Trouble(
                     f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is the cotangent "
                     f"left out in a term, or a buffer never reset{loss}?",
-                    key,
+                    argument=key,
                 )
 
     def linear(self):
@@ -314,7 +304,7 @@ class Contract:
                 raise Trouble(
                     f"the gradient of {key} is not linear in the cotangent (off by {gap / size:.1e}): a cotangent that is "
                     "ignored, squared, clipped, or compared with something?",
-                    key,
+                    argument=key,
                 )
         for scale in SCALES:
             if not all(1e-290 < norm(one[key]) * abs(scale) < 1e290 or not one[key].any() for key in operation.wrt):
@@ -322,7 +312,7 @@ class Contract:
             try:
                 scaled = operation.gradients([scale * c for c in self.cotangents])
             except Trouble as trouble:
-                raise Trouble(f"with cotangents {scale:.0e} times as large, {trouble}", trouble.argument) from None
+                raise Trouble(f"with cotangents {scale:.0e} times as large, {trouble}", argument=trouble.argument) from None
             for key in operation.wrt:
                 size, gap = norm(one[key]), norm(scaled[key] / scale - one[key])
                 if self._differs(key, gap, size):
@@ -330,7 +320,7 @@ class Contract:
                         f"the gradient of {key} is not linear in the cotangent: one {scale:.0e} times as large does not give "
                         f"{scale:.0e} times the gradient (off by {gap / max(size, 1e-300):.1e}): is the cotangent clipped, "
                         "dropped where it is small, or is its sign lost?",
-                        key,
+                        argument=key,
                     )
         self._small_beside_large()
         if len(self.cotangents) > 1:
@@ -348,7 +338,8 @@ class Contract:
             small = tiny * (one[key] - only[key])
             gap = norm(both[key] - only[key] - small)
             if gap > 0.01 * norm(small) and self._differs(key, gap, norm(one[key])):
-                raise Trouble(f"the gradient of {key} is not linear in the cotangent: small entries are lost beside large", key)
+                what = f"the gradient of {key} is not linear in the cotangent: small entries are lost beside large"
+                raise Trouble(what, argument=key)
 
     def _sum_of_outputs(self):
         operation, joint = self.operation, self.gradients
@@ -359,7 +350,8 @@ class Contract:
                 pairs = zip(operation.outputs, alone, strict=True)
                 only = [k for k, a in pairs if np.allclose(joint[key], a[key], rtol=1e-9, atol=0)]
                 more = f": only output {only[0]} counts, so the others are overwritten instead of accumulated" if only else ""
-                raise Trouble(f"the gradient of {key} through all outputs is not the sum of those through each{more}", key)
+                what = f"the gradient of {key} through all outputs is not the sum of those through each{more}"
+                raise Trouble(what, argument=key)
 
     # ---- memory layout -------------------------------------------------------------------------------------------
     def layout(self):
@@ -382,7 +374,7 @@ class Contract:
                     raise Trouble(f"with inputs in {name} the forward gives another value")
             for key, g in self.gradients.items():
                 if self._differs(key, norm(g - gradients[key]), norm(g)):
-                    raise Trouble(f"with inputs in {name} the gradient of {key} is another one", key)
+                    raise Trouble(f"with inputs in {name} the gradient of {key} is another one", argument=key)
 
 
 def _gaps(right: dict, found: dict) -> dict:

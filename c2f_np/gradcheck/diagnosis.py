@@ -13,7 +13,6 @@ import numpy as np
 
 from .directions import balanced_direction, even_direction, scale_of, stream
 from .evidence import Comparison, Evidence
-from .kinks import Kinks
 from .operation import Operation
 from .report import Finding
 from .slopes import COMPLEX_STEP, FIRST_STEP, NotApplicable, complex_slope, entry_sampler, line_sampler, slope
@@ -22,27 +21,8 @@ from .values import is_sparse, norm
 CLOSE = 1e-5
 
 
-def diagnose(
-    operation: Operation,
-    key: str,
-    cotangents,
-    gradients: np.ndarray,
-    evidence: Evidence,
-    worst: Comparison,
-    kinks: Kinks,
-    seed: int,
-) -> Finding:
-    """The likely cause of a wrong gradient.
-
-    Parameters
-    ----------
-    gradients : ndarray (K, n)
-        The gradients under check, one for each output.
-    evidence : Evidence
-        Central differences.
-    worst : Comparison
-        Where the two disagree most.
-    """
+def diagnose(operation, key, cotangents, gradients, evidence: Evidence, worst: Comparison, kinks, seed: int) -> Finding:
+    """The likely cause of wrong gradients G (K, n), whose worst disagreement with the evidence, central differences, is given."""
     g, k = gradients[worst.output], worst.output
     found = (evidence.positions, evidence.entries.value[:, k], evidence.entries.error[:, k], evidence.entries.step)
     if evidence.positions.size < g.size:
@@ -62,18 +42,9 @@ def diagnose(
     cause, explanation, factor = case.cause()
     if cause != "rounding" and case.rough:
         explanation += f"; besides, {case.rough}"
-    return Finding(
-        key,
-        cause,
-        explanation,
-        entry=operation.entry(key, int(positions[at])),
-        index=int(positions[at]),
-        output=operation.output_names[k],
-        ours=float(ours[at]),
-        numerical=float(numbers[at]),
-        step=float(steps[at]),
-        factor=factor,
-    )
+    index, output = int(positions[at]), operation.outputs[k] if len(operation.outputs) > 1 else None
+    values = float(ours[at]), float(numbers[at]), float(steps[at])
+    return Finding(key, cause, explanation, operation.entry(key, index), index, output, *values, factor)
 
 
 def _look_closer(operation, key, cotangents, gradients, kinks, known, worst, seed):
@@ -139,25 +110,11 @@ class _Case:
         self.count = f"{int(self.wrong.sum())} of {self.wrong.size} measured entries"
 
     def cause(self) -> tuple[str, str, float | None]:
-        for question in (
-            self.rounding,
-            self.zero,
-            self.kink,
-            self.cotangent_ignored,
-            self.proportional,
-            self.transposed,
-            self.shifted,
-            self.overwritten,
-            self.mask,
-            self.local_factor,
-            self.some_proportional,
-            self.by_row,
-            self.some_entries,
-        ):
-            answer = question()
-            if answer is not None:
-                return answer if len(answer) == 3 else (*answer, None)
-        return (*self.leftover(), None)
+        first = (self.rounding, self.zero, self.kink, self.cotangent_ignored, self.proportional, self.transposed, self.shifted)
+        then = (self.overwritten, self.mask, self.local_factor, self.some_proportional, self.by_row, self.some_entries)
+        answers = (question() for question in (*first, *then, self.leftover))
+        answer = next(answer for answer in answers if answer is not None)
+        return answer if len(answer) == 3 else (*answer, None)
 
     def same(self, candidate) -> bool:
         """Whether a candidate (S,) explains the numbers."""

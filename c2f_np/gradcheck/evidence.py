@@ -15,6 +15,7 @@ per output.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ import numpy as np
 from .directions import balanced_direction, even_direction, graded_direction, sample_positions, scale_of
 from .kinks import KINKED_STEP, Kinks
 from .operation import Operation
-from .settings import Settings
 from .slopes import COMPLEX_STEP, FIRST_STEP, NotApplicable, Slope, complex_slope, entry_sampler, line_sampler, slope, stack
 from .values import norm, to_vector
 
@@ -67,24 +67,11 @@ class Evidence:
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------------
-def central_differences(
-    operation: Operation,
-    key: str,
-    cotangents,
-    kinks: Kinks,
-    settings: Settings,
-    rng: np.random.Generator,
-    gradients=None,
-    shrink: float = 1.0,
-) -> Evidence:
+def central_differences(operation, key: str, cotangents, kinks: Kinks, settings, rng, gradients=None, shrink=1.0) -> Evidence:
     """Central differences of ``sum(cotangent_k * output_k)`` by one argument.
 
-    Parameters
-    ----------
-    gradients : ndarray (K, n), optional
-        Used only to choose which entries of a large argument are looked at, and needed for that.
-    shrink : float
-        First steps are this many times smaller than usual, and are not enlarged.
+    The gradients G (K, n) only choose which entries of a large argument are looked at. First steps are ``shrink`` times
+    smaller than usual; those that are smaller are not enlarged.
     """
     entries, count, scales, crosses = operation.entries(key), len(cotangents), kinks.scales(key), kinks.crosses(key)
     first, grow = kinks.first_step(key, FIRST_STEP, scales) / shrink, not kinks and shrink == 1
@@ -121,48 +108,24 @@ def central_differences(
             lines.append(found)
         else:
             left_out += int(np.count_nonzero(v))
-    return Evidence(
-        positions[keep],
-        stack([s for s, good in zip(slopes, keep, strict=True) if good], count),
-        np.array(directions).reshape(-1, entries.size),
-        stack(lines, count),
-        np.zeros(len(directions), bool),
-        CENTRAL_RULE,
-        left_out,
-        examined,
-    )
+    one_by_one = stack([s for s, good in zip(slopes, keep, strict=True) if good], count)
+    directions, balanced = np.array(directions).reshape(-1, entries.size), np.zeros(len(lines), bool)
+    together = stack(lines, count)
+    return Evidence(positions[keep], one_by_one, directions, together, balanced, CENTRAL_RULE, left_out, examined)
 
 
-def complex_steps(
-    operation: Operation,
-    key: str,
-    cotangents,
-    kinks: Kinks,
-    settings: Settings,
-    rng: np.random.Generator,
-    gradients=None,
-    differences=None,
-) -> Evidence:
+def complex_steps(operation, key: str, cotangents, kinks: Kinks, settings, rng, gradients=None, differences=None) -> Evidence:
     """Complex-step derivatives of ``sum(cotangent_k * output_k)`` by one argument; G (K, n) chooses entries and directions.
 
     ``differences``, cotangents and the central differences with them, spare others that tell whether the forward is analytic.
-
-    Raises
-    ------
-    NotApplicable
-        When the forward does not accept complex numbers in this argument, drops their imaginary part, or is not
-        analytic.
+    :class:`NotApplicable` is raised when it is not, or does not accept complex numbers, or drops their imaginary part.
     """
     entries, count = operation.entries(key), len(cotangents)
     positions = _positions(operation, key, kinks, settings, rng, gradients)
     h = COMPLEX_STEP * scale_of(entries)
     slopes = [complex_slope(operation, key, (np.arange(entries.size) == i) * 1.0, h, cotangents) for i in positions]
-    directions = []
-    for d in range(settings.directions_of(entries.size)):
-        if d % 3 == 2:
-            directions.append(balanced_direction(rng, entries, gradients))
-        else:
-            directions.append((graded_direction if d % 3 == 1 else even_direction)(rng, entries))
+    kinds = (even_direction, graded_direction, partial(balanced_direction, gradients=gradients))
+    directions = [kinds[d % 3](rng, entries) for d in range(settings.directions_of(entries.size))]
     directions = np.where(kinks.held(key), 0.0, np.array(directions).reshape(-1, entries.size))
     lines = [complex_slope(operation, key, v, COMPLEX_STEP, cotangents) for v in directions]
     if differences is None or not _agree(operation, key, *differences, rng):
@@ -268,12 +231,12 @@ class Comparison:
 
     error: float
     tolerance: float
-    zero: bool = False  # every output's gradient is zero, in the backward and in the forward
     output: int = 0
-    position: int | None = None  # the worst measured entry, as a position in the flattened argument
     ours: float = 0.0
     numerical: float = 0.0
+    position: int | None = None  # the worst measured entry, as a position in the flattened argument
     small_entry: bool = False  # only the entry rule objects
+    zero: bool = False  # every output's gradient is zero, in the backward and in the forward
 
     @property
     def accepted(self) -> bool:
@@ -312,15 +275,8 @@ def _compare_entries(evidence: Evidence, k: int, g, widened) -> Comparison | Non
     allowed = np.maximum(np.maximum(rule.share * evidence.entries.mass[:, k], rule.floor * size), rule.margin * noise)
     suspicious, error, tolerance = bool(np.any(off > allowed)), norm(off) / size, widened(spread, size)
     worst = int(np.argmax(off if error > tolerance or not suspicious else off / np.maximum(allowed, 1e-300)))
-    return Comparison(
-        error,
-        tolerance,
-        output=k,
-        position=int(evidence.positions[worst]),
-        ours=float(ours[worst]),
-        numerical=float(numbers[worst]),
-        small_entry=suspicious and error <= tolerance,
-    )
+    position, small_entry = int(evidence.positions[worst]), suspicious and error <= tolerance
+    return Comparison(error, tolerance, k, float(ours[worst]), float(numbers[worst]), position, small_entry)
 
 
 def _compare_lines(evidence: Evidence, k: int, g, widened) -> Comparison | None:
@@ -335,11 +291,6 @@ def _compare_lines(evidence: Evidence, k: int, g, widened) -> Comparison | None:
     allowed = np.array([widened(e, s) for e, s in zip(noise, size, strict=True)])
     errors = np.where(balanced, -1.0, off / size)
     worst = int(np.argmax(errors / allowed))
-    return Comparison(
-        float(errors[worst]),
-        float(allowed[worst]),
-        output=k,
-        ours=float(ours[worst]),
-        numerical=float(numbers[worst]),
-        small_entry=small_entry and bool(errors[worst] <= allowed[worst]),
-    )
+    error, tolerance = float(errors[worst]), float(allowed[worst])
+    small_entry = small_entry and error <= tolerance
+    return Comparison(error, tolerance, k, float(ours[worst]), float(numbers[worst]), None, small_entry)

@@ -87,7 +87,7 @@ class Kinks:
         try:
             result = self.active_set(*positional, **keywords)
         except Exception as error:
-            raise Trouble(f"active_set raises {in_words(error, arguments)}", None, "active set") from error
+            raise Trouble(f"active_set raises {in_words(error, arguments)}", "active set") from error
         parts = result if isinstance(result, tuple | list) else (result,)
         return [to_vector(part) if is_sparse(part) else np.asarray(part) for part in parts]
 
@@ -184,7 +184,7 @@ def look(operation: Operation, key: str, direction: np.ndarray, steps=LOOKS) -> 
             # A kink: the second difference falls as the step. Rounding does not fall, curvature falls as its square.
             if np.any((before[0] > 1e4 * noise) & (second > 0.5 * before[0])):
                 what = f"the forward jumps at this point as {key} moves: there is no derivative; move the point"
-                raise Trouble(what, key, "active set")
+                raise Trouble(what, "active set", key)
             bent &= (second > 4 * noise / 16) & (np.abs(np.log2(16 * second / np.maximum(before[0], 1e-300))) < 0.8)
             break
         if before is not None and np.any((before[0] > 1e3 * np.maximum(second, noise)) & (before[0] > 1e-3 * before[1])):
@@ -208,7 +208,7 @@ def _guilty(operation: Operation, key: str, limit: int, rng: np.random.Generator
         calls += 1
         if calls > max(SEARCH, limit + 1):
             why = f"{key} lies on more kinks than can be told apart: give active_set=..., or move the point"
-            raise Trouble(why, key, "active set")
+            raise Trouble(why, "active set", key)
         return any(part.any() for part in look(operation, key, part, LOOKS[4:])[0])
 
     everywhere = np.arange(entries.size)

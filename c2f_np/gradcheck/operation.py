@@ -44,28 +44,14 @@ EPS = float(np.finfo(np.float64).eps)
 class Operation:
     """A forward and its backward together with the arguments at which they are checked.
 
-    Parameters
-    ----------
-    forward : callable
-        ``forward(**arguments)``, or ``forward(*arguments)`` when the arguments are a tuple. Returns an array, a scalar,
-        a sparse matrix, or a tuple of these.
-    backward : callable
-        ``backward(cotangent, **arguments)``: see :func:`c2f_np.gradcheck.check_gradients`.
-    arguments : dict, tuple or array
-        Copied at once; float32 is turned into float64.
-    wrt : str or sequence of str, optional
-        The arguments to differentiate; all that hold floats when left out.
-    outputs : int or sequence of int, optional
-        The positions of the outputs that are differentiated; all that hold floats when left out.
-    name : str, optional
-        Name of the operation in reports.
+    All as :func:`c2f_np.gradcheck.check_gradients` takes it. The arguments are copied at once, float32 as float64.
     """
 
-    def __init__(self, forward, backward, arguments, *, wrt=None, outputs=None, name=None):
+    def __init__(self, forward, backward, arguments, *, wrt=None, outputs=None):
         if not callable(forward) or not (backward is None or callable(backward)):
             raise UsageError("forward and backward must be functions")
         self._forward, self._backward, self._parameters = forward, backward, parameters_of(backward)
-        self.name = name or getattr(forward, "__name__", type(forward).__name__)
+        self.differentiable = backward is not None
         if isinstance(arguments, dict):
             self.given, self.by_position = dict(arguments), _positional_only(forward)
         else:
@@ -78,16 +64,14 @@ class Operation:
         self.leaves = {k: leaf for key, value in self.arguments.items() for k, leaf in leaves(value, key).items()}
         self.floats = [key for key, value in self.leaves.items() if is_differentiable(value)]
         self.wrt = self._choose(wrt)
-        self.excluded = [key for key in self.floats if key not in self.wrt]
         self.template = self.raw_forward(self.arguments)
         self.templates = self.split(self.template)
         self.outputs = self._choose_outputs(outputs)
-        self.eps = EPS  # the rounding that is promised
-        self.grain = EPS  # the rounding that the outputs have, relative to their size
+        self.eps = self.grain = EPS  # the rounding that is promised, and what the outputs have, relative to their size
         for k in self.outputs:
             if not np.all(np.isfinite(to_vector(self.templates[k]))):
                 large = self._large()
-                raise Trouble(f"forward returns NaN or infinity in output {k} at these arguments{large}", None, "forward")
+                raise Trouble(f"forward returns NaN or infinity in output {k} at these arguments{large}", "forward")
 
     # ---- what is asked for -----------------------------------------------------------------------------------------
     def _choose(self, wrt) -> tuple[str, ...]:
@@ -136,7 +120,7 @@ class Operation:
         if outputs is None:
             if not holds:
                 hint = ": is the `return` missing?" if self.template is None else ", which holds no floats"
-                raise Trouble(f"forward returns {describe(self.template)}{hint}", None, "forward")
+                raise Trouble(f"forward returns {describe(self.template)}{hint}", "forward")
             if type(self.template) is tuple and any(children(part) is not None for part in self.template):
                 raise UsageError(
                     f"forward returns {' and '.join(describe(v) for v in self.template)}; if this is (output, cache), wrap both "
@@ -157,16 +141,6 @@ class Operation:
             return ": a division by zero, a log of zero?"
         i = int(np.argmax(sizes[key]))
         return f": an overflow? The largest entry that goes in is {self.entry(key, i)} = {self.entries(key)[i]:.6g}"
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether there is a backward at all."""
-        return self._backward is not None
-
-    @property
-    def output_names(self) -> list[int | None]:
-        """For each differentiated output its position, or None when there is only one."""
-        return [None] if len(self.outputs) == 1 else list(self.outputs)
 
     def is_loss(self) -> bool:
         """Whether the outputs are numbers and the arguments arrays."""
@@ -204,7 +178,7 @@ class Operation:
             message = f"forward raises {in_words(error, arguments)}"
             if isinstance(error, TypeError) and "keyword" in str(error) and not self.by_position:
                 message += "\n      (to pass arguments by position, give them as a tuple instead of a dict)"
-            raise Trouble(message, None, "forward") from error
+            raise Trouble(message, "forward") from error
 
     def values(self, **changes: np.ndarray) -> list[np.ndarray]:
         """The differentiated outputs as flat vectors, with the entries of some arguments changed."""
@@ -215,7 +189,7 @@ class Operation:
         parts = self.split(result)
         missing = [k for k in self.outputs if k not in parts]
         if missing:
-            raise Trouble(f"forward returns no output {missing[0]} any more: {describe(result)}", None, "forward")
+            raise Trouble(f"forward returns no output {missing[0]} any more: {describe(result)}", "forward")
         found = [to_vector(parts[k]) for k in self.outputs]
         return [v if np.iscomplexobj(v) else v.astype(np.float64, copy=False) for v in found]
 
@@ -275,8 +249,7 @@ class Operation:
     def pack(self, cotangents, dtype=np.float64):
         """Flat cotangents in the form of the outputs: one alone when one output is differentiated, otherwise a tuple.
 
-        The tuple has one place for each output: None where the output holds no floats, zeros where it is not
-        differentiated.
+        In it an output without floats has None, and one that is not differentiated has zeros.
         """
         vectors = dict(zip(self.outputs, cotangents, strict=True))
         packed = {
@@ -309,7 +282,7 @@ class Operation:
         except Exception as error:
             shown = packed if isinstance(packed, tuple) else (packed,)
             gradient = {f"cotangent{k if len(shown) > 1 else ''}": value for k, value in enumerate(shown)}
-            raise Trouble(f"backward raises {in_words(error, {**gradient, **arguments})}", None, "raises") from error
+            raise Trouble(f"backward raises {in_words(error, {**gradient, **arguments})}", "raises") from error
 
     def _call_plan(self, packed, arguments: dict):
         """How backward wants to be called: its positional and its keyword arguments."""
@@ -320,7 +293,6 @@ class Operation:
             raise Trouble(
                 f"backward takes no cotangent: its parameters {', '.join(p.name for p in parameters)} are all arguments. Wrap "
                 "a loss whose backward has no cotangent with from_loss(forward, backward)",
-                None,
                 "signature",
             )
         leading = 0  # parameters before the first that is an argument
@@ -332,9 +304,8 @@ class Operation:
         cotangents = packed if several else (packed,)
         rest = parameters[len(cotangents) :]
         names = {p.name for p in rest}
-        missing = [
-            p.name for p in rest if p.default is p.empty and p.kind != p.VAR_KEYWORD and p.name not in {*arguments, "output"}
-        ]
+        needed = [p.name for p in rest if p.default is p.empty and p.kind != p.VAR_KEYWORD]
+        missing = [name for name in needed if name not in {*arguments, "output"}]
         if not missing and all(p.kind != p.POSITIONAL_ONLY for p in rest):
             takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
             keywords = {k: v for k, v in arguments.items() if takes_any or k in names}
@@ -342,16 +313,14 @@ class Operation:
                 keywords["output"] = self.raw_forward({k: private_copy(v) for k, v in arguments.items()})
             return cotangents, keywords
         positional = [p for p in rest if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        required = [p for p in positional if p.default is p.empty]
-        if len(required) <= len(arguments) <= len(positional) and (
-            self.by_position or not any(p.name in arguments for p in required)
-        ):
+        required = [p.name for p in positional if p.default is p.empty]
+        fits = len(required) <= len(arguments) <= len(positional)
+        if fits and (self.by_position or not any(name in arguments for name in required)):
             return by_position, {}
         raise Trouble(
             f"backward asks for {', '.join(map(repr, missing))}, which is none of the arguments ({', '.join(arguments)}). A "
             "backward is called as backward(cotangent, **arguments), with `output` for what the forward returned; one that "
             "takes a cache is wrapped with from_cache(forward, backward)",
-            None,
             "signature",
         )
 
@@ -379,15 +348,15 @@ class Operation:
                 raise Trouble(
                     f"backward returns no gradient for {key}: it has {keys} (expected the key 'grad_{key}' or '{key}'; to "
                     "leave it out, name the others in wrt=...)",
-                    key,
                     "returns",
+                    key,
                 )
         return {key: found[key] for key in self.wrt}
 
     def returned(self, result) -> dict[str, object]:
         """All that backward returned, by the name of the leaf; a key that is no argument's stays as it is."""
         if result is None:
-            raise Trouble("backward returns None: is the `return` missing, or is it not written yet?", None, "returns")
+            raise Trouble("backward returns None: is the `return` missing, or is it not written yet?", "returns")
         tops, mapping = self.tops(self.wrt), _mapping(result)
         alone = tops[0] if len(tops) == 1 and children(self.arguments[tops[0]]) is not None else None
         in_order = f"{len(tops)} arguments to differentiate: {', '.join(tops)}"
@@ -399,7 +368,7 @@ class Operation:
             else:
                 for key, found in keys.items():
                     if len(found) > 1:
-                        raise Trouble(f"backward returns two gradients for {key}: {' and '.join(found)}", key, "returns")
+                        raise Trouble(f"backward returns two gradients for {key}: {' and '.join(found)}", "returns", key)
                 parts = {key: mapping[found[0]] for key, found in keys.items() if found} | _unused(mapping, keys)
         elif isinstance(result, tuple | list):
             choices = [names for names in (tops, self.tops(self.floats), list(self.arguments)) if len(names) == len(result)]
@@ -412,7 +381,6 @@ class Operation:
                 raise Trouble(
                     f"backward returns {len(result)} gradients, but there are {in_order} (one gradient each, in this order; to "
                     "check fewer, name them in wrt=...)",
-                    None,
                     "returns",
                 )
         elif len(tops) == 1:
@@ -421,7 +389,6 @@ class Operation:
             raise Trouble(
                 f"backward returns one gradient ({describe(result)}), but there are {in_order} (to check only one, name it: "
                 f"wrt='{(tops or ['...'])[0]}')",
-                None,
                 "returns",
             )
         found = {}
@@ -468,7 +435,7 @@ def _spread(name: str, value, gradient, found: dict) -> None:
         given = list(gradient)
     else:
         what = f"the gradient of {name} is {describe(gradient)}, but {name} is {describe(value)}"
-        raise Trouble(f"{what}: it must have the same structure", name, "returns")
+        raise Trouble(f"{what}: it must have the same structure", "returns", name)
     for (suffix, part), g in zip(parts.items(), given, strict=True):
         _spread(name + suffix, part, g, found)
 
@@ -476,27 +443,26 @@ def _spread(name: str, value, gradient, found: dict) -> None:
 def entries_of(key: str, value, gradient, is_loss) -> np.ndarray:
     """The gradient of one argument as a flat float64 vector of the argument's entries."""
     if gradient is None:
-        raise Trouble(f"the gradient of {key} is None: not written yet?", key, "returns")
+        raise Trouble(f"the gradient of {key} is None: not written yet?", "returns", key)
     what = f"the gradient of {key} is {describe(gradient)}"
     if is_sparse(value):
         vector = _stored_entries(key, value, gradient)
     elif is_sparse(gradient):
-        raise Trouble(f"{what}, but {key} is dense", key, "shape")
+        raise Trouble(f"{what}, but {key} is dense", "shape", key)
     else:
         try:
             array = np.asarray(gradient)
         except Exception as error:  # a ragged list, a tensor that records its own gradient
-            raise Trouble(f"{what}, not an array of numbers ({error})", key, "returns") from error
+            raise Trouble(f"{what}, not an array of numbers ({error})", "returns", key) from error
         if array.dtype == object:
-            raise Trouble(f"{what}, not an array of numbers", key, "returns")
+            raise Trouble(f"{what}, not an array of numbers", "returns", key)
         if array.shape != np.shape(value):
-            hint = ""
-            if array.ndim == 0 and is_loss():
-                hint = " Or does backward take no cotangent? Then wrap it with from_loss."
-            raise Trouble(_wrong_shape(key, np.shape(value), array) + hint, key, "shape")
+            loss = array.ndim == 0 and is_loss()
+            hint = " Or does backward take no cotangent? Then wrap it with from_loss." if loss else ""
+            raise Trouble(_wrong_shape(key, np.shape(value), array) + hint, "shape", key)
         vector = array.ravel()
     if np.iscomplexobj(vector):
-        raise Trouble(f"the gradient of {key} is complex, although everything that went in is real", key, "dtype")
+        raise Trouble(f"the gradient of {key} is complex, although everything that went in is real", "dtype", key)
     vector = np.array(vector, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(vector))
     if bad.size:
@@ -505,8 +471,8 @@ def entries_of(key: str, value, gradient, is_loss) -> np.ndarray:
             f"the gradient of {key} is {vector[bad[0]]} at {where} ({bad.size} of {vector.size} entries are NaN or infinite), "
             f"although the forward is finite: a division by zero, a log of zero, or an overflow? {where} is "
             f"{to_vector(value)[bad[0]]:.6g}",
-            key,
             "finite",
+            key,
         )
     return vector
 
@@ -516,30 +482,25 @@ def _stored_entries(key: str, value, gradient) -> np.ndarray:
     size = value.data.size
     if is_sparse(gradient):
         if gradient.shape != value.shape:
-            raise Trouble(f"the gradient of {key} has shape {gradient.shape}, {key} itself has {value.shape}", key, "shape")
-        if (
-            gradient.format == value.format
-            and gradient.data.size == size
-            and all(
-                np.array_equal(getattr(gradient, part), getattr(value, part))
-                for part in ("indices", "indptr", "row", "col")
-                if hasattr(value, part)
-            )
-        ):
+            raise Trouble(f"the gradient of {key} has shape {gradient.shape}, {key} itself has {value.shape}", "shape", key)
+
+        def same(ours, theirs, parts, here=slice(None), there=slice(None)):
+            return all(np.array_equal(getattr(ours, p)[here], getattr(theirs, p)[there]) for p in parts if hasattr(ours, p))
+
+        pattern = ("indices", "indptr", "row", "col")
+        if gradient.format == value.format and gradient.data.size == size and same(value, gradient, pattern):
             return to_vector(gradient)
         ours, theirs = value.tocoo(), gradient.tocoo()
         here, there = np.lexsort((ours.col, ours.row)), np.lexsort((theirs.col, theirs.row))
-        if ours.nnz == theirs.nnz and all(
-            np.array_equal(getattr(ours, part)[here], getattr(theirs, part)[there]) for part in ("row", "col")
-        ):
+        if ours.nnz == theirs.nnz and same(ours, theirs, ("row", "col"), here, there):
             vector = np.empty(size)
             vector[here] = theirs.data[there]
             return vector
         raise Trouble(
             f"the gradient of {key} must live on the {size} stored entries of {key}, but has {gradient.nnz} elsewhere or "
             "in another number (were zeros dropped, or does it live on the transpose?)",
-            key,
             "sparse entries",
+            key,
         )
     array = np.asarray(gradient)
     if array.shape == (size,):
@@ -548,10 +509,10 @@ def _stored_entries(key: str, value, gradient) -> np.ndarray:
         raise Trouble(
             f"the gradient of {key} is dense, {describe(array)}: return only its {size} stored entries, as a vector in "
             f"the order of {key}.data or as a sparse matrix of the same pattern",
-            key,
             "sparse entries",
+            key,
         )
-    raise Trouble(f"the gradient of {key} is {describe(array)}, but {key} has {size} stored entries", key, "shape")
+    raise Trouble(f"the gradient of {key} is {describe(array)}, but {key} has {size} stored entries", "shape", key)
 
 
 def _wrong_shape(key: str, shape: tuple, array: np.ndarray) -> str:

@@ -120,16 +120,9 @@ def _pair(operation, key, plus, minus, distance, crosses):
 
 
 def slope(sample: Sample, cotangents, step: float, *, grow: bool = True) -> Slope:
-    """The best derivative that a ladder of central differences gives.
+    """The best derivative that a ladder of central differences from ``step`` downwards gives.
 
-    Parameters
-    ----------
-    cotangents : list of arrays (m,)
-    step : float
-        The first, largest step.
-    grow : bool
-        Whether larger steps may be tried when rounding spoils the first one (the function is flat on the scale of its
-        argument).
+    With ``grow``, larger steps are tried when rounding spoils the first (the function is flat on the scale of its argument).
     """
     cache: dict[float, Pair | str] = {}
     dependent = [np.zeros(c.shape, bool) for c in cotangents]

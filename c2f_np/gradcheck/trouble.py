@@ -23,8 +23,8 @@ class Trouble(Exception):
     does not come from checking that very item.
     """
 
-    def __init__(self, message: str, argument: str | None = None, item: str = ""):
-        self.argument, self.item = argument, item
+    def __init__(self, message: str, item: str = "", argument: str | None = None):
+        self.item, self.argument = item, argument
         super().__init__(message)
 
 
