@@ -12,7 +12,17 @@ imported it).
 Arguments may be nested: ``{"params": {"w": w, "b": [b1, b2]}}`` is checked leaf by leaf, and the gradients come back in
 the same structure.
 
-How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``.
+How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``. The checker itself is read in this
+order:
+
+1. :mod:`.check`: what users call, and the checks in their order; what they are held to is in :mod:`.settings`;
+2. :mod:`.operation`: somebody else's forward and backward, called with care; :mod:`.values`, :mod:`.trouble`, and the
+   conventions of others in :mod:`.adapters`;
+3. :mod:`.contract`: everything about a backward that is not its numbers;
+4. :mod:`.argument`: the numerical verdicts on one argument, from :mod:`.directions` and :mod:`.slopes` along them by
+   :mod:`.evidence`, :mod:`.taylor` and :mod:`.adjoint`, away from :mod:`.kinks`;
+5. :mod:`.diagnosis` and :mod:`.report`: what is wrong, in words;
+6. :mod:`.lessons`: what such checks see and what they do not, measured.
 """
 
 from .adapters import from_cache, from_layer, from_loss
