@@ -169,6 +169,7 @@ class Argument:
             )
 
     def central_differences(self, cotangents, rng, gradients, shrink=1.0) -> Evidence:
+        """:func:`~c2f_np.gradcheck.evidence.central_differences` by this argument."""
         return central_differences(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients, shrink)
 
     @cached_property

@@ -92,10 +92,8 @@ class Finding:
     factor: float | None = None
 
 
-def show_figure(verdict: Verdict | None) -> str:
+def show_figure(verdict: Verdict) -> str:
     """A figure as it stands in the table."""
-    if verdict is None:
-        return "-"
     if verdict.vacuous:
         return "vacuous"
     if verdict.figure is None:
