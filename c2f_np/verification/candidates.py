@@ -22,6 +22,8 @@ PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel", "training_
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
+#: Calls whose arguments may be exchanged.
+COMMUTATIVE = ("min", "max", "minimum", "maximum", "allclose", "array_equal")
 
 OTHER_OPERATOR = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -330,11 +332,12 @@ def _calls(node: ast.Call):
         for k in range(len(arguments) - 1):
             first, second = arguments[k : k + 2]
             if ast.dump(first) != ast.dump(second):
-                yield "argument", _with(node, args=[*arguments[:k], second, first, *arguments[k + 2 :]])
+                if _called(node) not in COMMUTATIVE:
+                    yield "argument", _with(node, args=[*arguments[:k], second, first, *arguments[k + 2 :]])
                 yield "argument", _with(node, args=[*arguments[:k], second, second, *arguments[k + 2 :]])
                 yield "argument", _with(node, args=[*arguments[:k], first, first, *arguments[k + 2 :]])
     for k, keyword in enumerate(named):
-        if keyword.arg not in (None, *PERFORMANCE_KEYWORDS):
+        if keyword.arg not in (None, *PERFORMANCE_KEYWORDS) and not _says_the_default(node, keyword):
             yield "argument", _with(node, keywords=[*named[:k], *named[k + 1 :]])
     values = [k for k, keyword in enumerate(named) if keyword.arg not in (None, *PERFORMANCE_KEYWORDS)]
     for i, j in zip(values, values[1:], strict=False):
@@ -352,6 +355,11 @@ def _calls(node: ast.Call):
             yield "call dropped", arguments[0]
         if isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Name) or _of_object(node):
             yield "call dropped", node.func.value
+
+
+def _says_the_default(node: ast.Call, keyword: ast.keyword) -> bool:
+    """``np.zeros(n, dtype=np.float64)`` and its like."""
+    return _called(node) in ("zeros", "ones", "empty") and keyword.arg == "dtype" and ast.unparse(keyword.value) == "np.float64"
 
 
 def _of_object(node: ast.Call) -> bool:

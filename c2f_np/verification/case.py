@@ -6,7 +6,8 @@ called, so that a mutant put into a module is what the case checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -56,7 +57,7 @@ class Case:
 
 
 def gradient_case(
-    operation, variation, engine, forward, backward, arguments, *, rounding=None, exactly_zero=(), **options
+    operation, variation, engine, forward, backward, arguments, *, exactly_zero=(), **options
 ) -> Case:
     """A case for :func:`c2f_np.gradcheck.check_gradients`.
 
@@ -65,9 +66,6 @@ def gradient_case(
     operation, variation, engine : str
     forward, backward, arguments, options
         As :func:`c2f_np.gradcheck.check_gradients` takes them.
-    rounding : callable, optional
-        ``rounding(cotangents, **arguments)``: (bounds of the outputs, bounds of the gradients) as two lists of
-        :class:`c2f_np.verification.rounding.Bounded`; float32 is held to them.
     exactly_zero : sequence of str
         Arguments that cancel in the forward: their gradient must be 0 to the last bit (see :func:`zero_verdicts`).
     """
@@ -81,10 +79,6 @@ def gradient_case(
         hold_to_figures(report)
         if report.passed:
             report.verdicts += zero_verdicts(forward, backward, arguments, exactly_zero, seed)
-        if rounding is not None and report.passed:
-            from .rounding import float32_verdicts
-
-            report.verdicts += float32_verdicts(forward, backward, arguments, rounding, options.get("wrt"), seed)
         return report
 
     return Case(operation, variation, engine, run)
@@ -123,6 +117,23 @@ def zero_verdicts(forward, backward, arguments: dict, names, seed: int) -> list[
             reason = "the forward depends on it"
         verdicts.append(Verdict("exact_zero", key, FAILED if reason else PASSED, 0.0, 0.0, reason or "0 to the last bit"))
     return verdicts
+
+
+#: What a comparison yields: what was compared, the figure, and the most that it may be.
+Checks = Iterator[tuple[str, float, float]]
+
+
+def differs(ours, theirs) -> float:
+    """0 if both hold the same numbers, else 1."""
+    return 0.0 if np.array_equal(np.asarray(ours), np.asarray(theirs)) else 1.0
+
+
+def off(ours, theirs) -> float:
+    """The largest difference as a share of the largest entry."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    if ours.shape != theirs.shape:
+        return math.inf
+    return float(np.max(np.abs(ours - theirs), initial=0) / max(np.max(np.abs(theirs), initial=0), 1e-300))
 
 
 def verdict_case(operation, variation, engine, check) -> Case:

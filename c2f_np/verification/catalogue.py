@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from ..engine import AVAILABLE_ENGINES, engine_named
 from ..errors import SettingsError
-from .baselines import BASELINES
 from .case import Case
 from .epochs import EPOCHS
 from .operations import OPERATIONS
@@ -15,7 +14,7 @@ from .stages import STAGES
 from .steps import STEPS
 
 #: All that can be checked, by the name that ``--op`` takes.
-CHECKED: dict[str, Callable] = OPERATIONS | STAGES | BASELINES | STEPS | EPOCHS | SAMPLING
+CHECKED: dict[str, Callable] = OPERATIONS | STAGES | STEPS | EPOCHS | SAMPLING
 
 
 def cases(op: str | None = None, engine: str | None = None, seed: int = 0) -> Iterable[Case]:

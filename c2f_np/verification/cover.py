@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, islice
 
 import numpy as np
+
+from ..engine import AVAILABLE_ENGINES
 
 
 def pairwise_cover(
@@ -54,6 +56,14 @@ def pairwise_cover(
         missing -= _pairs(best)
         chosen.append({name: options[name][k] for name, k in best.items()})
     return chosen
+
+
+def in_turns(configurations: Iterable, engine: str) -> Iterator:
+    """The configurations whose turn is this engine's.
+
+    Differences of both engines say the same, since their values are compared at every configuration: the two share the pairs.
+    """
+    return islice(configurations, AVAILABLE_ENGINES.index(engine), None, len(AVAILABLE_ENGINES))
 
 
 def _pairs(at: dict[str, int]) -> set[tuple]:

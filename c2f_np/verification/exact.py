@@ -19,33 +19,20 @@ from ..model import adam, codebook, graph, links, loss, propagation, triples
 from ..model import sparse as model_sparse
 from ..threads import kernel_threads
 from . import problems
-from .case import Case, verdict_case
+from .case import Case, Checks, differs, off, verdict_case
 from .cover import pairwise_cover
-from .kernels import PREPARATIONS
 from .problems import generator
+from .starts import STARTS
 from .threads import loops_in_random_order, possible_threads, watched_kernels
+from .values import PREPARATIONS
 
-Checks = Iterator[tuple[str, float, float]]
 DTYPES = (np.float64, np.float32)
-
-
-def differs(ours, theirs) -> float:
-    """0 if both hold the same numbers, else 1."""
-    return 0.0 if np.array_equal(np.asarray(ours), np.asarray(theirs)) else 1.0
 
 
 def numbers(rng, dtype, *shape) -> tuple[np.ndarray, np.ndarray]:
     """Random numbers that use every digit of a precision, and the same in float64."""
     given = rng.standard_normal(shape).astype(dtype)
     return given, given.astype(np.float64)
-
-
-def off(ours, theirs) -> float:
-    """The largest difference as a share of the largest entry."""
-    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-    if ours.shape != theirs.shape:
-        return math.inf
-    return float(np.max(np.abs(ours - theirs), initial=0) / max(np.max(np.abs(theirs), initial=0), 1e-300))
 
 
 # ---- assignments -----------------------------------------------------------------------------------------------------
@@ -694,6 +681,7 @@ EXACT = {
     "propagate": (layers_check,),
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
+    **STARTS,
     "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.

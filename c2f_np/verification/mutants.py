@@ -365,13 +365,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("one side only", "np.clip(gradient, -limit, limit)", "np.minimum(gradient, limit)"),
     ),
     # ---- the baselines
-    *_in("baselines.table_stage.compose_products_backward", "products", "table_model")(
+    *_in("baselines.table_stage.compose_products_backward", "table_composition", "table_model")(
         ("rows exchanged", "R[None, :, :]", "Q[:, None, :]"),
         ("a row keeps its first entity only", "np.sum(table * Q[:, None, :], axis=0)", "(table * Q[:, None, :])[0]"),
         ("blocks and places exchanged", "table.reshape(len(Q), len(R), -1)",
          "table.reshape(len(R), len(Q), -1).transpose(1, 0, 2)"),
     ),
-    *_in("baselines.table_stage.compose_products_backward", "products")(
+    *_in("baselines.table_stage.compose_products_backward", "table_composition")(
         ("last entity lost", "table[:len(grad_Z)] = grad_Z", "table[:len(grad_Z) - 1] = grad_Z[:-1]"),
     ),
     *_in("baselines.table_stage.TableStage.gradients", "table_model")(

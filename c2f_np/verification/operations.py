@@ -3,7 +3,7 @@
 A function here yields the cases of one operation for one engine and seed. The seed draws the configurations as well as the
 numbers: every pair of values of two options occurs (see :mod:`c2f_np.verification.cover`), and over many seeds all combinations
 do. Operators are rectangular or at least not symmetric wherever the mathematics allows it, so that a forgotten transpose cannot
-hide. Values, float32, widths and threads are held to plain texts in :mod:`c2f_np.verification.kernels`.
+hide. Values, float32, widths and threads are held to plain texts in :mod:`c2f_np.verification.values`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ..gradcheck import check_convention
 from ..model import codebook, graph, propagation
 from . import problems
 from .case import Case, InDtype, gradient_case, operator_in_dtype, promoted, twin
-from .cover import pairwise_cover
+from .cover import in_turns, pairwise_cover
 from .exact import EXACT, exact_cases
-from .kernels import TEXTS, value_cases
 from .problems import generator, normal, random_matrix
+from .values import TEXTS, value_cases
 
 Cases = Iterator[Case]
 WIDTHS = (1, 3, 49)  # the last has compiled kernels of its own
@@ -41,12 +41,16 @@ def links(seed: int) -> tuple[int, ...]:
     return 1, int(rng.integers(2, 4)), int(rng.integers(4, 7))
 
 
-def drawn(seed: int, name: str, engine: str, allowed=lambda configuration: True, **options):
-    """The configurations of an operation, each with a generator of its own and with itself in words."""
-    for k, at in enumerate(pairwise_cover(options, generator(seed, name, engine), allowed=allowed)):
+def drawn(seed: int, name: str, engine: str | None, allowed=lambda configuration: True, **options):
+    """The configurations of an operation that are this engine's, each with a generator of its own and with itself in words.
+
+    With engine None, of an operation that has one version, all of them.
+    """
+    configurations = enumerate(pairwise_cover(options, generator(seed, name), allowed=allowed))
+    for k, at in configurations if engine is None else in_turns(configurations, engine):
         words = {"n_layers": "L", "layer_bridge": "bridge"}
         named = ", ".join(f"{words.get(key, key)} = {value}" for key, value in at.items())
-        yield generator(seed, name, engine, k), named, at
+        yield generator(seed, name, k), named, at
 
 
 # ---- sparse product --------------------------------------------------------------------------------------------------
@@ -118,7 +122,7 @@ def soft_threshold_cases(engine: str, seed: int) -> Cases:
         return (E > tau).astype(int) - (E < -tau)
 
     taus = (0.0, 0.2, 0.7, 2.5)
-    for rng, named, at in drawn(seed, "soft_threshold", engine, shape=((2, 6), (12, 2)), tau=taus):
+    for rng, named, at in drawn(seed, "soft_threshold", None, shape=((2, 6), (12, 2)), tau=taus):
         E = problems.codebook_off_threshold(rng, at["shape"], at["tau"] or 0.5)
         wrt = "E" if at["tau"] == 0 else None  # a threshold below 0 is refused
         yield gradient_case(
@@ -353,7 +357,7 @@ def _bridged_structure_case(engine, variation, layer_bridge, matrices, X, gate, 
 def graph_cases(engine: str, seed: int) -> Cases:
     """Normalisation (an empty row; negative weights; a node cut off) and expansion, on stored entries."""
     if engine == "numpy":
-        for rng, named, at in drawn(seed, "normalise", engine, weights=("positive", "mixed signs"), degree=graph.DEGREES):
+        for rng, named, at in drawn(seed, "normalise", None, weights=("positive", "mixed signs"), degree=graph.DEGREES):
             X = abs(random_matrix(rng, 12, 12)) if at["weights"] == "positive" else _mixed_signs(rng)
             yield _normalise_case(engine, named, X, at["degree"])
     options = {"fine": (False, True), "degree": graph.DEGREES, "t": links(seed)}
@@ -462,7 +466,7 @@ def table_composition_cases(engine: str, seed: int) -> Cases:
     """Whole and incomplete last blocks, one row of either table."""
     if engine != "numpy":
         return
-    for rng, named, at in drawn(seed, "table_composition", engine, shape=((1, 1), (7, 3), (6, 3), (5, 8)), width=(1, 3)):
+    for rng, named, at in drawn(seed, "table_composition", None, shape=((1, 1), (7, 3), (6, 3), (5, 8)), width=(1, 3)):
         n, m = at["shape"]
         arguments = {"Q": normal(rng, -(-n // m), at["width"]), "R": normal(rng, min(m, n), at["width"])}
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sparse
 
+from ..baselines.table_stage import TableState
 from ..engine import engine_named
 from ..model import fine, joint, structure
 from ..model.adam import fresh_moments
@@ -26,6 +27,7 @@ from ..training.problem import training_graph
 from ..training.step import train_step
 from . import points, problems, reference
 from .case import SETTINGS, Case, InDtype, gradient_case, promoted
+from .cover import in_turns
 from .points import N_USERS, N, Point, Worst, dense, draw_batch, parts_of
 
 #: Every value costs a forward of the whole model; a few entries and directions see everything.
@@ -57,7 +59,7 @@ def joint_cases(engine: str, seed: int) -> Iterator[Case]:
 
 
 def _cases(model: str, options: dict, crossed, engine: str, seed: int) -> Iterator[Case]:
-    for c, variation, generator in points.configurations(f"{model}_stage", options, engine, seed, crossed):
+    for c, variation, generator in in_turns(points.configurations(f"{model}_stage", options, None, seed, crossed), engine):
         rng = generator()
         point = trained(points.point(model, engine, c, rng), c["where"], rng)
         yield _stage_case(point, c, variation, engine, rng)
@@ -176,6 +178,50 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
     )  # fmt: skip
 
 
+# ---- the models with a table ---------------------------------------------------------------------------------------------
+TABLES = points.TABLES | {
+    "dtype": ("float64",),
+    "n_layers": (0, 1, 2, 5), "where": ("start", "trained", "not symmetric"),
+}  # fmt: skip
+
+
+def table_model_cases(engine: str, seed: int) -> Iterator[Case]:
+    """Each table with and without item biases, at the start and after some steps; a graph that is not symmetric."""
+    for c, variation, rng in in_turns(points.configurations("table_model", TABLES, None, seed), engine):
+        yield _model_case(engine, c, variation, rng())
+
+
+def _model_case(engine: str, c: dict, variation: str, rng) -> Case:
+    point = trained(points.table_point(engine, c, rng), c["where"], rng)
+    s, A, triples = point.settings, sparse.csr_array(point.A), draw_batch(rng, c["batch"])
+    if c["where"] == "not symmetric":
+        A = problems.random_matrix(rng, N, N, size=0.5)
+
+    def make(dtype, module):
+        own = {"dtype": dtype.name, "engine": "numpy" if module is engine_named("numpy") else engine}
+        table = dataclasses.replace(point.table, **own) if c["table"] == "hashed" else point.table
+        return dataclasses.replace(point, table=table).stage(module), module.operator(A.astype(dtype))
+
+    stages = InDtype(make, engine)
+
+    def at(parameters: dict):
+        """The stage, the state and its graph."""
+        stage, graph = stages(*parameters.values())
+        return stage, TableState(dict(zip(parameters, promoted(*parameters.values()), strict=True)), N), graph
+
+    def forward(**parameters):
+        return losses(*at(parameters), triples, triples, s)
+
+    def backward(cotangents, **parameters):
+        return loss_gradients(cotangents, *at(parameters), triples, triples, s)
+
+    # The loss is smooth; saying so keeps central differences from growing their step where an entry's gradient is tiny.
+    return gradient_case(
+        "table_model", variation, engine, forward, backward, point.state.arrays,
+        active_set=lambda **_: np.zeros(1, dtype=bool), settings=STAGE_SETTINGS,
+    )  # fmt: skip
+
+
 # ---- what no stage trains ------------------------------------------------------------------------------------------------
 def coarse_structure_cases(engine: str, seed: int) -> Iterator[Case]:
     """The gradient by the assignment of the coarse stage."""
@@ -221,6 +267,6 @@ def _structure(engine: str, c: dict, rng) -> Worst:
 
 #: The cases of each stage, by the name that the command line takes.
 STAGES = {
-    "coarse_stage": coarse_cases, "fine_stage": fine_cases, "joint_stage": joint_cases,
+    "coarse_stage": coarse_cases, "fine_stage": fine_cases, "joint_stage": joint_cases, "table_model": table_model_cases,
     "coarse_structure": coarse_structure_cases, "fine_structure": fine_structure_cases,
 }  # fmt: skip

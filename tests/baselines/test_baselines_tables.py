@@ -1,4 +1,4 @@
-"""The table models: compositions, sizes, training and its determinism. Their gradients: `c2f_np.verification.baselines`."""
+"""The table models: compositions, sizes, training and its determinism. Their gradients: `c2f_np.verification.stages`."""
 
 import numba
 import numpy as np

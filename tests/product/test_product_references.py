@@ -455,7 +455,7 @@ def test_there_are_citations_to_follow():
         ("docs/baselines.md", "`c2f_np/baselines/table_stage.py`", "`c2f_np/baselines/table_stages.py`"),
         ("docs/baselines.md", "`table_stage.py`", "`table_trainer.py`"),
         ("docs/baselines.md", "[evaluation](evaluation.md#the-order)", "[evaluation](evaluation.md#order)"),
-        ("docs/baselines.md", "`python -m c2f_np gradcheck --op products`", "`python -m c2f_np gradcheck --operation products`"),
+        ("docs/baselines.md", "`python -m c2f_np gradcheck --op table_model`", "`python -m c2f_np gradcheck --operation table`"),
         ("docs/baselines.md", "    python -m c2f_np study size --jobs 2", "    python -m c2f_np studies size --jobs 2"),
         ("docs/baselines.md", "`python -m c2f_np train --preset paper`", "`python -m c2f_np train --preset papers`"),
         ("docs/baselines.md", "`--preset NAME`", "`--preset-name NAME`"),

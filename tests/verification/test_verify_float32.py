@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 
-from c2f_np.verification import kernels, rounding
-from c2f_np.verification.kernels import TEXTS, WITHOUT_KERNELS, value_cases
+from c2f_np.verification import rounding, values
 from c2f_np.verification.rounding import Bounded, bounded, gamma
 from c2f_np.verification.threads import one_kernel_thread
+from c2f_np.verification.values import TEXTS, WITHOUT_KERNELS, value_cases
 
 pytestmark = pytest.mark.gradcheck
 
@@ -47,7 +47,7 @@ def test_a_factor_in_one_precision_only_is_noticed_in_every_result(op, number, e
 
             def call(engine, which=which, seen=seen, **arguments):
                 result = text.call(engine, **arguments)
-                seen.append(np.any(kernels.flat(result)[which]))
+                seen.append(np.any(values.flat(result)[which]))
                 return wrong(result, which, factor, dtype)
 
             monkeypatch.setitem(TEXTS, op, (replace(text, call=call),))
@@ -85,18 +85,14 @@ def test_the_rules_of_bounded_hold_for_random_expressions(seed):
         assert np.max(bound.error) < 1e-4
 
 
-def test_a_bound_that_says_nothing_is_a_failure():
+def test_a_bound_that_says_nothing_is_noticed():
     x = np.ones(3)
-    verdict = rounding._verdict("x", x, x, Bounded(x, np.full(3, 0.1)))
-    assert verdict.status == "failed" and "says nothing" in verdict.reason
     assert not rounding.says_something(Bounded(x, np.full(3, 1e-3)))
     assert rounding.says_something(Bounded(x, np.full(3, 1e-4))) and rounding.says_something(bounded(np.zeros(3)))
 
 
 def test_an_error_above_the_bound_is_a_failure():
     x = np.ones(3)
-    verdict = rounding._verdict("x", x, x + 1e-5, Bounded(x, np.full(3, 1e-6)))
-    assert verdict.status == "failed" and verdict.figure > 1
     for dtype, error in ((np.float32, 1.2e-6), (np.float64, 1e-14)):
         verdict = rounding.held("float32", "x", x + error, Bounded(x, np.full(3, 1e-6)), dtype, "here")
         assert verdict.failed and "here" in verdict.reason
@@ -105,12 +101,6 @@ def test_an_error_above_the_bound_is_a_failure():
         assert rounding.held("float32", "x", broken, Bounded(x, np.full(3, 1e-6)), np.float32, "here").failed
 
 
-def test_a_bound_for_another_function_is_a_failure():
-    x = np.ones(3)
-    verdict = rounding._verdict("x", x, x, Bounded(2 * x, np.full(3, 1e-6)))
-    assert verdict.status == "failed"
-
-
 def test_a_single_result_may_be_sparse():
     M = sparse.csr_array(np.eye(2))
-    assert [part.tolist() for part in kernels.flat((M, np.float32(2)))] == [[1, 1], 2]
+    assert [part.tolist() for part in values.flat((M, np.float32(2)))] == [[1, 1], 2]

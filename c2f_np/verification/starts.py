@@ -1,0 +1,286 @@
+"""Where training starts, against plain texts: partitions, codebooks, the code of a table, and tables of a given size.
+
+Nothing here has a gradient. What a library computes (METIS, co-clustering, SparsePCA, k-means) is computed by a direct
+call of it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import scipy.sparse as sparse
+
+from ..baselines import tables
+from ..errors import SettingsError
+from ..model import links, starts
+from ..model.state import ModelState
+from ..settings import Settings
+from . import problems, reference
+from .case import Checks, differs, off
+from .cover import pairwise_cover
+from .points import dense
+
+
+# ---- partitions --------------------------------------------------------------------------------------------------------
+def partitions_check(engine: str, rng) -> Checks:
+    """Partitions of users and items: dealt out at random, by METIS, by co-clustering; who has no interactions is dealt out."""
+    n_users, n_items = rng.permutation([9, 10, 11, 12, 13])[:2].tolist()
+    linked = rng.random((n_users, n_items)) < 0.4
+    # Some without interactions, on both sides and not at the end.
+    linked[[1, 4]] = False
+    linked[:, 2] = False
+    R, n, seed = sparse.csr_array(linked.astype(float)), n_users + n_items, int(rng.integers(100))
+    users, items = np.flatnonzero(linked.any(axis=1)), np.flatnonzero(linked.any(axis=0))
+    most = min(len(users), len(items))
+    for n_parts in (1, 2, 5, most - 1, most, most + 1, n):
+        dealt = np.arange(n) % n_parts
+        found = starts.partition_entities(R, n_parts, method="random", seed=seed)
+        yield "random", differs(found, np.random.default_rng(seed).permutation(dealt)), 0
+        expected = dealt if n_parts > 1 else np.zeros(n)
+        if 1 < n_parts < most:
+            labels = _coclustered(linked[np.ix_(users, items)], n_parts, seed)
+            expected = expected.copy()
+            expected[users], expected[n_users + items] = labels
+        found = starts.partition_entities(R, n_parts, method="coclustering", seed=seed)
+        yield f"co-clustering in {n_parts}", differs(found, expected) + (found.dtype != np.int64), 0
+        automatic = starts.partition_entities(R, n_parts, seed=seed)
+        if starts.metis_is_installed():
+            expected = _metis(linked, n_parts, seed) if n_parts > 1 else np.zeros(n)
+            found = starts.partition_entities(R, n_parts, method="metis", seed=seed)
+            yield f"METIS in {n_parts}", differs(found, expected) + (found.dtype != np.int64), 0
+        yield f"automatic in {n_parts}", differs(automatic, expected), 0
+    if starts.metis_is_installed():
+        many = 20_000  # with more links than 16 bits count
+        user, item = np.arange(2 * many) // 2, (np.arange(2 * many) + 1) // 2 % many
+        ring = sparse.csr_array((np.ones(2 * many), (user, item)), shape=(many, many))
+        parts = starts.partition_entities(ring, 2, method="metis", seed=seed)
+        cut = np.count_nonzero(parts[user] != parts[many + item])
+        yield "METIS around a ring", float(abs(parts.mean() - 0.5) > 0.02 or cut > 4), 0
+    for parts, method in ((n + 1, "random"), (2, "none")):
+        try:
+            starts.partition_entities(R, parts, method=method)
+            yield f"{parts} parts by {method}", 1.0, 0
+        except SettingsError:
+            yield f"{parts} parts by {method}", 0.0, 0
+
+
+def _coclustered(R, n_parts: int, seed: int):
+    from sklearn.cluster import SpectralCoclustering
+
+    model = SpectralCoclustering(n_clusters=n_parts, random_state=seed).fit(sparse.csr_matrix(R.astype(float)))
+    return model.row_labels_, model.column_labels_
+
+
+def _metis(linked, n_parts: int, seed: int) -> np.ndarray:
+    import pymetis
+
+    n_users, n_items = linked.shape
+    neighbours = [n_users + np.flatnonzero(row) for row in linked] + [np.flatnonzero(column) for column in linked.T]
+    return np.array(pymetis.part_graph(n_parts, adjacency=neighbours, options=pymetis.Options(seed=seed))[1])
+
+
+# ---- assignments and codebooks -------------------------------------------------------------------------------------------
+def assignments_check(engine: str, rng) -> Checks:
+    """Own parts and others: every set of others equally often; S_f from a partition into one part and more."""
+    n, n_parts = 4000, 4
+    parts = rng.integers(0, n_parts, n)
+    for t in (1, 2, 3, 4):
+        S = dense(starts.start_coarse_assignment(parts, n_parts, t, 0.6, rng))
+        own, others = S[np.arange(n), parts], S.copy()
+        others[np.arange(n), parts] = 0
+        yield f"own weight, t = {t}", off(own, np.full(n, 0.6 if t > 1 else 1.0)), 1e-15
+        yield f"other weights, t = {t}", float(np.max(np.abs(others[others > 0] - 0.4 / max(t - 1, 1)), initial=0)), 1e-15
+        yield f"number of others, t = {t}", differs((others > 0).sum(axis=1), np.full(n, t - 1)), 0
+        chosen = np.packbits(others > 0, axis=1)[:, 0]
+        for own_part in range(n_parts):
+            counts = np.unique(chosen[parts == own_part], return_counts=True)[1]
+            share = 1 / math.comb(n_parts - 1, t - 1)
+            deviation = np.sqrt((parts == own_part).sum() * share * (1 - share))
+            yield f"sets of others, t = {t}", float(len(counts) != math.comb(n_parts - 1, t - 1)), 0
+            yield f"sets of others, t = {t}", np.max(np.abs(counts - (parts == own_part).sum() * share)), 6 * deviation
+    lone = starts.start_fine_assignment(problems.assignment(rng, 12, 4, 2), np.zeros(12, int), 1, 1)
+    yield "S_f of one row", differs(dense(lone), np.ones((4, 1))), 0
+    many = starts.start_coarse_assignment(np.arange(50), 70_000, 3, 0.6, rng)
+    apart = np.diff(many.indices.reshape(50, 3), axis=1) > 0
+    yield "among many parts", float(not apart.all() or many.indices.min() < 0 or many.indices.max() < 2**16), 0
+    for n_fine in (2, 5):
+        S_coarse, parts = problems.assignment(rng, 12, 4, 2), rng.integers(0, n_fine, 12)
+        for t, renormalise in ((1, False), (n_fine, False), (n_fine, True)):
+            S = dense(starts.start_fine_assignment(S_coarse, parts, n_fine, t, renormalise=renormalise))
+            expected = reference.start_fine_assignment(dense(S_coarse), parts, n_fine, t, renormalise)
+            yield f"S_f of {n_fine}, t_f = {t}", off(np.sort(S, axis=1), np.sort(expected, axis=1)), 1e-14
+
+
+def fine_codebook_check(engine: str, rng) -> Checks:
+    """E_f from a SparsePCA: scores at random positions, or components moved out of the dead zone; more rows than components."""
+    options = {"kind": ("scores", "components"), "n_components": (1, 3, 9), "threshold": (0.0, 0.7), "n_fine": (2, 7)}
+    for at in pairwise_cover(options, rng):
+        E, seed, d = rng.standard_normal((6, 4)), int(rng.integers(100)), 4
+        found = starts.start_fine_codebook(E, at["n_fine"], at["n_components"], **_kind(at), seed=seed)
+        yield f"{at}", off(found, _fine_codebook(E, seed=seed, **at)), 1e-14
+        s = Settings(
+            n_coarse=6, n_fine=at["n_fine"], dim=d, t_coarse=1, t_fine=2, n_components=at["n_components"], seed=seed,
+            threshold=at["threshold"], fine_start=at["kind"], partition="random", renormalise_fine=True,
+        )  # fmt: skip
+        coarse = ModelState(E, problems.assignment(rng, 12, 6, 1), np.arange(12.0), np.ones(1))
+        begun, R = starts.start_fine(coarse, sparse.csr_array((5, 7)), s), sparse.csr_array((5, 7))
+        yield f"in the state, {at}", off(begun.E_fine, _fine_codebook(E, seed=seed + 1, **at)), 1e-14
+        parts = starts.partition_entities(R, at["n_fine"], method="random", seed=seed + 1)
+        expected = reference.start_fine_assignment(dense(coarse.S_coarse), parts, at["n_fine"], 2, True)
+        yield "S_f of the state", off(np.sort(dense(begun.S_fine), axis=1), np.sort(expected, axis=1)), 1e-14
+        yield "what stays", float(begun.E_coarse is not E or begun.bias is not coarse.bias), 0
+    nothing = starts.start_fine_codebook(np.zeros((6, 4)), 3, 2, kind="components", threshold=0.5, seed=1)
+    yield "of nothing", differs(nothing, np.zeros((3, 4))), 0
+
+
+def _kind(at: dict) -> dict:
+    return {"kind": at["kind"], "threshold": at["threshold"]}
+
+
+def _fine_codebook(E, *, kind: str, n_components: int, threshold: float, n_fine: int, seed: int) -> np.ndarray:
+    from sklearn.decomposition import SparsePCA
+
+    rng, d = np.random.default_rng(seed), E.shape[1]
+    rows = np.stack([E[k] for k in rng.integers(0, len(E), n_fine)])
+    model = SparsePCA(min(d, n_components), alpha=1, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores = model.fit_transform(rows)
+    E_fine = np.zeros((n_fine, d))
+    used = [k for k, component in enumerate(model.components_) if np.any(component)]
+    for i in range(n_fine):
+        if kind == "scores":
+            for position, value in zip(sorted(rng.permutation(d)[: scores.shape[1]]), scores[i], strict=True):
+                E_fine[i, position] = value
+        elif used:
+            k = used[i % len(used)]
+            row = model.components_[k] * math.sqrt(np.mean(scores[:, k] ** 2))
+            E_fine[i] = [x + math.copysign(threshold, x) if x else 0 for x in row]
+    return E_fine
+
+
+# ---- the code of a table -------------------------------------------------------------------------------------------------
+def code_check(engine: str, rng) -> Checks:
+    """The code of a table: links found greedily, codebooks fitted together, round after round; weights of mean square 1."""
+    options = {"t_coarse": (1, 2), "t_direct": (0, 1, 2), "rounds": (0, 1, 3), "d": (3, 5)}
+    for at in pairwise_cover(options, rng):
+        given, expected = (6, 4, at["t_coarse"], at["t_direct"]), None
+        while expected is None:
+            Y, seed = rng.standard_normal((30, at["d"])), int(rng.integers(100))
+            expected = _residual_code(Y, *given, seed, at["rounds"])
+        found = links.residual_code(Y, *given, seed=seed, rounds=at["rounds"])
+        for name, theirs in expected.items():
+            ours = getattr(found, name)
+            yield f"{name} {at}", off(dense(ours), theirs) if theirs is not None else float(ours is not None), 1e-7
+
+
+def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dict | None:
+    """The same, with dense matrices and least squares; None where links determine the codebooks hardly, or not at all."""
+    E = _centres(Y, n_coarse, seed)
+    S = _pursued(Y, E, t_coarse)
+    F, D = np.zeros((0, Y.shape[1])), np.zeros((len(Y), 0))
+    if t_direct:
+        F = _centres(Y - S @ E, n_fine, seed + 1)
+        D = _pursued(Y - S @ E, F, t_direct)
+    errors = [_error(Y, S @ E + D @ F)]
+    for _ in range(rounds):
+        both, links_of = np.concatenate([E, F]), np.concatenate([S, D], axis=1)
+        unused = ~np.any(links_of, axis=0)
+        if np.linalg.cond(links_of[:, ~unused]) > 1e4:
+            return None
+        fitted = np.linalg.lstsq(links_of, Y, rcond=1e-10)[0]
+        fitted[unused] = both[unused]
+        E, F = fitted[:n_coarse], fitted[n_coarse:]
+        S = _better(Y - D @ F, E, S, t_coarse)
+        D = _better(Y - S @ E, F, D, t_direct) if t_direct else D
+        errors.append(_error(Y, S @ E + D @ F))
+    sizes = [math.sqrt(np.sum(part**2) / (len(Y) * t)) if t else 1 for part, t in ((S, t_coarse), (D, t_direct))]
+    code = {"S_coarse": S / sizes[0], "E_hat": E * sizes[0], "errors": np.array(errors)}
+    return code | ({"S_direct": D / sizes[1], "F": F * sizes[1]} if t_direct else {"S_direct": None, "F": None})
+
+
+def _centres(Y, k: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(Y).cluster_centers_
+
+
+def _pursued(Y, E, t: int) -> np.ndarray:
+    S, ridge = np.zeros((len(Y), len(E))), 1e-8 * np.mean(np.sum(E**2, axis=1))
+    for i, y in enumerate(Y):
+        chosen, left = [], y
+        for _ in range(t):
+            gains = [-1 if j in chosen else abs(left @ E[j]) / (np.linalg.norm(E[j]) or 1) for j in range(len(E))]
+            chosen.append(int(np.argmax(gains)))
+            rows = E[chosen]
+            weights = np.linalg.solve(rows @ rows.T + ridge * np.eye(len(rows)), rows @ y)
+            left = y - weights @ rows
+        S[i, chosen] = weights
+    return S
+
+
+def _better(Y, E, S, t: int) -> np.ndarray:
+    found = _pursued(Y, E, t)
+    closer = np.sum((Y - found @ E) ** 2, axis=1) < np.sum((Y - S @ E) ** 2, axis=1)
+    return np.where(closer[:, None], found, S)
+
+
+def _error(Y, approximation) -> float:
+    return np.sum((Y - approximation) ** 2) / np.sum(Y**2)
+
+
+# ---- tables of a given size ----------------------------------------------------------------------------------------------
+def sizes_check(engine: str, rng) -> Checks:
+    """Tables of at most so many bytes: one row, column or remainder more would not fit; too little is refused."""
+    for n in (1, 2, 3, 5, 10, 16, 17, 30):
+        rows = {m: m + math.ceil(n / m) for m in range(1, n + 1)}
+        fewest = tables._fewest_rows(n)
+        yield f"fewest rows of {n}", float(rows[fewest] != min(rows.values()) or fewest > math.isqrt(n) + 1), 0
+        equal = [m for m in rows if rows[m] == min(rows.values()) and m <= math.isqrt(n) + 1]
+        yield f"the largest of equal numbers for {n}", float(fewest != max(equal)), 0
+        for most in range(min(rows.values()), n + 3):
+            expected = max(m for m in rows if rows[m] <= most)
+            yield f"most remainders of {n} in {most} rows", float(tables._most_remainders(n, most) != expected), 0
+    options = {"item_bias": (False, True), "dtype": ("float32", "float64"), "dim": (1, 3), "spare": (0, 1, 2, 5)}
+    for at in pairwise_cover(options, rng):
+        n_users, n_items = (int(x) for x in rng.integers(3, 9, 2))
+        n, spare, size = n_users + n_items, at["spare"], {"float32": 4, "float64": 8}[at["dtype"]]
+        d, own = at["dim"], {"item_bias": at["item_bias"], "dtype": at["dtype"]}
+        biases, fewest = n_items if at["item_bias"] else 0, min(m + math.ceil(n / m) for m in range(1, n + 1))
+        for least, kind, units in (
+            (n, tables.NarrowLightGCN, n), (d, tables.HashedLightGCN, d), (fewest * d, tables.QuotientRemainderLightGCN, None),
+        ):  # fmt: skip
+            what = f"{kind.__name__} {at}"
+            dim = {} if kind is tables.NarrowLightGCN else {"dim": d}
+            for numbers, short in ((least + spare * (units or 1), 0), (least + spare * (units or 1), 1), (least, 1)):
+                model = kind(bytes=(numbers + biases) * size - short, **own, **dim)
+                left = numbers - (short > 0)
+                try:
+                    width, table = model._width(n_users, n_items), model._table(n_users, n_items)
+                except SettingsError as error:
+                    yield f"{what}, refused", float(left >= least or f"at least {(least + biases) * size}" not in str(error)), 0
+                    continue
+                yield f"{what}, too little", float(left < least), 0
+                if kind is tables.NarrowLightGCN:
+                    yield f"{what}, width", float(width != left // n), 0
+                elif kind is tables.HashedLightGCN:
+                    yield f"{what}, rows", float(table.n_rows != left // d), 0
+                else:
+                    expected = max(m for m in range(1, n + 1) if (m + math.ceil(n / m)) * d <= left)
+                    yield f"{what}, remainders", float(table.n_remainders != expected), 0
+        fixed = tables.QuotientRemainderLightGCN(n_remainders=4, **own)._table(n_users, n_items)
+        without = tables.QuotientRemainderLightGCN(**own)._table(n_users, n_items)
+        yield "remainders as given", float(fixed.n_remainders != min(4, n)), 0
+        yield "remainders by default", float(without.n_remainders != tables._fewest_rows(n)), 0
+        hashed = tables.HashedLightGCN(n_rows=5, n_hashes=3, seed=8, **own)._table(n_users, n_items)
+        yield "rows as given", float((hashed.n_rows, hashed.n_hashes, hashed.seed, hashed.n_entities) != (5, 3, 8, n)), 0
+        yield "width as given", float(tables.NarrowLightGCN(dim=d, **own)._width(n_users, n_items) != d), 0
+        yield "a row each", float(tables.LightGCN(**own)._table(n_users, n_items).n_entities != n), 0
+
+
+#: By the name that the command line takes. There is one version for both engines.
+STARTS = {"starts": (partitions_check, assignments_check, fine_codebook_check, code_check), "table_sizes": (sizes_check,)}
