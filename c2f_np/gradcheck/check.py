@@ -243,9 +243,9 @@ def check_convention(
     report = Report(name or getattr(backward, "__name__", "backward"), seed=seed)
     if not isinstance(expected, dict):
         floats = [key for key, value in at.items() if np.asarray(value).dtype.kind == "f"]
-        if not floats:
-            raise UsageError("no argument in `at` holds floats")
-        expected = {floats[0]: expected}
+        expected = {key: expected for key in floats[:1]}
+    if not expected:
+        raise UsageError("no argument in `at` holds floats")
     expected = {key: np.asarray(value, dtype=float) for key, value in expected.items()}
     if cotangent is None:
         cotangent = floored(stream(seed, "convention"), next(iter(expected.values())).shape)
