@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .operation import Operation
+from .operation import Leaf
 from .values import norm
 
 DRAWS = 3
@@ -31,17 +31,18 @@ class Products:
     nonlinear: float  # relative deviation of the forward from linearity
 
 
-def measure(operation: Operation, key: str, rng: np.random.Generator) -> Products:
+def measure(leaf: Leaf, rng: np.random.Generator) -> Products:
     """Both sides of the identity for an argument in which the forward is linear or affine."""
+
+    operation, key = leaf.operation, leaf.key
 
     def outputs(x):
         return np.concatenate(operation.values(**{key: x}))
 
-    n = operation.entries(key).size
-    zero = outputs(np.zeros(n))
+    zero = outputs(np.zeros(leaf.size))
     draws, nonlinear = [], 0.0
     for _ in range(DRAWS):
-        x, other = rng.standard_normal((2, n))
+        x, other = rng.standard_normal((2, leaf.size))
         cotangents = operation.cotangents(rng)
         px, y = outputs(x) - zero, np.concatenate(cotangents)
         if 0 < norm(px) < norm(zero):  # an affine map: let the linear part outweigh the constant

@@ -13,10 +13,10 @@ import numpy as np
 
 from . import adjoint, taylor
 from .diagnosis import diagnose
-from .directions import steps_of, stream
+from .directions import stream
 from .evidence import Comparison, Evidence, central_differences, compare, complex_steps
-from .kinks import Bend, Kinks, find, outside_of_slopes
-from .operation import EPS, Operation
+from .kinks import ActiveSet, Bend, Kinks, find, outside_of_slopes
+from .operation import EPS, Leaf
 from .report import FAILED, NOT_APPLICABLE, PASSED, Finding, Report, Verdict
 from .settings import Settings, accepted_impostors
 from .slopes import NotApplicable
@@ -27,8 +27,9 @@ from .values import norm
 class Argument:
     """The checks of one argument; each adds its verdict to the report."""
 
-    def __init__(self, report: Report, operation: Operation, key, kinks: Kinks, settings: Settings, declared_zero, seed):
-        self.report, self.operation, self.key, self.kinks = report, operation, key, kinks
+    def __init__(self, report: Report, leaf: Leaf, active_set: ActiveSet | None, settings: Settings, declared_zero, seed):
+        self.report, self.leaf, self.operation, self.key = report, leaf, leaf.operation, leaf.key
+        self.kinks = Kinks(leaf, active_set)
         self.settings, self.declared_zero, self.seed = settings, declared_zero, seed
         self.before = len(report.verdicts)
         self.objections: list[Comparison] = []
@@ -38,7 +39,7 @@ class Argument:
 
     def run(self, checks, linear: bool) -> None:
         """All that is asked for, in order."""
-        if not self.operation.entries(self.key).size:
+        if not self.leaf.size:
             self.report.notes.append(f"{self.key} has no entries: nothing to differentiate")
             return
         numerical = [check for check in ("central_difference", "complex_step", "taylor_rate") if check in checks]
@@ -54,20 +55,20 @@ class Argument:
     def draw(self, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
         """Random cotangents and their gradients; of several draws, for few entries, those that cancel least."""
         pairs = []
-        for _ in range(5 if self.operation.entries(self.key).size <= 8 else 1):
+        for _ in range(5 if self.leaf.size <= 8 else 1):
             cotangents = self.operation.cotangents(rng)
             if self.bend:
                 cotangents = [np.where(bent, 0.0, c) for c, bent in zip(cotangents, self.bend.outputs, strict=True)]
-            pairs.append(self._above_rounding(cotangents, self.operation.through_each(self.key, cotangents)))
+            pairs.append(self._above_rounding(cotangents, self.leaf.gradients(cotangents)))
         return max(pairs, key=lambda pair: norm(pair[1]))
 
     def _above_rounding(self, cotangents, gradients):
         """Without the outputs through which the gradient is negligible *and* lost in their rounding (a saturated softmax)."""
-        operation, scale = self.operation, steps_of(self.operation.entries(self.key))
+        operation, scale = self.operation, self.leaf.steps
         total = norm(gradients.sum(axis=0) * scale)
         for k, g in enumerate(gradients):
             alone = operation.alone(cotangents, k)
-            if 0 < norm(g * scale) <= 1e-6 * total and operation.resolution(self.key, alone, g) > 1e-7:
+            if 0 < norm(g * scale) <= 1e-6 * total and self.leaf.resolution(alone, g) > 1e-7:
                 cotangents = [np.zeros_like(c) if j == k else c for j, c in enumerate(cotangents)]
                 gradients = np.where(np.arange(len(gradients))[:, None] == k, 0.0, gradients)
                 note = f"through output {operation.outputs[k]} the gradient of {self.key} is lost in rounding: not checked"
@@ -78,9 +79,9 @@ class Argument:
     # ---- kinks that nobody announced -------------------------------------------------------------------------------
     def bends(self) -> bool:
         """Look for them; False when nothing else is left to check."""
-        operation, key, limit = self.operation, self.key, self.settings.entry_limit
+        leaf, key, limit = self.leaf, self.key, self.settings.entry_limit
         rng = stream(self.seed, "kinks", key)
-        bend = find(operation, key, limit, rng)
+        bend = find(leaf, limit, rng)
         self.near = bend.near
         if not bend:
             if bend.near is not None:
@@ -88,13 +89,13 @@ class Argument:
                     f"a kink (or as fast a change) within {bend.near:.0e} of the size of {key}: steps are kept short of it"
                 )
             return True
-        cotangents = operation.cotangents(rng)
+        cotangents = self.operation.cotangents(rng)
         if not bend.entries.any():
             cotangents = [np.where(bent, c, 0.0) for c, bent in zip(cotangents, bend.outputs, strict=True)]
-        gradients = operation.through_each(key, cotangents)
+        gradients = leaf.gradients(cotangents)
 
         def objection(g) -> str | None:
-            return outside_of_slopes(operation, key, bend, cotangents, g, limit, stream(self.seed, "slopes", key))
+            return outside_of_slopes(leaf, bend, cotangents, g, limit, stream(self.seed, "slopes", key))
 
         wrong, shown = objection(gradients), ", ".join(bend.where[:6])
         shown += f", ... ({len(bend.where)} in all)" if len(bend.where) > 6 else ""
@@ -113,7 +114,7 @@ class Argument:
             "left out of the other checks"
         )
         self.bend = bend
-        self.kinks.hold(key, bend.entries)
+        self.kinks.held = bend.entries
         return True
 
     # ---- verdicts --------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class Argument:
             self.objections.append(found)
             objection = f"error {found.error:.1e} of the gradient's norm, allowed {found.tolerance:.0e}"
         if found.small_entry:
-            entry = "" if found.position is None else f": {self.operation.entry(self.key, found.position)}"
+            entry = "" if found.position is None else f": {self.leaf.name(found.position)}"
             objection = f"a small entry is wrong{entry} (the whole gradient is off by {found.error:.1e} of its norm only)"
         if self.declared_zero:
             objection = "declared zero, but the gradient is not"
@@ -170,7 +171,7 @@ class Argument:
 
     def central_differences(self, cotangents, rng, gradients, shrink=1.0) -> Evidence:
         """:func:`~c2f_np.gradcheck.evidence.central_differences` by this argument."""
-        return central_differences(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients, shrink)
+        return central_differences(self.leaf, cotangents, self.kinks, self.settings, rng, gradients, shrink)
 
     @cached_property
     def differences(self):
@@ -210,7 +211,7 @@ class Argument:
         cotangents, gradients = self.draw(rng)
         try:
             measured = self.differences[::2] if "differences" in vars(self) else None
-            evidence = complex_steps(self.operation, self.key, cotangents, self.kinks, self.settings, rng, gradients, measured)
+            evidence = complex_steps(self.leaf, cotangents, self.kinks, self.settings, rng, gradients, measured)
         except NotApplicable as why:
             self.add("complex_step", NOT_APPLICABLE, str(why))
             return
@@ -222,13 +223,13 @@ class Argument:
 
     def _rounding(self, evidence, gradients, cotangents, tolerance, output) -> float:
         """The tolerance widened to what rounding the outputs, and the last bit of the argument, do to the gradient."""
-        rng, entries = stream(self.seed, "rounding", self.key), self.operation.entries(self.key)
+        rng, entries = stream(self.seed, "rounding", self.key), self.leaf.entries
         alone = self.operation.alone(cotangents, output)
-        tolerance = max(tolerance, 4 * self.operation.resolution(self.key, alone, gradients[output]))
+        tolerance = max(tolerance, 4 * self.leaf.resolution(alone, gradients[output]))
         for _ in range(4):
             nearby = entries * (1 + EPS * rng.choice([-1.0, 1.0], entries.size))
             try:
-                moved = self.operation.through_each(self.key, cotangents, **{self.key: nearby})
+                moved = self.leaf.gradients(cotangents, **{self.key: nearby})
             except Trouble:
                 continue
             tolerance = max(tolerance, 10 * compare(evidence.as_if(moved), gradients, tolerance, tolerance).error)
@@ -237,7 +238,7 @@ class Argument:
     def taylor_rate(self) -> None:
         rng = stream(self.seed, "taylor_rate", self.key)
         cotangents, gradients = self.draw(rng)
-        ladder = taylor.measure(self.operation, self.key, cotangents, self.kinks, self.settings, rng)
+        ladder = taylor.measure(self.leaf, cotangents, self.kinks, self.settings, rng)
         counts = {"left_out": ladder.left_out, "examined": ladder.examined}
         least, widest = self.settings.rate, self.settings.widest_central
         if too_many := self.too_many_left_out(ladder):
@@ -258,7 +259,7 @@ class Argument:
         self.settle("taylor_rate", found.zero, objection, accepts, gradients, found.reason, figure, least, **counts)
 
     def adjoint(self) -> None:
-        products, most = adjoint.measure(self.operation, self.key, stream(self.seed, "adjoint", self.key)), self.settings.adjoint
+        products, most = adjoint.measure(self.leaf, stream(self.seed, "adjoint", self.key)), self.settings.adjoint
         figure: float | None = adjoint.gap(products, products.images)
         objection = f"<P x, y> and <x, P^T y> differ by {figure:.1e} of the norms, allowed {most:.0e}" if figure > most else ""
         zero = not np.any(products.images) and not np.any(products.left)
@@ -310,7 +311,7 @@ class Argument:
             return Finding(key, "kink" if self.near else "other", text)
         if worst.accepted and self.objections:
             worst = self.objections[-1]
-        finding = diagnose(self.operation, key, cotangents, gradients, evidence, worst, self.kinks, self.seed)
+        finding = diagnose(self.leaf, cotangents, gradients, evidence, worst, self.kinks, self.seed)
         exact = self.passed("complex_step")
         if exact and finding.cause != "kink":
             kinks = "" if self.kinks else "kinks within reach of the larger steps (give active_set=...), or "

@@ -13,8 +13,8 @@ from .contract import ITEMS, Contract
 from .diagnosis import rough_in_words
 from .directions import floored, stream
 from .evidence import central_differences, complex_steps
-from .kinks import Kinks
-from .operation import Operation
+from .kinks import ActiveSet, Kinks
+from .operation import Leaf, Operation
 from .report import FAILED, PASSED, Report, Verdict
 from .settings import Settings
 from .trouble import Trouble, UsageError
@@ -123,7 +123,7 @@ def check_gradients(
             operation.eps = _precision(operation, dtypes)
             operation.measure_grain(stream(seed, "grain"))
             settings = settings.at_precision(operation.eps)
-            kinks = Kinks(operation, active_set)
+            active = None if active_set is None else ActiveSet(operation, active_set)
             contract = Contract(operation, settings, seed, dtypes)
             report.verdicts += contract.first_call()
         except Trouble as trouble:
@@ -135,7 +135,7 @@ def check_gradients(
         report.notes += contract.notes + _sizes(operation) + [text for text in [rough_in_words(operation)] if text]
         for key in operation.wrt:
             try:
-                argument = Argument(report, operation, key, kinks, settings, key in zero_gradient, seed)
+                argument = Argument(report, Leaf(operation, key), active, settings, key in zero_gradient, seed)
                 argument.run(checks, linear=key in linear_in)
             except Trouble as trouble:
                 report.verdicts.append(_trouble(trouble))
@@ -267,7 +267,7 @@ def check_convention(
         if off.size:
             i = int(off[0])
             reason = (
-                f"at {operation.entry(key, i)} the backward gives {found[key][i]:.17g}, the convention is {wanted[i]:.17g} "
+                f"at {Leaf(operation, key).name(i)} the backward gives {found[key][i]:.17g}, the convention is {wanted[i]:.17g} "
                 f"({off.size} of {wanted.size} entries differ)"
             )
         report.verdicts.append(Verdict("convention", key, FAILED if off.size else PASSED, reason=reason))
@@ -293,16 +293,16 @@ def numerical_gradient(
         In the shape of the argument; for a sparse one a vector of its stored entries.
     """
     operation = Operation(forward, None, arguments, wrt=wrt)
-    key = operation.wrt[0]
+    leaf = Leaf(operation, operation.wrt[0])
     if cotangent is None:
         scalar = len(operation.outputs) == 1 and operation.values()[0].size == 1
-        cotangents = [np.ones(1)] if scalar else operation.cotangents(stream(seed, "numerical", key))
+        cotangents = [np.ones(1)] if scalar else operation.cotangents(stream(seed, "numerical", leaf.key))
     else:
         parts = cotangent if isinstance(cotangent, tuple | list) else [cotangent]
         cotangents = [np.ravel(np.asarray(part, dtype=float)) for part in parts]
     measure = {"central": central_differences, "complex": complex_steps}[method]
-    everything = replace(Settings(), entry_limit=operation.entries(key).size)
-    evidence = measure(operation, key, cotangents, Kinks(operation), everything, stream(seed, method, key))
-    gradient = np.full(operation.entries(key).size, np.nan)
+    everything = replace(Settings(), entry_limit=leaf.size)
+    evidence = measure(leaf, cotangents, Kinks(leaf), everything, stream(seed, method, leaf.key))
+    gradient = np.full(leaf.size, np.nan)
     gradient[evidence.positions] = evidence.entries.value.sum(axis=1)
-    return gradient.reshape(operation.shape(key))
+    return gradient.reshape(leaf.shape)

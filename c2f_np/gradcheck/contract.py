@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 
 from .directions import stream
-from .operation import EPS, Operation
+from .operation import EPS, Leaf, Operation
 from .report import FAILED, PASSED, Verdict
 from .settings import Settings
 from .trouble import Trouble
@@ -93,7 +93,7 @@ class Contract:
     def noise(self) -> dict[str | None, float]:
         """What changing every last bit of arguments and cotangents does to a gradient (None: to the outputs), measured."""
         operation, start = self.operation, self.gradients
-        noise = {None: 0.0} | {k: operation.resolution(k, self.cotangents, g) for k, g in start.items()}
+        noise = {None: 0.0} | {k: Leaf(operation, k).resolution(self.cotangents, g) for k, g in start.items()}
         for _ in range(3):
             try:
                 changes = {k: self._nearby(operation.entries(k), operation.eps) for k in operation.wrt}
@@ -288,9 +288,10 @@ class Contract:
         for key, g in self.operation.gradients([np.zeros_like(c) for c in self.cotangents]).items():
             if np.any(g != 0):
                 i = int(np.argmax(np.abs(g)))
+                where = Leaf(self.operation, key).name(i)
                 loss = "; a loss whose backward takes no cotangent is wrapped with from_loss" if self.operation.is_loss() else ""
                 raise Trouble(
-                    f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is the cotangent "
+                    f"a zero cotangent gives the gradient {g[i]:.6g} at {where}, not 0: is the cotangent "
                     f"left out in a term, or a buffer never reset{loss}?",
                     argument=key,
                 )

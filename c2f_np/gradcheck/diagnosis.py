@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .directions import balanced_direction, even_direction, scale_of, stream
+from .directions import balanced_direction, even_direction, stream
 from .evidence import Comparison, Evidence
-from .operation import Operation
+from .operation import Leaf, Operation
 from .report import Finding
 from .slopes import COMPLEX_STEP, FIRST_STEP, NotApplicable, complex_slope, entry_sampler, line_sampler, slope
 from .values import is_sparse, norm
@@ -21,12 +21,12 @@ from .values import is_sparse, norm
 CLOSE = 1e-5
 
 
-def diagnose(operation, key, cotangents, gradients, evidence: Evidence, worst: Comparison, kinks, seed: int) -> Finding:
+def diagnose(leaf: Leaf, cotangents, gradients, evidence: Evidence, worst: Comparison, kinks, seed: int) -> Finding:
     """The likely cause of wrong gradients G (K, n), whose worst disagreement with the evidence, central differences, is given."""
-    g, k = gradients[worst.output], worst.output
+    key, outputs, g, k = leaf.key, leaf.operation.outputs, gradients[worst.output], worst.output
     found = (evidence.positions, evidence.entries.value[:, k], evidence.entries.error[:, k], evidence.entries.step)
     if evidence.positions.size < g.size:
-        more = _look_closer(operation, key, cotangents, gradients, kinks, evidence.positions, worst, seed)
+        more = _look_closer(leaf, cotangents, gradients, kinks, evidence.positions, worst, seed)
         found = tuple(np.concatenate(pair) for pair in zip(found, more, strict=True))
     positions, numbers, noise, steps = found
     if not positions.size:
@@ -38,28 +38,28 @@ def diagnose(operation, key, cotangents, gradients, evidence: Evidence, worst: C
     at = int(np.argmax(off))
     size = max(norm(ours), norm(numbers))
     unit = 1.0 if 1e-100 < size < 1e100 or not size else size  # so that squares stay finite
-    case = _Case(operation, key, [c / unit for c in cotangents], worst, g / unit, positions, numbers / unit, noise / unit, at)
+    case = _Case(leaf, [c / unit for c in cotangents], worst, g / unit, positions, numbers / unit, noise / unit, at)
     cause, explanation, factor = case.cause()
     if cause != "rounding" and case.rough:
         explanation += f"; besides, {case.rough}"
-    index, output = int(positions[at]), operation.outputs[k] if len(operation.outputs) > 1 else None
+    index, output = int(positions[at]), outputs[k] if len(outputs) > 1 else None
     values = float(ours[at]), float(numbers[at]), float(steps[at])
-    return Finding(key, cause, explanation, operation.entry(key, index), index, output, *values, factor)
+    return Finding(key, cause, explanation, leaf.name(index), index, output, *values, factor)
 
 
-def _look_closer(operation, key, cotangents, gradients, kinks, known, worst, seed):
+def _look_closer(leaf, cotangents, gradients, kinks, known, worst, seed):
     """Find a wrong entry of a large argument by halving a direction, then measure it and its surroundings."""
-    entries, k, crosses, rng = operation.entries(key), worst.output, kinks.crosses(key), stream(seed, "locate", key)
+    entries, k, crosses, rng = leaf.entries, worst.output, kinks.crosses, stream(seed, "locate", leaf.key)
     g = gradients[k]
-    v = balanced_direction(rng, entries, gradients) if worst.small_entry else even_direction(rng, entries)
+    v = balanced_direction(rng, leaf, gradients) if worst.small_entry else even_direction(rng, leaf)
 
     def off(first, last):
         part = np.zeros_like(v)
         part[first:last] = v[first:last]
         try:
-            return abs(complex_slope(operation, key, part, COMPLEX_STEP, cotangents).value[k] - part @ g)
+            return abs(complex_slope(leaf, part, COMPLEX_STEP, cotangents).value[k] - part @ g)
         except NotApplicable:
-            found = slope(line_sampler(operation, key, part, crosses), cotangents, FIRST_STEP / 4)
+            found = slope(line_sampler(leaf, part, crosses), cotangents, FIRST_STEP / 4)
             return abs(found.value[k] - part @ g) - 10 * min(found.error[k], 1e300)
 
     first, last = (0, entries.size) if worst.position is None else (worst.position, worst.position + 1)
@@ -67,11 +67,11 @@ def _look_closer(operation, key, cotangents, gradients, kinks, known, worst, see
         middle = (first + last) // 2
         first, last = (first, middle) if off(first, middle) >= off(middle, last) else (middle, last)
     around = np.arange(max(0, first - 12), min(entries.size, first + 13))
-    across = first + operation.shape(key)[-1] * np.arange(-6, 7)
+    across = first + leaf.shape[-1] * np.arange(-6, 7)
     across = across[(across >= 0) & (across < entries.size)]
     spots = np.setdiff1d(np.concatenate([around, across, rng.integers(0, entries.size, 24)]), known)
-    steps = FIRST_STEP / 4 * np.maximum(np.abs(entries), scale_of(entries))
-    slopes = [slope(entry_sampler(operation, key, i, crosses), cotangents, steps[i]) for i in spots]
+    steps = FIRST_STEP / 4 * np.maximum(np.abs(entries), leaf.scale)
+    slopes = [slope(entry_sampler(leaf, i, crosses), cotangents, steps[i]) for i in spots]
     good = [j for j, s in enumerate(slopes) if np.isfinite(s.error[k])]
     pick = np.array([(slopes[j].value[k], slopes[j].error[k], slopes[j].step) for j in good]).reshape(-1, 3)
     return spots[good], *pick.T
@@ -94,13 +94,13 @@ class _Case:
     An answer is a cause, an explanation and, where there is one, the factor that is wrong.
     """
 
-    def __init__(self, operation: Operation, key: str, cotangents, worst: Comparison, g, positions, numbers, noise, at: int):
-        self.operation, self.key, self.cotangents, self.k = operation, key, cotangents, worst.output
+    def __init__(self, leaf: Leaf, cotangents, worst: Comparison, g, positions, numbers, noise, at: int):
+        self.leaf, self.operation, self.cotangents, self.k = leaf, leaf.operation, cotangents, worst.output
         self.g, self.positions, self.ours, self.numbers, self.noise = g, positions, g[positions], numbers, noise
         self.at = at  # the worst of the measured entries
         self.small_entry = worst.small_entry  # only the rule for single entries objects
         self.along_only = worst.position is None and not worst.small_entry  # the worst disagreement is along a direction
-        self.shape, self.rough = operation.shape(key), rough_in_words(operation)
+        self.shape, self.rough = leaf.shape, rough_in_words(leaf.operation)
         self.size = max(norm(self.ours), norm(numbers))
         self.off = np.abs(self.ours - numbers)
         self.wrong = self.off > CLOSE * np.maximum(np.abs(self.ours), np.abs(numbers)) + 30 * noise
@@ -121,7 +121,7 @@ class _Case:
         return bool(norm(candidate - self.numbers) <= CLOSE * norm(self.numbers) + 30 * norm(self.noise))
 
     def names(self) -> str:
-        shown = [self.operation.entry(self.key, int(i)) for i in self.positions[self.wrong][:4]]
+        shown = [self.leaf.name(i) for i in self.positions[self.wrong][:4]]
         return ", ".join(shown) + (", ..." if self.wrong.sum() > 4 else "")
 
     def rounding(self):
@@ -155,10 +155,9 @@ class _Case:
     def kink(self):
         if self.operation.grain > 1e-12:  # stairs are no kinks
             return None
-        entries = self.operation.entries(self.key)
         here, bends = float(np.dot(self.cotangents[self.k], self.operation.here[self.k])), []
-        for h in (1e-4 * scale_of(entries), 1e-6 * scale_of(entries)):
-            ends = self.operation.either_side(self.key, h * (np.arange(entries.size) == self.positions[self.at]))
+        for h in (1e-4 * self.leaf.scale, 1e-6 * self.leaf.scale):
+            ends = self.leaf.either_side(h * (np.arange(self.g.size) == self.positions[self.at]))
             if ends is None:
                 return None
             plus, minus = (float(np.dot(self.cotangents[self.k], end[self.k])) for end in ends)
@@ -179,11 +178,11 @@ class _Case:
         return None
 
     def cotangent_ignored(self):
-        others = self.operation.cotangents(stream(99, "other", self.key))
+        others = self.operation.cotangents(stream(99, "other", self.leaf.key))
         if not self.wrong.any():
             return None
         try:
-            again = self.operation.gradients(self.operation.alone(others, self.k))[self.key]
+            again = self.operation.gradients(self.operation.alone(others, self.k))[self.leaf.key]
         except Exception:
             return None
         if np.array_equal(again, self.g):
@@ -235,8 +234,8 @@ class _Case:
         c = self.cotangents[self.k]
         if c.size != self.g.size:
             return None
-        h = 1e-4 * scale_of(self.operation.entries(self.key))
-        ends = self.operation.either_side(self.key, h * c)
+        h = 1e-4 * self.leaf.scale
+        ends = self.leaf.either_side(h * c)
         if ends is None:
             return None
         forwards = (ends[0][self.k] - ends[1][self.k]) / (2 * h)  # J c where J^T c is wanted
@@ -254,7 +253,7 @@ class _Case:
         return None
 
     def overwritten(self):
-        if is_sparse(self.operation.leaves[self.key]) or not self.shape or not self.some:
+        if is_sparse(self.leaf.value) or not self.shape or not self.some:
             return None
         for name, value in self.operation.leaves.items():
             if not (isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size):
@@ -288,7 +287,7 @@ class _Case:
 
     def local_factor(self):
         """Whether the ratio is an elementwise function of the output or of an argument of the same shape."""
-        if is_sparse(self.operation.leaves[self.key]):
+        if is_sparse(self.leaf.value):
             return None
         arrays = {k: np.ravel(v) for k, v in self.operation.leaves.items() if np.shape(v) == self.shape and self.shape}
         if self.operation.here[self.k].size == self.g.size:

@@ -7,7 +7,7 @@ Three kinds of direction take turns:
 - *balanced* (complex step only, which has no rounding to fear): inversely to the gradient, so that a small entry of the
   gradient weighs as much as a large one.
 
-Shapes: ``entries`` (n,) of an argument, G (K, n) one gradient per output.
+Shapes: a :class:`~c2f_np.gradcheck.operation.Leaf` has n entries; G (K, n) holds one gradient per output.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ def steps_of(entries: np.ndarray) -> np.ndarray:
     return np.where(sizes > 0, np.minimum(sizes, typical), typical)
 
 
-def even_direction(rng: np.random.Generator, entries: np.ndarray) -> np.ndarray:
+def even_direction(rng: np.random.Generator, leaf) -> np.ndarray:
     """Entries of the same order of magnitude, as large as the argument's typical entry; none moves far beyond itself."""
-    own = np.where(np.isfinite(entries) & (entries != 0), 100 * np.abs(entries), np.inf)
-    return floored(rng, entries.size) * np.minimum(own, scale_of(entries))
+    own = np.where(np.isfinite(leaf.entries) & (leaf.entries != 0), 100 * np.abs(leaf.entries), np.inf)
+    return floored(rng, leaf.size) * np.minimum(own, leaf.scale)
 
 
-def graded_direction(rng: np.random.Generator, entries: np.ndarray) -> np.ndarray:
+def graded_direction(rng: np.random.Generator, leaf) -> np.ndarray:
     """Each entry in proportion to its own steps; those far below the typical size as if they were 1e-6 of it."""
-    return floored(rng, entries.size) * np.maximum(steps_of(entries), 1e-6 * scale_of(entries))
+    return floored(rng, leaf.size) * np.maximum(leaf.steps, 1e-6 * leaf.scale)
 
 
-def balanced_direction(rng: np.random.Generator, entries: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+def balanced_direction(rng: np.random.Generator, leaf, gradients: np.ndarray) -> np.ndarray:
     """Each entry in inverse proportion to the gradient there, over at most eight decades."""
     size = np.max(np.abs(gradients), axis=0)
     top = size.max(initial=0.0)
     if top == 0:
-        return even_direction(rng, entries)
+        return even_direction(rng, leaf)
     weight = 1 / np.maximum(size / top, 1e-8)
-    return floored(rng, entries.size) * scale_of(entries) * weight / weight.max()
+    return floored(rng, leaf.size) * leaf.scale * weight / weight.max()
 
 
 def sample_positions(rng: np.random.Generator, gradients: np.ndarray, count: int) -> np.ndarray:

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .directions import balanced_direction, even_direction, graded_direction, sample_positions, scale_of
+from .directions import balanced_direction, even_direction, graded_direction, sample_positions
 from .kinks import KINKED_STEP, Kinks
-from .operation import Operation
+from .operation import Leaf
 from .slopes import COMPLEX_STEP, FIRST_STEP, NotApplicable, Slope, complex_slope, entry_sampler, line_sampler, slope, stack
 from .values import norm, to_vector
 
@@ -67,16 +67,16 @@ class Evidence:
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------------
-def central_differences(operation, key: str, cotangents, kinks: Kinks, settings, rng, gradients=None, shrink=1.0) -> Evidence:
+def central_differences(leaf: Leaf, cotangents, kinks: Kinks, settings, rng, gradients=None, shrink: float = 1.0) -> Evidence:
     """Central differences of ``sum(cotangent_k * output_k)`` by one argument.
 
     The gradients G (K, n) only choose which entries of a large argument are looked at. First steps are ``shrink`` times
     smaller than usual; those that are smaller are not enlarged.
     """
-    entries, count, scales, crosses = operation.entries(key), len(cotangents), kinks.scales(key), kinks.crosses(key)
-    first, grow = kinks.first_step(key, FIRST_STEP, scales) / shrink, not kinks and shrink == 1
-    positions = _positions(operation, key, kinks, settings, rng, gradients)
-    slopes = [slope(entry_sampler(operation, key, i, crosses), cotangents, first * scales[i], grow=grow) for i in positions]
+    operation, crosses = leaf.operation, kinks.crosses
+    first, grow = kinks.first_step(FIRST_STEP) / shrink, not kinks and shrink == 1
+    positions, steps = _positions(leaf, kinks, settings, rng, gradients), first * kinks.scales
+    slopes = [slope(entry_sampler(leaf, i, crosses), cotangents, steps[i], grow=grow) for i in positions]
     scale = max((norm(s.value) for s in slopes), default=0.0)
 
     def usable(s) -> bool:  # not if a kink leaves only hopelessly small steps
@@ -86,7 +86,7 @@ def central_differences(operation, key: str, cotangents, kinks: Kinks, settings,
     hidden = 0
     for row, i in enumerate(positions):
         if kinks and operation.differentiable and not usable(slopes[row]):
-            masked = _without_crossing_elements(operation, key, i, cotangents, kinks, scales[i])
+            masked = _without_crossing_elements(leaf, i, cotangents, kinks)
             if masked is not None:
                 slopes[row], crossing = masked
                 hidden = max(hidden, crossing)
@@ -96,61 +96,59 @@ def central_differences(operation, key: str, cotangents, kinks: Kinks, settings,
         left_out, examined = hidden, max(to_vector(operation.templates[k]).size for k in operation.outputs)
 
     directions, lines = [], []
-    for d in range(settings.directions_of(entries.size)):
-        v, step = kinks.clean(key, (graded_direction if d % 3 == 2 else even_direction)(rng, entries), first)
-        examined += entries.size
-        left_out += kinks.removed(key, v)
+    for d in range(settings.directions_of(leaf.size)):
+        v, step = kinks.clean((graded_direction if d % 3 == 2 else even_direction)(rng, leaf), first)
+        examined += leaf.size
+        left_out += kinks.removed(v)
         if not v.any():
             continue
-        found = slope(line_sampler(operation, key, v, crosses), cotangents, step, grow=grow)
+        found = slope(line_sampler(leaf, v, crosses), cotangents, step, grow=grow)
         if np.isfinite(found.error).all():
             directions.append(v)
             lines.append(found)
         else:
             left_out += int(np.count_nonzero(v))
-    one_by_one = stack([s for s, good in zip(slopes, keep, strict=True) if good], count)
-    directions, balanced = np.array(directions).reshape(-1, entries.size), np.zeros(len(lines), bool)
-    together = stack(lines, count)
+    one_by_one = stack([s for s, good in zip(slopes, keep, strict=True) if good], len(cotangents))
+    directions, balanced = np.array(directions).reshape(-1, leaf.size), np.zeros(len(lines), bool)
+    together = stack(lines, len(cotangents))
     return Evidence(positions[keep], one_by_one, directions, together, balanced, CENTRAL_RULE, left_out, examined)
 
 
-def complex_steps(operation, key: str, cotangents, kinks: Kinks, settings, rng, gradients=None, differences=None) -> Evidence:
+def complex_steps(leaf: Leaf, cotangents, kinks: Kinks, settings, rng, gradients=None, differences=None) -> Evidence:
     """Complex-step derivatives of ``sum(cotangent_k * output_k)`` by one argument; G (K, n) chooses entries and directions.
 
     ``differences``, cotangents and the central differences with them, spare others that tell whether the forward is analytic.
     :class:`NotApplicable` is raised when it is not, or does not accept complex numbers, or drops their imaginary part.
     """
-    entries, count = operation.entries(key), len(cotangents)
-    positions = _positions(operation, key, kinks, settings, rng, gradients)
-    h = COMPLEX_STEP * scale_of(entries)
-    slopes = [complex_slope(operation, key, (np.arange(entries.size) == i) * 1.0, h, cotangents) for i in positions]
+    positions, count, h = _positions(leaf, kinks, settings, rng, gradients), len(cotangents), COMPLEX_STEP * leaf.scale
+    slopes = [complex_slope(leaf, (np.arange(leaf.size) == i) * 1.0, h, cotangents) for i in positions]
     kinds = (even_direction, graded_direction, partial(balanced_direction, gradients=gradients))
-    directions = [kinds[d % 3](rng, entries) for d in range(settings.directions_of(entries.size))]
-    directions = np.where(kinks.held(key), 0.0, np.array(directions).reshape(-1, entries.size))
-    lines = [complex_slope(operation, key, v, COMPLEX_STEP, cotangents) for v in directions]
-    if differences is None or not _agree(operation, key, *differences, rng):
-        _confirm_analytic(operation, key, cotangents, kinks, rng)
+    directions = [kinds[d % 3](rng, leaf) for d in range(settings.directions_of(leaf.size))]
+    directions = np.where(kinks.held, 0.0, np.array(directions).reshape(-1, leaf.size))
+    lines = [complex_slope(leaf, v, COMPLEX_STEP, cotangents) for v in directions]
+    if differences is None or not _agree(leaf, *differences, rng):
+        _confirm_analytic(leaf, cotangents, kinks, rng)
     balanced = np.arange(len(lines)) % 3 == 2
     return Evidence(positions, stack(slopes, count), directions, stack(lines, count), balanced, COMPLEX_RULE)
 
 
-def _positions(operation, key, kinks, settings, rng, gradients) -> np.ndarray:
+def _positions(leaf, kinks, settings, rng, gradients) -> np.ndarray:
     """The entries that are measured one by one: all of a small argument, a sample of a large one."""
-    n = operation.entries(key).size
-    positions = np.arange(n) if n <= settings.entry_limit else sample_positions(rng, gradients, settings.samples)
-    return positions[~kinks.held(key)[positions]]
+    small = leaf.size <= settings.entry_limit
+    positions = np.arange(leaf.size) if small else sample_positions(rng, gradients, settings.samples)
+    return positions[~kinks.held[positions]]
 
 
-def _without_crossing_elements(operation: Operation, key: str, i: int, cotangents, kinks: Kinks, scale: float):
+def _without_crossing_elements(leaf: Leaf, i: int, cotangents, kinks: Kinks):
     """The slope along one entry that moves many elements (a threshold, a bias), some of which lie next to their kink.
 
     Where the active set has the shape of an output, the elements that cross get a zero cotangent: they are left out of
     the difference and of the gradient alike. Returns the slope and the number of elements left out, or None where that
     is not possible.
     """
-    step = np.zeros(operation.entries(key).size)
-    step[i] = 2.0**-14 * scale
-    ends = [kinks.changed(key, operation.entries(key) + sign * step) for sign in (1, -1)]
+    operation, step = leaf.operation, np.zeros(leaf.size)
+    step[i] = 2.0**-14 * kinks.scales[i]
+    ends = [kinks.changed(leaf.entries + sign * step) for sign in (1, -1)]
     parts = [a | b for a, b in zip(*ends, strict=True)]
     masked, crossing = [], 0
     for k, c in zip(operation.outputs, cotangents, strict=True):
@@ -165,15 +163,15 @@ def _without_crossing_elements(operation: Operation, key: str, i: int, cotangent
         return None
 
     def crosses(*points):
-        return any(np.any(a & ~b) for point in points for a, b in zip(kinks.changed(key, point), parts, strict=True))
+        return any(np.any(a & ~b) for point in points for a, b in zip(kinks.changed(point), parts, strict=True))
 
-    found = slope(entry_sampler(operation, key, i, crosses), masked, step[i], grow=False)
+    found = slope(entry_sampler(leaf, i, crosses), masked, step[i], grow=False)
     # What the left-out elements contribute is not checked: it is taken from the gradient itself.
-    gone = operation.through_each(key, cotangents)[:, i] - operation.through_each(key, masked)[:, i]
+    gone = leaf.gradients(cotangents)[:, i] - leaf.gradients(masked)[:, i]
     return replace(found, value=found.value + gone), crossing
 
 
-def _agree(operation: Operation, key: str, cotangents, evidence: Evidence, rng) -> bool:
+def _agree(leaf: Leaf, cotangents, evidence: Evidence, rng) -> bool:
     """Whether the complex step agrees with central differences of all entries, or along all lines, that were measured before.
 
     A direction through entries measured one by one is as good as a line.
@@ -182,31 +180,30 @@ def _agree(operation: Operation, key: str, cotangents, evidence: Evidence, rng) 
         return False
     directions, value, error, mass = evidence.directions, evidence.lines.value, evidence.lines.error, evidence.lines.mass
     if not directions.size:
-        entries = operation.entries(key)
-        chosen = np.stack([make(rng, entries)[evidence.positions] for make in (even_direction, graded_direction)])
-        directions = np.zeros((2, entries.size))
+        chosen = np.stack([make(rng, leaf)[evidence.positions] for make in (even_direction, graded_direction)])
+        directions = np.zeros((2, leaf.size))
         directions[:, evidence.positions] = chosen
         value = chosen @ evidence.entries.value
         error, mass = (np.abs(chosen) @ part for part in (evidence.entries.error, evidence.entries.mass))
-    imaginary = np.array([complex_slope(operation, key, v, COMPLEX_STEP, cotangents).value for v in directions])
-    share = max(1e-6, 1e3 * operation.eps)
+    imaginary = np.array([complex_slope(leaf, v, COMPLEX_STEP, cotangents).value for v in directions])
+    share = max(1e-6, 1e3 * leaf.operation.eps)
     return bool(np.all(error <= 1e-2 * share * mass) and np.all(np.abs(value - imaginary) <= share * mass))
 
 
-def _confirm_analytic(operation, key, cotangents, kinks, rng) -> None:
+def _confirm_analytic(leaf, cotangents, kinks, rng) -> None:
     """Compare with central differences along lines; raise NotApplicable when the forward is not analytic."""
-    entries, checked = operation.entries(key), False
+    key, checked = leaf.key, False
     for make in (even_direction, graded_direction):
-        v, step = kinks.clean(key, make(rng, entries), KINKED_STEP if kinks else FIRST_STEP)
+        v, step = kinks.clean(make(rng, leaf), KINKED_STEP if kinks else FIRST_STEP)
         if not v.any():
             continue
-        imaginary = complex_slope(operation, key, v, COMPLEX_STEP, cotangents).value
+        imaginary = complex_slope(leaf, v, COMPLEX_STEP, cotangents).value
         off = np.inf
         for first, grow in ((step, not kinks), (step / 4096, False)):  # smaller steps have the last word, if they see as sharply
-            real = slope(line_sampler(operation, key, v, kinks.crosses(key)), cotangents, first, grow=grow)
+            real = slope(line_sampler(leaf, v, kinks.crosses), cotangents, first, grow=grow)
             usable = np.isfinite(real.error)
             error = 100 * np.where(usable, real.error, 0)
-            allowed = max(1e-6, 1e3 * operation.eps) * np.maximum(real.mass, np.abs(imaginary)) + error
+            allowed = max(1e-6, 1e3 * leaf.operation.eps) * np.maximum(real.mass, np.abs(imaginary)) + error
             wrong = usable & ((np.abs(real.value - imaginary) > allowed) | (error > off))
             if not wrong.any():
                 break

@@ -20,7 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .directions import floored, steps_of
+from .directions import floored, scale_of, steps_of
 from .trouble import Trouble, UsageError, in_words
 from .values import (
     cast,
@@ -140,25 +140,12 @@ class Operation:
         if key is None or not sizes[key].max() > 30:
             return ": a division by zero, a log of zero?"
         i = int(np.argmax(sizes[key]))
-        return f": an overflow? The largest entry that goes in is {self.entry(key, i)} = {self.entries(key)[i]:.6g}"
+        where = entry_name(key, self.leaves[key], i)
+        return f": an overflow? The largest entry that goes in is {where} = {self.entries(key)[i]:.6g}"
 
     def is_loss(self) -> bool:
         """Whether the outputs are numbers and the arguments arrays."""
         return all(np.shape(self.templates[k]) == () for k in self.outputs) and all(np.shape(self.leaves[k]) for k in self.wrt)
-
-    # ---- entries of an argument ------------------------------------------------------------------------------------
-    def entries(self, key: str) -> np.ndarray:
-        """The entries of one argument as a flat vector (n,)."""
-        return to_vector(self.leaves[key])
-
-    def entry(self, key: str, position: int) -> str:
-        """The name of one entry, e.g. ``'x[2, 1]'``."""
-        return entry_name(key, self.leaves[key], position)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """The shape in which the entries of an argument are reported (stored entries for a sparse one)."""
-        value = self.leaves[key]
-        return (value.data.size,) if is_sparse(value) else np.shape(value)
 
     # ---- forward ---------------------------------------------------------------------------------------------------
     def changed(self, changes: dict) -> dict:
@@ -198,26 +185,15 @@ class Operation:
         """:meth:`values` at the point itself."""
         return self.values()
 
+    def entries(self, key: str) -> np.ndarray:
+        """The entries of one argument as a new flat vector (n,)."""
+        return to_vector(self.leaves[key])
+
     def complex_values(self, key: str, entries: np.ndarray) -> list[np.ndarray]:
         """Like :meth:`values` with complex entries in one argument; dropping an imaginary part raises."""
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             return self.values(**{key: entries})
-
-    def try_values(self, key: str, entries: np.ndarray) -> list[np.ndarray] | None:
-        """:meth:`values` with other entries of one argument, or None where the forward raises or is not finite."""
-        try:
-            values = self.values(**{key: entries})
-        except Trouble:
-            return None
-        return values if all(np.isfinite(v).all() for v in values) else None
-
-    def either_side(self, key: str, step: np.ndarray) -> list[list[np.ndarray]] | None:
-        """:meth:`values` at x + step and at x - step (n,) of one argument, or None where one of them is outside."""
-        entries = self.entries(key)
-        above = self.try_values(key, entries + step)
-        below = None if above is None else self.try_values(key, entries - step)
-        return None if below is None else [above, below]
 
     def measure_grain(self, rng: np.random.Generator) -> None:
         """Set ``grain``, the roughness of the forward: what fourth differences over tiny steps leave of it.
@@ -266,11 +242,6 @@ class Operation:
     def alone(self, cotangents, which: int) -> list[np.ndarray]:
         """The cotangents with all but one output's set to zero."""
         return [c if k == which else np.zeros_like(c) for k, c in enumerate(cotangents)]
-
-    def resolution(self, key: str, cotangents, gradient: np.ndarray) -> float:
-        """What one rounding of all outputs amounts to, relative to a gradient (n,): saturated, it is all differences."""
-        outputs = sum(float(np.dot(np.abs(c), np.abs(f))) for c, f in zip(cotangents, self.here, strict=True))
-        return self.eps * outputs / max(norm(gradient * steps_of(self.entries(key))), 1e-300)
 
     # ---- backward --------------------------------------------------------------------------------------------------
     def raw_backward(self, packed, arguments: dict):
@@ -328,12 +299,6 @@ class Operation:
         """The gradients of ``sum(cotangent * output)`` as flat float64 vectors, by name."""
         arguments = self.changed(changes)
         return self.collect(self.raw_backward(self.pack(cotangents), arguments))
-
-    def through_each(self, key: str, cotangents, **changes: np.ndarray) -> np.ndarray:
-        """G (K, n): the gradient by one argument through each output alone."""
-        if len(cotangents) == 1:
-            return self.gradients(cotangents, **changes)[key][None]
-        return np.stack([self.gradients(self.alone(cotangents, k), **changes)[key] for k in range(len(cotangents))])
 
     def collect(self, result) -> dict[str, np.ndarray]:
         """What backward returned, as flat vectors by name; Trouble in words when it is not gradients."""
@@ -395,6 +360,46 @@ class Operation:
         for key, part in parts.items():
             _spread(key, self.arguments.get(key), part, found)
         return found
+
+
+class Leaf:
+    """One argument of an operation: its n entries, their sizes, and the operation as a function of them alone."""
+
+    def __init__(self, operation: Operation, key: str):
+        self.operation, self.key, self.value = operation, key, operation.leaves[key]
+        self.entries = operation.entries(key)  # row-major, or in stored order
+        self.entries.flags.writeable = False
+        self.size, self.scale, self.steps = self.entries.size, scale_of(self.entries), steps_of(self.entries)
+        self.shape = (self.size,) if is_sparse(self.value) else np.shape(self.value)
+
+    def name(self, position: int) -> str:
+        """The name of one entry, e.g. ``'x[2, 1]'``."""
+        return entry_name(self.key, self.value, int(position))
+
+    def values(self, entries: np.ndarray) -> list[np.ndarray] | None:
+        """The outputs at these entries, or None where the forward raises or is not finite."""
+        try:
+            values = self.operation.values(**{self.key: entries})
+        except Trouble:
+            return None
+        return values if all(np.isfinite(v).all() for v in values) else None
+
+    def either_side(self, step: np.ndarray) -> list[list[np.ndarray]] | None:
+        """The outputs at x + step and at x - step (n,), or None where one of them is outside."""
+        above = self.values(self.entries + step)
+        below = None if above is None else self.values(self.entries - step)
+        return None if below is None else [above, below]
+
+    def gradients(self, cotangents, **changes: np.ndarray) -> np.ndarray:
+        """G (K, n): the gradient through each output alone."""
+        operation, outputs = self.operation, range(len(cotangents))
+        alone = [operation.alone(cotangents, k) for k in outputs] if len(outputs) > 1 else [cotangents]
+        return np.stack([operation.gradients(each, **changes)[self.key] for each in alone])
+
+    def resolution(self, cotangents, gradient: np.ndarray) -> float:
+        """What one rounding of all outputs amounts to, relative to a gradient (n,): saturated, it is all differences."""
+        outputs = sum(float(np.dot(np.abs(c), np.abs(f))) for c, f in zip(cotangents, self.operation.here, strict=True))
+        return self.operation.eps * outputs / max(norm(gradient * self.steps), 1e-300)
 
 
 # ---- gradients that came back ------------------------------------------------------------------------------------------

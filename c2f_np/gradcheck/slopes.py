@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .operation import EPS, Operation
+from .operation import EPS, Leaf
 from .trouble import Trouble
 
 RATIO = 4.0
@@ -58,22 +58,22 @@ def stack(slopes: list[Slope], count: int) -> Slope:
     return Slope(*parts, step=np.array([s.step for s in slopes]))
 
 
-def complex_slope(operation: Operation, key: str, direction: np.ndarray, h: float, cotangents) -> Slope:
+def complex_slope(leaf: Leaf, direction: np.ndarray, h: float, cotangents) -> Slope:
     """The complex step along a direction (n,); :class:`NotApplicable` where the forward does not take complex numbers."""
     try:
-        values = operation.complex_values(key, operation.entries(key) + 1j * h * direction)
+        values = leaf.operation.complex_values(leaf.key, leaf.entries + 1j * h * direction)
     except Trouble as trouble:
         cause = trouble.__cause__
         if isinstance(cause, np.exceptions.ComplexWarning):
-            raise NotApplicable(f"the forward drops the imaginary part of {key}") from None
+            raise NotApplicable(f"the forward drops the imaginary part of {leaf.key}") from None
         first = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0] if str(cause).strip() else ''}"
-        raise NotApplicable(f"the forward does not accept complex numbers in {key} ({first[:160]})") from None
+        raise NotApplicable(f"the forward does not accept complex numbers in {leaf.key} ({first[:160]})") from None
     slopes = [np.imag(part) / h for part in values]
     if not all(np.isfinite(part).all() for part in slopes):
-        raise NotApplicable(f"the forward is not finite for complex numbers in {key}")
+        raise NotApplicable(f"the forward is not finite for complex numbers in {leaf.key}")
     value = np.array([np.dot(c, part) for c, part in zip(cotangents, slopes, strict=True)])
     mass = np.array([np.dot(np.abs(c), np.abs(part)) for c, part in zip(cotangents, slopes, strict=True)])
-    return Slope(value, 2 * operation.eps * mass, mass, h)
+    return Slope(value, 2 * leaf.operation.eps * mass, mass, h)
 
 
 @dataclass(frozen=True)
@@ -90,33 +90,32 @@ class Pair:
 Sample = Callable[[float], Pair | str]  # the pair at a step, or why there is none: 'crossed' (a kink) or 'outside'
 
 
-def entry_sampler(operation: Operation, key: str, position: int, crosses) -> Sample:
+def entry_sampler(leaf: Leaf, position: int, crosses) -> Sample:
     """Samples for :func:`slope` along one entry. ``crosses(plus, minus)`` tells of a kink."""
-    entries = operation.entries(key)
+    operation = leaf.operation
 
     def sample(h):
-        if not np.isfinite(entries[position]):  # NaN stays NaN: the forward cannot depend on it
+        if not np.isfinite(leaf.entries[position]):  # NaN stays NaN: the forward cannot depend on it
             return Pair(operation.here, operation.here, h, operation.grain)
-        plus, minus = entries.copy(), entries.copy()
+        plus, minus = leaf.entries.copy(), leaf.entries.copy()
         plus[position] += h
         minus[position] -= h
-        return _pair(operation, key, plus, minus, plus[position] - minus[position], crosses)
+        return _pair(leaf, plus, minus, plus[position] - minus[position], crosses)
 
     return sample
 
 
-def line_sampler(operation: Operation, key: str, direction: np.ndarray, crosses) -> Sample:
+def line_sampler(leaf: Leaf, direction: np.ndarray, crosses) -> Sample:
     """Samples for :func:`slope` along a direction (n,)."""
-    entries = operation.entries(key)
-    return lambda h: _pair(operation, key, entries + h * direction, entries - h * direction, 2 * h, crosses)
+    return lambda h: _pair(leaf, leaf.entries + h * direction, leaf.entries - h * direction, 2 * h, crosses)
 
 
-def _pair(operation, key, plus, minus, distance, crosses):
+def _pair(leaf, plus, minus, distance, crosses):
     if crosses is not None and crosses(plus, minus):
         return "crossed"
-    above = operation.try_values(key, plus)
-    below = None if above is None else operation.try_values(key, minus)
-    return "outside" if below is None or distance == 0 else Pair(above, below, distance, operation.grain)
+    above = leaf.values(plus)
+    below = None if above is None else leaf.values(minus)
+    return "outside" if below is None or distance == 0 else Pair(above, below, distance, leaf.operation.grain)
 
 
 def slope(sample: Sample, cotangents, step: float, *, grow: bool = True) -> Slope:

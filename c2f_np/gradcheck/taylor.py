@@ -19,7 +19,7 @@ import numpy as np
 
 from .directions import even_direction, graded_direction
 from .kinks import Kinks
-from .operation import Operation
+from .operation import Leaf
 from .settings import Settings
 from .slopes import RATIO
 from .values import norm
@@ -58,18 +58,17 @@ class Rate:
 ZERO = Rate(np.inf, True, "the gradient is zero here", zero=True)
 
 
-def measure(operation: Operation, key: str, cotangents, kinks: Kinks, settings: Settings, rng: np.random.Generator) -> Ladder:
+def measure(leaf: Leaf, cotangents, kinks: Kinks, settings: Settings, rng: np.random.Generator) -> Ladder:
     """Evaluate the forward at x + h v for a ladder of falling steps along a few directions."""
-    entries = operation.entries(key)
-    top, left_out, directions = kinks.first_step(key, TOP, kinks.scales(key)), 0, []
+    top, left_out, directions = kinks.first_step(TOP), 0, []
     wanted = max(1, min(settings.directions, 3))
     for d in range(wanted):
-        v, step = kinks.clean(key, (graded_direction if d % 3 == 2 else even_direction)(rng, entries), top)
-        left_out += kinks.removed(key, v)
+        v, step = kinks.clean((graded_direction if d % 3 == 2 else even_direction)(rng, leaf), top)
+        left_out += kinks.removed(v)
         top = min(top, step)
         if v.any():
             directions.append(v)
-    lines = [_Line(operation, key, v) for v in directions]
+    lines = [_Line(leaf, v) for v in directions]
     if not kinks and lines:
         top = _visible(lines[0], cotangents, top)
     steps = top * RATIO ** -np.arange(STEPS)
@@ -79,19 +78,18 @@ def measure(operation: Operation, key: str, cotangents, kinks: Kinks, settings: 
         for d, line in enumerate(lines):
             changes.append(line.changes(cotangents, steps))
             if np.isfinite(changes[d][0]).all(axis=1).sum() < STEPS // 2 and not kinks:  # near the edge of the domain
-                directions[d] = np.where(directions[d] == 0, 0.0, graded_direction(rng, entries))
-                changes[d] = _Line(operation, key, directions[d]).changes(cotangents, steps)
+                directions[d] = np.where(directions[d] == 0, 0.0, graded_direction(rng, leaf))
+                changes[d] = _Line(leaf, directions[d]).changes(cotangents, steps)
     steps = steps[: len(changes[0][0]) if changes else 0]
     change, rounding = np.array(changes).reshape(-1, 2, steps.size, len(cotangents)).transpose(1, 2, 0, 3)
-    return Ladder(steps, change, rounding, np.array(directions).reshape(-1, entries.size), left_out, wanted * entries.size)
+    return Ladder(steps, change, rounding, np.array(directions).reshape(-1, leaf.size), left_out, wanted * leaf.size)
 
 
 class _Line:
     """The outputs along one direction v (n,), each computed once."""
 
-    def __init__(self, operation: Operation, key: str, v: np.ndarray):
-        entries = operation.entries(key)
-        self.operation, self.there = operation, cache(lambda h: operation.try_values(key, entries + h * v))
+    def __init__(self, leaf: Leaf, v: np.ndarray):
+        self.operation, self.there = leaf.operation, cache(lambda h: leaf.values(leaf.entries + h * v))
 
     def changes(self, cotangents, steps) -> tuple[np.ndarray, np.ndarray]:
         """The changes of the outputs from the point to x + h v, and their rounding, each (S, K); NaN where there is none."""
