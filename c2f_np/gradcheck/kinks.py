@@ -108,7 +108,7 @@ class Kinks:
 
     def first_step(self, step: float) -> float:
         """The first step of a ladder, relative to the scales: a shorter one where a kink lies within it."""
-        ends = self.leaf.entries + step * self.scales, self.leaf.entries - step * self.scales
+        ends = (self.leaf.entries + sign * step * self.scales for sign in (1, -1))
         return KINKED_STEP if self and self.cross(*ends) else step
 
     def clean(self, direction: np.ndarray, step: float) -> tuple[np.ndarray, float]:

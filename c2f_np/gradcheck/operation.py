@@ -497,7 +497,7 @@ def _stored_entries(key: str, value, gradient) -> np.ndarray:
             return to_vector(gradient)
         ours, theirs = value.tocoo(), gradient.tocoo()
         here, there = np.lexsort((ours.col, ours.row)), np.lexsort((theirs.col, theirs.row))
-        if ours.nnz == theirs.nnz and same(ours, theirs, ("row", "col"), here, there):
+        if ours.nnz == theirs.nnz == size and same(ours, theirs, ("row", "col"), here, there):
             vector = np.empty(size)
             vector[here] = theirs.data[there]
             return vector

@@ -81,7 +81,7 @@ def measure(leaf: Leaf, cotangents, kinks: Kinks, settings: Settings, rng: np.ra
                 directions[d] = np.where(directions[d] == 0, 0.0, graded_direction(rng, leaf))
                 changes[d] = _Line(leaf, directions[d]).changes(cotangents, steps)
     steps = steps[: len(changes[0][0]) if changes else 0]
-    change, rounding = np.array(changes).reshape(-1, 2, steps.size, len(cotangents)).transpose(1, 2, 0, 3)
+    change, rounding = np.array(changes).reshape(len(lines), 2, steps.size, len(cotangents)).transpose(1, 2, 0, 3)
     return Ladder(steps, change, rounding, np.array(directions).reshape(-1, leaf.size), left_out, wanted * leaf.size)
 
 
