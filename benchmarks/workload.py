@@ -17,7 +17,7 @@ from c2f_np.model.sampling import sample_triples
 from c2f_np.model.starts import start_fine
 from c2f_np.model.state import ModelState
 from c2f_np.model.triples import Triples
-from c2f_np.settings import Settings, settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.loop import begin
 from c2f_np.training.phases import Phase, phases_of
 from c2f_np.training.problem import Problem, pose, training_graph
@@ -56,11 +56,11 @@ class Workload:
         # Parts drawn at random: the time of a step does not depend on who belongs together, and METIS need not be installed.
         fields |= {"partition": "random", "engine": engine, "dtype": dtype, "threads": self.threads, "eval_every": 1}
         if stage not in JOINT:
-            return settings_from_preset("authors", **fields)
+            return Settings.preset("authors", **fields)
         for name in ("t_coarse", "t_fine", "coarse_batch", "fine_batch"):
             del fields[name]
         phases = {"partition_epochs": 0} | ({"table_epochs": 0} if stage == "joint" else {})
-        return settings_from_preset("default", **fields, **phases)
+        return Settings.preset("default", **fields, **phases)
 
     def problem(self, engine: str = "numba", dtype: str = "float32", stage: str = "coarse") -> Problem:
         """Data and settings as training wants them."""

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from .data import Dataset, load_dataset
     from .errors import C2FError, DataError, ModelFileError, SettingsError
     from .recommender import C2FRecommender
-    from .settings import Settings, settings_from_preset
+    from .settings import Settings
 
 _WHERE = {
     "C2FRecommender": "recommender",
     "Dataset": "data",
     "load_dataset": "data",
     "Settings": "settings",
-    "settings_from_preset": "settings",
     "C2FError": "errors",
     "DataError": "errors",
     "ModelFileError": "errors",
@@ -41,7 +40,6 @@ __all__ = [
     "SettingsError",
     "__version__",
     "load_dataset",
-    "settings_from_preset",
 ]
 
 # Hidden from type checkers, to which it would say that every name is there.

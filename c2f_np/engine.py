@@ -11,6 +11,7 @@ import importlib.util
 from types import ModuleType
 
 from .errors import SettingsError
+from .schema import Parameter
 
 ENGINES = ("numpy", "numba")
 #: Those that can be had here: the compiled one only where Numba is installed; it is then the default.
@@ -39,6 +40,5 @@ def engine_named(name: str) -> ModuleType:
 
 def is_compiled(engine: str) -> bool:
     """Tell whether `engine` is the compiled one; raise SettingsError if the name is neither."""
-    if engine not in ENGINES:
-        raise SettingsError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    Parameter("engine", str, choices=ENGINES).checked(engine)
     return engine == "numba"

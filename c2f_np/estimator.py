@@ -23,7 +23,10 @@ from .engine import DEFAULT_ENGINE
 from .errors import DataError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
 from .lookup import positions, require_k
+from .schema import described
 from .threads import one_blas_thread
+
+__all__ = ["EmbeddingRecommender", "Ids", "Recommender", "as_dataset", "validation_share"]
 
 #: One id or several, as in the data.
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
@@ -217,6 +220,11 @@ class EmbeddingRecommender(Recommender):
     ) -> EvaluationResult:
         H, n_users = self.embeddings_, self.interactions_.shape[0]
         return evaluate_embeddings(H[:n_users], H[n_users:], self._biases()[1], relevant, masked, ks, **options)
+
+
+def validation_share() -> Any:
+    """The dataclass field ``validation_fraction`` of the baselines that stop early."""
+    return described(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
 
 
 def as_dataset(

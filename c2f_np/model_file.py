@@ -67,7 +67,7 @@ def load_model(path: FilePath) -> StoredModel:
     """
     header, arrays = read_archive(path, KIND, VERSION)
     try:
-        settings = Settings(**header["settings"])
+        settings = Settings.from_dict(header["settings"])
     except (KeyError, TypeError, SettingsError) as error:
         raise ModelFileError(f"{path}: its settings cannot be used ({error})") from error
     state, R = unpack_state("state", arrays, path), unpack_csr("interactions", arrays, path)

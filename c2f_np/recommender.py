@@ -27,11 +27,13 @@ from .lookup import positions, require_k
 from .model.graph import normalised_adjacency
 from .model.state import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
-from .settings import Settings, settings_from_preset
+from .settings import Settings
 from .threads import working_threads
 from .training.loop import train
 from .training.problem import entity_embeddings
 from .training.progress import Best, Progress
+
+__all__ = ["C2FRecommender", "versions"]
 
 
 class C2FRecommender(EmbeddingRecommender):
@@ -137,7 +139,7 @@ class C2FRecommender(EmbeddingRecommender):
         further, preset = own.pop("settings"), own.pop("preset")
         del own["validation_fraction"]
         further = further.to_dict() if isinstance(further, Settings) else dict(further or {})
-        return settings_from_preset(preset, **further | {name: value for name, value in own.items() if value is not None})
+        return Settings.preset(preset, **further | {name: value for name, value in own.items() if value is not None})
 
     def fit(
         self,

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .baselines import Popularity
 from .data import Dataset, load_dataset
 from .errors import ModelFileError, SettingsError
-from .evaluation import DEFAULT_KS, evaluate_ranking, fit_popularity, popularity_scores, popularity_size_bytes
+from .evaluation import DEFAULT_KS
 from .files import write_text_atomically
 from .machine import peak_memory
 from .model_file import StoredModel, save_model, size_in_bytes
@@ -73,7 +74,7 @@ def read_request(folder) -> Request:
     path = Path(folder) / RUN
     stored = read_json(path)
     try:
-        return Request(stored["data"], stored["load_options"], stored["preset"], Settings(**stored["settings"]))
+        return Request(stored["data"], stored["load_options"], stored["preset"], Settings.from_dict(stored["settings"]))
     except (KeyError, TypeError, SettingsError) as error:
         raise ModelFileError(f"{path}: not a description of a run ({error})") from error
 
@@ -233,7 +234,7 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
         parts = {part: _evaluate_phases(progress, problem, part) for part in ("validation", "test")}
     phases = phase_names(request.settings)
     sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in phases}
-    sizes["popularity"] = {"model": popularity_size_bytes(fit_popularity(data.train))}
+    sizes["popularity"] = {"model": Popularity().fit(data).size_in_bytes()["model"]}
     seconds = {phase: sum(r["seconds"] for r in progress.history if r["phase"] == phase) for phase in phases}
     return {
         "protocol": data.protocol,
@@ -265,17 +266,8 @@ def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] 
     relevant = getattr(problem.data, part)
     if relevant is None or relevant.nnz == 0:
         return None
-    counts = fit_popularity(problem.data.train)
-    popular = evaluate_ranking(
-        lambda users: popularity_scores(counts, users),
-        relevant,
-        problem.data.masked_when_ranking(part),
-        DEFAULT_KS,
-        engine=problem.settings.engine,
-        n_threads=problem.settings.threads or None,
-        protocol=problem.data.protocol,
-    )
-    rows = {"popularity": popular.metrics}
+    popular = Popularity(engine=problem.settings.engine, threads=problem.settings.threads).fit(problem.data)
+    rows = {"popularity": popular.evaluate(part=part).metrics}
     for phase in phases_of(problem.settings, problem.engine):
         rows[phase.name] = evaluate_state(progress.finished[phase.name].state, problem, part, stage=phase.stage).metrics
     return rows

@@ -8,19 +8,13 @@ docs/model.md has tables of all differences.
 from __future__ import annotations
 
 import dataclasses
-import math
-import typing
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 from .engine import DEFAULT_ENGINE, ENGINES
 from .errors import SettingsError
-
-
-def _setting(
-    default: Any, text: str, choices: tuple[str, ...] | None = None, low: float | None = None, high: float | None = None
-) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
+from .schema import Parameter, checked_values, described, parameters_of, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -34,81 +28,84 @@ class Settings:
     """
 
     # sizes
-    n_coarse: int = _setting(100, "rows of the coarse codebook, C", low=1)
-    n_fine: int = _setting(40, "rows of the fine codebook, M", low=1)
-    dim: int = _setting(64, "embedding width d", low=1)
-    n_layers: int = _setting(3, "propagation layers L", low=0)
-    t_coarse: int = _setting(2, "coarse rows that an entity is linked to, t", low=1)
-    t_fine: int = _setting(4, "fine rows that refine a coarse row, t_f", low=1)
-    t_direct: int = _setting(0, "fine rows that an entity is linked to directly; only in joint training", low=0)
+    n_coarse: int = described(100, "rows of the coarse codebook, C", low=1)
+    n_fine: int = described(40, "rows of the fine codebook, M", low=1)
+    dim: int = described(64, "embedding width d", low=1)
+    n_layers: int = described(3, "propagation layers L", low=0)
+    t_coarse: int = described(2, "coarse rows that an entity is linked to, t", low=1)
+    t_fine: int = described(4, "fine rows that refine a coarse row, t_f", low=1)
+    t_direct: int = described(0, "fine rows that an entity is linked to directly; only in joint training", low=0)
     # the model
-    training: str = _setting(
-        "stages", "the paper's two stages, or joint training of both codebooks and all links", ("stages", "joint")
+    training: str = described(
+        "stages", "the paper's two stages, or joint training of both codebooks and all links", choices=("stages", "joint")
     )
-    gate: float = _setting(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
-    threshold: float = _setting(1.0, "soft threshold tau", low=0.0)
-    composition: str = _setting("coarse", "codebook that entities are composed from in the fine stage", ("coarse", "bridged"))
-    layer_bridge: str = _setting("raw", "bridge in a layer: as in the released code, or in the paper's text", ("raw", "exchange"))
-    degree: str = _setting("signed", "row sums that normalise the expanded graph", ("signed", "absolute"))
-    renormalise_fine: bool = _setting(False, "divide each row of S_f by its sum")
+    gate: float = described(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
+    threshold: float = described(1.0, "soft threshold tau", low=0.0)
+    composition: str = described(
+        "coarse", "codebook that entities are composed from in the fine stage", choices=("coarse", "bridged")
+    )
+    layer_bridge: str = described(
+        "raw", "bridge in a layer: as in the released code, or in the paper's text", choices=("raw", "exchange")
+    )
+    degree: str = described("signed", "row sums that normalise the expanded graph", choices=("signed", "absolute"))
+    renormalise_fine: bool = described(False, "divide each row of S_f by its sum")
     # the starts
-    partition: str = _setting(
-        "auto", "partition that starts the assignments", ("auto", "metis", "coclustering", "random")
+    partition: str = described(
+        "auto", "partition that starts the assignments", choices=("auto", "metis", "coclustering", "random")
     )
-    anchor_weight: float = _setting(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
-    bias_start: str = _setting("normal", "biases at the start: standard normal, or zero", ("normal", "zero"))
-    fine_start: str = _setting(
+    anchor_weight: float = described(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
+    bias_start: str = described("normal", "biases at the start: standard normal, or zero", choices=("normal", "zero"))
+    fine_start: str = described(
         "scores",
         "start of E_f: SparsePCA scores or sparse components; in joint training standard normal",
-        ("scores", "components", "normal"),
+        choices=("scores", "components", "normal"),
     )
-    n_components: int = _setting(40, "SparsePCA components", low=1)
+    n_components: int = described(40, "SparsePCA components", low=1)
     # the loss
-    l2: float = _setting(5.0, "factor of the regulariser", low=0.0)
-    decay: float = _setting(1e-4, "weight of the regulariser in the loss", low=0.0)
+    l2: float = described(5.0, "factor of the regulariser", low=0.0)
+    decay: float = described(1e-4, "weight of the regulariser in the loss", low=0.0)
     # the optimisation
-    coarse_lr: float = _setting(1e-3, "learning rate of the coarse stage and of the phase joint", low=0.0)
-    fine_lr: float = _setting(3e-3, "learning rate of the fine stage", low=0.0)
-    coarse_batch: int = _setting(8192, "triples in a batch of the coarse stage and of joint training", low=1)
-    fine_batch: int = _setting(32768, "triples in a batch of the fine stage", low=1)
-    neg_size: int = _setting(5, "negative items for each positive one", low=1)
-    max_grad_value: float = _setting(3.0, "gradients are clipped to plus or minus this", low=0.0)
+    coarse_lr: float = described(1e-3, "learning rate of the coarse stage and of the phase joint", low=0.0)
+    fine_lr: float = described(3e-3, "learning rate of the fine stage", low=0.0)
+    coarse_batch: int = described(8192, "triples in a batch of the coarse stage and of joint training", low=1)
+    fine_batch: int = described(32768, "triples in a batch of the fine stage", low=1)
+    neg_size: int = described(5, "negative items for each positive one", low=1)
+    max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)
     # the schedule
-    eval_every: int = _setting(5, "epochs between evaluations", low=1)
-    patience: int = _setting(5, "evaluations without improvement after which a phase ends", low=1)
-    max_epochs: int = _setting(1000, "most epochs in a phase (the phases partition and table have their own)", low=1)
-    coarse_phase1: bool = _setting(True, "begin with a phase in which the coarse assignment stays as it started")
-    table_epochs: int = _setting(
+    eval_every: int = described(5, "epochs between evaluations", low=1)
+    patience: int = described(5, "evaluations without improvement after which a phase ends", low=1)
+    max_epochs: int = described(1000, "most epochs in a phase (the phases partition and table have their own)", low=1)
+    coarse_phase1: bool = described(True, "begin with a phase in which the coarse assignment stays as it started")
+    table_epochs: int = described(
         0, "joint training: epochs of the full table, which is then coded; 0: no table start", low=0
     )
-    partition_epochs: int = _setting(
+    partition_epochs: int = described(
         0, "with table_epochs: epochs from a partition, used if they validate better than the coded table; 0: none", low=0
     )
-    start_lr: float = _setting(1e-2, "learning rate of the phases partition and table", low=0.0)
-    phase1_epochs: int = _setting(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
-    lr_schedule: str = _setting(
+    start_lr: float = described(1e-2, "learning rate of the phases partition and table", low=0.0)
+    phase1_epochs: int = described(0, "most epochs in the first phase of a stage; 0: as in any phase", low=0)
+    lr_schedule: str = described(
         "constant",
         "learning rate over a phase: constant; falling to 0; to 1/3 after 2/3 of the epochs, 1/10 after 5/6 (not in the stages' "
         "first phases)",
-        ("constant", "cosine", "steps"),
+        choices=("constant", "cosine", "steps"),
     )
-    update_every: int = _setting(
+    update_every: int = described(
         1, "epochs between assignment updates (second phases) or link exchanges (phase joint); 0: only once", low=0
     )
-    exchange_epochs: int = _setting(100, "phase joint: first epochs, in which links are exchanged", low=0)
+    exchange_epochs: int = described(100, "phase joint: first epochs, in which links are exchanged", low=0)
     # the run
-    propagation: str = _setting(
-        "auto", "fine stage: layer by layer, or collapsed (the same up to rounding)", ("auto", "layers", "collapsed")
+    propagation: str = described(
+        "auto", "fine stage: layer by layer, or collapsed (the same up to rounding)", choices=("auto", "layers", "collapsed")
     )
-    seed: int = _setting(0, "seed of the model (the split has its own)", low=0)
-    dtype: str = _setting("float32", "precision of training", ("float32", "float64"))
-    engine: str = _setting(DEFAULT_ENGINE, "numba: compiled loops; numpy: the readable ones", ENGINES)
-    threads: int = _setting(0, "threads; 0: all cores, or one for a small problem (the bits are the same)", low=0)
+    seed: int = described(0, "seed of the model (the split has its own)", low=0)
+    dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
+    engine: str = described(DEFAULT_ENGINE, "numba: compiled loops; numpy: the readable ones", choices=ENGINES)
+    threads: int = described(0, "threads; 0: all cores, or one for a small problem (the bits are the same)", low=0)
 
     def __post_init__(self) -> None:
-        for name, (kind, choices, low, high) in _specifications().items():
-            value = getattr(self, name)
-            object.__setattr__(self, name, _checked(name, value, kind, choices, low, high))
+        for name, value in checked_values(self).items():
+            object.__setattr__(self, name, value)
         if self.t_coarse > self.n_coarse:
             raise SettingsError(f"t_coarse = {self.t_coarse} is more than n_coarse = {self.n_coarse}")
         if self.t_fine > self.n_fine and (self.training == "stages" or self.gate > 0):
@@ -123,8 +120,6 @@ class Settings:
             raise SettingsError('fine_start = "normal" needs training = "joint"')
         if self.propagation == "collapsed" and self.composition != "coarse":
             raise SettingsError('propagation = "collapsed" needs composition = "coarse"')
-        if not self.max_grad_value > 0:
-            raise SettingsError("max_grad_value must be positive")
 
     def _check_joint(self) -> None:
         """What joint training needs."""
@@ -138,6 +133,40 @@ class Settings:
             raise SettingsError("partition_epochs need table_epochs: without a table, all epochs are from a partition")
         if self.table_epochs and self.gate == 1:
             raise SettingsError("table_epochs need a gate below 1: with it the coarse codebook is not used")
+
+    @classmethod
+    def preset(cls, preset: str = "default", **overrides: Any) -> Self:
+        """The settings of a preset, with some of them replaced.
+
+        Parameters
+        ----------
+        preset : {"authors", "paper", "staged", "default"}
+        **overrides
+            Fields of this class; those that are None keep the preset's value.
+
+        Returns
+        -------
+        Settings
+
+        Raises
+        ------
+        SettingsError
+            If the preset or a field is unknown, or a value does not fit.
+        """
+        known = Parameter("preset", str, choices=tuple(PRESETS)).checked(preset)
+        return cls.from_dict(PRESETS[known] | {name: value for name, value in overrides.items() if value is not None})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The settings with these values by name, as :meth:`to_dict` gives them.
+
+        Raises
+        ------
+        SettingsError
+            If a name is unknown, or a value does not fit.
+        """
+        refuse_unknown(values, parameters_of(Settings), "setting")
+        return cls(**values)
 
     @property
     def has_fine_codebook(self) -> bool:
@@ -184,63 +213,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-
-def settings_from_preset(preset: str = "default", **overrides: Any) -> Settings:
-    """The settings of a preset, with some of them replaced.
-
-    Parameters
-    ----------
-    preset : {"authors", "paper", "staged", "default"}
-    **overrides
-        Fields of :class:`Settings`; those that are None keep the preset's value.
-
-    Returns
-    -------
-    Settings
-
-    Raises
-    ------
-    SettingsError
-        If the preset or a field is unknown, or a value does not fit.
-    """
-    if preset not in PRESETS:
-        raise SettingsError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = sorted(set(given) - {f.name for f in dataclasses.fields(Settings)})
-    if unknown:
-        raise SettingsError(f"unknown setting {unknown[0]!r}")
-    return Settings(**(PRESETS[preset] | given))
-
-
-def _specifications() -> dict[str, tuple[Any, ...]]:
-    hints = typing.get_type_hints(Settings)
-    return {
-        f.name: (hints[f.name], f.metadata["choices"], f.metadata["low"], f.metadata["high"])
-        for f in dataclasses.fields(Settings)
-    }
-
-
-def _checked(name: str, value: Any, kind: Any, choices: Any, low: float | None, high: float | None) -> Any:
-    """The value in its declared type, or an error that names it."""
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise SettingsError(f"{name} must be true or false, not {value!r}")
-        return value
-    if kind is str:
-        if value not in choices:
-            raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-        return str(value)
-    try:
-        number = kind(value)
-        exact = not isinstance(value, bool) and number == value
-    except (TypeError, ValueError, OverflowError):
-        exact = False
-    if not exact:
-        raise SettingsError(f"{name} must be {'a whole' if kind is int else 'a'} number, not {value!r}")
-    if not math.isfinite(number):
-        raise SettingsError(f"{name} must be finite, not {value!r}")
-    if low is not None and number < low:
-        raise SettingsError(f"{name} must be at least {low}, not {value!r}")
-    if high is not None and number > high:
-        raise SettingsError(f"{name} must be at most {high}, not {value!r}")
-    return number
+#: Presets that train the coarse and the fine stage one after the other.
+STAGED = tuple(name for name in PRESETS if Settings.preset(name).training == "stages")

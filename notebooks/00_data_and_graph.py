@@ -18,6 +18,7 @@ import scipy.sparse as sparse
 
 import c2f_np
 from c2f_np import evaluation
+from c2f_np.baselines import Popularity
 from c2f_np.course import exercise
 from c2f_np.data import Interactions, cached, load_dataset, southern_women_split, split_random, split_temporal
 from c2f_np.model import graph
@@ -284,10 +285,7 @@ assert known.nnz == data.train.nnz + data.validation.nnz
 # And the baseline: the same list of popular items for everybody, less what each user has. The three-step walks must beat it, or the graph says nothing about people.
 
 # %%
-counts = evaluation.fit_popularity(data.train)
-popular = evaluation.evaluate_ranking(
-    lambda users: evaluation.popularity_scores(counts, users), data.test, known, (20,), engine="numpy", protocol="clean"
-)
+popular = Popularity(engine="numpy").fit(data).evaluate(ks=(20,))
 print(f"popularity {popular.metrics['ndcg@20']:.4f}, three steps {honest:.4f}, over {popular.n_users} users")
 assert honest > popular.metrics["ndcg@20"]
 

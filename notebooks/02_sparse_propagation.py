@@ -40,7 +40,7 @@ from c2f_np.gradcheck import adjoint_gap, check_gradients
 from c2f_np.model.graph import bipartite_adjacency, normalised_adjacency
 from c2f_np.model.propagation import in_rows, propagate, propagate_backward
 from c2f_np.model.sparse import SparseOperator, operator
-from c2f_np.plotting.propagation import against_layers, clouds, spectrum_and_filters, spreading
+from c2f_np.plotting.smoothing import against_layers, clouds, spectrum_and_filters, spreading
 
 # %% [markdown]
 # ## The idea

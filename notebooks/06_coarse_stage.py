@@ -44,10 +44,10 @@ from c2f_np.model.sparse import operator
 from c2f_np.model.starts import partition_entities, start_coarse_assignment
 from c2f_np.model.triples import Triples
 from c2f_np.plotting import learning_curves
-from c2f_np.plotting.stages import (
+from c2f_np.plotting.inside_a_stage import (
     assignments_side_by_side, computation_graph, expanded_adjacency, gradients_by_way, layer_factors, weights_of_row,
 )
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training import loop, problem
 from c2f_np.training.phases import phases_of
 
@@ -379,12 +379,12 @@ assert 0.47 < np.mean(W < 0) < 0.53, "half of the weights are negative"
 
 # %%
 data = load_dataset("planted")
-settings = settings_from_preset(
+settings = Settings.preset(
     "staged", n_coarse=24, dim=16, coarse_lr=1e-2, coarse_batch=2048, max_epochs=16, eval_every=2, patience=3, seed=1,
     dtype="float64",
 )
 assert data.train.shape == (1000, 800) and (settings.decay, decay) == (1e-4, 0.005), "fifty times"
-assert (settings_from_preset("staged").n_coarse, settings_from_preset("staged").dim) == (100, 64)
+assert (Settings.preset("staged").n_coarse, Settings.preset("staged").dim) == (100, 64)
 posed = problem.pose(data, settings)
 phases = phases_of(settings, posed.engine)
 progress = loop.begin(phases, posed)

@@ -43,8 +43,8 @@ from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_p
 from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.model.sampling import sample_triples
 from c2f_np.model.triples import Triples
-from c2f_np.plotting.stages import codebook_sparsity, codebooks_side_by_side, computation_graph, gradients_by_way
-from c2f_np.settings import settings_from_preset
+from c2f_np.plotting.inside_a_stage import codebook_sparsity, codebooks_side_by_side, computation_graph, gradients_by_way
+from c2f_np.settings import Settings
 from c2f_np.training import loop, problem
 from c2f_np.training.phases import phases_of
 
@@ -139,7 +139,7 @@ assert np.allclose(soft_threshold_backward(grad_F, E_f_tiny, 1.0), [[0.1, 0], [0
 
 # %%
 data = load_dataset("planted")
-settings = settings_from_preset(
+settings = Settings.preset(
     "staged", n_coarse=24, n_fine=12, n_components=12, t_fine=3, dim=16, coarse_lr=1e-2, coarse_batch=2048, fine_batch=4096,
     phase1_epochs=8, max_epochs=16, eval_every=2, patience=3, seed=1,
 )

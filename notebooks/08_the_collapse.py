@@ -66,14 +66,14 @@ from c2f_np.plotting.frontier import graph_and_strip, work_of_two_ways
 # Let us look at it on real sizes: the planted data set (1,000 users, 800 items), with 40 coarse and 16 fine rows. A partition of the graph gives the assignments their start, as in training.
 
 # %%
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.problem import pose
 
 engines = {name: engine_named(name) for name in ("numpy", "numba")}
 fine_graph = functools.partial(fine.fine_graph, engine=engines["numpy"])
 
 data = c2f_np.load_dataset("planted")
-settings = settings_from_preset("staged", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
+settings = Settings.preset("staged", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
 problem = pose(data, settings)
 state = start_fine(start_coarse(problem.R, settings), problem.R, settings)
 graph = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange")
@@ -522,5 +522,5 @@ print(task.hint())
 #
 # - Notebook 09 asks whether the model that is trained this way is any good.
 # - `c2f_np/model/propagation.py` and `c2f_np/model/fine.py` hold the code; [docs/model.md](../docs/model.md) has the equations under "Collapsed".
-# - `tests/stages/test_stage_batch_rows.py` asserts the equality of both ways for every width, engine and number of layers.
+# - `tests/model/test_model_batch_rows.py` asserts the equality of both ways for every width, engine and number of layers.
 # - [benchmarks/results.md](../benchmarks/results.md) has times at full size, and how they were taken.

@@ -40,7 +40,7 @@ from c2f_np.data import load_truth
 from c2f_np.evaluation import evaluate_embeddings, evaluate_ranking, rank_items
 from c2f_np.model_file import size_in_bytes
 from c2f_np.plotting.frontier import found_groups, size_quality
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.loop import begin, run_phases, train
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
@@ -171,7 +171,7 @@ COMMON = {"n_fine": 16, "dim": 32, "n_components": 16, "coarse_lr": 1e-2, "fine_
           "max_epochs": 30, "phase1_epochs": 10, "threads": 1}
 
 def train_coarse(n_coarse, t_coarse):
-    settings = settings_from_preset("staged", n_coarse=n_coarse, t_coarse=t_coarse, **COMMON)
+    settings = Settings.preset("staged", n_coarse=n_coarse, t_coarse=t_coarse, **COMMON)
     problem = pose(data, settings)
     phases = phases_of(settings, problem.engine)[:2]
     return problem, run_phases(phases, problem).finished["coarse"].state
@@ -187,7 +187,7 @@ models = {f"coarse, C = {C}, t = {t}": train_coarse(C, t) for C, t in ((8, 2), (
 # %%
 both = {}
 for preset in ("staged", "authors"):
-    settings = settings_from_preset(preset, n_coarse=40, **COMMON)
+    settings = Settings.preset(preset, n_coarse=40, **COMMON)
     both[preset] = pose(data, settings), train(data, settings).finished
     problem, finished = both[preset]
     models[f"fine, {preset}"] = problem, finished["fine"].state
@@ -199,8 +199,8 @@ models["coarse, C = 40, t = 2"] = both["staged"][0], both["staged"][1]["coarse"]
 # What the package recommends is not two stages. The preset `default` links each entity to one coarse row and, directly, to one fine row, trains both codebooks and the weights of all links *together*, and propagates over the interactions alone (`c2f_np/model/joint.py`; notebook 11 has the reason). Which rows, is decided beforehand, in two ways: by a partition, as in the stages; and by giving every entity a row of its own for a while and then *coding* that table, coarse to fine (`residual_code` in `c2f_np/model/links.py`). The one with the better validation NDCG goes on. There are as many links as in the two stages and no more bytes. (Fewer epochs than by default, so that you need not wait.)
 
 # %%
-settings = settings_from_preset("default", n_coarse=40, n_fine=16, dim=32, threads=1,
-                                partition_epochs=20, table_epochs=20, max_epochs=20)
+settings = Settings.preset("default", n_coarse=40, n_fine=16, dim=32, threads=1,
+                           partition_epochs=20, table_epochs=20, max_epochs=20)
 phases = train(data, settings).finished
 joint = phases["joint"].state
 models["joint, C = 40, M = 16"] = pose(data, settings), joint

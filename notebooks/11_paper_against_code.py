@@ -53,7 +53,7 @@ from c2f_np.model.starts import (
 from c2f_np.model.state import ModelState
 from c2f_np.model.triples import Triples
 from c2f_np.plotting.frontier import moved_by
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.loop import begin, run_phases
 from c2f_np.training.phases import Start, phases_of
 from c2f_np.training.problem import evaluate_state, pose
@@ -65,7 +65,7 @@ from c2f_np.training.problem import evaluate_state, pose
 
 # %%
 named = ("composition", "layer_bridge", "fine_start", "degree", "renormalise_fine", "bias_start", "coarse_lr")
-presets = {preset: settings_from_preset(preset).to_dict() for preset in ("authors", "paper", "staged")}
+presets = {preset: Settings.preset(preset).to_dict() for preset in ("authors", "paper", "staged")}
 print(f"{'':18s}" + "".join(f"{preset:>12s}" for preset in presets))
 for option in named:
     print(f"{option:18s}" + "".join(f"{values[option]!s:>12s}" for values in presets.values()))
@@ -94,7 +94,7 @@ COMMON = {"n_coarse": 40, "n_fine": 16, "dim": 32, "n_components": 16, "coarse_l
           "max_epochs": 30, "phase1_epochs": 10, "threads": 1}
 
 def train_coarse(**changes):
-    problem = pose(data, settings_from_preset("staged", **COMMON | changes))
+    problem = pose(data, Settings.preset("staged", **COMMON | changes))
     return problem, run_phases(phases_of(problem.settings, problem.engine)[:2], problem).finished
 
 def ndcg(problem, state):
@@ -290,7 +290,7 @@ assert not found["bias"][:1000].any() and not found["bias_global"].any() and fou
 
 # %%
 def train_fine(**changes):
-    problem = pose(data, settings_from_preset("staged", **COMMON | {"max_epochs": 15, "phase1_epochs": 5} | changes))
+    problem = pose(data, Settings.preset("staged", **COMMON | {"max_epochs": 15, "phase1_epochs": 5} | changes))
     state = start_fine(coarse, problem.R, problem.settings).astype("float32")
     phase1, phase2 = phases_of(problem.settings, problem.engine)[2:]
     phase1 = dataclasses.replace(phase1, start=lambda finished, problem: Start(state))

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..estimator import Recommender
-from .coarse import Coarse
+from ..schema import refuse_unknown
+from .coarse_alone import Coarse
 from .ease import EASE
 from .item_knn import ItemKNN
 from .popularity import Popularity
@@ -66,8 +67,7 @@ def make_baseline(name: str, **parameters: Any) -> Recommender:
     SettingsError
         If the name or a parameter is unknown; the message lists the choices.
     """
-    if name not in BASELINES:
-        raise SettingsError(f"unknown baseline {name!r}; choose one of {', '.join(BASELINES)}")
+    refuse_unknown([name], BASELINES, "baseline")
     known = BASELINES[name]().get_params()
     for wrong in sorted(set(parameters) - set(known)):
         raise SettingsError(f"{name} has no parameter {wrong!r}; choose one of {', '.join(known)}")

@@ -23,8 +23,8 @@ from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES
 from ..errors import SettingsError
 from ..estimator import Recommender, as_dataset
+from ..schema import checked_values, described
 from ..threads import one_blas_thread
-from .parameters import check_parameters, parameter
 
 
 def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
@@ -75,10 +75,10 @@ class EASE(Recommender):
     weights_ : ndarray of float32, shape (I, I)
     """
 
-    regularisation: float = parameter(500.0, "weight of the squared weights", low=1e-9)
-    max_items: int = parameter(15_000, "refuse to work with more items than this", low=1)
-    engine: str = parameter(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
-    threads: int = parameter(0, "threads; 0: all cores", low=0)
+    regularisation: float = described(500.0, "weight of the squared weights", low=1e-9)
+    max_items: int = described(15_000, "refuse to work with more items than this", low=1)
+    engine: str = described(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
+    threads: int = described(0, "threads; 0: all cores", low=0)
 
     def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Solve; see :meth:`Recommender.fit`.
@@ -88,7 +88,7 @@ class EASE(Recommender):
         SettingsError
             If there are more than ``max_items`` items.
         """
-        check_parameters(self)
+        checked_values(self)
         started, data = time.perf_counter(), as_dataset(interactions, validation)
         if data.n_items > self.max_items:
             needed = 20 * data.n_items**2 / 2**30

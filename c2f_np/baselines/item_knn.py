@@ -22,7 +22,7 @@ from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..estimator import Recommender, as_dataset
 from ..model.links import keep_largest
-from .parameters import check_parameters, parameter
+from ..schema import checked_values, described
 
 # Items whose similarities to all others are held at a time.
 _BLOCK = 256
@@ -78,14 +78,14 @@ class ItemKNN(Recommender):
     neighbours_ : csr_array of float32, shape (I, I)
     """
 
-    k: int = parameter(200, "neighbours kept for an item", low=1)
-    shrinkage: float = parameter(10.0, "added to the denominator of the cosine", low=0.0)
-    engine: str = parameter(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
-    threads: int = parameter(0, "threads; 0: all cores", low=0)
+    k: int = described(200, "neighbours kept for an item", low=1)
+    shrinkage: float = described(10.0, "added to the denominator of the cosine", low=0.0)
+    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
+    threads: int = described(0, "threads; 0: all cores", low=0)
 
     def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
         """Find the neighbours; see :meth:`Recommender.fit`."""
-        check_parameters(self)
+        checked_values(self)
         started, data = time.perf_counter(), as_dataset(interactions, validation)
         self.neighbours_ = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
         self._fitted_on(data)

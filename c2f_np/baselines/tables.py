@@ -21,13 +21,13 @@ from sklearn.utils.validation import check_is_fitted
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, as_dataset
+from ..estimator import EmbeddingRecommender, as_dataset, validation_share
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
+from ..schema import checked_values, described
 from ..threads import working_threads
 from ..training.loop import run_phases
 from ..training.progress import Progress
-from .parameters import check_parameters, parameter
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
@@ -45,24 +45,24 @@ class TableRecommender(EmbeddingRecommender):
         Propagated.
     """
 
-    dim: int = parameter(64, "embedding width d", low=1)
-    n_layers: int = parameter(3, "propagation layers L", low=0)
-    item_bias: bool = parameter(False, "whether each item has a bias of its own")
-    lr: float = parameter(5e-3, "learning rate of Adam", low=0.0)
-    l2: float = parameter(5.0, "factor of the regulariser", low=0.0)
-    decay: float = parameter(1e-4, "weight of the regulariser in the loss", low=0.0)
-    batch: int = parameter(8192, "triples in a batch", low=1)
-    neg_size: int = parameter(5, "negative items for each positive one", low=1)
-    eval_every: int = parameter(5, "epochs between evaluations", low=1)
-    patience: int = parameter(15, "evaluations without improvement that end training", low=1)
-    max_epochs: int = parameter(1000, "most epochs", low=1)
-    start_scale: float = parameter(0.1, "standard deviation of the ego embeddings at the start", low=0.0)
-    max_grad_value: float = parameter(3.0, "gradients are clipped to plus or minus this", low=1e-30)
-    seed: int = parameter(0, "seed of start and sampling", low=0)
-    dtype: str = parameter("float32", "precision of training", choices=("float32", "float64"))
-    engine: str = parameter(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
-    threads: int = parameter(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
-    validation_fraction: float = parameter(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
+    dim: int = described(64, "embedding width d", low=1)
+    n_layers: int = described(3, "propagation layers L", low=0)
+    item_bias: bool = described(False, "whether each item has a bias of its own")
+    lr: float = described(5e-3, "learning rate of Adam", low=0.0)
+    l2: float = described(5.0, "factor of the regulariser", low=0.0)
+    decay: float = described(1e-4, "weight of the regulariser in the loss", low=0.0)
+    batch: int = described(8192, "triples in a batch", low=1)
+    neg_size: int = described(5, "negative items for each positive one", low=1)
+    eval_every: int = described(5, "epochs between evaluations", low=1)
+    patience: int = described(15, "evaluations without improvement that end training", low=1)
+    max_epochs: int = described(1000, "most epochs", low=1)
+    start_scale: float = described(0.1, "standard deviation of the ego embeddings at the start", low=0.0)
+    max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)
+    seed: int = described(0, "seed of start and sampling", low=0)
+    dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
+    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
+    threads: int = described(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
+    validation_fraction: float = validation_share()
 
     def fit(
         self,
@@ -93,12 +93,11 @@ class TableRecommender(EmbeddingRecommender):
             If a parameter does not fit, or training diverges.
         """
         started = time.perf_counter()
-        check_parameters(self)
+        checked_values(self)
         data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=self.seed)
         table = self._table(data.n_users, data.n_items)
         settings = dataclasses.replace(self, dim=self._width(data.n_users, data.n_items))
         R = sparse.csr_array(data.train)
-        R.sort_indices()
         require_something_to_rank(R)
         A = normalised_adjacency(R).astype(self.dtype)
         problem = TableProblem(data, settings, R, A, engine_named(self.engine))
@@ -147,10 +146,10 @@ class TableRecommender(EmbeddingRecommender):
 class BPRMF(TableRecommender):
     """Matrix factorisation with the BPR loss: own rows for users and items, item biases, no graph."""
 
-    n_layers: int = parameter(0, "propagation layers; none is what makes it matrix factorisation", low=0, high=0)
-    item_bias: bool = parameter(True, "whether each item has a bias of its own")
-    lr: float = parameter(1e-3, "learning rate of Adam", low=0.0)
-    l2: float = parameter(50.0, "factor of the regulariser; without a graph it takes more of it", low=0.0)
+    n_layers: int = described(0, "propagation layers; none is what makes it matrix factorisation", low=0, high=0)
+    item_bias: bool = described(True, "whether each item has a bias of its own")
+    lr: float = described(1e-3, "learning rate of Adam", low=0.0)
+    l2: float = described(50.0, "factor of the regulariser; without a graph it takes more of it", low=0.0)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -168,9 +167,9 @@ class NarrowLightGCN(TableRecommender):
         Most that the model may weigh; the width follows from it. By default ``dim`` counts.
     """
 
-    dim: int = parameter(8, "embedding width d, where bytes is not given", low=1)
-    bytes: int | None = parameter(None, "most that the model may weigh; the width follows", low=1)
-    lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
+    dim: int = described(8, "embedding width d, where bytes is not given", low=1)
+    bytes: int | None = described(None, "most that the model may weigh; the width follows", low=1)
+    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 
     def _width(self, n_users: int, n_items: int) -> int:
         if self.bytes is None:
@@ -190,11 +189,11 @@ class HashedLightGCN(TableRecommender):
     n_rows, n_hashes : int
     """
 
-    dim: int = parameter(16, "embedding width d: many short rows do better than few long ones", low=1)
-    n_rows: int = parameter(200, "rows of the codebook, where bytes is not given", low=1)
-    n_hashes: int = parameter(2, "rows that an entity is the sum of", low=1)
-    bytes: int | None = parameter(None, "most that the model may weigh; the number of rows follows", low=1)
-    lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
+    dim: int = described(16, "embedding width d: many short rows do better than few long ones", low=1)
+    n_rows: int = described(200, "rows of the codebook, where bytes is not given", low=1)
+    n_hashes: int = described(2, "rows that an entity is the sum of", low=1)
+    bytes: int | None = described(None, "most that the model may weigh; the number of rows follows", low=1)
+    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 
     def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
@@ -215,10 +214,10 @@ class QuotientRemainderLightGCN(TableRecommender):
         Where bytes is not given; by default as many as make the fewest rows in all, about sqrt(N).
     """
 
-    dim: int = parameter(16, "embedding width d: many short rows do better than few long ones", low=1)
-    n_remainders: int | None = parameter(None, "remainder rows m, where bytes is not given", low=1)
-    bytes: int | None = parameter(None, "most that the model may weigh; the number of rows follows", low=1)
-    lr: float = parameter(1e-2, "learning rate of Adam", low=0.0)
+    dim: int = described(16, "embedding width d: many short rows do better than few long ones", low=1)
+    n_remainders: int | None = described(None, "remainder rows m, where bytes is not given", low=1)
+    bytes: int | None = described(None, "most that the model may weigh; the number of rows follows", low=1)
+    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 
     def _table(self, n_users: int, n_items: int) -> Table:
         n = n_users + n_items

@@ -7,7 +7,7 @@ import sys
 
 from .._version import __version__
 from ..errors import C2FError
-from . import data, gradcheck, parity, study, train, trained
+from . import checking, data, run_study, train, trained
 
 _EXAMPLES = """examples:
   python -m c2f_np demo
@@ -59,6 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"c2f_np {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, data, trained, study, gradcheck, parity):
+    for module in (train, data, trained, run_study, checking):
         module.add_to(commands)
     return parser

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
-import typing
 
+from ..data import FORMATS, PROTOCOLS, SPLITS, load_dataset
+from ..schema import add_options, given_options
 from ..settings import PRESETS, Settings
 
 
@@ -31,10 +31,10 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Options of :func:`c2f_np.load_dataset`. None stands for its default."""
     group = parser.add_argument_group("data")
-    formats = ("auto", "lightgcn", "u.data", "ratings.dat", "csv", "recbole")
-    group.add_argument("--format", dest="file_format", metavar="NAME", help=f"file format: one of {', '.join(formats)}")
-    group.add_argument("--protocol", choices=("authors", "clean"), help="evaluation protocol (default: the preset's)")
-    group.add_argument("--split", choices=("auto", "given", "random", "temporal", "none"), help="how to split")
+    formats = f"file format: one of auto, {', '.join(FORMATS)}"
+    group.add_argument("--format", dest="file_format", metavar="NAME", help=formats)
+    group.add_argument("--protocol", choices=PROTOCOLS, help="evaluation protocol (default: the preset's)")
+    group.add_argument("--split", choices=("auto", *SPLITS), help="how to split")
     group.add_argument("--test-fraction", type=float, metavar="F", help="share of each user's items for test")
     group.add_argument("--n-last", type=int, metavar="N", help="last items of each user for test (temporal split)")
     group.add_argument("--validation-fraction", type=float, metavar="F", help="share for validation (protocol clean)")
@@ -48,29 +48,11 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
 
 def load_options(options: argparse.Namespace) -> dict:
     """The options of :func:`add_load_options` that were given."""
-    from ..data import load_dataset
-
-    names = list(inspect.signature(load_dataset).parameters)[1:]
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return given_options(options, list(inspect.signature(load_dataset).parameters)[1:])
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Every field of :class:`c2f_np.settings.Settings` as an option, and the preset."""
     parser.add_argument("--preset", choices=tuple(PRESETS), help="named settings (default: default)")
     group = parser.add_argument_group("hyper-parameters (in brackets: the value without a preset)")
-    hints = typing.get_type_hints(Settings)
-    for item in dataclasses.fields(Settings):
-        about = {"help": f"{item.metadata['help']} [{item.default}]"}
-        if hints[item.name] is bool:
-            about |= {"action": argparse.BooleanOptionalAction, "default": None}
-        elif item.metadata["choices"]:
-            about |= {"choices": item.metadata["choices"]}
-        else:
-            about |= {"type": hints[item.name], "metavar": "N" if hints[item.name] is int else "X"}
-        group.add_argument("--" + item.name.replace("_", "-"), **about)
-
-
-def given_settings(options: argparse.Namespace) -> dict:
-    """The hyper-parameters that were given, by name."""
-    names = (item.name for item in dataclasses.fields(Settings))
-    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    add_options(group, Settings)

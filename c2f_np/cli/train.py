@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from .options import add_command, add_load_options, add_quiet, add_settings, given_settings, load_options
+from ..schema import add_options, given_options, parameters_of
+from ..settings import Settings
+from .options import add_command, add_load_options, add_quiet, add_settings, load_options
 
 _TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
   python -m c2f_np train ratings.csv --user-column user --item-column film --rating-threshold 4 --out runs/films
@@ -29,8 +32,7 @@ _DEMO_SETTINGS = {"n_coarse": 40, "n_fine": 16, "dim": 32}
 def add_to(commands) -> None:
     parser = add_command(commands, "demo", demo_command, "train on the shipped planted data", _DEMO)
     parser.add_argument("--out", default="runs/demo", metavar="DIR", help="run folder, which is overwritten [runs/demo]")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the model [0]")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads; 0 means all cores [0]")
+    add_options(parser, Settings, only=("seed", "threads"))
     add_quiet(parser)
 
     parser = add_command(commands, "train", train_command, "train a model and write a run folder", _TRAIN)
@@ -50,19 +52,18 @@ def add_to(commands) -> None:
 
 def train_command(options) -> int:
     from ..run import RUN, Request, read_request
-    from ..settings import settings_from_preset
 
     earlier = read_request(options.out) if options.resume and (Path(options.out) / RUN).exists() else None
-    given, load = given_settings(options), load_options(options)
+    given, load = given_options(options, parameters_of(Settings)), load_options(options)
     if earlier is None:
         preset = options.preset or "default"
-        settings = settings_from_preset(preset, **given)
+        settings = Settings.preset(preset, **given)
         load.setdefault("protocol", "authors" if preset == "authors" else "clean")
     else:
         # A resumed run keeps its settings, except for those that are given now; the checkpoint finds out which may not change.
         preset = options.preset or earlier.preset
-        base = earlier.settings.to_dict() if preset == earlier.preset else settings_from_preset(preset).to_dict()
-        settings = settings_from_preset("authors", **(base | given))
+        base = earlier.settings if preset == earlier.preset else Settings.preset(preset)
+        settings = dataclasses.replace(base, **given)
         load = earlier.load_options | load
     # An absolute path, so that the run folder can be used from elsewhere; a data set's name as it is.
     source = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
@@ -71,9 +72,8 @@ def train_command(options) -> int:
 
 def demo_command(options) -> int:
     from ..run import Request
-    from ..settings import settings_from_preset
 
-    settings = settings_from_preset("default", seed=options.seed, threads=options.threads, **_DEMO_SETTINGS)
+    settings = Settings.preset("default", seed=options.seed, threads=options.threads, **_DEMO_SETTINGS)
     options.resume, options.overwrite = False, True
     return _carry_out(Request("planted", {"protocol": "clean"}, "default", settings), options)
 

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from ..data import PROTOCOLS
+from ..serving.compact import NUMBER_TYPES
 from .options import add_command
 
 _EVALUATE = """  python -m c2f_np evaluate runs/demo
@@ -31,15 +33,13 @@ Python reads such a file with NumPy alone:
   load_exported("small.npz").recommend("7", k=10)
 """
 
-_TYPES = ("float32", "float16", "int8")
-
 
 def add_to(commands) -> None:
     parser = add_command(commands, "evaluate", evaluate_command, "evaluate a trained model again", _EVALUATE)
     parser.add_argument("folder", metavar="DIR", help="run folder")
     parser.add_argument("--part", choices=("test", "validation"), default="test", help="held-out part [test]")
     parser.add_argument("--data", metavar="DATA", help="where the data are now, if they were moved")
-    parser.add_argument("--protocol", choices=("authors", "clean"), help="mask by this protocol instead of the run's")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="mask by this protocol instead of the run's")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     text = "print the best items for users, or the items most similar to an item"
@@ -59,8 +59,8 @@ def add_to(commands) -> None:
     parser = add_command(commands, "export", export_command, "write a trained model for inference with NumPy alone", _EXPORT)
     parser.add_argument("folder", metavar="DIR", help="run folder or model file")
     parser.add_argument("--out", required=True, metavar="PATH", help="file to write; with --table, the folder")
-    parser.add_argument("--codebook", choices=_TYPES, help="type of the codebooks [float32]")
-    parser.add_argument("--weights", choices=_TYPES, help="type of the assignment weights [float32]")
+    parser.add_argument("--codebook", choices=NUMBER_TYPES, help="type of the codebooks [float32]")
+    parser.add_argument("--weights", choices=NUMBER_TYPES, help="type of the assignment weights [float32]")
     text = "leave out the training interactions; whoever serves the model must have them"
     parser.add_argument("--without-interactions", action="store_true", help=text)
     parser.add_argument("--without-ids", action="store_true", help="number users and items from 0 instead of storing their ids")

@@ -17,3 +17,8 @@
 Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text` lists have a compiled version of the same name in
 :mod:`c2f_np.kernels`; a graph holds one of the two modules as its engine, and whatever works on the graph uses that one.
 """
+
+__all__ = [
+    "graph", "sparse", "propagation", "codebook", "triples", "loss", "adam", "links", "starts", "state", "coarse", "fine",
+    "joint", "structure", "sampling", "text",
+]  # fmt: skip

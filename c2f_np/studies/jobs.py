@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import SettingsError
-from ..settings import Settings, settings_from_preset
+from ..settings import Settings
 from .study import C2F, COARSE, Run, Source, Study
 
 #: Settings that the study's seeds and the number of jobs determine.
@@ -78,7 +78,7 @@ def settings_of_run(study: Study, run: Run, source: Source) -> Settings:
     """
     try:
         given = study.common | study.presets.get(run.preset, {}) | source.settings | source.presets.get(run.preset, {})
-        return settings_from_preset(run.preset, **(given | run.settings))
+        return Settings.preset(run.preset, **(given | run.settings))
     except SettingsError as error:
         raise SettingsError(f"{study.path}: run {run.name!r}: with the settings for {source.name!r}: {error}") from error
 
@@ -147,9 +147,8 @@ def with_choices(study: Study, *, data=(), settings_of: str | None = None, proto
         sources = tuple(dataclasses.replace(source, protocol=protocol) for source in sources)
     study = dataclasses.replace(study, sources=sources)
     if seeds:
+        require_seeds(seeds, "--seeds")
         study = dataclasses.replace(study, seeds=tuple(seeds), runs=tuple(dataclasses.replace(r, seeds=None) for r in study.runs))
-    if len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
-        raise SettingsError(f"--seeds must be different whole numbers, none negative, not {list(study.seeds)}")
     return study
 
 
@@ -163,6 +162,12 @@ def _chosen(given: str, study: Study, listed: dict[str, Source], settings_of: st
     if model is None:
         return Source(path, name, study.protocol)
     return dataclasses.replace(model, source=path, name=name, options={}, like=model.name)
+
+
+def require_seeds(seeds, place: str) -> None:
+    """A study needs at least one seed, and no two that are the same."""
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise SettingsError(f"{place} must be different whole numbers, none negative, at least one, not {list(seeds)!r}")
 
 
 def require_different_names(sources, place: str) -> None:

@@ -29,13 +29,13 @@ from ..data import Dataset
 from ..data.shipped import PlantedTruth, load_truth
 from ..errors import DataError
 from ..model.starts import partition_entities, start_fine
-from ..settings import settings_from_preset
+from ..settings import STAGED, Settings
 from ..threads import working_threads
 from ..training.loop import begin, train
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
 from .store import write_csv
-from .study import STAGED, Study
+from .study import Study
 from .study_report import markdown_table
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
@@ -155,7 +155,7 @@ def study_structure(dataset: Dataset, truth: dict, settings: dict, seeds: Iterab
     out, seeds, parts, rows = Path(out), list(seeds), [], []
     out.mkdir(parents=True, exist_ok=True)
     for preset in presets:
-        every = [settings_from_preset(preset, **(settings | {"seed": seed})) for seed in seeds]
+        every = [Settings.preset(preset, **(settings | {"seed": seed})) for seed in seeds]
         by_seed = [measure_structure(dataset, truth, each) for each in every]
         for seed, measured in zip(seeds, by_seed, strict=True):
             rows += [{"preset": preset, "seed": seed, "partition": view} | values for view, values in measured.items()]

@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from ..baselines import Popularity
 from ..data import Dataset
 from ..errors import DataError
-from ..evaluation import DEFINITIONS, fit_popularity, hit_matrix, over_all_users, popularity_scores, rank_items, rank_sampled
+from ..evaluation import DEFINITIONS, hit_matrix, over_all_users, rank_items, rank_sampled
 from ..files import write_text_atomically
-from ..settings import Settings, settings_from_preset
+from ..settings import Settings
 from ..threads import working_threads
 from ..training.loop import train
 from ..training.problem import entity_embeddings, pose
@@ -54,8 +55,7 @@ def trained_scorers(dataset: Dataset, settings: Settings) -> dict[str, Scorer]:
     """Popularity and the two stages of one training."""
     problem = pose(dataset, settings)
     finished = train(dataset, settings).finished
-    counts = fit_popularity(dataset.train)
-    scorers: dict[str, Scorer] = {"popularity": lambda users: popularity_scores(counts, users)}
+    scorers: dict[str, Scorer] = {"popularity": Popularity().fit(dataset).score}
     with working_threads(problem.threads, settings.engine):
         for phase in ("coarse", "fine"):
             state = finished[phase].state
@@ -228,7 +228,7 @@ def study_protocol(
     out.mkdir(parents=True, exist_ok=True)
     tables = []
     for seed in seeds:
-        scorers = trained_scorers(dataset, settings_from_preset(preset, **(settings | {"seed": seed})))
+        scorers = trained_scorers(dataset, Settings.preset(preset, **(settings | {"seed": seed})))
         tables.append(measure_choices(scorers, dataset, k=k, **({"seed": seed} | choices)))
     rows = over_seeds(tables)
     means = {row.name: {m: {model: row.mean(m, model) for model in row.values[m]} for m in row.values} for row in rows}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..settings import PRESETS, settings_from_preset
-
 #: The method that is this package's model; every other method is one of :data:`c2f_np.baselines.BASELINES`.
 C2F = "c2f"
 
@@ -17,9 +15,6 @@ FIGURES = ("means", "frontier", "changes", "none")
 
 #: Separates the name of a run from what else was measured of it: a phase or an analysis.
 WITHIN = " / "
-
-#: Presets that train the coarse and the fine stage one after the other.
-STAGED = tuple(name for name in PRESETS if settings_from_preset(name).training == "stages")
 
 #: Studies that are more than a table of runs, by `kind`: "module:function", which takes (study, data sets by name, folder) and
 #: returns the text of the report.

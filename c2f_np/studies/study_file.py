@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import itertools
 import tomllib
@@ -12,10 +11,11 @@ from pathlib import Path
 from ..data import PROTOCOLS, load_dataset
 from ..errors import SettingsError
 from ..evaluation import DEFAULT_KS
-from ..settings import PRESETS, Settings
+from ..schema import Parameter, parameters_of
+from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
-from .jobs import has_parameter, require_different_names, require_free, settings_of_run
-from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, STAGED, WITHIN, Run, Source, Study
+from .jobs import has_parameter, require_different_names, require_free, require_seeds, settings_of_run
+from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, WITHIN, Run, Source, Study
 from .surgery import AFTER
 
 METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
@@ -27,8 +27,6 @@ OPTIONS: dict[str, dict[str, type | list[type]]] = {
     "protocol": {"preset": str, "k": int, "other_ks": [int], "n_negatives": int, "n_draws": int},
 }
 _DEFAULTS: dict[str, dict] = {"planted-structure": {"presets": STAGED}, "protocol": {"preset": "staged"}}
-
-_IN_WORDS = {str: "text", bool: "true or false", int: "a whole number", list: "a list", dict: "a table"}
 
 
 class TomlTable:
@@ -46,34 +44,28 @@ class TomlTable:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def take(self, key: str, kind: type, default=None, *, choices=None):
-        """The value of a key, which must be of a kind, and one of the choices; a key without a default (None) must be there."""
+    def take(self, key: str, kind: type, default=None, **limits):
+        """The value of a key, which must be of a kind and within limits; a key without a default (None) must be there."""
         if key not in self._values:
             if default is None:
                 raise self.error(f"{key} is missing")
             return default
-        value = self._values.pop(key)
-        if not _is(value, kind):
-            raise self.error(f"{key} must be {_IN_WORDS[kind]}, not {value!r}")
-        if choices is not None and value not in choices:
-            raise self.error(f"{key} must be one of {', '.join(choices)}, not {value!r}")
-        return value
+        return self._checked(Parameter(key, kind, **limits), self._values.pop(key))
 
-    def take_list(self, key: str, kind: type, default=None) -> tuple:
-        """A list whose members are of a kind."""
-        values = self.take(key, list, default)
-        for value in values:
-            if not _is(value, kind):
-                raise self.error(f"{key} must be a list, each member {_IN_WORDS[kind]}, not {value!r}")
-        return tuple(values)
+    def take_list(self, key: str, kind: type, default=None, **limits) -> tuple:
+        """A list whose members are of a kind and within limits."""
+        member = Parameter(f"each member of {key}", kind, **limits)
+        return tuple(self._checked(member, value) for value in self.take(key, list, default))
+
+    def _checked(self, parameter: Parameter, value):
+        try:
+            return parameter.checked(value)
+        except SettingsError as error:
+            raise self.error(str(error)) from None
 
     def end(self) -> None:
         """Nothing may be left."""
         require_known(self._values, (), self.place)
-
-
-def _is(value, kind: type) -> bool:
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 def require_known(values: dict, known, place: str) -> None:
@@ -138,11 +130,10 @@ def _options(study: TomlTable, kind: str) -> dict:
     for key, form in OPTIONS.get(kind, {}).items():
         if key not in table:
             continue
-        options[key] = table.take_list(key, *form) if isinstance(form, list) else table.take(key, form)
+        kind, take = (form[0], table.take_list) if isinstance(form, list) else (form, table.take)
+        options[key] = take(key, kind, low=1 if kind is int else None)
         for value in options[key] if isinstance(form, list) else (options[key],):
-            if isinstance(value, int) and value < 1:
-                raise table.error(f"{key} must be at least 1, not {value!r}")
-            if isinstance(value, str) and value not in STAGED:
+            if kind is str and value not in STAGED:
                 raise table.error(f"{key} must be of {', '.join(STAGED)} (the study looks at the two stages), not {value!r}")
     table.end()
     return options
@@ -150,8 +141,7 @@ def _options(study: TomlTable, kind: str) -> dict:
 
 def _seeds(table: TomlTable) -> tuple[int, ...]:
     seeds = table.take_list("seeds", int, [0])
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise table.error(f"seeds must be different whole numbers, none negative, at least one, not {list(seeds)!r}")
+    require_seeds(seeds, f"{table.place}: seeds")
     return seeds
 
 
@@ -186,7 +176,7 @@ def _settings(table: TomlTable, key: str = "settings") -> dict:
 def require_settings(values: dict, place: str) -> None:
     """Every key must be a setting of c2f that a study may set."""
     require_free(values, place)
-    require_known(values, {item.name for item in dataclasses.fields(Settings)}, place)
+    require_known(values, parameters_of(Settings), place)
 
 
 def _presets(table: TomlTable) -> dict[str, dict]:
@@ -209,13 +199,10 @@ def _runs(study: TomlTable, position: int, values) -> list[Run]:
     fixed = {
         "method": method,
         "preset": table.take("preset", str, "default", choices=tuple(PRESETS)) if of_c2f else "default",
-        "after": table.take_list("after", str, []) if of_c2f else (),
+        "after": table.take_list("after", str, [], choices=AFTER) if of_c2f else (),
         "seeds": _seeds(table) if "seeds" in table else None,
         "only_data": table.take_list("only_data", str) if "only_data" in table else None,
     }
-    for analysis in fixed["after"]:
-        if analysis not in AFTER:
-            raise table.error(f"after must be of {', '.join(AFTER)}, not {analysis!r}")
     templates = {"name": name, "bytes_of": "" if of_c2f else table.take("bytes_of", str, "")}
     templates["reference"] = table.take("reference", str, "")
     settings = table.take("settings", dict, {})

@@ -239,6 +239,8 @@ def _minus(place: Place):
     holder = isinstance(place.parent, (ast.Return, ast.Assign, ast.AugAssign, ast.Dict)) and place.field in ("value", "values")
     element = isinstance(place.parent, ast.Tuple) and isinstance(place.parent.ctx, ast.Load) and place.field == "elts"
     computed = isinstance(place.node, (ast.BinOp, ast.Call, ast.Name, ast.Subscript, ast.IfExp, ast.Attribute))
+    if isinstance(place.node, ast.Call) and _called(place.node) in ("empty", "empty_like", "zeros", "zeros_like"):
+        return
     if computed and (holder or element and isinstance(place.statement, ast.Return)):
         yield "sign", ast.UnaryOp(ast.USub(), place.node)
 

@@ -168,11 +168,12 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
     s, stage = posed.settings, before.phase.removesuffix("_phase1")
     epoch, second = before.phase_epoch, not before.phase.endswith("_phase1")
     rate = {"coarse": s.coarse_lr, "joint": s.coarse_lr, "table": s.start_lr, "partition": s.start_lr}.get(stage, s.fine_lr)
-    if second and s.lr_schedule == "cosine":
-        rate *= (1 + math.cos(math.pi * epoch / longest)) / 2
-    elif second and s.lr_schedule == "steps":
-        rate = rate if epoch / longest < 2 / 3 else rate / 3 if epoch / longest < 5 / 6 else rate / 10
-    worst.add("learning rate", phase.rate_of(epoch), rate, 1e-15)
+    kind = s.lr_schedule if second else "constant"
+    worst.add("learning rate", phase.rate_of(epoch), rate * _share(kind, epoch, longest), 1e-15)
+    for long in (6, 7, 12):  # a schedule of its own length, which few phases here reach
+        longer = dataclasses.replace(phase, schedule_epochs=long)
+        for later in range(long):
+            worst.add("learning rate", longer.rate_of(later), rate * _share(kind, later, long), 1e-15)
     state, moments, losses, sizes = _epoch(before, posed, phase.rate_of(epoch))
     worst.same("state after an epoch", _bits(after.state), _bits(state))
     worst.same("moments after an epoch", _bits(after.moments), _bits(moments))
@@ -190,6 +191,15 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
     worst.same("numbers of history", labels, (stage, before.phase, before.stage_epoch + 1, before.stage_epoch + 1, epoch + 1))
     worst.same("share above the threshold", np.array_equal(row["nonzero_fine"], alive, equal_nan=True), True)
     _hold_score(worst, before, after, posed, row["validation_ndcg@5"], (epoch + 1) % s.eval_every == 0 or epoch + 1 >= most)
+
+
+def _share(schedule: str, epoch: int, longest: int) -> float:
+    """Of the learning rate, in an epoch counted from 0."""
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * epoch / longest)) / 2
+    if schedule == "steps":
+        return 1 if epoch / longest < 2 / 3 else 1 / 3 if epoch / longest < 5 / 6 else 1 / 10
+    return 1
 
 
 def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: bool) -> None:
@@ -415,6 +425,9 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("when training ends", bad >= s.patience or number == s.max_epochs, True)
     worst.same("the best epoch", trained.best_epoch_, best[2])
     worst.same("the best parameters", _bits(trained.parameters_), _bits(best[0]))
+    worst.same("history", repr(trained.history_), repr(rows))
+    sizes = {name: value.size * value.itemsize for name, value in best[0].items()}
+    worst.same("sizes", trained.size_in_bytes(), sizes | {"model": sum(sizes.values())})
     p = {name: dense(value) for name, value in best[0].items()}
     p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
     H = reference.table(p, reference.adjacency(data.train.toarray()), s)[1]

@@ -7,7 +7,9 @@ call of it.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import scipy.sparse as sparse
@@ -58,12 +60,29 @@ def partitions_check(engine: str, rng) -> Checks:
         parts = starts.partition_entities(ring, 2, method="metis", seed=seed)
         cut = np.count_nonzero(parts[user] != parts[many + item])
         yield "METIS around a ring", float(abs(parts.mean() - 0.5) > 0.02 or cut > 4), 0
-    for parts, method in ((n + 1, "random"), (2, "none")):
-        try:
-            starts.partition_entities(R, parts, method=method)
-            yield f"{parts} parts by {method}", 1.0, 0
-        except SettingsError:
-            yield f"{parts} parts by {method}", 0.0, 0
+    with _without_metis():
+        found, expected = (starts.partition_entities(R, 3, method=method, seed=seed) for method in ("auto", "coclustering"))
+        yield "without METIS", differs(found, expected), 0
+        refused = [(n + 1, "random"), (2, "none"), (2, "metis")]
+        for parts, method in refused:
+            try:
+                starts.partition_entities(R, parts, method=method)
+                yield f"{parts} parts by {method}", 1.0, 0
+            except SettingsError:
+                yield f"{parts} parts by {method}", 0.0, 0
+
+
+@contextmanager
+def _without_metis():
+    """As where the package pymetis is not installed."""
+    before = sys.modules.get("pymetis")
+    sys.modules["pymetis"] = None
+    try:
+        yield
+    finally:
+        sys.modules.pop("pymetis")
+        if before is not None:
+            sys.modules["pymetis"] = before
 
 
 def _coclustered(R, n_parts: int, seed: int):

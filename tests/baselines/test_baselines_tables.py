@@ -213,3 +213,5 @@ def test_coarse_is_the_coarse_stage_of_the_model(data):
     assert model.size_in_bytes()["model"] == 6 * 8 * 4 + 32 * 2 * 5 + 33 * 4
     with pytest.raises(SettingsError, match="t_coarse"):
         make_baseline("coarse", n_coarse=1, t_coarse=2).fit(data)
+    with pytest.raises(SettingsError, match="preset must be one of authors, paper, staged, not 'default'"):
+        make_baseline("coarse", preset="default").fit(data)

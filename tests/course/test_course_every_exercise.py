@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from c2f_np.course import all_exercises, composition, propagation, soft_threshold
+from c2f_np.course import all_exercises, composition_and_bridging, soft_threshold, sparse_propagation
 
 TASKS = list(all_exercises().values())
 MISTAKES = [(task, mistake) for task in TASKS for mistake in task.mistakes]
@@ -14,9 +14,9 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 WITH_FOLDED_ANSWERS = [
     (task, notebook)
     for subject, notebook in (
-        (propagation, "02_sparse_propagation.py"),
+        (sparse_propagation, "02_sparse_propagation.py"),
         (soft_threshold, "03_soft_thresholding.py"),
-        (composition, "04_composition_and_bridging.py"),
+        (composition_and_bridging, "04_composition_and_bridging.py"),
     )
     for task in subject.EXERCISES
 ]

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from c2f_np.data import Dataset
 from c2f_np.model import starts
-from c2f_np.settings import PRESETS, settings_from_preset
+from c2f_np.settings import PRESETS, Settings
 from c2f_np.training.loop import begin
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
@@ -33,7 +33,7 @@ def made_up(protocol):
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_both_parts_of_the_data_are_masked_as_the_protocol_says(preset, protocol, engine):
     data = made_up(protocol)
-    settings = settings_from_preset(preset, **SMALL, engine=engine, threads=2)
+    settings = Settings.preset(preset, **SMALL, engine=engine, threads=2)
     problem = pose(data, settings)
     states = [begin(phases_of(settings, problem.engine), problem).state]
     states += [starts.start_fine(states[0], problem.R, settings)] if settings.training == "stages" else []
@@ -56,7 +56,7 @@ def test_both_parts_of_the_data_are_masked_as_the_protocol_says(preset, protocol
 
 def test_a_part_that_is_empty_is_not_evaluated():
     data = made_up("clean")
-    settings = settings_from_preset("staged", **SMALL)
+    settings = Settings.preset("staged", **SMALL)
     problem = pose(Dataset.from_matrices(data.train, None, data.test), settings)
     state = starts.start_coarse(problem.R, settings)
     assert evaluate_state(state, problem, "validation") is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from c2f_np import load_dataset
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training import loop
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import pose
@@ -28,7 +28,7 @@ def required(engine):
 @functools.cache
 def calls(engine):
     """The calls of one batch of the default preset, as (depth, name, file); what is compiled is one call."""
-    settings = dataclasses.replace(settings_from_preset("default"), engine=engine)
+    settings = dataclasses.replace(Settings.preset("default"), engine=engine)
     problem = pose(load_dataset("planted"), settings)
     phases = phases_of(settings, problem.engine)
     progress = dataclasses.replace(loop.begin(phases, problem), phase="joint")

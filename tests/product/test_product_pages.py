@@ -1,10 +1,13 @@
-"""The tables in the README and in docs/fine_codebook.md are those of the committed studies."""
+"""Tables in the README and in docs/fine_codebook.md are those of the committed studies; examples in docs run."""
 
+import pkgutil
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks.pages import beside, blocks, means
+from c2f_np import model
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = [(page, name) for page, texts in blocks().items() for name in texts]
@@ -27,3 +30,19 @@ def test_means_are_over_seeds(tmp_path, monkeypatch):
     assert found["mine"] == {"ndcg": pytest.approx(0.3), "bytes": 100, "seeds": 2} and set(found) == {"mine", "other"}
     assert "| other | 0.6000 | +100.0 % | 50 |" in beside("s", ["mine", "other"], lambda name: "mine")
     assert means("s", "ml-100k") == {} and beside("t", ["mine"]) == ""
+
+
+@pytest.mark.parametrize("page", ["reading_the_model.md", "recommender.md"])
+def test_examples_run(page, capsys):
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 2
+    names: dict = {}
+    for example in examples:
+        exec(example, names)  # as a reader would type them: the second goes on from the first
+    assert (capsys.readouterr().out != "") == (page == "recommender.md")
+
+
+def test_the_page_of_the_model_has_its_modules_in_reading_order():
+    text = (ROOT / "docs" / "reading_the_model.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `model/(\w+)\.py`", text, re.MULTILINE) == model.__all__
+    assert sorted(model.__all__) == sorted(module.name for module in pkgutil.iter_modules(model.__path__))

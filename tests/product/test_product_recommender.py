@@ -17,7 +17,7 @@ from c2f_np.data import Dataset
 from c2f_np.errors import DataError, ModelFileError, SettingsError
 from c2f_np.model.state import ModelState
 from c2f_np.model_file import size_in_bytes
-from c2f_np.settings import Settings, settings_from_preset
+from c2f_np.settings import Settings
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
@@ -44,8 +44,8 @@ def test_parameters_are_settings_that_people_set():
 def test_settings_in_their_order():
     """The preset's, then `settings`, then what is given by itself; an object stands for all of its fields."""
     model = C2FRecommender("staged", dim=8, settings={"dim": 16, "gate": 0.3})
-    assert model.resolved_settings() == settings_from_preset("staged", dim=8, gate=0.3)
-    whole = settings_from_preset("authors", dim=32)
+    assert model.resolved_settings() == Settings.preset("staged", dim=8, gate=0.3)
+    whole = Settings.preset("authors", dim=32)
     assert C2FRecommender("staged", seed=5, settings=whole).resolved_settings() == dataclasses.replace(whole, seed=5)
 
 
@@ -53,7 +53,7 @@ def test_clone_get_and_set(model):
     again = clone(model)
     assert again.get_params() == model.get_params() and not hasattr(again, "state_")
     again.set_params(dim=16, preset="authors")
-    assert again.resolved_settings() == settings_from_preset("authors", **(SMALL | {"dim": 16}))
+    assert again.resolved_settings() == Settings.preset("authors", **(SMALL | {"dim": 16}))
     with pytest.raises(ValueError):
         again.set_params(depth=3)
     for wrong in ({"preset": "mine"}, {"dim": 0}, {"dim": 2.5}, {"engine": "cuda"},

@@ -380,14 +380,13 @@ def commands(text, path):
 
 
 def named_tests(text, path):
-    """``op_graph`` in docs/model.md stands for tests/operations/test_op_graph.py."""
+    """``model_graph`` in docs/model.md stands for tests/model/test_model_graph.py."""
     if path.name != "model.md":
         return
-    folders = {"op": "operations", "stage": "stages", "training": "training"}
-    for match in re.finditer(r"\b(op|stage|training)_\w+\b", "".join(c if c != "`" else " " for c in text)):
+    for match in re.finditer(r"\b(model|training)_\w+\b", "".join(c if c != "`" else " " for c in text)):
         if text[match.start() - 1] in "`=" or match[0] in words_and_strings()[0]:
             continue
-        if not (ROOT / "tests" / folders[match[1]] / f"test_{match[0]}.py").exists():
+        if not (ROOT / "tests" / match[1] / f"test_{match[0]}.py").exists():
             yield match.start(), f"no test `{match[0]}`"
 
 
@@ -449,7 +448,7 @@ def test_there_are_citations_to_follow():
     [
         ("docs/model.md", "`graph.normalise`", "`graph.normalize`"),
         ("docs/model.md", "`training/loop.run_phases`", "`training/loop.run_phase`"),
-        ("docs/model.md", "`..._assignment` and op_bpr", "op_brp"),
+        ("docs/model.md", "`..._assignment` and model_bpr", "model_brp"),
         ("docs/model.md", "as coarse stage, 4-5", "as coarse stage, 4-7"),
         ("docs/model.md", "[here](#joint-training)", "[here](#joined-training)"),
         ("docs/baselines.md", "`c2f_np/baselines/table_stage.py`", "`c2f_np/baselines/table_stages.py`"),

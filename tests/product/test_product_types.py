@@ -17,7 +17,7 @@ PUBLIC = ("c2f_np", "c2f_np.data", "c2f_np.evaluation", "c2f_np.gradcheck", "c2f
 SCRIPT = '''
 import numpy as np
 import c2f_np
-from c2f_np import C2FRecommender, Dataset, Settings, load_dataset, settings_from_preset
+from c2f_np import C2FRecommender, Dataset, Settings, load_dataset
 from c2f_np.baselines import make_baseline
 from c2f_np.data import read_csv
 from c2f_np.evaluation import evaluate_embeddings, ndcg_at_k, rank_items
@@ -37,7 +37,7 @@ reveal_type(model.size_in_bytes())  # dict[str, int]
 reveal_type(model.history_)  # list[dict[str, Any]]
 reveal_type(model.state_.E_coarse.ndim)  # int
 reveal_type(C2FRecommender.load("model.npz").settings_)  # c2f_np.settings.Settings
-reveal_type(settings_from_preset("paper").dim)  # int
+reveal_type(Settings.preset("paper").dim)  # int
 reveal_type(make_baseline("ease").fit(data))  # c2f_np.estimator.Recommender
 reveal_type(check_gradients(np.sin, np.cos, {"x": array}))  # c2f_np.gradcheck.report.Report
 reveal_type(evaluate_embeddings(array, array, None, data.train, None).metrics)  # dict[str, float]
@@ -114,3 +114,17 @@ def test_every_public_function_has_its_types(module):
         if lacking:
             missing.append(f"{name}: {', '.join(lacking)}")
     assert missing == []
+
+
+def test_no_two_public_things_have_one_name():
+    """The engines hold the same functions, which is what they are for; so only one of them is looked at."""
+    places = {}
+    others = ("recommender", "estimator", "studies", "plotting", "course", "model.text")
+    for module in (*PUBLIC, *(f"c2f_np.{name}" for name in others)):
+        if module == "c2f_np.gradcheck":
+            continue  # a checker for anything, which knows nothing of this package
+        for name in importlib.import_module(module).__all__:
+            thing = getattr(importlib.import_module(module), name)
+            places.setdefault(name, {}).setdefault(id(thing), module)
+    assert {name: list(found.values()) for name, found in places.items() if len(found) > 1} == {}
+    assert len(places) > 80

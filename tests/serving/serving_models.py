@@ -5,7 +5,7 @@ import scipy.sparse as sparse
 
 from c2f_np.model.state import ModelState
 from c2f_np.model_file import StoredModel
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 
 N_USERS, N_ITEMS, C, M, D = 9, 12, 5, 4, 6
 
@@ -21,7 +21,7 @@ def hand_made(
     if preset == "default":
         # Two links to either codebook, and no table: that would rule out a gate of 1 and two stages.
         wanted |= {"t_direct": 2, "table_epochs": 0, "partition_epochs": 0}
-    settings = settings_from_preset(preset, **(wanted | changed))
+    settings = Settings.preset(preset, **(wanted | changed))
     R = rng.random((n_users, n_items)) < density
     R[3], R[:, 5] = False, False
     S_coarse, S_fine = few_in_a_row(rng, n_users + n_items, c, 2), few_in_a_row(rng, c, m, 2)

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from c2f_np.data import Dataset, PlantedParameters, generate_planted
 from c2f_np.errors import DataError, SettingsError
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.studies import planted_structure as p
 from c2f_np.studies import read_study
 
@@ -78,7 +78,7 @@ def test_every_view_of_a_small_training(tmp_path):
 def test_the_truth_must_be_of_the_data():
     data, _ = small_planted()
     with pytest.raises(DataError, match="16 group labels for 44 users and items"):
-        p.measure_structure(data, TRUTH, settings_from_preset(**SMALL))
+        p.measure_structure(data, TRUTH, Settings.preset(**SMALL))
 
 
 def test_the_ready_studies_are_read_and_bad_ones_refused(tmp_path):

@@ -172,7 +172,7 @@ BAD_RUNS = [
     (X + 'settings = { width = 4 }', "unknown key 'width'", "4"),
     (X + 'settings = { gate = 4.0 }', "gate must be at most 1.0", "4.0"),
     (X + 'settings = { seed = 4 }', "seed = 4 cannot be set", "4"),
-    (X + 'after = ["magic"]', "after must be of", "magic"),
+    (X + 'after = ["magic"]', "each member of after must be one of", "magic"),
     (X + 'bytes_of = "plain"', "unknown key 'bytes_of'", "plain"),
     (EASE + 'bytes_of = "nobody"', "bytes_of must name a run", "nobody"),
     (HASHED + 'bytes_of = "x"', "bytes_of leads back", "x"),
@@ -197,7 +197,7 @@ BAD_RUNS = [
 BAD_OPTIONS = [
     ("k = 0", "k must be at least 1", "0"),
     ('k = "ten"', "k must be a whole number", "ten"),
-    ("other_ks = [5, 0.5]", "other_ks must be a list, each member a whole number", "0.5"),
+    ("other_ks = [5, 0.5]", "each member of other_ks must be a whole number", "0.5"),
     ('preset = "mine"', "preset must be of authors", "mine"),
     ('preset = "default"', "preset must be of authors", "default"),
     ('presets = ["authors"]', "unknown key 'presets'", "authors"),

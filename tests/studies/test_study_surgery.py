@@ -7,7 +7,7 @@ import pytest
 
 from c2f_np import load_dataset
 from c2f_np.model.starts import start_coarse, start_fine
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.studies.surgery import ANALYSES, no_fine, random_fine, shuffled_fine_rows, without_fine_edges, zero_fine
 from c2f_np.training.problem import entity_embeddings, pose, stage_of
 
@@ -15,7 +15,7 @@ from c2f_np.training.problem import entity_embeddings, pose, stage_of
 def problem_of(**settings):
     own = dict(n_coarse=6, n_fine=4, dim=8, n_components=4, t_fine=2, threshold=0.1, partition="random", engine="numpy")
     own |= dict(dtype="float64") | settings
-    return pose(load_dataset("southern-women"), settings_from_preset("authors", **own))
+    return pose(load_dataset("southern-women"), Settings.preset("authors", **own))
 
 
 @pytest.fixture(scope="module")

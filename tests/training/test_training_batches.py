@@ -11,7 +11,7 @@ import c2f_np.training.loop as loop
 from c2f_np.baselines import LightGCN
 from c2f_np.data import load_dataset
 from c2f_np.model.starts import generator
-from c2f_np.settings import PRESETS, settings_from_preset
+from c2f_np.settings import PRESETS, Settings
 from c2f_np.training.batches import drawn_batches
 from c2f_np.training.loop import train
 from c2f_np.training.problem import pose
@@ -25,7 +25,7 @@ SMALL = {
 
 def small(preset="staged", **changes):
     phases = {"partition_epochs": 2, "table_epochs": 2} if preset == "default" else {}
-    return settings_from_preset(preset, **(SMALL | phases | changes))
+    return Settings.preset(preset, **(SMALL | phases | changes))
 
 
 @pytest.fixture(scope="module")

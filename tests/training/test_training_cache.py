@@ -11,10 +11,10 @@ import hashlib, sys
 import numba
 import numpy as np
 from c2f_np.data import load_dataset
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.loop import train
 
-settings = settings_from_preset(
+settings = Settings.preset(
     "authors", n_coarse=8, n_fine=4, dim=48, n_components=4, max_epochs=1, seed=3, threads=int(sys.argv[1])
 )
 state = train(load_dataset("planted"), settings).finished["fine"].state

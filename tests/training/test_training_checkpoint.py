@@ -15,7 +15,8 @@ from c2f_np.data import load_dataset
 from c2f_np.errors import ModelFileError
 from c2f_np.model.adam import AdamMoments
 from c2f_np.model.state import ModelState
-from c2f_np.settings import PRESETS, Settings, settings_from_preset
+from c2f_np.schema import parameters_of
+from c2f_np.settings import PRESETS, Settings
 from c2f_np.training import checkpoint
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
 from c2f_np.training.loop import train
@@ -35,7 +36,7 @@ FREE = {"threads", "max_epochs"}
 
 
 def small(preset="staged", **changes):
-    return settings_from_preset(preset, **(SMALL | (JOINT if preset == "default" else {}) | changes))
+    return Settings.preset(preset, **(SMALL | (JOINT if preset == "default" else {}) | changes))
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +80,10 @@ def test_every_field_comes_back(data, steps_of, tmp_path, preset):
     assert missing == {(ModelState, "S_fine" if preset == "default" else "S_direct")}
 
 
-def other_values(field, value):
+def other_values(parameter, value):
     """Values that a setting could have instead: every other choice, the next number and one far away."""
-    if field.metadata["choices"]:
-        return [choice for choice in field.metadata["choices"] if choice != value]
+    if parameter.choices:
+        return [choice for choice in parameter.choices if choice != value]
     if isinstance(value, bool):
         return [not value]
     return [value + 1, value + 1000] if isinstance(value, int) else [float(np.nextafter(value, 9)), value + 1.0]
@@ -98,16 +99,16 @@ def test_another_value_of_any_setting_is_refused_by_name(data, steps_of, tmp_pat
     for phase in (*phase_names(settings), "done"):
         path = tmp_path / f"{phase}.npz"
         save_checkpoint(path, next(step for step in steps if step.phase == phase), settings, data.fingerprint())
-        for field in dataclasses.fields(Settings):
-            value = getattr(settings, field.name)
-            for other in other_values(field, value):
+        for name, parameter in parameters_of(Settings).items():
+            value = getattr(settings, name)
+            for other in other_values(parameter, value):
                 # Alone it may not fit the other settings; that is another error, and not what is asked here.
                 changed = copy.copy(settings)
-                object.__setattr__(changed, field.name, other)
-                if field.name in FREE and (field.name == "threads" or settings.lr_schedule == "constant"):
+                object.__setattr__(changed, name, other)
+                if name in FREE and (name == "threads" or settings.lr_schedule == "constant"):
                     load_checkpoint(path, changed, data.fingerprint())
                     continue
-                with pytest.raises(ModelFileError, match=re.escape(f"this run has {field.name} = {value}, not {other}")):
+                with pytest.raises(ModelFileError, match=re.escape(f"this run has {name} = {value}, not {other}")):
                     load_checkpoint(path, changed, data.fingerprint())
         with pytest.raises(ModelFileError, match="other data"):
             load_checkpoint(path, settings, "0" * 64)

@@ -7,7 +7,7 @@ import pytest
 
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training import loop
 from c2f_np.training.loop import train, train_control
 from c2f_np.training.phases import CONTROL
@@ -21,7 +21,7 @@ SMALL = dict(
 
 @pytest.fixture(scope="module")
 def problem():
-    return pose(load_dataset("southern-women", validation_fraction=0.3), settings_from_preset("authors", **SMALL))
+    return pose(load_dataset("southern-women", validation_fraction=0.3), Settings.preset("authors", **SMALL))
 
 
 @pytest.fixture(scope="module")

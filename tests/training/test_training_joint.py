@@ -17,7 +17,7 @@ from c2f_np.cli import main
 from c2f_np.data import Dataset
 from c2f_np.errors import SettingsError
 from c2f_np.run import Request, comparison_table, run, run_control
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training.loop import train, train_control
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
@@ -40,7 +40,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def small(variant="direct", **changes):
-    return settings_from_preset("default", **(SMALL | VARIANTS[variant] | changes))
+    return Settings.preset("default", **(SMALL | VARIANTS[variant] | changes))
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_a_learning_rate_that_diverges_is_named(data, engine):
 )
 def test_settings_that_do_not_fit(preset, changes, message):
     with pytest.raises(SettingsError, match=message):
-        settings_from_preset(preset, **changes)
+        Settings.preset(preset, **changes)
 
 
 def test_fewer_entities_than_rows(data):

@@ -13,7 +13,7 @@ from c2f_np.errors import DataError, SettingsError
 from c2f_np.model import starts
 from c2f_np.model.adam import fresh_moments
 from c2f_np.model.triples import Triples
-from c2f_np.settings import PRESETS, settings_from_preset
+from c2f_np.settings import STAGED, Settings
 from c2f_np.training.loop import run_epoch, train
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose, stage_of, training_graph
@@ -28,11 +28,10 @@ SMALL = {
 PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
 
 # Joint training has tests of its own, in test_training_joint.py.
-STAGED = [name for name in PRESETS if settings_from_preset(name).training == "stages"]
 
 
 def small(preset="staged", **changes):
-    return settings_from_preset(preset, **(SMALL | changes))
+    return Settings.preset(preset, **(SMALL | changes))
 
 
 @pytest.fixture(scope="module")

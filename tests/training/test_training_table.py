@@ -18,7 +18,7 @@ from c2f_np.model.joint import joint_codebook, joint_graph
 from c2f_np.model.links import residual_code
 from c2f_np.model.starts import _strongest, code_table, start_table
 from c2f_np.run import Request, comparison_table, run
-from c2f_np.settings import settings_from_preset
+from c2f_np.settings import Settings
 from c2f_np.training import loop, phases
 from c2f_np.training.loop import train
 from c2f_np.training.phases import phase_names, phases_of
@@ -39,7 +39,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def small(variant="direct", **changes):
-    return settings_from_preset("default", **(SMALL | VARIANTS[variant] | changes))
+    return Settings.preset("default", **(SMALL | VARIANTS[variant] | changes))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_phases_follow_each_other(data, changes, expected):
 
 
 def test_the_default_has_all_three():
-    settings = settings_from_preset("default")
+    settings = Settings.preset("default")
     assert phase_names(settings) == ("partition", "table", "joint")
     assert [phase.most_epochs for phase in phases_of(settings, None)] == [40, 60, 60]
 
@@ -313,7 +313,7 @@ def test_a_seed_decides_every_bit(data):
 )
 def test_settings_that_do_not_fit(preset, changes, message):
     with pytest.raises(SettingsError, match=message):
-        settings_from_preset(preset, **changes)
+        Settings.preset(preset, **changes)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

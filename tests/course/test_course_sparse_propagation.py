@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 
-from c2f_np.course.propagation import EXERCISES
+from c2f_np.course.sparse_propagation import EXERCISES
 
 TASKS = {task.name: task for task in EXERCISES}
 

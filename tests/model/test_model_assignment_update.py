@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_rules import WIDTHS, check_engines, keep_largest, update_coarse_assignment, update_fine_assignment
 from numpy.testing import assert_allclose, assert_array_equal
-from op_rules import WIDTHS, check_engines, keep_largest, update_coarse_assignment, update_fine_assignment
 
 from c2f_np.errors import SettingsError
 from c2f_np.model.links import fine_affinity, largest_softmax, pseudoinverse, softmax_rows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 
-from c2f_np.course.composition import EXERCISES
+from c2f_np.course.composition_and_bridging import EXERCISES
 
 TASKS = {task.name: task for task in EXERCISES}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from c2f_np.course import exercise
-from c2f_np.course.loss import EXERCISES
+from c2f_np.course.loss_and_optimiser import EXERCISES
 
 MISTAKES = [(task.name, number) for task in EXERCISES for number in range(len(task.mistakes))]
 NAMES = [task.name for task in EXERCISES]

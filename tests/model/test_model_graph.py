@@ -6,8 +6,8 @@ import scipy.sparse as sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from model_rules import expanded_graph
 from numpy.testing import assert_allclose, assert_array_equal
-from op_rules import expanded_graph
 
 from c2f_np.errors import SettingsError
 from c2f_np.model.graph import bipartite_adjacency, degree_factors, expand, normalise, normalised_adjacency

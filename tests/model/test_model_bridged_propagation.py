@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from model_rules import WIDTHS, adjoint, bridged, check_engines, random_sparse
 from numpy.testing import assert_allclose
-from op_rules import WIDTHS, adjoint, bridged, check_engines, random_sparse
 
 from c2f_np.errors import SettingsError
 from c2f_np.model.propagation import propagate, propagate_backward

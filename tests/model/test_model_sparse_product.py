@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from numpy.testing import assert_array_equal
-from op_rules import (
+from model_rules import (
     WIDTHS,
     adjoint,
     check_engines,
@@ -11,6 +10,7 @@ from op_rules import (
     sparse_product_backward,
     sparse_product_backward_weights,
 )
+from numpy.testing import assert_array_equal
 
 from c2f_np.errors import SettingsError
 from c2f_np.kernels.row_groups import even_row_groups

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from model_rules import WIDTHS, bpr_backward, bpr_loss, check_engines
 from numpy.testing import assert_allclose, assert_array_equal
-from op_rules import WIDTHS, bpr_backward, bpr_loss, check_engines
 
 from c2f_np.errors import DataError
 from c2f_np.model.loss import score_pairs, sigmoid, softplus

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from model_rules import WIDTHS, check_engines, compose, compose_backward, random_sparse, tanh_backward
 from numpy.testing import assert_allclose, assert_array_equal
-from op_rules import WIDTHS, check_engines, compose, compose_backward, random_sparse, tanh_backward
 
 from c2f_np.kernels.composition import tanh_in_place
 from c2f_np.model.codebook import compose_backward_assignment

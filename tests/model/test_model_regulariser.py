@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from model_rules import WIDTHS, check_engines, squared_norm_penalty, squared_norm_penalty_backward
 from numpy.testing import assert_array_equal
-from op_rules import WIDTHS, check_engines, squared_norm_penalty, squared_norm_penalty_backward
 
 from c2f_np.model.triples import Triples
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from model_rules import WIDTHS, bridge, bridge_backward, check_engines, random_sparse
 from numpy.testing import assert_allclose
-from op_rules import WIDTHS, bridge, bridge_backward, check_engines, random_sparse
 
 from c2f_np.model.codebook import bridge_backward_assignment, bridge_backward_gate
 

@@ -15,9 +15,10 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..data import Dataset
-from ..estimator import EmbeddingRecommender, as_dataset
+from ..estimator import EmbeddingRecommender, as_dataset, validation_share
 from ..model_file import size_in_bytes
-from ..settings import Settings, settings_from_preset
+from ..schema import checked_values, described
+from ..settings import STAGED, Settings
 from ..threads import working_threads
 from ..training.loop import run_phases
 from ..training.phases import phases_of
@@ -52,7 +53,7 @@ class Coarse(EmbeddingRecommender):
     phases_ : dict of str to Best
     """
 
-    preset: str = "staged"
+    preset: str = described("staged", "where the settings come from that are not given here", choices=STAGED)
     n_coarse: int | None = None
     dim: int | None = None
     n_layers: int | None = None
@@ -78,7 +79,7 @@ class Coarse(EmbeddingRecommender):
     dtype: str | None = None
     engine: str | None = None
     threads: int | None = None
-    validation_fraction: float = 0.1
+    validation_fraction: float = validation_share()
 
     def resolved_settings(self) -> Settings:
         """The preset's settings with this estimator's parameters in their place.
@@ -88,10 +89,11 @@ class Coarse(EmbeddingRecommender):
         SettingsError
             If one does not fit.
         """
+        checked_values(self)
         own = {_RENAMED.get(name, name): value for name, value in self.get_params().items() if name not in _NOT_SETTINGS}
-        n_coarse = settings_from_preset(self.preset, **own).n_coarse
+        n_coarse = Settings.preset(self.preset, **own).n_coarse
         # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
-        return settings_from_preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
+        return Settings.preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
 
     def fit(
         self,

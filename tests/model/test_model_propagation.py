@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from model_rules import WIDTHS, adjoint, check_engines, propagate, propagate_backward, random_sparse
 from numpy.testing import assert_array_equal
-from op_rules import WIDTHS, adjoint, check_engines, propagate, propagate_backward, random_sparse
 
 from c2f_np.errors import SettingsError
 

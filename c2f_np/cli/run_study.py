@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from ..data import PROTOCOLS
 from .bars import JobBar
 from .options import add_command, add_quiet
 
@@ -29,7 +30,7 @@ def add_to(commands) -> None:
     text = "data to use instead of the study's; may be repeated"
     parser.add_argument("--data", action="append", default=[], metavar="[NAME=]DATA", help=text)
     parser.add_argument("--settings-of", metavar="NAME", help="give --data the settings that the study has for this data set")
-    parser.add_argument("--protocol", choices=("authors", "clean"), help="evaluation protocol instead of the study's")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="evaluation protocol instead of the study's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="seeds instead of the study's")
     parser.add_argument("--out", metavar="DIR", help="folder of the results [runs/studies/NAME]")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="jobs at a time; 0: as many as cores [0]")

@@ -1,20 +1,25 @@
-"""``gradcheck``."""
+"""Commands that check the computation: ``gradcheck``, and ``parity FILE.npz ...``."""
 
 from __future__ import annotations
 
 from ..engine import ENGINES
 from .options import add_command
 
-_EXAMPLES = """  python -m c2f_np gradcheck
+_GRADCHECK = """  python -m c2f_np gradcheck
   python -m c2f_np gradcheck --op soft_threshold --engine numpy
   python -m c2f_np gradcheck --mutants
   python -m c2f_np gradcheck --mutate 100 --seed 1
   python -m c2f_np gradcheck --mutate 30 --within model.loss
 """
 
+_PARITY = """  python -m c2f_np parity tests/parity/case_a.npz
+  python -m c2f_np parity --engine numba tests/parity/*.npz
+"""
+
 
 def add_to(commands) -> None:
-    parser = add_command(commands, "gradcheck", run, "check every gradient numerically, on this machine", _EXAMPLES)
+    text = "check every gradient numerically, on this machine"
+    parser = add_command(commands, "gradcheck", gradcheck_command, text, _GRADCHECK)
     parser.add_argument("--op", metavar="NAME", help="one operation or stage only")
     parser.add_argument("--engine", choices=ENGINES, help="one engine only (default: both)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random inputs [0]")
@@ -24,9 +29,20 @@ def add_to(commands) -> None:
     parser.add_argument("--mutate", type=int, metavar="N", help="make N small changes of the code by machine and put them in")
     parser.add_argument("--within", metavar="PLACE", help="with --mutate: only in what begins with this, as model.loss")
 
+    text = "compare every quantity with the numbers of the authors' code"
+    parser = add_command(commands, "parity", parity_command, text, _PARITY)
+    parser.add_argument("files", nargs="+", metavar="FILE.npz", help="reference numbers")
+    parser.add_argument("--engine", choices=ENGINES, help="one engine only (default: both)")
 
-def run(options) -> int:
-    from ..verification.command import run as check
 
-    given = {name: getattr(options, name) for name in ("op", "engine", "seed", "json", "jobs", "mutants", "mutate", "within")}
-    return check(**given)
+def gradcheck_command(options) -> int:
+    from ..verification.command import run
+
+    names = ("op", "engine", "seed", "json", "jobs", "mutants", "mutate", "within")
+    return run(**{name: getattr(options, name) for name in names})
+
+
+def parity_command(options) -> int:
+    from ..parity import main_parity
+
+    return main_parity(options.files, options.engine or "both")
