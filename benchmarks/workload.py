@@ -12,16 +12,14 @@ import numpy as np
 
 from c2f_np.data import Dataset, load_dataset
 from c2f_np.engine import engine_named
-from c2f_np.model.adam import AdamMoments, fresh_moments
+from c2f_np.model.loss import Triples
 from c2f_np.model.sampling import sample_triples
 from c2f_np.model.starts import start_fine
-from c2f_np.model.state import ModelState
-from c2f_np.model.triples import Triples
+from c2f_np.model.step import AdamMoments, ModelState, fresh_moments, train_step
 from c2f_np.settings import Settings
 from c2f_np.training.loop import begin
 from c2f_np.training.phases import Phase, phases_of
 from c2f_np.training.problem import Problem, pose, training_graph
-from c2f_np.training.step import train_step
 
 from .plan import Plan
 from .sizes import SIZES, Size, like, synthetic

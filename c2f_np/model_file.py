@@ -3,7 +3,7 @@
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
 propagation, and to leave out what a user has already seen), the external ids, and the settings.
 
-Shapes: see `c2f_np.model.state`.
+Shapes: see `c2f_np.model.step`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import scipy.sparse as sparse
 from .archive import pack_csr, read_archive, take, unpack_csr, write_archive
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
-from .model.state import ModelState
+from .model.step import ModelState
 from .settings import Settings
 
 KIND, VERSION = "model", 1

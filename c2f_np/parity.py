@@ -46,7 +46,6 @@ from .engine import AVAILABLE_ENGINES, LEFT_OUT, engine_named, is_compiled
 from .errors import C2FError, DataError
 from .evaluation.metrics import mean_metrics, metrics_per_user
 from .evaluation.ranking import rank_items
-from .model.adam import BETA2, EPSILON, adam_step, fresh_moments
 from .model.coarse import coarse_forward, coarse_gradients, coarse_graph
 from .model.fine import fine_forward, fine_gradients, fine_graph
 from .model.graph import normalised_adjacency
@@ -57,8 +56,8 @@ from .model.links import (
     update_coarse_assignment,
     update_fine_assignment,
 )
-from .model.loss import batch_loss, bpr_backward, squared_norm_penalty_backward
-from .model.triples import Triples
+from .model.loss import Triples, batch_loss, bpr_backward, squared_norm_penalty_backward
+from .model.step import BETA2, EPSILON, adam_step, fresh_moments
 
 TOLERANCE = 1e-12
 

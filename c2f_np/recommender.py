@@ -25,13 +25,13 @@ from .evaluation import rank_embeddings
 from .files import FilePath
 from .lookup import positions, require_k
 from .model.graph import normalised_adjacency
-from .model.state import ModelState
+from .model.step import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .settings import Settings
 from .threads import working_threads
 from .training.loop import train
+from .training.phases import Best, Progress
 from .training.problem import entity_embeddings
-from .training.progress import Best, Progress
 
 __all__ = ["C2FRecommender", "versions"]
 
@@ -160,7 +160,7 @@ class C2FRecommender(EmbeddingRecommender):
         progress : Progress, optional
             Where an earlier run stood.
         after_epoch : callable, optional
-            Called with a :class:`c2f_np.training.progress.Progress` after every epoch.
+            Called with a :class:`c2f_np.training.phases.Progress` after every epoch.
 
         Returns
         -------

@@ -31,9 +31,8 @@ from .settings import Settings
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.loop import train, train_control
-from .training.phases import phase_names, phases_of
+from .training.phases import Progress, phase_names, phases_of
 from .training.problem import evaluate_state, pose
-from .training.progress import Progress
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
 METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"

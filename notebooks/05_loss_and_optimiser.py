@@ -21,7 +21,7 @@
 #
 # **You need** the chain rule, NumPy, and three things from the notebooks before: *entities* are the users and then the items, numbered $0, \dots, N-1$, so that item $i$ of $U$ users' catalogue is entity $U+i$; every entity $e$ has a row $H_e$ of $d$ numbers (its propagated embedding) in a matrix $H$ of shape $N\times d$; and a *cotangent* $G_y$ is the gradient of the final loss with respect to some intermediate result $y$, of the shape of $y$. Where $H$ comes from does not matter here.
 #
-# **You get** the functions of `loss.py`, `adam.py`, `triples.py` and `sampling.py` in `c2f_np/model/`, each derived and checked.
+# **You get** the functions of `loss.py`, `step.py` and `sampling.py` in `c2f_np/model/`, each derived and checked.
 
 # %%
 import inspect
@@ -34,9 +34,10 @@ from c2f_np.course import exercise
 from c2f_np.data import cached, load_dataset
 from c2f_np.engine import engine_named
 from c2f_np.gradcheck import check_gradients
-from c2f_np.model import adam, sampling
+from c2f_np.model import sampling
 from c2f_np.model import loss as bpr
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
+from c2f_np.model.step import BETA1, BETA2, EPSILON, adam_step, adam_update, clip_by_value, fresh_moments
 from c2f_np.plotting.losses import (
     first_steps, free_ranks, loss_and_order, loss_and_slope, scatter_and_gather, triple_in_the_plane,
 )
@@ -321,13 +322,13 @@ print(inspect.getsource(bpr.squared_norm_penalty_backward).split('"""')[2])
 
 # %%
 k = np.arange(1, 10_001)
-uncorrected = (1 - adam.BETA1**k) / np.sqrt(1 - adam.BETA2**k)
+uncorrected = (1 - BETA1**k) / np.sqrt(1 - BETA2**k)
 assert round(float(uncorrected[0]), 2) == 3.16 and uncorrected[:100].max() > 6.5 and k[uncorrected.argmax()] == 12
 assert 1.25 < uncorrected[999] < 1.3
 parameters, corrected = {"theta": np.zeros(1)}, []
-moments = adam.fresh_moments(parameters)
+moments = fresh_moments(parameters)
 for _ in k:
-    moved, moments = adam.adam_step(parameters, {"theta": np.array([0.02])}, moments, learning_rate=1.0, clip=np.inf)
+    moved, moments = adam_step(parameters, {"theta": np.array([0.02])}, moments, learning_rate=1.0, clip=np.inf)
     corrected.append(float(parameters["theta"][0] - moved["theta"][0]))
 assert np.allclose(corrected, 1, atol=1e-6), "with the correction a constant gradient gives steps of the learning rate"
 first_steps(k, {"without correction": uncorrected, "Adam": np.array(corrected)})
@@ -341,12 +342,12 @@ theta, gradients = rng.standard_normal(50), rng.standard_normal((20, 50))
 ends = []
 for scale in (1.0, 1000.0, 0.0):
     parameters = {"theta": theta}
-    moments = adam.fresh_moments(parameters)
+    moments = fresh_moments(parameters)
     for g in gradients:
-        parameters, moments = adam.adam_step(parameters, {"theta": scale * g}, moments, learning_rate=0.01, clip=np.inf)
+        parameters, moments = adam_step(parameters, {"theta": scale * g}, moments, learning_rate=0.01, clip=np.inf)
     ends.append(parameters["theta"])
 assert np.allclose(ends[0], ends[1], atol=1e-6) and (ends[2] == theta).all()
-print(inspect.getsource(adam.adam_update))
+print(inspect.getsource(adam_update))
 
 # %% [markdown]
 # The package divides $\sqrt{v}$ instead of $v$ by its correction, $\sqrt{v_k/(1-\beta_2^k)}=\sqrt{v_k}/\sqrt{1-\beta_2^k}$. That is the same number, and $\epsilon$ is added after it, as PyTorch does it.
@@ -360,7 +361,7 @@ H_start = np.random.default_rng(0).standard_normal((n_users + n_items, 16))
 _, slope = bpr.bpr_loss(H_start, np.zeros(len(H_start)), np.zeros(1), batch)
 grad_start, _, _ = bpr.bpr_backward(H_start, batch, slope)
 assert np.abs(grad_start).max() < 0.3, "the clip at 3 does nothing here"
-assert (adam.clip_by_value(np.array([-5.0, 0.5, 4.0]), 3.0) == [-3.0, 0.5, 3.0]).all()
+assert (clip_by_value(np.array([-5.0, 0.5, 4.0]), 3.0) == [-3.0, 0.5, 3.0]).all()
 
 # %% [markdown]
 # ### All of it together, without a codebook
@@ -372,14 +373,14 @@ women = sparse.csr_array(load_dataset("southern-women").train)
 women.sort_indices()
 assert women.shape == (18, 14)
 parameters = {"H": 0.01 * np.random.default_rng(3).standard_normal((32, 4)), "b": np.zeros(32)}
-moments, losses, shares = adam.fresh_moments(parameters), [], []
+moments, losses, shares = fresh_moments(parameters), [], []
 for step in range(300):
     batch = Triples.from_items(*sampling.sample_triples(women, women.nnz, 2, step, engine=plain), *women.shape)
     loss, slope = bpr.bpr_loss(parameters["H"], parameters["b"], np.zeros(1), batch)
     grad_H, grad_b, _ = bpr.bpr_backward(parameters["H"], batch, slope)
     losses.append(float(loss))
     shares.append(float(np.mean(slope * len(batch) < 0.5)))  # sigmoid(x) < 1/2 means x < 0: the right order
-    parameters, moments = adam.adam_step(parameters, {"H": grad_H, "b": grad_b}, moments, learning_rate=0.03, clip=np.inf)
+    parameters, moments = adam_step(parameters, {"H": grad_H, "b": grad_b}, moments, learning_rate=0.03, clip=np.inf)
 assert abs(losses[0] - np.log(2)) < 0.01 and losses[-1] < 0.3 and 0.35 < shares[0] < 0.65 and shares[-1] > 0.95
 assert parameters["H"].size == 128 and (parameters["b"][:18] == 0).all() and (parameters["b"][18:] != 0).all(), "only item biases have moved"
 loss_and_order(np.arange(300), losses, shares, start=np.log(2))
@@ -489,13 +490,13 @@ verdicts
 
 # %%
 gradients = rng.standard_normal((7, 5))
-parameters, moments = {"theta": np.zeros(5)}, adam.fresh_moments({"theta": np.zeros(5)})
+parameters, moments = {"theta": np.zeros(5)}, fresh_moments({"theta": np.zeros(5)})
 by_sums = np.zeros(5)
 for k in range(1, 8):
-    parameters, moments = adam.adam_step(parameters, {"theta": gradients[k - 1]}, moments, learning_rate=0.01, clip=np.inf)
-    w1, w2 = (beta ** np.arange(k - 1, -1, -1.0) for beta in (adam.BETA1, adam.BETA2))
+    parameters, moments = adam_step(parameters, {"theta": gradients[k - 1]}, moments, learning_rate=0.01, clip=np.inf)
+    w1, w2 = (beta ** np.arange(k - 1, -1, -1.0) for beta in (BETA1, BETA2))
     mean, square = w1 @ gradients[:k] / w1.sum(), w2 @ gradients[:k] ** 2 / w2.sum()
-    by_sums = by_sums - 0.01 * mean / (np.sqrt(square) + adam.EPSILON)
+    by_sums = by_sums - 0.01 * mean / (np.sqrt(square) + EPSILON)
 assert np.allclose(parameters["theta"], by_sums, rtol=1e-12, atol=1e-15)
 
 # %% [markdown]

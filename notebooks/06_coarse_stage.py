@@ -37,12 +37,11 @@ from c2f_np.engine import engine_named
 from c2f_np.gradcheck import check_gradients, tabulate
 from c2f_np.model import coarse, graph, links
 from c2f_np.model.codebook import compose, compose_backward
-from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
+from c2f_np.model.loss import Triples, batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
 from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.model.sampling import sample_triples
 from c2f_np.model.sparse import operator
 from c2f_np.model.starts import partition_entities, start_coarse_assignment
-from c2f_np.model.triples import Triples
 from c2f_np.plotting import learning_curves
 from c2f_np.plotting.inside_a_stage import (
     assignments_side_by_side, computation_graph, expanded_adjacency, gradients_by_way, layer_factors, weights_of_row,
@@ -590,4 +589,4 @@ print(task_assignment.hint())
 #
 # ## Read next
 #
-# `07_fine_stage` freezes what you have trained here and refines every coarse row by a few rows of a second, sparse codebook. In the package: `docs/model.md` (graph, coarse stage, starts), `c2f_np/model/structure.py` for the gradient with respect to the weights of $S_c$ that nobody needs in training but that is derived and checked all the same. G. Karypis and V. Kumar, *A fast and high quality multilevel scheme for partitioning irregular graphs*, SIAM J. Sci. Comput. 20 (1998).
+# `07_fine_stage` freezes what you have trained here and refines every coarse row by a few rows of a second, sparse codebook. In the package: `docs/model.md` (graph, coarse stage, starts), `coarse_structure_gradients` in `c2f_np/model/coarse.py` for the gradient with respect to the weights of $S_c$ that nobody needs in training but that is derived and checked all the same. G. Karypis and V. Kumar, *A fast and high quality multilevel scheme for partitioning irregular graphs*, SIAM J. Sci. Comput. 20 (1998).

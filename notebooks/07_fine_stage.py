@@ -37,12 +37,11 @@ from c2f_np.data import load_dataset
 from c2f_np.engine import engine_named
 from c2f_np.gradcheck import check_gradients, numerical_gradient, tabulate
 from c2f_np.model import fine, graph, links, starts
-from c2f_np.model.adam import fresh_moments
 from c2f_np.model.codebook import bridge, bridge_backward, compose, compose_backward, soft_threshold, soft_threshold_backward
-from c2f_np.model.loss import batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
+from c2f_np.model.loss import Triples, batch_loss, bpr_backward, bpr_loss, squared_norm_penalty, squared_norm_penalty_backward
 from c2f_np.model.propagation import propagate, propagate_backward
 from c2f_np.model.sampling import sample_triples
-from c2f_np.model.triples import Triples
+from c2f_np.model.step import fresh_moments
 from c2f_np.plotting.inside_a_stage import codebook_sparsity, codebooks_side_by_side, computation_graph, gradients_by_way
 from c2f_np.settings import Settings
 from c2f_np.training import loop, problem
@@ -547,4 +546,4 @@ print(task_fine.hint())
 #
 # ## Read next
 #
-# `08_the_collapse` makes of all the layers two small dense matrices. In the package: `docs/model.md` (fine stage; paper, code, staged and default), `c2f_np/model/structure.py` for the gradients with respect to $S_c$, $S_f$, $\tau$ and $g$.
+# `08_the_collapse` makes of all the layers two small dense matrices. In the package: `docs/model.md` (fine stage; paper, code, staged and default), `fine_structure_gradients` in `c2f_np/model/fine.py` for the gradients with respect to $S_c$, $S_f$, $\tau$ and $g$.

@@ -45,11 +45,10 @@ from c2f_np.model import fine
 from c2f_np.model.codebook import soft_threshold
 from c2f_np.model.fine import collapsed_graph, fine_forward, fine_gradients
 from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.loss import batch_loss
+from c2f_np.model.loss import Triples, batch_loss
 from c2f_np.model.propagation import SPARSE_COST, collapse, collapse_pays
 from c2f_np.model.propagation import propagate, propagate_collapsed, propagate_collapsed_backward
 from c2f_np.model.starts import start_coarse, start_fine
-from c2f_np.model.triples import Triples
 from c2f_np.plotting.frontier import graph_and_strip, work_of_two_ways
 
 # %% [markdown]

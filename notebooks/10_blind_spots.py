@@ -22,7 +22,7 @@ from c2f_np.data import southern_women_split
 from c2f_np.gradcheck import check_gradients, lessons, numerical_gradient
 from c2f_np.engine import engine_named
 from c2f_np.model import codebook, graph, links, loss, propagation
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
 from c2f_np.plotting.checks import caught_picture
 from c2f_np.verification.mutants import MUTANTS, Mutant, applied, kill
 
@@ -307,9 +307,9 @@ assert killers == {"a": numerical | {"adjoint"}, "b": {"convention"}, "c": {"con
 # Now a larger batch of them, everything in the catalogue for a few NumPy backwards, and who kills whom.
 
 # %%
-places = ("SparseOperator.adjoint", "codebook.compose_backward", "codebook.soft_threshold_backward", "codebook.bridge_backward",
-          "loss.bpr_backward")
-chosen = [m for m in MUTANTS if m.place.endswith(places)]
+places = ("sparse.SparseOperator.adjoint", "codebook.compose_backward", "codebook.soft_threshold_backward",
+          "codebook.bridge_backward", "loss.bpr_backward")
+chosen = [m for m in MUTANTS if m.place.removeprefix("model.") in places]
 chosen.append(predicted["c"])
 checks = ["contract", "central_difference", "complex_step", "taylor_rate", "adjoint", "convention"]
 table = np.zeros((len(chosen), len(checks)))
@@ -348,7 +348,7 @@ assert survives, "if this fails, somebody has mended the hole: change the text"
 # Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is put in where Numba does not compile and kernels are plain Python, in a process of its own, and must be killed by the cases of the compiled engine.
 
 # %%
-once = mutant("kernels.bpr._gather_any_width", "first occurrence only")
+once = mutant("kernels.loss._gather", "first occurrence only")
 outcome = kill(once, engine="numba", op="bpr")[0]
 print(outcome.case, "|", ", ".join(outcome.killed_by))
 assert outcome.killed

@@ -44,14 +44,13 @@ from c2f_np.model.fine import fine_forward, fine_gradients, fine_graph
 from c2f_np.model.graph import normalise, normalised_adjacency
 from c2f_np.model.joint import joint_forward, joint_gradients, joint_graph
 from c2f_np.model.links import largest_softmax
-from c2f_np.model.loss import batch_loss
+from c2f_np.model.loss import Triples, batch_loss
 from c2f_np.model.propagation import BridgedLayer
 from c2f_np.model.sampling import sample_triples
 from c2f_np.model.starts import (
     partition_entities, start_coarse_assignment, start_fine, start_fine_assignment, start_fine_codebook,
 )  # fmt: skip
-from c2f_np.model.state import ModelState
-from c2f_np.model.triples import Triples
+from c2f_np.model.step import ModelState
 from c2f_np.plotting.frontier import moved_by
 from c2f_np.settings import Settings
 from c2f_np.training.loop import begin, run_phases

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 
-from c2f_np.model.adam import BETA1
+from c2f_np.model.step import BETA1
 
 from ..records import TORCH_KINDS, relative_difference, timing_record
 from ..timing import Competitor, interleave

@@ -21,9 +21,8 @@ from ..schema import checked_values, described
 from ..settings import STAGED, Settings
 from ..threads import working_threads
 from ..training.loop import run_phases
-from ..training.phases import phases_of
+from ..training.phases import Progress, phases_of
 from ..training.problem import entity_embeddings, pose
-from ..training.progress import Progress
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
 _NOT_SETTINGS = ("preset", "validation_fraction")

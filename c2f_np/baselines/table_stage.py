@@ -35,10 +35,9 @@ import scipy.sparse as sparse
 
 from ..engine import engine_named
 from ..errors import SettingsError
-from ..model.coarse import Forward
-from ..model.loss import batch_loss_backward
+from ..model.loss import Triples, batch_loss_backward
 from ..model.sparse import SparseOperator
-from ..model.triples import Triples
+from ..model.step import Forward, Stage
 from ..threads import training_threads
 from ..training.phases import Phase, Start
 from ..training.problem import Problem
@@ -210,8 +209,8 @@ class TableState:
 
 
 @dataclass(frozen=True)
-class TableStage:
-    """A table model as training sees it (`c2f_np.training.step`)."""
+class TableStage(Stage):
+    """A table model as training sees it (`c2f_np.model.step`)."""
 
     table: Table
     n_layers: int

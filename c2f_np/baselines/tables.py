@@ -27,7 +27,7 @@ from ..model.sampling import require_something_to_rank
 from ..schema import checked_values, described
 from ..threads import working_threads
 from ..training.loop import run_phases
-from ..training.progress import Progress
+from ..training.phases import Progress
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")

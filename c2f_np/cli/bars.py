@@ -7,8 +7,7 @@ import sys
 from typing import Any
 
 from ..settings import Settings
-from ..training.phases import phases_of
-from ..training.progress import Progress
+from ..training.phases import Progress, phases_of
 
 
 def _bar(**about):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..model.adam import BETA1, BETA2, EPSILON
 from ..model.loss import sigmoid, softplus
+from ..model.step import BETA1, BETA2, EPSILON
 from .exercise import Exercise, Mistake
 
 

@@ -4,21 +4,20 @@
     sparse         the sparse product and its adjoint, the only thing that propagation is made of
     propagation    L layers and their mean, over any layer that has a forward and an adjoint: plain, bridged; collapsed
     codebook       soft threshold, bridge, composition
-    loss           triples, BPR, the regulariser
-    adam           clipping and the step
+    loss           the batch of triples, BPR, the regulariser
+    step           what a model consists of, what a stage is, and one training step: forward, loss, backward, clipping, Adam
+    coarse         LEGCF: one codebook                            } one shape for all three: graph, forward, gradients, and what
+    fine           the paper's second stage                       } is trained; of the two stages also the gradients of what
+    joint          both codebooks and their links, by gradient    } no stage trains: assignments, threshold, gate
     links          which rows an entity is linked to: closed-form updates, pursuit, exchange, the coding of a table
     starts         partitions, SparsePCA, and the first state of each phase
-    state          what a model consists of
-    coarse         LEGCF: one codebook                            } one shape for all three:
-    fine           the paper's second stage                       } graph, forward, gradients,
-    joint          both codebooks and their links, by gradient    } and what is trained
-    structure      gradients of what no stage trains: assignments, threshold, gate
+    sampling       the triples of an epoch, and its batches
 
 Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text` lists have a compiled version of the same name in
 :mod:`c2f_np.kernels`; a graph holds one of the two modules as its engine, and whatever works on the graph uses that one.
 """
 
 __all__ = [
-    "graph", "sparse", "propagation", "codebook", "triples", "loss", "adam", "links", "starts", "state", "coarse", "fine",
-    "joint", "structure", "sampling", "text",
+    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "links", "starts", "sampling",
+    "text",
 ]  # fmt: skip

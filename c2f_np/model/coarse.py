@@ -4,7 +4,8 @@
     loss = BPR(H, b) + decay * regulariser(Z)
 
 E_c affects the loss along three paths: through Z and the graph, through Z and the regulariser, and directly as the coarse rows
-of X_0.
+of X_0. S_c, which training updates in closed form, has a gradient too: an assignment affects the loss in the composition and
+through the expanded graph, where a weight stands twice and changes the degrees of both its nodes.
 
 Shapes
 ------
@@ -21,11 +22,13 @@ import scipy.sparse as sparse
 
 from ..errors import SettingsError
 from ..settings import Settings
+from .codebook import compose_backward_assignment
+from .graph import expanded_graph_backward
 from .links import update_coarse_assignment
-from .loss import batch_loss_backward
+from .loss import Triples, batch_loss_backward
+from .propagation import propagate_backward_structure
 from .sparse import SparseOperator
-from .state import ModelState
-from .triples import Triples
+from .step import Forward, ModelState, Stage
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,6 @@ class CoarseGraph:
     X_hat: SparseOperator
     S_coarse: SparseOperator
     engine: ModuleType
-
-
-@dataclass(frozen=True)
-class Forward:
-    """What a forward pass computed: of all nodes, or H of the entities `rows` alone."""
-
-    Z: np.ndarray
-    H_entities: np.ndarray
-    H_coarse: np.ndarray | None = None
-    rows: np.ndarray | None = None
 
 
 def coarse_graph(A, S_coarse, *, degree: str = "signed", engine: ModuleType) -> CoarseGraph:
@@ -76,9 +69,26 @@ def coarse_gradients(
     return {"E_coarse": grad_E_coarse, "bias": grad_bias, "bias_global": grad_bias_global}
 
 
+def coarse_structure_gradients(
+    forward: Forward, slope: np.ndarray, E_coarse: np.ndarray, A, graph: CoarseGraph, triples: Triples,
+    *, n_layers: int, l2: float, decay: float, degree: str = "signed",
+) -> dict[str, sparse.csr_array]:  # fmt: skip
+    """Of the coarse stage, with respect to S_coarse. `A` and `degree` are those that the graph was built from."""
+    n, engine, S_coarse = len(forward.Z), graph.engine, graph.S_coarse
+    grad_H_entities, _, _ = engine.bpr_backward(forward.H_entities, triples, slope)
+    grad_H = np.concatenate([grad_H_entities, np.zeros_like(forward.H_coarse)])
+    X0 = np.concatenate([forward.Z, E_coarse])
+    inside = propagate_backward_structure(grad_H, X0, graph.X_hat, n_layers)
+    through_graph, _ = expanded_graph_backward(graph.X_hat.with_weights(inside["X_hat"]), A, S_coarse.matrix, degree=degree)
+    grad_X0 = engine.propagate_backward(grad_H, graph.X_hat, n_layers)
+    grad_Z = engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])
+    through_composition = compose_backward_assignment(grad_Z, S_coarse, E_coarse, forward.Z)
+    return {"S_coarse": S_coarse.with_weights(through_graph.data + through_composition.data)}
+
+
 @dataclass(frozen=True)
-class CoarseStage:
-    """The stage as training sees it (`c2f_np.training.step`)."""
+class CoarseStage(Stage):
+    """The stage as training sees it."""
 
     settings: Settings
     engine: ModuleType

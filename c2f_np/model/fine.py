@@ -26,13 +26,21 @@ import scipy.sparse as sparse
 
 from ..errors import SettingsError
 from ..settings import Settings
-from .coarse import Forward
-from .codebook import bridge, bridge_backward, soft_threshold, soft_threshold_backward
+from .codebook import (
+    bridge,
+    bridge_backward,
+    bridge_backward_assignment,
+    bridge_backward_gate,
+    compose_backward_assignment,
+    soft_threshold,
+    soft_threshold_backward,
+    soft_threshold_backward_tau,
+)
+from .graph import expanded_graph_backward
 from .links import update_fine_assignment
-from .loss import batch_loss_backward
-from .propagation import BridgedLayer, CollapsedPropagation, bridged_layer, collapse
-from .state import ModelState
-from .triples import Triples
+from .loss import Triples, batch_loss_backward
+from .propagation import BridgedLayer, CollapsedPropagation, bridged_layer, collapse, propagate_backward_structure
+from .step import Forward, ModelState, Stage
 
 COMPOSITIONS = ("coarse", "bridged")
 
@@ -65,13 +73,7 @@ def fine_graph(
     A, S_coarse, S_fine, gate: float,
     *, composition: str = "coarse", layer_bridge: str = "raw", degree: str = "signed", engine: ModuleType,
 ) -> FineGraph:  # fmt: skip
-    """Build the graph of the stage over the normalised adjacency `A`.
-
-    Raises
-    ------
-    SettingsError
-        If shapes do not fit or a name is unknown.
-    """
+    """Build the graph of the stage over the normalised adjacency `A`."""
     if composition not in COMPOSITIONS:
         raise SettingsError(f"composition must be one of {', '.join(COMPOSITIONS)}, not {composition!r}")
     X_hat = sparse.csr_array(engine.expanded_graph(A, S_coarse, S_fine, degree=degree), dtype=S_coarse.dtype)
@@ -80,13 +82,7 @@ def fine_graph(
 
 
 def collapsed_graph(graph: FineGraph, E_coarse: np.ndarray, n_layers: int) -> FineGraph:
-    """The same graph with its propagation collapsed, for training E_fine while E_coarse and the assignments stand still.
-
-    Raises
-    ------
-    SettingsError
-        If entities are composed from the bridged codebook: then the propagated start is not linear in what is trained.
-    """
+    """The same graph with its propagation collapsed, for training E_fine while E_coarse and the assignments stand still."""
     if graph.composition != "coarse":
         raise SettingsError('only composition="coarse" can be collapsed: otherwise tanh acts on the bridged codebook')
     Z = graph.engine.compose(graph.layer.S_coarse, E_coarse)
@@ -97,13 +93,7 @@ def fine_forward(
     E_fine: np.ndarray, E_coarse: np.ndarray, graph: FineGraph,
     *, threshold: float, n_layers: int, batch: Triples | None = None,
 ) -> FineForward:  # fmt: skip
-    """Embeddings of all nodes (model.md, fine stage, 1-4), or of a batch's entities: collapsed, if the graph is.
-
-    Raises
-    ------
-    SettingsError
-        If the propagation was collapsed with another coarse codebook.
-    """
+    """Embeddings of all nodes (model.md, fine stage, 1-4), or of a batch's entities: collapsed, if the graph is."""
     layer, engine = graph.layer, graph.engine
     F = soft_threshold(E_fine, threshold)
     tanh_F = np.tanh(F)
@@ -147,9 +137,41 @@ def fine_gradients(
     return gradients
 
 
+def fine_structure_gradients(
+    forward: FineForward, slope: np.ndarray, E_fine: np.ndarray, E_coarse: np.ndarray, A, graph: FineGraph, triples: Triples,
+    *, threshold: float, n_layers: int, l2: float, decay: float, degree: str = "signed",
+) -> dict[str, object]:  # fmt: skip
+    """Of the fine stage, with respect to S_coarse, S_fine, threshold and gate."""
+    layer, engine = graph.layer, graph.engine
+    S_coarse, S_fine = layer.S_coarse, layer.S_fine
+    grad_H_entities, _, _ = engine.bpr_backward(forward.H_entities, triples, slope)
+    grad_H = np.concatenate([grad_H_entities, np.zeros_like(forward.H_coarse), np.zeros_like(forward.H_fine)])
+    X0 = np.concatenate([forward.Z, forward.E_hat, forward.tanh_F])
+    inside = propagate_backward_structure(grad_H, X0, layer, n_layers)
+    grad_X_hat = layer.X_hat.with_weights(inside["X_hat"])
+    graph_coarse, graph_fine = expanded_graph_backward(grad_X_hat, A, S_coarse.matrix, S_fine.matrix, degree=degree)
+
+    grad_Z, grad_E_hat, grad_tanh_F = layer.split(engine.propagate_backward(grad_H, layer, n_layers))
+    grad_Z = engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_Z)
+    bridged = graph.composition == "bridged"
+    composition_coarse = compose_backward_assignment(grad_Z, S_coarse, forward.E_hat if bridged else E_coarse, forward.Z)
+    if bridged:
+        grad_E_hat = grad_E_hat + engine.compose_backward(grad_Z, S_coarse, forward.Z)
+    bridge_fine = bridge_backward_assignment(grad_E_hat, S_fine, forward.F, graph.gate)
+    gate = bridge_backward_gate(grad_E_hat, E_coarse, S_fine, forward.F)
+    _, grad_F = bridge_backward(grad_E_hat, S_fine, graph.gate)
+    grad_F = grad_F + grad_tanh_F * (1 - forward.tanh_F**2)
+    return {
+        "S_coarse": S_coarse.with_weights(graph_coarse.data + composition_coarse.data + inside["S_coarse"]),
+        "S_fine": S_fine.with_weights(graph_fine.data + bridge_fine.data + inside["S_fine"]),
+        "threshold": soft_threshold_backward_tau(grad_F, E_fine, threshold),
+        "gate": float(gate + inside["gate"]),
+    }
+
+
 @dataclass(frozen=True)
-class FineStage:
-    """The stage as training sees it (`c2f_np.training.step`)."""
+class FineStage(Stage):
+    """The stage as training sees it."""
 
     settings: Settings
     engine: ModuleType

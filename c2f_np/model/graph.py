@@ -14,7 +14,7 @@ a weight counts three times: as itself, in the degree of its row, and (through t
     grad_f_i = sum_j G[i, j] X[i, j] f_j + sum_k G[k, i] X[k, i] f_k,   grad_s_i = -1/2 f_i^3 grad_f_i,
     grad_X[i, j] = G[i, j] f_i f_j + grad_s_i
 
-Training never uses these gradients (assignments are updated in closed form); `c2f_np.model.structure` does.
+Training never uses these gradients, since assignments are updated in closed form.
 
 Shapes
 ------
@@ -71,13 +71,7 @@ def degree_factors(X: sparse.csr_array, *, degree: str = "signed") -> np.ndarray
 
 
 def inverse_roots(sums: np.ndarray, absolute: np.ndarray, degree: str) -> np.ndarray:
-    """D^-1/2 from the row sums and those of the absolute values.
-
-    Raises
-    ------
-    SettingsError
-        If the kind of degree is unknown.
-    """
+    """D^-1/2 from the row sums and those of the absolute values."""
     if degree not in DEGREES:
         raise SettingsError(f"degree must be one of {', '.join(DEGREES)}, not {degree!r}")
     sums = absolute if degree == "absolute" else sums

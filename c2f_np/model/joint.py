@@ -31,12 +31,11 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..settings import Settings
-from .coarse import Forward
 from .codebook import bridge, bridge_backward, soft_threshold, soft_threshold_backward
-from .loss import batch_loss_backward
+from .links import exchange_links
+from .loss import Triples, batch_loss_backward
 from .sparse import SparseOperator
-from .state import ModelState
-from .triples import Triples
+from .step import AdamMoments, Forward, ModelState, Stage
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,38 @@ def joint_gradients(
     return gradients
 
 
+def exchange(
+    state: ModelState, moments: AdamMoments, graph: JointGraph, grad_Y: np.ndarray, turn: int, *, threshold: float
+) -> tuple[ModelState, AdamMoments]:
+    """Exchange the links to one codebook, by an epoch's gradient at Y: in odd turns the coarse one, in even turns the fine one.
+
+    A new link starts at 0 and with fresh moments. A codebook that entities have a single link to, or none, is left out;
+    the other then has every turn.
+    """
+    # An entity's only link to a codebook is never given up: a new one starts at 0 and would leave it with nothing.
+    movable = [name for name in ("S_coarse", "S_direct") if _links_a_row(getattr(state, name)) > 1]
+    if not movable:
+        return state, moments
+    name = movable[(turn + 1) % len(movable)]
+    codebook = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
+    rows = codebook[graph.n_coarse :] if name == "S_direct" else codebook[: graph.n_coarse]
+    exchanged = exchange_links(getattr(state, name), rows, grad_Y)
+    moments = replace(
+        moments,
+        mean=moments.mean | {name: exchanged.carry(moments.mean[name])},
+        square=moments.square | {name: exchanged.carry(moments.square[name])},
+    )
+    return replace(state, **{name: sparse.csr_array(exchanged.S)}), moments
+
+
+def _links_a_row(S) -> int:
+    """How many links every entity has; 0 if there is no such assignment."""
+    return 0 if S is None else S.nnz // S.shape[0]
+
+
 @dataclass(frozen=True)
-class JointStage:
-    """Joint training as training sees it (`c2f_np.training.step`)."""
+class JointStage(Stage):
+    """Joint training as training sees it."""
 
     settings: Settings
     engine: ModuleType
@@ -157,6 +185,9 @@ class JointStage:
             forward, slope, state.E_fine, graph, triples,
             threshold=s.threshold, n_layers=s.n_layers, of_weights="S_coarse" in self.trained, **weights,
         )  # fmt: skip
+
+    def graph_after(self, graph: JointGraph, moved: ModelState) -> JointGraph:
+        return relinked(graph, moved) if "S_coarse" in self.trained else graph
 
 
 def table_stage(settings: Settings, engine: ModuleType) -> JointStage:

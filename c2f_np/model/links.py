@@ -51,11 +51,6 @@ def pseudoinverse(H: np.ndarray) -> np.ndarray:
 
     Singular values below ``max(shape) * eps`` times the largest count as 0, with the eps of the precision in which H came: what
     float32 arithmetic left behind in a deficient direction is noise and must not be inverted.
-
-    Raises
-    ------
-    SettingsError
-        If H holds NaN or infinity.
     """
     if not np.isfinite(H).all():
         raise SettingsError("embeddings are not finite: training has diverged; lower the learning rate")
@@ -69,13 +64,7 @@ def largest_columns(W: np.ndarray, t: int) -> np.ndarray:
 
 
 def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.csr_array:
-    """The t largest entries of each row, with their values. `largest` is the engine's :func:`largest_columns`.
-
-    Raises
-    ------
-    SettingsError
-        If t is not between 1 and the number of columns.
-    """
+    """The t largest entries of each row, with their values. `largest` is the engine's :func:`largest_columns`."""
     n, m = W.shape
     require_row_entries(t, m)
     columns = largest(W, t)
@@ -85,13 +74,7 @@ def keep_largest(W: np.ndarray, t: int, *, largest=largest_columns) -> sparse.cs
 def update_coarse_assignment(
     H_entities, H_coarse, t: int, *, largest=largest_columns, rows_at_a_time: int = 8192
 ) -> sparse.csr_array:
-    """S_c, in the dtype of the embeddings (model.md, coarse stage, two phases).
-
-    Raises
-    ------
-    SettingsError
-        If t is out of range or the embeddings are not finite.
-    """
+    """S_c, in the dtype of the embeddings (model.md, coarse stage, two phases)."""
     inverse = pseudoinverse(H_coarse)
     blocks = _blocks(H_entities, rows_at_a_time)
     parts = [keep_largest(H_entities[rows].astype(np.float64) @ inverse, t, largest=largest) for rows in blocks]
@@ -138,13 +121,7 @@ def require_row_entries(t: int, n_columns: int) -> None:
 
 # ---- pursuit -----------------------------------------------------------------------------------------------------------
 def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, rows_at_a_time: int = 8192) -> sparse.csr_array:
-    """Code every row of Y by t rows of E: exactly t entries a row (some may be 0), sorted, in float64.
-
-    Raises
-    ------
-    SettingsError
-        If t is out of range.
-    """
+    """Code every row of Y by t rows of E: exactly t entries a row (some may be 0), sorted, in float64."""
     k = len(E)
     if not 1 <= t <= k:
         raise SettingsError(f"a row cannot be coded by {t} rows of a codebook of {k}")
@@ -212,22 +189,18 @@ def residual_code(
     each given the others, and no such step makes the error larger. This is residual vector quantisation with a weight on every
     link."""
     Y = np.asarray(Y, np.float64)
-    E_hat, F, S_direct = _centres(Y, n_coarse, seed), None, None
-    S_coarse = pursue(Y, E_hat, t_coarse)
-    if t_direct:
-        residual = Y - S_coarse @ E_hat
-        F = _centres(residual, n_fine, seed + 1)
-        S_direct = pursue(residual, F, t_direct)
-    errors = [_error(Y, S_coarse, E_hat, S_direct, F)]
+    left, codebooks, links = Y, [], []
+    for k, (size, t) in enumerate(((n_coarse, t_coarse), (n_fine, t_direct))[: 2 if t_direct else 1]):
+        codebooks.append(_centres(left, size, seed + k))
+        links.append(pursue(left, codebooks[k], t))
+        left = left - links[k] @ codebooks[k]
+    errors = [_share(left, Y)]
     for _ in range(rounds):
-        E_hat, F = _fitted_codebooks(Y, S_coarse, E_hat, S_direct, F)
-        S_coarse = _better_links(Y if F is None else Y - S_direct @ F, E_hat, S_coarse)
-        if F is not None:
-            S_direct = _better_links(Y - S_coarse @ E_hat, F, S_direct)
-        errors.append(_error(Y, S_coarse, E_hat, S_direct, F))
-    S_coarse, E_hat = _unit_weights(S_coarse, E_hat)
-    if F is not None:
-        S_direct, F = _unit_weights(S_direct, F)
+        codebooks = _fitted_codebooks(Y, links, codebooks)
+        for k, E in enumerate(codebooks):
+            links[k] = _better_links(_left(Y, links, codebooks, without=k), E, links[k])
+        errors.append(_share(_left(Y, links, codebooks), Y))
+    (S_coarse, E_hat), (S_direct, F) = [*map(_unit_weights, links, codebooks), (None, None)][:2]
     return ResidualCode(E_hat, S_coarse, F, S_direct, tuple(errors))
 
 
@@ -246,12 +219,17 @@ def _centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
     return means.cluster_centers_.astype(np.float64)
 
 
-def _fitted_codebooks(Y, S_coarse, E_hat, S_direct, F):
-    """Both codebooks, fitted together."""
-    if F is None:
-        return fit_codebook(Y, S_coarse, E_hat), None
-    both = fit_codebook(Y, sparse.hstack([S_coarse, S_direct], format="csr"), np.concatenate([E_hat, F]))
-    return both[: len(E_hat)], both[len(E_hat) :]
+def _fitted_codebooks(Y, links: list[sparse.csr_array], codebooks: list[np.ndarray]) -> list[np.ndarray]:
+    """All codebooks, fitted together."""
+    fitted = fit_codebook(Y, sparse.hstack(links, format="csr"), np.concatenate(codebooks))
+    return np.split(fitted, np.cumsum([len(E) for E in codebooks])[:-1])
+
+
+def _left(Y, links, codebooks, *, without: int | None = None) -> np.ndarray:
+    """What the codebooks, or all without one of them, leave of Y."""
+    for k, (S, E) in enumerate(zip(links, codebooks, strict=True)):
+        Y = Y if k == without else Y - S @ E
+    return Y
 
 
 def _better_links(Y: np.ndarray, E: np.ndarray, S: sparse.csr_array) -> sparse.csr_array:
@@ -270,11 +248,8 @@ def _unit_weights(S: sparse.csr_array, E: np.ndarray) -> tuple[sparse.csr_array,
     return (S, E) if scale == 0 else (sparse.csr_array(S / scale), E * scale)
 
 
-def _error(Y, S_coarse, E_hat, S_direct, F) -> float:
-    """|Y - S_c E_hat - S_d F|^2 / |Y|^2."""
-    left = Y - S_coarse @ E_hat
-    if F is not None:
-        left = left - S_direct @ F
+def _share(left: np.ndarray, Y: np.ndarray) -> float:
+    """|left|^2 / |Y|^2."""
     return float(np.sum(left**2) / max(np.sum(Y**2), np.finfo(float).tiny))
 
 
@@ -302,11 +277,6 @@ def exchange_links(
 
     `grad_Y` is the gradient of the loss at ``S E``, summed over as many batches as one likes. A row of zeros is left alone; if
     every column is taken there is nothing to exchange.
-
-    Raises
-    ------
-    SettingsError
-        If rows differ in their number of entries, or shapes do not fit.
     """
     n, k = S.shape
     t = S.nnz // max(n, 1)

@@ -202,13 +202,7 @@ class BridgedLayer:
 
 
 def bridged_layer(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "raw", engine) -> BridgedLayer:
-    """Prepare a layer of the fine stage; `X_hat` may be an operator.
-
-    Raises
-    ------
-    SettingsError
-        If the shapes do not fit together or the name of the bridge is unknown.
-    """
+    """Prepare a layer of the fine stage; `X_hat` may be an operator."""
     if layer_bridge not in LAYER_BRIDGES:
         raise SettingsError(f"layer_bridge must be one of {', '.join(LAYER_BRIDGES)}, not {layer_bridge!r}")
     n, c = S_coarse.shape
@@ -290,13 +284,7 @@ def in_rows(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def as_layer(layer, n_layers: int):
-    """A layer of which there are `n_layers`: a sparse matrix is made one.
-
-    Raises
-    ------
-    SettingsError
-        Unless there are 0 layers or more.
-    """
+    """A layer of which there are `n_layers`: a sparse matrix is made one."""
     if n_layers < 0:
         raise SettingsError(f"the number of layers must be 0 or more, not {n_layers}")
     if hasattr(layer, "adjoint"):

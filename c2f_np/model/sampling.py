@@ -14,14 +14,25 @@ R : (U, I) csr     D draws     users, positives : (D,)     negatives : (D, neg_s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import DataError
+from .loss import Triples
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def drawn_batches(rng: np.random.Generator, R, neg_size: int, batch_size: int, *, engine) -> Iterator[Triples]:
+    """The batches of an epoch, each sorted by user: as many draws as R has entries, shuffled and cut; the last is the rest."""
+    columns = sample_triples(R, R.nnz, neg_size, int(rng.integers(2**63)), engine=engine)
+    order = rng.permutation(len(columns[0]))
+    for start in range(0, len(order), batch_size):
+        yield Triples.by_user(columns, order[start : start + batch_size], *R.shape, engine=engine)
 
 
 def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, *, engine) -> tuple:
@@ -29,11 +40,6 @@ def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, 
 
     `R` has sorted indices. A user without training items, or with all items, is passed over; a user with fewer items left
     than `neg_size` gives as many negatives as there are. Both engines give the same triples.
-
-    Raises
-    ------
-    DataError
-        If no user has both an item and a non-item.
     """
     require_something_to_rank(R)
     key = hash64(np.array([seed], dtype=np.uint64) + _GOLDEN)[0]

@@ -26,7 +26,7 @@ from ..errors import SettingsError
 from ..settings import Settings
 from .graph import bipartite_adjacency
 from .links import largest_softmax, require_row_entries, residual_code
-from .state import ModelState
+from .step import ModelState
 
 PARTITIONS = ("auto", "metis", "coclustering", "random")
 FINE_STARTS = ("scores", "components")  # of the fine stage; from a partition, jointly trained codebooks both start unit normal
@@ -46,11 +46,6 @@ def partition_entities(R, n_parts: int, *, method: str = "auto", seed: int = 0) 
 
     "metis" through pymetis; "coclustering" is scikit-learn's and there on every platform; "random" deals parts out at random;
     "auto" takes METIS where it is installed.
-
-    Raises
-    ------
-    SettingsError
-        If there are fewer entities than parts, the method is unknown, or METIS is asked for and not installed.
     """
     require_partition(R.shape, n_parts, method)
     n_entities = sum(R.shape)
@@ -104,7 +99,7 @@ def _coclustering(R, n_parts: int, seed: int) -> np.ndarray:
     linked = degree > 0
     users, items = linked[: R.shape[0]], linked[R.shape[0] :]
     parts = np.arange(len(degree), dtype=np.int64) % n_parts
-    if 1 < n_parts < min(users.sum(), items.sum()):
+    if n_parts < min(users.sum(), items.sum()):
         model = SpectralCoclustering(n_clusters=n_parts, random_state=seed)
         model.fit(sparse.csr_matrix(R[users][:, items]))
         parts[linked] = np.concatenate([model.row_labels_, model.column_labels_])
@@ -170,11 +165,6 @@ def start_fine_codebook(
     that the codebook is on the scale of E_c. They are moved away from zero by tau, so that soft thresholding returns exactly
     them: unit components would all lie inside the threshold and never be trained. With fewer components than rows they are
     used in turn.
-
-    Raises
-    ------
-    SettingsError
-        If the kind is unknown or the codebook is not finite.
     """
     if kind not in FINE_STARTS:
         raise SettingsError(f"fine_start must be one of {', '.join(FINE_STARTS)}, not {kind!r}")
@@ -214,7 +204,11 @@ def _sparse_pca(rows: np.ndarray, n_components: int, seed: int) -> tuple[np.ndar
 # ---- first states ------------------------------------------------------------------------------------------------------
 def start_coarse(R, settings: Settings) -> ModelState:
     """Of the coarse stage."""
-    s, rng = settings, generator(settings.seed, "start coarse")
+    return _from_partition(R, settings, generator(settings.seed, "start coarse"))
+
+
+def _from_partition(R, s: Settings, rng: np.random.Generator) -> ModelState:
+    """A coarse codebook, its links from a partition, and the biases."""
     parts = partition_entities(R, s.n_coarse, method=s.partition, seed=s.seed)
     S_coarse = start_coarse_assignment(parts, s.n_coarse, s.t_coarse, s.anchor_weight, rng)
     E_coarse = rng.standard_normal((s.n_coarse, s.dim))
@@ -238,10 +232,7 @@ def start_joint(R, settings: Settings) -> ModelState:
     The fine codebook starts tau away from zero: soft thresholding returns the normal draw, and nothing begins in the dead zone.
     """
     s, rng = settings, generator(settings.seed, "start joint")
-    parts = partition_entities(R, s.n_coarse, method=s.partition, seed=s.seed)
-    S_coarse = start_coarse_assignment(parts, s.n_coarse, s.t_coarse, s.anchor_weight, rng)
-    E_coarse = rng.standard_normal((s.n_coarse, s.dim))
-    state = ModelState(E_coarse, S_coarse, *start_biases(sum(R.shape), s.bias_start, rng))
+    state = _from_partition(R, s, rng)
     if not s.has_fine_codebook:
         return state
     E_fine = rng.standard_normal((s.n_fine, s.dim))
@@ -250,7 +241,7 @@ def start_joint(R, settings: Settings) -> ModelState:
     parts = partition_entities(R, s.n_fine, method=s.partition, seed=s.seed + 1)
     S_fine = S_direct = None
     if s.gate > 0:
-        S_fine = start_fine_assignment(S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
+        S_fine = start_fine_assignment(state.S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
     if s.t_direct:
         S_direct = start_coarse_assignment(parts, s.n_fine, s.t_direct, s.anchor_weight, rng)
     return dataclasses.replace(state, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct)

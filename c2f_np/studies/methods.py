@@ -15,13 +15,13 @@ from ..data import Dataset
 from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
 from ..machine import forget_peak_memory, peak_memory, processor
-from ..model.state import ModelState
+from ..model.step import ModelState
 from ..model_file import size_in_bytes
 from ..recommender import versions
 from ..settings import Settings
 from ..training.loop import train, train_control
+from ..training.phases import Progress
 from ..training.problem import Problem, pose, stage_of
-from ..training.progress import Progress
 from .jobs import COARSE, Job, has_parameter
 from .store import Measurement, part_of_report
 from .study import C2F, WITHIN

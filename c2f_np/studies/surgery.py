@@ -22,7 +22,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..model.fine import FineGraph, FineStage
-from ..model.state import ModelState
+from ..model.step import ModelState
 from ..training.problem import Problem
 
 

@@ -9,30 +9,16 @@ from __future__ import annotations
 from ..archive import read_archive, take, write_archive
 from ..engine import engine_named
 from ..errors import ModelFileError
-from ..model.adam import AdamMoments
+from ..model.step import AdamMoments
 from ..model_file import pack_state, unpack_state
 from ..settings import Settings
-from .phases import phases_of
-from .progress import Best, Progress
+from .phases import Best, Progress, phases_of
 
 KIND, VERSION = "checkpoint", 1
 
 
 def save_checkpoint(path, progress: Progress, settings: Settings, fingerprint: str) -> None:
-    """Write a checkpoint.
-
-    Parameters
-    ----------
-    path : path-like
-    progress : Progress
-    settings : Settings
-    fingerprint : str
-        Of the data, so that a run cannot be continued on other data.
-
-    Raises
-    ------
-    OSError
-    """
+    """Write a checkpoint; with the fingerprint of the data, so that a run cannot be continued on other data."""
     bests = progress.finished | ({"best": progress.best} if progress.best else {})
     header = {
         "settings": settings.to_dict(),
@@ -59,11 +45,6 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
 
     Engine-independent settings must be equal; the number of threads may differ, and the most epochs too unless they
     shape the learning rate.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is missing, damaged, or belongs to other data or settings.
     """
     header, arrays = read_archive(path, KIND, VERSION)
     try:
@@ -91,16 +72,8 @@ def load_checkpoint(path, settings: Settings, fingerprint: str) -> Progress:
             header["adam_step"],
         )
         return Progress(
-            header["phase"],
-            header["stage_epoch"],
-            header["phase_epoch"],
-            state,
-            moments,
-            bests.pop("best", None),
-            header["bad_evaluations"],
-            bests,
-            tuple(header["history"]),
-            str(header.get("started_from", "")),
-        )
+            header["phase"], header["stage_epoch"], header["phase_epoch"], state, moments, bests.pop("best", None),
+            header["bad_evaluations"], bests, tuple(header["history"]), str(header.get("started_from", "")),
+        )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: damaged, {error} is missing or of a wrong kind") from error

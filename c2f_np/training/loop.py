@@ -2,8 +2,6 @@
 
 An epoch is a function of (progress, phases, problem): its random numbers come from (seed, stage, epoch), so that a resumed run
 takes the very steps that an uninterrupted one takes.
-
-Shapes: see `c2f_np.model`.
 """
 
 from __future__ import annotations
@@ -13,21 +11,16 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import scipy.sparse as sparse
 
 from ..data import Dataset
 from ..errors import SettingsError
-from ..model.adam import AdamMoments, fresh_moments
-from ..model.joint import JointGraph, joint_codebook, relinked
-from ..model.links import exchange_links
-from ..model.state import ModelState
+from ..model.joint import exchange, relinked
+from ..model.sampling import drawn_batches
+from ..model.step import ModelState, fresh_moments, train_step
 from ..settings import Settings
 from ..threads import working_threads
-from .batches import drawn_batches
-from .phases import STOPPING_METRIC, Phase, control_phases, phases_of
+from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of
 from .problem import Problem, evaluate_state, pose, training_graph
-from .progress import Best, Progress
-from .step import train_step
 
 AfterEpoch = Callable[[Progress], None] | None
 
@@ -35,28 +28,11 @@ AfterEpoch = Callable[[Progress], None] | None
 def train(
     data: Dataset, settings: Settings, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
 ) -> Progress:
-    """Train to the end, through all phases that the settings ask for.
+    """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
 
-    Parameters
-    ----------
-    data : Dataset
-    settings : Settings
-    progress : Progress, optional
-        Where an earlier run of the same data and settings stood.
-    after_epoch : callable, optional
-        Called with the progress after every epoch; for logs and checkpoints.
-
-    Returns
-    -------
-    Progress
-        Done; ``finished`` holds the result of each phase.
-
-    Raises
-    ------
-    SettingsError
-        If settings do not fit the data, or training diverges.
-    DataError
-        If there is nothing to train on.
+    `after_epoch` is called with the progress after every epoch, for logs and checkpoints. ``finished`` of what is returned holds
+    the result of each phase. SettingsError if settings do not fit the data, or training diverges; DataError if there is nothing
+    to train on.
     """
     problem = pose(data, settings)
     return run_phases(phases_of(settings, problem.engine), problem, progress, after_epoch)
@@ -172,35 +148,6 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         state, moments = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
         graph = relinked(graph, state)
     return state, moments, graph, totals / n_seen
-
-
-def exchange(
-    state: ModelState, moments: AdamMoments, graph: JointGraph, grad_Y: np.ndarray, turn: int, *, threshold: float
-) -> tuple[ModelState, AdamMoments]:
-    """Exchange the links to one codebook, by an epoch's gradient at Y: in odd turns the coarse one, in even turns the fine one.
-
-    A new link starts at 0 and with fresh moments. A codebook that entities have a single link to, or none, is left out;
-    the other then has every turn.
-    """
-    # An entity's only link to a codebook is never given up: a new one starts at 0 and would leave it with nothing.
-    movable = [name for name in ("S_coarse", "S_direct") if _links_a_row(getattr(state, name)) > 1]
-    if not movable:
-        return state, moments
-    name = movable[(turn + 1) % len(movable)]
-    codebook = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
-    rows = codebook[graph.n_coarse :] if name == "S_direct" else codebook[: graph.n_coarse]
-    exchanged = exchange_links(getattr(state, name), rows, grad_Y)
-    moments = dataclasses.replace(
-        moments,
-        mean=moments.mean | {name: exchanged.carry(moments.mean[name])},
-        square=moments.square | {name: exchanged.carry(moments.square[name])},
-    )
-    return dataclasses.replace(state, **{name: sparse.csr_array(exchanged.S)}), moments
-
-
-def _links_a_row(S) -> int:
-    """How many links every entity has; 0 if there is no such assignment."""
-    return 0 if S is None else S.nnz // S.shape[0]
 
 
 def _note_evaluation(progress: Progress, score: float) -> Progress:

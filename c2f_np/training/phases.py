@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import SettingsError
@@ -26,9 +26,9 @@ from ..model import starts
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.joint import JointStage, table_stage
+from ..model.step import AdamMoments, ModelState
 from ..settings import Settings
 from .problem import Problem, evaluate_state
-from .progress import Best, Progress
 
 STOPPING_METRIC = "ndcg@5"
 CONTROL = ("control_phase1", "control")
@@ -36,42 +36,20 @@ CONTROL = ("control_phase1", "control")
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase.
+    """One phase."""
 
-    Attributes
-    ----------
-    name : str
-        A second phase carries the name of its stage, the first one that name and "_phase1".
-    stage
-        What is trained and how (`c2f_np.training.step`).
-    start : callable or None
-        ``start(finished, problem) -> Start``; None goes on from where training stands, with its moments.
-    most_epochs : int
-    patience : int
-        Evaluations without improvement that end the phase.
-    learning_rate : float
-    batch : int
-    schedule : {"constant", "cosine", "steps"}
-    schedule_epochs : int
-        E of the schedule; by default `most_epochs`.
-    update_every, exchange_every : int or None
-        Epochs between closed-form updates of the assignment, and between exchanges of links; 0: once; None: never.
-    exchange_epochs : int
-        Epochs within which links are exchanged.
-    """
-
-    name: str
-    stage: Any
-    start: Callable | None
+    name: str  # a second phase carries the name of its stage, the first one that name and "_phase1"
+    stage: Any  # what is trained and how: a `c2f_np.model.step.Stage`
+    start: Callable | None  # start(finished, problem) -> Start; None goes on from where training stands, with its moments
     most_epochs: int
-    patience: int
+    patience: int  # evaluations without improvement that end the phase
     learning_rate: float
     batch: int
-    schedule: str = "constant"
-    schedule_epochs: int = 0
-    update_every: int | None = None
-    exchange_every: int | None = None
-    exchange_epochs: int = 0
+    schedule: str = "constant"  # or "cosine", "steps"
+    schedule_epochs: int = 0  # E of the schedule; 0: most_epochs
+    update_every: int | None = None  # epochs between closed-form updates of the assignment; 0: once; None: never
+    exchange_every: int | None = None  # epochs between exchanges of links, likewise
+    exchange_epochs: int = 0  # within which links are exchanged
 
     def rate_of(self, epoch: int) -> float:
         """The learning rate of an epoch of the phase, counted from 0.
@@ -98,6 +76,45 @@ class Phase:
         if self.exchange_every is None or epoch >= self.exchange_epochs:
             return False
         return epoch == 0 if self.exchange_every == 0 else (epoch + 1) % self.exchange_every == 0
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint of a phase."""
+
+    score: float  # validation NDCG@5, or NaN where nothing was there to validate on
+    epoch: int  # of the stage, from 1; 0 is the state that joint training after a table started from
+    state: ModelState
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A training run between two epochs: all that the next one depends on, so that a run can go on as if never interrupted."""
+
+    phase: str  # the name of a phase, or "done"
+    stage_epoch: int  # epochs finished in this stage
+    phase_epoch: int  # and in this phase
+    state: ModelState  # where training stands, not the best checkpoint
+    moments: AdamMoments
+    best: Best | None = None  # of this phase, so far
+    bad_evaluations: int = 0  # since it improved
+    finished: dict[str, Best] = field(default_factory=dict)  # the result of each finished phase
+    history: tuple[dict, ...] = ()  # a row for each epoch
+    started_from: str = ""  # of joint training after a table, whichever validated better: "table" or "partition"
+
+    @property
+    def stage(self) -> str:
+        """"coarse", "fine", "partition", "table" or "joint"."""
+        return self.phase.removesuffix("_phase1")
+
+    @property
+    def is_done(self) -> bool:
+        return self.phase == "done"
+
+    @property
+    def result(self) -> Best:
+        """The best checkpoint of the phase that finished last: of a training that is done, the model."""
+        return list(self.finished.values())[-1]
 
 
 @dataclass(frozen=True)
@@ -151,11 +168,6 @@ def control_phases(done: Progress, problem: Problem) -> tuple[Phase, Phase]:
     comes with further epochs. The control starts where the fine stage starts, from the best coarse checkpoint with fresh
     moments, and makes as many epochs with the fine stage's learning rate and batches, first with S_c fixed and then with its
     updates, but trains E_c. What the fine stage is better by is what the fine codebook and its nodes bring.
-
-    Raises
-    ------
-    SettingsError
-        If the training `done` has not ended, or is joint.
     """
     if not done.is_done:
         raise SettingsError("the control needs a training that has come to its end: go on with --resume first")

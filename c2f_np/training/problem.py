@@ -1,9 +1,4 @@
-"""What is being trained: the data in the form that the stages want it, the settings, and the engine.
-
-Shapes
-------
-R : (U, I) csr     A : (N, N) csr
-"""
+"""What is being trained: the data in the form that the stages want it, the settings, and the engine."""
 
 from __future__ import annotations
 
@@ -24,32 +19,20 @@ from ..model.joint import JointStage
 from ..model.propagation import collapse_pays
 from ..model.sampling import require_something_to_rank
 from ..model.starts import generator, require_partition
-from ..model.state import ModelState
+from ..model.step import ModelState
 from ..settings import Settings
 from ..threads import training_threads
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Data and settings of a run.
-
-    Attributes
-    ----------
-    data : Dataset
-    settings : Settings
-    R : csr_array, shape (U, I)
-        Training interactions.
-    A : csr_array, shape (N, N)
-        Normalised adjacency, in the precision of training.
-    engine : module
-        See `c2f_np.engine`.
-    """
+    """Data and settings of a run."""
 
     data: Dataset
     settings: Settings
-    R: sparse.csr_array
-    A: sparse.csr_array
-    engine: ModuleType
+    R: sparse.csr_array  # training interactions, shape (U, I)
+    A: sparse.csr_array  # normalised adjacency, shape (N, N), in the precision of training
+    engine: ModuleType  # see `c2f_np.engine`
 
     @property
     def n_users(self) -> int:
@@ -72,13 +55,6 @@ class Problem:
 
 def pose(data: Dataset, settings: Settings) -> Problem:
     """Prepare a data set for training; what training could not use is found here, before anything is computed or written.
-
-    Raises
-    ------
-    DataError
-        If there is not a single training interaction, or no user with an item left over.
-    SettingsError
-        If a codebook has more rows than there are entities, or the partition or the engine cannot be had.
     """
     R = sparse.csr_array(data.train)
     R.sort_indices()
@@ -133,13 +109,6 @@ def evaluate_state(
     stage = stage_of(state, settings) if stage is None else stage
     H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
     return evaluate_embeddings(
-        H[:n_users],
-        H[n_users:],
-        state.item_bias(n_users),
-        relevant,
-        problem.data.masked_when_ranking(part),
-        ks,
-        engine=settings.engine,
-        n_threads=settings.threads or None,
-        protocol=problem.data.protocol,
-    )
+        H[:n_users], H[n_users:], state.item_bias(n_users), relevant, problem.data.masked_when_ranking(part), ks,
+        engine=settings.engine, n_threads=settings.threads or None, protocol=problem.data.protocol,
+    )  # fmt: skip

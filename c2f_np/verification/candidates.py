@@ -18,7 +18,7 @@ from .changes import Change, Edit, definitions
 _ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
 _ENGINE = ("engine", "largest", "update")  # the engine, or a function of it
 PERFORMANCE_KEYWORDS = (*_ENGINE, "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
-PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "has_own_kernel", "training_threads", "working_threads", "threadpool_limits")
+PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "constant_width", "training_threads", "working_threads", "threadpool_limits")
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
@@ -150,7 +150,7 @@ def _left_alone(node: ast.AST) -> bool:
 def _only_raises(node: ast.AST) -> bool:
     """A condition, a loop or a call ("require ...") that does nothing but raise errors, or silences warnings."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _called(node.value).lstrip("_").startswith("require") or _called(node.value) == "simplefilter"
+        return _called(node.value).lstrip("_").startswith("require") or _called(node.value) in ("simplefilter", "check_is_fitted")
     if isinstance(node, ast.If):
         return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
     if isinstance(node, ast.For):

@@ -37,7 +37,7 @@ def check(op: str | None = None, engine: str | None = None, seed: int = 0, jobs:
     listed = [(case, (*group, number)) for group in groups(op, engine, seed) for number, case in enumerate(cases(*group))]
     with (
         _Workers(jobs, compiled=True) as compiled,
-        _Workers(jobs, compiled=False) as plain,
+        _Workers(max(jobs // 2, 1), compiled=False) as plain,  # few cases, and a process takes seconds to start
         tqdm(total=len(listed), unit="case", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
     ):
         elsewhere = {}

@@ -17,20 +17,19 @@ import scipy.sparse as sparse
 
 from ..baselines import Coarse, table_stage, tables
 from ..engine import engine_named
-from ..model.adam import fresh_moments
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage
 from ..model.links import residual_code
+from ..model.loss import Triples
 from ..model.sampling import sample_triples
 from ..model.starts import generator, partition_entities
-from ..model.triples import Triples
+from ..model.step import fresh_moments, train_step
 from ..settings import Settings
 from ..training import loop
 from ..training.phases import control_phases, phases_of
 from ..training.problem import evaluate_state, pose, training_graph
-from ..training.step import train_step
 from . import reference
 from .case import Case
 from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of
@@ -426,6 +425,8 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("the best epoch", trained.best_epoch_, best[2])
     worst.same("the best parameters", _bits(trained.parameters_), _bits(best[0]))
     worst.same("history", repr(trained.history_), repr(rows))
+    users, items, overall = trained._biases()
+    worst.same("biases", (users, _bits(items), overall), (None, _bits(best[0].get("item_bias")), 0.0))
     sizes = {name: value.size * value.itemsize for name, value in best[0].items()}
     worst.same("sizes", trained.size_in_bytes(), sizes | {"model": sum(sizes.values())})
     p = {name: dense(value) for name, value in best[0].items()}

@@ -105,7 +105,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.sparse.SparseOperator.adjoint", "propagate")(
         ("transpose forgotten, seen from propagation", "self.transpose @ grad_Y", "self.matrix @ grad_Y"),
     ),
-    *_in("kernels.sparse_product.CompiledOperator.adjoint", "sparse_product")(
+    *_in("kernels.propagation.CompiledOperator.adjoint", "sparse_product")(
         ("transpose forgotten (compiled)", "multiply(self.transpose, self.transpose_row_bounds, grad_Y)",
          "multiply(self.matrix, self.row_bounds, grad_Y)"),
         ("half of the row groups", "self.transpose_row_bounds", "self.transpose_row_bounds[:32]"),
@@ -118,28 +118,25 @@ MUTANTS: tuple[Mutant, ...] = (
         ("factor 1.03", "np.sum(grad_Y[rows] * X[self.matrix.indices], axis=1)",
          "grad_Y.dtype.type(1.03) * np.sum(grad_Y[rows] * X[self.matrix.indices], axis=1)"),
     ),
-    *_in("kernels.sparse_product._weights_gradient", "sparse_product")(
+    *_in("kernels.propagation._weights_gradient", "sparse_product")(
         ("row of the wrong matrix", "(j, f)", "(i % X.shape[0], f)"),
     ),
-    *_in("kernels.sparse_product._any_width", "sparse_product", "propagate")(
-        ("overwrites instead of adding up", "out[k, f] += weight * X[j, f]", "out[k, f] = weight * X[j, f]"),
-    ),
-    *_in("kernels.sparse_product._fixed_width", "sparse_product", "propagate")(
+    *_in("kernels.propagation._product", "sparse_product", "propagate")(
+        ("overwrites instead of adding up", "row[f] += weight * X[j, f]", "row[f] = weight * X[j, f]"),
         ("row of the wrong node", "(j, f)", "(i % X.shape[0], f)"),
     ),
-    *_in("kernels.sparse_product.mean_of_powers", "propagate")(
+    *_in("kernels.propagation.mean_of_powers", "propagate", "coarse_stage")(
         ("mean over layers forgotten", "1 / (n_layers + 1)", "1"),
-        ("last layer only", "_run(matrix, bounds, Y, X, share, out)", "_run(matrix, bounds, Y, X[:0], share, out)"),
-        ("rows: last layer only", "_run(matrix, even_groups_of(np.diff(matrix.indptr)[rows]), Y, X, share, out, rows=rows)",
-         "_run(matrix, even_groups_of(np.diff(matrix.indptr)[rows]), Y, X[:0], share, out, rows=rows)"),
-    ),
-    *_in("kernels.sparse_product.mean_of_powers_from_rows", "propagate", "coarse_stage")(
-        ("mean over layers forgotten", "1 / (n_layers + 1)", "1"),
-        ("rows at the wrong place", "np.arange(len(rows), dtype=np.int32)", "np.arange(len(rows), dtype=np.int32)[::-1]"),
+        ("rows at the wrong place", "np.arange(len(given), dtype=np.int32)", "np.arange(len(given), dtype=np.int32)[::-1]"),
         ("share of the mean forgotten after the first layer",
-         "_run(matrix, bounds, Y, X_rows, scale, out, X_place=place if layer == 0 else _NOTHING, base_place=place)",
-         "_run(matrix, bounds, Y, X_rows[:None if layer == 0 else 0], scale, out, "
-          "X_place=place if layer == 0 else _NOTHING, base_place=place)"),
+         "_run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)",
+         "_run(matrix, groups, Y, X[:None if layer == 0 else 0], share if last else one, out, rows=rows, X_place=X_place, "
+          "base_place=place)"),
+    ),
+    *_in("kernels.propagation.mean_of_powers", "propagate")(
+        ("last layer only",
+         "_run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)",
+         "_run(matrix, groups, Y, X[:0], share if last else one, out, rows=rows, X_place=X_place, base_place=place)"),
     ),
     # ---- propagation
     *_in("model.propagation.propagate_backward", "propagate", "propagate_bridged", "fine_stage")(
@@ -150,11 +147,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ("mean over L layers", "n_layers + 1", "max(n_layers, 1)"),
         ("one layer too many", "range(n_layers)", "range(n_layers + 1)"),
     ),
-    *_in("kernels.sparse_product.propagate_backward", "propagate")(
-        ("transpose forgotten", "mean_of_powers(*of_transpose, grad_H, n_layers)",
-         "mean_of_powers(layer.matrix, layer.row_bounds, grad_H, n_layers)"),
-        ("rows: transpose forgotten", "mean_of_powers_from_rows(*of_transpose, grad_H, n_layers, rows)",
-         "mean_of_powers_from_rows(layer.matrix, layer.row_bounds, grad_H, n_layers, rows)"),
+    *_in("kernels.propagation.propagate_backward", "propagate")(
+        ("transpose forgotten", "layer.transpose", "layer.matrix"),
     ),
     *_in("model.propagation.propagate_backward_structure", "propagate", "coarse_structure")(
         ("stale layer", "-1", "0"),
@@ -164,7 +158,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.codebook.compose_backward", "compose", "coarse_stage")(
         ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
     ),
-    *_in("kernels.composition.compose_backward", "compose")(
+    *_in("kernels.codebook.compose_backward", "compose")(
         ("half of the row groups", "S.transpose_row_bounds", "S.transpose_row_bounds[:32]"),
     ),
     *_in("model.codebook.compose_backward_assignment", "compose", "coarse_structure")(
@@ -174,13 +168,10 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.codebook.tanh_backward", "compose", "coarse_stage", "joint_stage")(
         ("wrong sign", "1 - Z ** 2", "1 + Z ** 2"),
     ),
-    *_in("kernels.elementwise._scale_by_tanh_slope", "optimiser")(
+    *_in("kernels.codebook._scale_by_tanh_slope", "optimiser")(
         ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % block] * Z[k % block]"),
     ),
-    *_in("kernels.composition._gather_fixed_width", "compose")(
-        ("tanh' forgotten", "grad_Z[i, f] * (one - Z[i, f] * Z[i, f])", "grad_Z[i, f]"),
-    ),
-    *_in("kernels.composition._gather_any_width", "compose", "coarse_stage")(
+    *_in("kernels.codebook._gather", "compose", "coarse_stage")(
         ("tanh' forgotten", "grad_Z[i, f] * (one - Z[i, f] * Z[i, f])", "grad_Z[i, f]"),
     ),
     # ---- soft threshold
@@ -233,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.propagation.propagate_collapsed_backward", "propagate_collapsed", "fine_stage")(
         ("all rows from the start (NumPy)", "in_rows(grad_H, rows, len(W))", "in_rows(grad_H, np.sort(rows)[::-1], len(W))"),
     ),
-    *_in("kernels.row_products.transposed_product_of_rows", "propagate_collapsed")(
+    *_in("kernels.propagation.propagate_collapsed_backward", "propagate_collapsed")(
         ("last block only", "parts.sum(axis=0)", "parts[-1]"),
         ("the first rows instead of the chosen", "W[rows[first:first + block]]", "W[first:min(first + block, len(rows))]"),
     ),
@@ -266,14 +257,12 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.loss.sigmoid", "bpr", "coarse_stage")(
         ("one branch only", "np.where(x >= 0, 1, small)", "1"),
     ),
-    *_in("kernels.bpr._softplus_and_slopes", "bpr", "coarse_stage")(
+    *_in("kernels.loss._softplus_and_slopes", "bpr", "coarse_stage")(
         ("branches exchanged", "one if difference >= 0 else small", "small if difference >= 0 else one"),
     ),
-    *_in("kernels.bpr._gather_any_width", "bpr", "coarse_stage")(
+    *_in("kernels.loss._gather", "bpr", "coarse_stage")(
         ("first occurrence only", "start[k + 1]", "start[k] + 1"),
-        ("user's bias", "i, j = (positive[b], negative[b])", "grad_bias[e] += s\ni, j = (positive[b], negative[b])"),
-    ),
-    *_in("kernels.bpr._gather_fixed_width", "bpr")(
+        ("user's bias", "i, j = (positive[b], negative[b])", "total += s\ni, j = (positive[b], negative[b])"),
         ("biases of the group added up", "H.dtype.type(0)", "grad_bias[entities[k - 1]]"),
     ),
     # ---- regulariser
@@ -282,14 +271,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("duplicates forgotten", "np.add.at(count, entities, 1)", "count[entities] += 1"),
         ("negatives forgotten", "(triples.user, triples.positive, triples.negative)", "(triples.user, triples.positive)"),
     ),
-    *_in("kernels.bpr.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
+    *_in("kernels.loss.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
         ("count forgotten", "where.counts", "where.counts ** 0"),
     ),
-    *_in("kernels.bpr.add_scaled_rows", "regulariser", "coarse_stage")(
+    *_in("kernels.loss.add_scaled_rows", "regulariser", "coarse_stage")(
         ("row of the position, not of the entity", "Z[entities[k], f]", "Z[k, f]"),
     ),
     # ---- triples
-    *_in("kernels.triples.sort_slots", "triples", "batches")(
+    *_in("kernels.loss.sort_slots", "triples", "batches")(
         ("slots of the negatives in the wrong role", "2 * n_triples", "n_triples"),
     ),
     # ---- stages
@@ -323,12 +312,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("coarse rows from the wrong place", "grad_Z, grad_E_hat, grad_tanh_F = layer.split(grad_X0)",
          "grad_Z, grad_E_hat, grad_tanh_F = layer.split(grad_X0)\ngrad_E_hat = grad_X0[:len(grad_E_hat)]"),
     ),
-    *_in("model.structure.coarse_structure_gradients", "coarse_structure")(
+    *_in("model.coarse.coarse_structure_gradients", "coarse_structure")(
         ("way through the graph forgotten", "through_graph.data + through_composition.data", "through_composition.data"),
         ("regulariser forgotten", "engine.squared_norm_penalty_backward(decay, forward.Z, triples, l2, grad_X0[:n])",
          "engine.squared_norm_penalty_backward(decay, forward.Z, triples, 0 * l2, grad_X0[:n])"),
     ),
-    *_in("model.structure.fine_structure_gradients", "fine_structure")(
+    *_in("model.fine.fine_structure_gradients", "fine_structure")(
         ("way inside the layers forgotten", "graph_coarse.data + composition_coarse.data + inside['S_coarse']",
          "graph_coarse.data + composition_coarse.data"),
         ("gate inside the layers forgotten", "float(gate + inside['gate'])", "gate"),
@@ -356,12 +345,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("weights from squashed codebook rows", "forward.codebook", "np.tanh(forward.codebook)"),
     ),
     # ---- optimiser
-    *_in("model.adam.adam_update", "optimiser")(
+    *_in("model.step.adam_update", "optimiser")(
         ("epsilon inside the root's correction", "np.sqrt(v) / root_correction + EPSILON",
          "(np.sqrt(v) + EPSILON) / root_correction"),
         ("square of the wrong thing", "(1 - BETA2) * g * g", "(1 - BETA2) * abs(g)"),
     ),
-    *_in("model.adam.clip_by_value", "optimiser")(
+    *_in("model.step.clip_by_value", "optimiser")(
         ("one side only", "np.clip(gradient, -limit, limit)", "np.minimum(gradient, limit)"),
     ),
     # ---- the baselines

@@ -42,13 +42,13 @@ from .threads import one_kernel_thread
 #: Modules in which every definition is mutated, and those of which only some definitions belong to a training step.
 FOLDERS = ("model", "kernels")
 STEP = {
-    "training.step": None, "training.batches": None, "training.problem": None,
-    "training.loop": ("train_epoch", "_train_on_triples", "exchange", "_links_a_row"),
+    "training.problem": None,
+    "training.loop": ("train_epoch", "_train_on_triples"),
     "training.phases": ("Phase.rate_of", "Phase.updates_in", "Phase.exchanges_after", "_after_table"),
     "baselines.table_stage": None, "baselines.tables": None,
 }  # fmt: skip
 #: Written for the compiler; there is nothing of them in plain Python.
-NOT_MUTATED = ("kernels.accumulator", "kernels.compiled", "kernels.prefetch")
+NOT_MUTATED = ("kernels.compiled",)
 
 #: A case may take so many seconds of the processor, and so many times what it takes without a change.
 LEAST_SECONDS, MOST_TIMES = 10, 10

@@ -2,7 +2,7 @@
 
 No setting has its default, and no two that could be taken for each other are equal.
 
-Shapes: see `c2f_np.model.state`.
+Shapes: see `c2f_np.model.step`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from ..model.fine import FineStage
 from ..model.graph import DEGREES, normalised_adjacency
 from ..model.joint import JointStage, table_stage
 from ..model.links import largest_softmax
-from ..model.state import ModelState
-from ..model.triples import Triples
+from ..model.loss import Triples
+from ..model.step import ModelState
 from ..settings import Settings
 from ..training.problem import Problem, pose
 from . import problems, reference

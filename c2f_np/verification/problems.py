@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from ..model.triples import Triples
+from ..model.loss import Triples
 
 
 def generator(seed: int, *names) -> np.random.Generator:

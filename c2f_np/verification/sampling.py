@@ -16,9 +16,9 @@ import scipy.sparse as sparse
 
 from ..engine import engine_named, is_compiled
 from ..evaluation import evaluate
-from ..model import sampling, triples
+from ..model import sampling
+from ..model.loss import Triples
 from ..settings import Settings
-from ..training import batches
 from ..training.problem import Problem
 from .case import Case, verdict_case
 from .problems import generator
@@ -176,7 +176,7 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
             for size in (divisor, max(n - 1, 1), n, n + 7, int(rng.integers(3, 30))):
                 drawn = problem.random(stage, epoch), R, settings.neg_size, size
                 with np.errstate(over="ignore"):
-                    found = list(batches.drawn_batches(*drawn, engine=problem.engine))
+                    found = list(sampling.drawn_batches(*drawn, engine=problem.engine))
                 expected = plain_batches(R, settings.neg_size, size, plain_stream(settings.seed, stage, epoch))
                 what = f"{stage}, batches of {size}"
                 yield f"{what}: sizes", unequal([len(batch) for batch in found], [len(batch) for batch in expected]), 0.0
@@ -189,7 +189,7 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
     def crowd(seed):
         rng, n, last = generator(seed, "crowd"), 40_000, 33_000
         columns = [rng.choice(np.array(numbers, np.int32), n, p=(0.9, 0.1)) for numbers in ((1, 3), (2, 0), (1, last))]
-        batch = triples.Triples.by_user(columns, rng.permutation(n), 4, last + 1, engine=engine_named(engine))
+        batch = Triples.by_user(columns, rng.permutation(n), 4, last + 1, engine=engine_named(engine))
         for part, column, shift in zip(("user", "positive", "negative"), columns, (0, 4, 4), strict=True):
             yield part, unequal(np.sort(getattr(batch, part)), np.sort(column.astype(np.int64) + shift)), 0.0
         yield "order", float(np.count_nonzero(np.diff(batch.user) < 0)), 0.0

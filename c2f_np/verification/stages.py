@@ -17,14 +17,13 @@ import scipy.sparse as sparse
 
 from ..baselines.table_stage import TableState
 from ..engine import engine_named
-from ..model import fine, joint, structure
-from ..model.adam import fresh_moments
+from ..model import coarse, fine, joint
 from ..model.graph import normalised_adjacency
+from ..model.joint import exchange
 from ..model.loss import batch_loss
 from ..model.propagation import bridged_layer
-from ..training.loop import exchange
+from ..model.step import fresh_moments, train_step
 from ..training.problem import training_graph
-from ..training.step import train_step
 from . import points, problems, reference
 from .case import SETTINGS, Case, InDtype, gradient_case, promoted
 from .cover import in_turns
@@ -247,9 +246,9 @@ def _structure(engine: str, c: dict, rng) -> Worst:
     _, slope = batch_loss(found, state.bias, state.bias_global, triples, **common, engine=stage.engine)
     common |= {"n_layers": s.n_layers, "degree": s.degree}
     if model == "coarse":
-        names, make, codebooks = ("S_coarse",), structure.coarse_structure_gradients, (state.E_coarse,)
+        names, make, codebooks = ("S_coarse",), coarse.coarse_structure_gradients, (state.E_coarse,)
     else:
-        names, make = ("S_coarse", "S_fine", "threshold", "gate"), structure.fine_structure_gradients
+        names, make = ("S_coarse", "S_fine", "threshold", "gate"), fine.fine_structure_gradients
         codebooks, common = (state.E_fine, state.E_coarse), common | {"threshold": s.threshold}
     gradients = make(found, slope, *codebooks, A, graph, triples, **common)
     p, roles = {name: dense(value) for name, value in parts_of(state).items()}, (triples.user, triples.positive, triples.negative)

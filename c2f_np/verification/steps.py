@@ -17,11 +17,9 @@ from functools import partial
 import numpy as np
 import scipy.sparse as sparse
 
-from ..model.adam import AdamMoments, fresh_moments
-from ..model.joint import relinked
-from ..training.loop import exchange
+from ..model.joint import exchange, relinked
+from ..model.step import AdamMoments, fresh_moments, train_step
 from ..training.problem import training_graph
-from ..training.step import train_step
 from . import points, reference
 from .case import Case
 from .points import N_USERS, N, Point, U, Worst, dense, draw_batch, on_links, parts_of

@@ -22,7 +22,8 @@ from ..baselines import table_stage
 from ..engine import engine_named
 from ..gradcheck import Report, Verdict
 from ..gradcheck.values import cast, is_sparse, snapshot
-from ..model import adam, codebook, graph, loss, propagation
+from ..model import codebook, graph, loss, propagation
+from ..model.step import BETA1, BETA2, adam_step, fresh_moments
 from ..threads import kernel_threads
 from . import problems, rounding
 from .case import FAILED, PASSED, Case, verdict_case
@@ -34,10 +35,12 @@ from .threads import loops_in_random_order, possible_threads, watched_kernels
 WIDTHS = (1, 16, 48, 49, 64, 100, 128, 512, 513)
 #: Widths that are compiled: one that shares its kernels, one with kernels of its own and something after the last whole lane.
 COMPILED = (5, 49)
+#: The greatest width at which there are more rows than row groups (64).
+MANY_UP_TO = 49
 #: Operations of which there is one version only.
 WITHOUT_KERNELS = ("soft_threshold", "table_composition")
 #: What the compiled engine runs besides kernels.
-PREPARATIONS = {"row_groups.even_row_groups", "row_groups.even_groups_of", "sparse_product.operator", "buffers.empty"}
+PREPARATIONS = {"propagation.even_row_groups", "propagation.even_groups_of", "propagation.operator", "buffers.empty"}
 #: Configurations that one case holds.
 _AT_A_TIME = 2
 GATES = (0.0, 0.3, 0.5, 0.8, 1.0)
@@ -185,8 +188,8 @@ def strided(value):
 
 
 def _few_if_wide(configuration: dict) -> bool:
-    """Many rows at narrow widths only."""
-    return configuration["width"] <= 5 or max(configuration["shape"]) < 20
+    """Many rows not at the greatest widths."""
+    return configuration["width"] <= MANY_UP_TO or max(configuration["shape"]) < 20
 
 
 # ---- the operations --------------------------------------------------------------------------------------------------
@@ -362,10 +365,8 @@ def _call_collapsed(engine, K, W, F, T, G, rows, block):
     found = H, *module.propagate_collapsed_backward(G, parts, rows=rows)
     if engine == "numpy":
         return *found, H, np.concatenate(found[1:])
-    from ..kernels import row_products
-
-    both = row_products.transposed_product_of_rows(W, G, rows, block=block)
-    return *found, row_products.add_product_of_rows(K, W, np.concatenate([F, T]), rows, block=block), both
+    both = np.concatenate(module.propagate_collapsed_backward(G, parts, rows=rows, block=block))
+    return *found, module.propagate_collapsed(F, T, parts, rows=rows, block=block), both
 
 
 def _expected_collapsed(K, W, F, T, G, rows, block):
@@ -455,20 +456,18 @@ def _call_adam(engine, x, gradients, rate, block):
     parameters, update = {"y": x, "x": x}, engine_named(engine).adam_update
     if engine == "numba":
         update = partial(update, worth_compiled=x.size)
-    moments = adam.fresh_moments(parameters)
+    moments = fresh_moments(parameters)
     for g in gradients:
         step = {"x": g, "y": g}, moments
-        parameters, moments = adam.adam_step(parameters, *step, learning_rate=rate, clip=np.inf, update=update)
+        parameters, moments = adam_step(parameters, *step, learning_rate=rate, clip=np.inf, update=update)
     found = parameters["x"], moments.mean["x"], moments.square["x"]
     if engine == "numpy":
         return *found, *found, codebook.tanh_backward(gradients[-1], parameters["x"])
-    from ..kernels import elementwise
-
     m, v = np.zeros_like(x), np.zeros_like(x)
     for k, g in enumerate(gradients, 1):
-        rates = rate / (1 - adam.BETA1**k), float((1 - adam.BETA2**k) ** 0.5)
-        x, m, v = elementwise.adam_update(x, g, m, v, *rates, block=block, worth_compiled=0)
-    return *found, x, m, v, elementwise.tanh_backward(g, x, block=block)
+        rates = rate / (1 - BETA1**k), float((1 - BETA2**k) ** 0.5)
+        x, m, v = update(x, g, m, v, *rates, block=block)
+    return *found, x, m, v, engine_named(engine).tanh_backward(g, x, block=block)
 
 
 def _expected_adam(x, gradients, rate, block):
@@ -540,12 +539,12 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "sparse_product": (
         Text({"width": WIDTHS, "shape": SHAPES, "onto": (False, True)}, _sparse_product, _call_sparse_product,
              _expected_sparse_product, _few_if_wide,
-             "sparse_product.multiply sparse_product.add_product sparse_product.weights_gradient"),
+             "propagation.multiply propagation._weights_gradient"),
     ),
     "compose": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 3, 6)}, _compose, _call_compose, _expected_compose, _few_if_wide,
-             "composition.compose composition.compose_above composition.compose_backward composition._gather "
-             "elementwise.tanh_backward elementwise._scale_by_tanh_slope"),
+             "codebook.compose codebook.compose_above codebook.compose_backward codebook._gather "
+             "codebook.tanh_backward codebook._scale_by_tanh_slope"),
     ),
     "soft_threshold": (
         Text({"width": WIDTHS, "rows": (1, 2, 70), "tau": (0.0, 0.06, 0.5, 2.0)}, _shrink, _call_shrink,
@@ -554,42 +553,43 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "bridge": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 6), "gate": GATES}, _bridge, _call_bridge,
              lambda E, S, F, gate, G: rounding.bridging(G, E, S, F, gate), _few_if_wide,
-             "sparse_product.multiply sparse_product.weights_gradient"),
+             "propagation.multiply propagation._weights_gradient"),
     ),
     "propagate": (
         Text({"width": WIDTHS, "n": (4, 5, 70), "n_layers": LAYERS, "rows": ("all", "every", "some", "one"),
               "kind": ("symmetric", "not symmetric")}, _propagate, _call_propagate, _expected_propagate,
-             lambda c: (c["n"] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 1030,
-             "sparse_product.mean_of_powers sparse_product.mean_of_powers_from_rows sparse_product.weights_gradient"),
+             lambda c: (c["n"] < 20 or c["width"] <= MANY_UP_TO) and c["n_layers"] * c["width"] <= 1030,
+             "propagation.mean_of_powers propagation._weights_gradient"),
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),
               "layer_bridge": propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
              _bridged, _call_bridged, _expected_bridged,
-             lambda c: (c["sizes"][0] < 20 or c["width"] <= 5) and c["n_layers"] * c["width"] <= 600,
-             "sparse_product.multiply sparse_product.add_product sparse_product.weights_gradient"),
+             lambda c: (c["sizes"][0] < 20 or c["width"] <= MANY_UP_TO) and c["n_layers"] * c["width"] <= 600,
+             "propagation.multiply propagation._weights_gradient"),
     ),
     "propagate_collapsed": (
         Text({"width": WIDTHS, "n": (4, 70), "m": (1, 3), "rows": ("all", "some", "one"), "block": (1, 3, 100)}, _collapsed,
-             _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= 5,
-             "row_products.add_product_of_rows row_products.transposed_product_of_rows"),
+             _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= MANY_UP_TO,
+             "propagation.propagate_collapsed propagation.propagate_collapsed_backward"),
         Text({"width": (1, 3), "n_layers": LAYERS, "gate": GATES, "t": (1, 2), "sizes": ((3, 2, 2), (6, 2, 3)),
               "layer_bridge": propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
-             kernels="sparse_product.multiply"),
+             kernels="propagation.multiply"),
     ),
     "optimiser": (
         Text({"size": ((1,), (7,), (3, 5), (13, 4)), "n_steps": (1, 2, 6, 8), "block": (1, 4, 51, 52, 99)}, _adam, _call_adam,
-             _expected_adam, kernels="elementwise.adam_update elementwise._adam elementwise.tanh_backward"),
+             _expected_adam, kernels="step.adam_update step._adam codebook.tanh_backward"),
     ),
     "bpr": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "scale": (0.3, 1.0, 2.0)}, _bpr, _call_bpr,
-             _expected_bpr, lambda c: (c["batch"] != "many" or c["width"] <= 5) and (c["scale"] <= 1 or c["width"] <= 64),
-             "bpr.bpr_loss bpr._differences bpr._softplus_and_slopes bpr.bpr_backward bpr._gather"),
+             _expected_bpr,
+             lambda c: (c["batch"] != "many" or c["width"] <= MANY_UP_TO) and (c["scale"] <= 1 or c["width"] <= 64),
+             "loss.bpr_loss loss._differences loss._softplus_and_slopes loss.bpr_backward loss._gather"),
     ),
     "regulariser": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "onto": (False, True)}, _penalty, _call_penalty,
-             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= 5,
-             "bpr.squared_norm_penalty bpr.squared_norms bpr.squared_norm_penalty_backward bpr.add_scaled_rows"),
+             _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= MANY_UP_TO,
+             "loss.squared_norm_penalty loss.squared_norms loss.squared_norm_penalty_backward loss.add_scaled_rows"),
     ),
     "table_composition": (
         Text({"width": WIDTHS, "shape": ((1, 1), (7, 3), (6, 3), (5, 8))}, _products, _call_products,
@@ -598,7 +598,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     "graph": (
         Text({"degree": graph.DEGREES, "weights": ("positive", "signed"), "fine": (False, True),
               "sizes": ((3, 2, 2), (6, 4, 3), (70, 5, 3))}, _graph, _call_graph, _expected_graph,
-             kernels="graph.expanded_graph graph.expand graph._expand graph.row_sums graph.scale_both_sides"),
+             kernels="graph.expanded_graph"),
     ),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import exercise, experiments
 from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
-from c2f_np.model.state import ModelState
+from c2f_np.model.step import ModelState
 from c2f_np.model_file import size_in_bytes
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.engine import engine_named
 from c2f_np.errors import SettingsError
-from c2f_np.kernels import elementwise
-from c2f_np.model.adam import AdamMoments, clip_by_value, fresh_moments
-from c2f_np.model.adam import adam_step as clipped_step
+from c2f_np.kernels import step as kernel
+from c2f_np.model.step import AdamMoments, clip_by_value, fresh_moments
+from c2f_np.model.step import adam_step as clipped_step
 
 
 def adam_step(parameters, gradients, moments, learning_rate, *, engine="numpy", **options):
@@ -62,7 +62,7 @@ def columns_of_a_wider_array(value):
 def test_engines_give_the_same_bits(dtype, layout, monkeypatch):
     """Over arrays of a table's size, of which the last block is not full, and small ones; from gradients of any size."""
     calls = []
-    monkeypatch.setattr(elementwise, "_adam", lambda *given, compiled=elementwise._adam: calls.append(given) or compiled(*given))
+    monkeypatch.setattr(kernel, "_adam", lambda *given, compiled=kernel._adam: calls.append(given) or compiled(*given))
     rng = np.random.default_rng(0)
     shapes = {"table": (20, 8), "small": (5, 8)}
     start = {name: layout(rng.normal(size=shape).astype(dtype)) for name, shape in shapes.items()}

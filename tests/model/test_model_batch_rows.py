@@ -13,9 +13,8 @@ from c2f_np.model import text
 from c2f_np.model.coarse import coarse_forward, coarse_gradients, coarse_graph
 from c2f_np.model.fine import collapsed_graph, fine_forward, fine_gradients, fine_graph
 from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.loss import batch_loss
+from c2f_np.model.loss import Triples, batch_loss
 from c2f_np.model.propagation import MOST_BYTES, collapse_pays
-from c2f_np.model.triples import Triples
 
 N_USERS, N_ITEMS, C, M = 40, 60, 8, 5
 WEIGHTS = dict(l2=5.0, decay=1e-2)
@@ -124,7 +123,7 @@ def test_cost_rule():
 def test_rows_at_width_of_every_kernel_and_thread_count():
     import numba
 
-    from c2f_np.kernels.sparse_product import mean_of_powers, mean_of_powers_from_rows
+    from c2f_np.kernels.propagation import mean_of_powers
 
     rng = np.random.default_rng(1)
     M = kernels.operator(sparse.random_array((300, 300), density=0.05, rng=rng, dtype=np.float32).tocsr())
@@ -136,11 +135,11 @@ def test_rows_at_width_of_every_kernel_and_thread_count():
             found = []
             for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
                 numba.set_num_threads(threads)
-                forward = mean_of_powers(M.matrix, M.row_bounds, X, 3, rows)
+                forward = mean_of_powers(M.matrix, M.row_bounds, X, 3, wanted=rows)
                 assert_array_equal(forward, mean_of_powers(M.matrix, M.row_bounds, X, 3)[rows])
                 whole = np.zeros_like(X)
                 whole[rows] = G
-                backward = mean_of_powers_from_rows(M.matrix, M.row_bounds, G, 3, rows)
+                backward = mean_of_powers(M.matrix, M.row_bounds, G, 3, given=rows)
                 assert_allclose(backward, mean_of_powers(M.matrix, M.row_bounds, whole, 3), rtol=0, atol=1e-5)
                 found.append((forward, backward))
             for one, two in zip(*found, strict=True):

@@ -4,8 +4,7 @@ from model_rules import WIDTHS, bpr_backward, bpr_loss, check_engines
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.errors import DataError
-from c2f_np.model.loss import score_pairs, sigmoid, softplus
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples, score_pairs, sigmoid, softplus
 
 # Two users, two items; entity numbers 0, 1, 2, 3.
 H = np.array([[1.0, 2], [3, 4], [5, 6], [7, 8]])

@@ -11,8 +11,7 @@ from c2f_np.errors import SettingsError
 from c2f_np.model import text
 from c2f_np.model.coarse import coarse_forward, coarse_gradients, coarse_graph
 from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.loss import batch_loss
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples, batch_loss
 
 WEIGHTS = dict(l2=5, decay=1e-2)
 ENGINES = pytest.mark.parametrize("engine", [text, kernels], ids=["numpy", "numba"])

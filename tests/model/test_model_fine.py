@@ -11,9 +11,8 @@ from c2f_np.errors import SettingsError
 from c2f_np.model import text
 from c2f_np.model.fine import fine_forward, fine_gradients, fine_graph
 from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.loss import Loss, batch_loss
-from c2f_np.model.state import ModelState
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Loss, Triples, batch_loss
+from c2f_np.model.step import ModelState
 
 WEIGHTS = dict(l2=5, decay=1e-2)
 ENGINES = pytest.mark.parametrize("engine", [text, kernels], ids=["numpy", "numba"])

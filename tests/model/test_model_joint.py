@@ -13,9 +13,8 @@ from c2f_np.model import text
 from c2f_np.model.graph import normalised_adjacency
 from c2f_np.model.joint import joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
 from c2f_np.model.links import exchange_links
-from c2f_np.model.loss import batch_loss
-from c2f_np.model.state import ModelState
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples, batch_loss
+from c2f_np.model.step import ModelState
 
 WEIGHTS = dict(l2=5, decay=1e-2)
 ENGINES = pytest.mark.parametrize("engine", [text, kernels], ids=["numpy", "numba"])

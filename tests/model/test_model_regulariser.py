@@ -3,7 +3,7 @@ import pytest
 from model_rules import WIDTHS, check_engines, squared_norm_penalty, squared_norm_penalty_backward
 from numpy.testing import assert_array_equal
 
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])

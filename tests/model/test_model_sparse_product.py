@@ -13,7 +13,7 @@ from model_rules import (
 from numpy.testing import assert_array_equal
 
 from c2f_np.errors import SettingsError
-from c2f_np.kernels.row_groups import even_row_groups
+from c2f_np.kernels.propagation import even_row_groups
 from c2f_np.model.sparse import operator
 
 M = sparse.csr_array(np.array([[1.0, 2, 0], [0, 0, 3]]))

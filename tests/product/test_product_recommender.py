@@ -15,7 +15,7 @@ from c2f_np import C2FRecommender, load_dataset
 from c2f_np.archive import read_archive, write_archive
 from c2f_np.data import Dataset
 from c2f_np.errors import DataError, ModelFileError, SettingsError
-from c2f_np.model.state import ModelState
+from c2f_np.model.step import ModelState
 from c2f_np.model_file import size_in_bytes
 from c2f_np.settings import Settings
 

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sparse
 
-from c2f_np.model.state import ModelState
+from c2f_np.model.step import ModelState
 from c2f_np.model_file import StoredModel
 from c2f_np.settings import Settings
 

@@ -10,9 +10,9 @@ from same import begun
 import c2f_np.training.loop as loop
 from c2f_np.baselines import LightGCN
 from c2f_np.data import load_dataset
+from c2f_np.model.sampling import drawn_batches
 from c2f_np.model.starts import generator
 from c2f_np.settings import PRESETS, Settings
-from c2f_np.training.batches import drawn_batches
 from c2f_np.training.loop import train
 from c2f_np.training.problem import pose
 from c2f_np.verification.sampling import plain_batches, plain_stream

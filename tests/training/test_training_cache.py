@@ -21,7 +21,7 @@ state = train(load_dataset("planted"), settings).finished["fine"].state
 digest = hashlib.sha256()
 for array in (state.E_coarse, state.E_fine, state.bias, state.S_coarse.data, state.S_coarse.indices):
     digest.update(np.ascontiguousarray(array).tobytes())
-from c2f_np.kernels.composition import _gather
+from c2f_np.kernels.codebook import _gather
 hits = sum(_gather(48).stats.cache_hits.values())
 print(digest.hexdigest(), hits, numba.config.NUMBA_NUM_THREADS)
 """

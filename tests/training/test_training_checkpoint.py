@@ -13,15 +13,13 @@ from same import assert_resumes, assert_same, followed, scrambled
 from c2f_np.archive import read_archive, write_archive
 from c2f_np.data import load_dataset
 from c2f_np.errors import ModelFileError
-from c2f_np.model.adam import AdamMoments
-from c2f_np.model.state import ModelState
+from c2f_np.model.step import AdamMoments, ModelState
 from c2f_np.schema import parameters_of
 from c2f_np.settings import PRESETS, Settings
 from c2f_np.training import checkpoint
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
 from c2f_np.training.loop import train
-from c2f_np.training.phases import phase_names
-from c2f_np.training.progress import Best, Progress
+from c2f_np.training.phases import Best, Progress, phase_names
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,

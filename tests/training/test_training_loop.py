@@ -11,13 +11,12 @@ import c2f_np.training.loop as loop
 from c2f_np.data import Dataset, load_dataset
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.model import starts
-from c2f_np.model.adam import fresh_moments
-from c2f_np.model.triples import Triples
+from c2f_np.model.loss import Triples
+from c2f_np.model.step import fresh_moments, train_step
 from c2f_np.settings import STAGED, Settings
 from c2f_np.training.loop import run_epoch, train
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose, stage_of, training_graph
-from c2f_np.training.step import train_step
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,

@@ -32,11 +32,11 @@ def users(name):
 @pytest.mark.parametrize(
     ("name", "user"),
     [
-        ("adam_step", "training/step.py: train_step"),
-        ("batch_loss", "training/step.py: train_step"),
+        ("adam_step", "model/step.py: train_step"),
+        ("batch_loss", "model/step.py: train_step"),
         ("train_step", "training/loop.py: _train_on_triples"),
         ("drawn_batches", "training/loop.py: _train_on_triples"),
-        ("sample_triples", "training/batches.py: drawn_batches"),
+        ("sample_triples", "model/sampling.py: drawn_batches"),
         ("train_epoch", "training/loop.py: run_epoch"),
         ("run_epoch", "training/loop.py: run_phases"),
         ("fresh_moments", "training/loop.py: _enter"),

@@ -82,7 +82,7 @@ def test_a_compiled_kernel_cannot_be_changed_in_place():
 
 
 def test_a_mutant_of_a_kernel_is_killed_where_kernels_are_not_compiled():
-    mutant = next(m for m in MUTANTS if m.place == "kernels.sparse_product._weights_gradient")
+    mutant = next(m for m in MUTANTS if m.place == "kernels.propagation._weights_gradient")
     (outcome,) = kill(mutant, "numba", op="sparse_product")
     assert outcome.killed and outcome.mutant == mutant and "numba" in outcome.case
 

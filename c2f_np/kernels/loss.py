@@ -1,9 +1,9 @@
-"""Compiled BPR loss and regulariser, forward and backward.
+"""The compiled loss: a batch's triples, BPR and the regulariser, forward and backward.
 
 Shapes
 ------
-H, Z : (N, d)     bias : (N,)     user, positive, negative, slope : (B,)
-entities : (K,), start : (K + 1,), slots : (3B,) the occurrences of `c2f_np.model.triples`     bounds : groups of entities
+H, Z : (N, d)     bias : (N,)     user, positive, negative, slope : (B,)     slots : (3B,), slot s = role * B + triple
+entities : (K,), start : (K + 1,), slots : the occurrences of `c2f_np.model.loss`     bounds : groups of entities
 """
 
 from __future__ import annotations
@@ -13,72 +13,108 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from ..model.triples import Triples
-from .accumulator import carray, stack_pointer
+from ..model.loss import Triples
 from .buffers import empty
-from .compiled import njit
-from .prefetch import prefetch_row
-from .row_groups import even_groups_of
-from .widths import LANE, has_own_kernel
+from .compiled import LANE, carray, njit, prefetch_row, stack_pointer
+from .propagation import constant_width, even_groups_of
 
 # Triples or slots between asking for their rows and using them.
 _AHEAD = 8
 
 
+# ---- the batch -----------------------------------------------------------------------------------------------------------
+@njit()
+def sort_slots(user, positive, negative, n_entities):
+    """Counting sort: the distinct entities, where each one's slots start, and the slots, ascending for each entity."""
+    n_triples = user.shape[0]
+    count = np.zeros(n_entities, np.int64)
+    for b in range(n_triples):
+        count[user[b]] += 1
+        count[positive[b]] += 1
+        count[negative[b]] += 1
+    entities = np.flatnonzero(count)
+    start = np.zeros(entities.shape[0] + 1, np.int64)
+    following = np.empty(n_entities, np.int64)
+    for k in range(entities.shape[0]):
+        following[entities[k]] = start[k]
+        start[k + 1] = start[k] + count[entities[k]]
+    slots = np.empty(3 * n_triples, np.int64)
+    for b in range(n_triples):
+        slots[following[user[b]]] = b
+        following[user[b]] += 1
+    for b in range(n_triples):
+        slots[following[positive[b]]] = n_triples + b
+        following[positive[b]] += 1
+    for b in range(n_triples):
+        slots[following[negative[b]]] = 2 * n_triples + b
+        following[negative[b]] += 1
+    return entities, start, slots
+
+
+@njit()
+def take_by_user(users, positives, negatives, chosen, n_users):
+    """The chosen triples as entity numbers, by a counting sort in the order of their users."""
+    following = np.zeros(n_users + 1, np.int64)
+    for k in range(chosen.shape[0]):
+        following[users[chosen[k]] + 1] += 1
+    for u in range(n_users):
+        following[u + 1] += following[u]
+    user = np.empty(chosen.shape[0], np.int64)
+    positive, negative = np.empty_like(user), np.empty_like(user)
+    for k in range(chosen.shape[0]):
+        b = chosen[k]
+        u = users[b]
+        place = following[u]
+        following[u] += 1
+        user[place] = u
+        positive[place] = positives[b] + n_users
+        negative[place] = negatives[b] + n_users
+    return user, positive, negative
+
+
+# ---- BPR -----------------------------------------------------------------------------------------------------------------
 def bpr_loss(H: np.ndarray, bias: np.ndarray, bias_global: np.ndarray, triples: Triples):
     """The loss and the slope of every triple; the global bias cancels."""
     H = np.ascontiguousarray(H)
     differences = np.empty(len(triples), H.dtype)
-    _differences(H.shape[1])(H, bias, triples.user, triples.positive, triples.negative, differences)
+    _differences(constant_width(H.shape[1]))(H, bias, triples.user, triples.positive, triples.negative, differences)
     losses, slope = _softplus_and_slopes(differences)
     return np.mean(losses), slope
 
 
 @cache
 def _differences(width: int):
-    return _differences_fixed_width(width) if has_own_kernel(width) else _differences_any_width
-
-
-def _differences_fixed_width(width: int):
     in_lanes = width - width % LANE
 
     @njit(parallel=True)
     def score_differences(H, bias, user, positive, negative, differences):
         n_triples = user.shape[0]
         for b in prange(n_triples):
-            if b + _AHEAD < n_triples:
+            d = width if width else H.shape[1]
+            if width and b + _AHEAD < n_triples:
                 prefetch_row(H, user[b + _AHEAD], width)
                 prefetch_row(H, positive[b + _AHEAD], width)
                 prefetch_row(H, negative[b + _AHEAD], width)
             u, i, j = user[b], positive[b], negative[b]
-            row = carray(stack_pointer(H, width), (width,))
-            for f in range(width):
-                row[f] = H[u, f] * (H[j, f] - H[i, f])
-            # A sum of one number after the other would wait for each addition; 16 sums side by side fill a register.
-            lanes = carray(stack_pointer(H, LANE), (LANE,))
-            for f in range(LANE):
-                lanes[f] = 0
-            for first in range(0, in_lanes, LANE):
-                for f in range(LANE):
-                    lanes[f] += row[first + f]
             difference = bias[j] - bias[i]
-            for f in range(LANE):
-                difference += lanes[f]
-            for f in range(in_lanes, width):
-                difference += row[f]
+            if width:
+                row = carray(stack_pointer(H, width), (width,))
+                for f in range(width):
+                    row[f] = H[u, f] * (H[j, f] - H[i, f])
+                # A sum of one number after the other would wait for each addition; 16 sums side by side fill a register.
+                lanes = carray(stack_pointer(H, LANE), (LANE,))
+                for f in range(LANE):
+                    lanes[f] = 0
+                for first in range(0, in_lanes, LANE):
+                    for f in range(LANE):
+                        lanes[f] += row[first + f]
+                for f in range(LANE):
+                    difference += lanes[f]
+            for f in range(in_lanes, d):
+                difference += H[u, f] * (H[j, f] - H[i, f])
             differences[b] = difference
 
     return score_differences
-
-
-@njit(parallel=True)
-def _differences_any_width(H, bias, user, positive, negative, differences):
-    for b in prange(user.shape[0]):
-        u, i, j = user[b], positive[b], negative[b]
-        difference = bias[j] - bias[i]
-        for f in range(H.shape[1]):
-            difference += H[u, f] * (H[j, f] - H[i, f])
-        differences[b] = difference
 
 
 @njit(parallel=True)
@@ -100,24 +136,11 @@ def bpr_backward(H: np.ndarray, triples: Triples, slope: np.ndarray) -> tuple[np
     everywhere = len(where.entities) == len(H)
     grad_H = empty(H.shape, H.dtype) if everywhere else np.zeros_like(H)
     grad_bias = np.zeros(H.shape[0], H.dtype)
-    _gather(H.shape[1])(
+    _gather(constant_width(H.shape[1]))(
         even_groups_of(where.counts), H, slope, triples.user, triples.positive, triples.negative,
         where.entities, where.start, where.slots, grad_H, grad_bias,
     )  # fmt: skip
     return grad_H, grad_bias, np.zeros(1, dtype=H.dtype)
-
-
-def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
-    """The regulariser, from the norms of the distinct entities."""
-    where = triples.occurrences
-    return Z.dtype.type(l2) * np.sum(squared_norms(Z, where.entities) * where.counts.astype(Z.dtype)) / len(triples)
-
-
-def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
-    """``onto + grad_penalty * 2 l2 count_e Z_e / B``, in place."""
-    where = triples.occurrences
-    add_scaled_rows(onto, Z, where.entities, 2 * l2 * grad_penalty / len(triples) * where.counts)
-    return onto
 
 
 @njit(inline="always")
@@ -132,21 +155,18 @@ def _role(slot, n_triples):
 
 @cache
 def _gather(width: int):
-    return _gather_fixed_width(width) if has_own_kernel(width) else _gather_any_width
-
-
-def _gather_fixed_width(width: int):
     @njit(parallel=True)
     def gather(bounds, H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias):
         n_triples = user.shape[0]
         for g in prange(bounds.shape[0] - 1):
-            row = carray(stack_pointer(H, width), (width,))
+            d = width if width else H.shape[1]
             for k in range(bounds[g], bounds[g + 1]):
-                for f in range(width):
+                row = carray(stack_pointer(grad_H, width), (width,)) if width else grad_H[entities[k]]
+                for f in range(d):
                     row[f] = 0
                 total = H.dtype.type(0)
                 for p in range(start[k], start[k + 1]):
-                    if p + _AHEAD < slots.shape[0]:
+                    if width and p + _AHEAD < slots.shape[0]:
                         role, b = _role(slots[p + _AHEAD], n_triples)
                         if role == 0:
                             prefetch_row(H, positive[b], width)
@@ -157,13 +177,13 @@ def _gather_fixed_width(width: int):
                     s = slope[b]
                     if role == 0:
                         i, j = positive[b], negative[b]
-                        for f in range(width):
+                        for f in range(d):
                             row[f] += s * (H[j, f] - H[i, f])
                     else:
                         if role == 1:
                             s = -s
                         u = user[b]
-                        for f in range(width):
+                        for f in range(d):
                             row[f] += s * H[u, f]
                         total += s
                 for f in range(width):
@@ -173,28 +193,18 @@ def _gather_fixed_width(width: int):
     return gather
 
 
-@njit(parallel=True)
-def _gather_any_width(bounds, H, slope, user, positive, negative, entities, start, slots, grad_H, grad_bias):
-    n_triples = user.shape[0]
-    for g in prange(bounds.shape[0] - 1):
-        for k in range(bounds[g], bounds[g + 1]):
-            e = entities[k]
-            for f in range(H.shape[1]):
-                grad_H[e, f] = 0
-            for p in range(start[k], start[k + 1]):
-                role, b = _role(slots[p], n_triples)
-                s = slope[b]
-                if role == 0:
-                    i, j = positive[b], negative[b]
-                    for f in range(H.shape[1]):
-                        grad_H[e, f] += s * (H[j, f] - H[i, f])
-                else:
-                    if role == 1:
-                        s = -s
-                    u = user[b]
-                    for f in range(H.shape[1]):
-                        grad_H[e, f] += s * H[u, f]
-                    grad_bias[e] += s
+# ---- the regulariser -----------------------------------------------------------------------------------------------------
+def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
+    """The regulariser, from the norms of the distinct entities."""
+    where = triples.occurrences
+    return Z.dtype.type(l2) * np.sum(squared_norms(Z, where.entities) * where.counts.astype(Z.dtype)) / len(triples)
+
+
+def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
+    """``onto + grad_penalty * 2 l2 count_e Z_e / B``, in place."""
+    where = triples.occurrences
+    add_scaled_rows(onto, Z, where.entities, 2 * l2 * grad_penalty / len(triples) * where.counts)
+    return onto
 
 
 @njit(parallel=True)

@@ -4,7 +4,7 @@ tanh itself is left to NumPy in the forward pass: its vectorised version is seve
 
 Shapes
 ------
-S_transpose : (C, N) csr     grad_Z, Z : (N, d)     grad_E : (C, d)
+S : (N, C)     E, grad_E : (C, d)     Z, grad_Z : (N, d)
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ import numpy as np
 from numba import prange
 
 from ..threads import in_threads
-from .accumulator import carray, stack_pointer
 from .buffers import empty
-from .compiled import njit
-from .prefetch import prefetch_row
-from .sparse_product import CompiledOperator, multiply
-from .widths import has_own_kernel
+from .compiled import ENTRIES_OF_A_BLOCK, carray, njit, prefetch_row, stack_pointer
+from .propagation import CompiledOperator, constant_width, multiply
 
 # Entries between asking for their rows and using them.
 _AHEAD = 8
@@ -58,35 +55,34 @@ def tanh_in_place(X: np.ndarray, *, worth_a_thread: int = 1 << 20, n_chunks: int
 
 
 def compose_backward(grad_Z: np.ndarray, S: CompiledOperator, Z: np.ndarray) -> np.ndarray:
-    """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets."""
+    """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets, which would take several times as long."""
     T = S.transpose
     grad_E = np.zeros((T.shape[0], Z.shape[1]), dtype=np.result_type(T.dtype, grad_Z.dtype))
-    grad_Z, Z = np.ascontiguousarray(grad_Z), np.ascontiguousarray(Z)
-    _gather(Z.shape[1])(S.transpose_row_bounds, T.indptr, T.indices, T.data, grad_Z, Z, grad_E)
+    gather, csr = _gather(constant_width(Z.shape[1])), (T.indptr, T.indices, T.data)
+    gather(S.transpose_row_bounds, *csr, np.ascontiguousarray(grad_Z), np.ascontiguousarray(Z), grad_E)
     return grad_E
 
 
 @cache
 def _gather(width: int):
-    return _gather_fixed_width(width) if has_own_kernel(width) else _gather_any_width
+    """The kernel for rows of one width, summed in registers; of any width (0), in memory."""
 
-
-def _gather_fixed_width(width: int):
     @njit(parallel=True)
     def gather(bounds, indptr, indices, data, grad_Z, Z, grad_E):
         one = grad_E.dtype.type(1)
         for g in prange(bounds.shape[0] - 1):
-            row = carray(stack_pointer(grad_E, width), (width,))
+            d = width if width else Z.shape[1]
             for c in range(bounds[g], bounds[g + 1]):
-                for f in range(width):
+                row = carray(stack_pointer(grad_E, width), (width,)) if width else grad_E[c]
+                for f in range(d):
                     row[f] = 0
                 for p in range(indptr[c], indptr[c + 1]):
-                    if p + _AHEAD < indices.shape[0]:
+                    if width and p + _AHEAD < indices.shape[0]:
                         prefetch_row(Z, indices[p + _AHEAD], width)
                         prefetch_row(grad_Z, indices[p + _AHEAD], width)
                     i = np.int64(indices[p])
                     weight = data[p]
-                    for f in range(width):
+                    for f in range(d):
                         row[f] += weight * (grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))
                 for f in range(width):
                     grad_E[c, f] = row[f]
@@ -94,13 +90,16 @@ def _gather_fixed_width(width: int):
     return gather
 
 
+def tanh_backward(grad_Z: np.ndarray, Z: np.ndarray, *, block: int = ENTRIES_OF_A_BLOCK) -> np.ndarray:
+    """``grad_Z * (1 - Z^2)``, in one trip through memory."""
+    out = empty(Z.shape, np.result_type(grad_Z.dtype, Z.dtype))
+    _scale_by_tanh_slope(*(np.ascontiguousarray(part).reshape(-1) for part in (grad_Z, Z)), out.reshape(-1), block)
+    return out
+
+
 @njit(parallel=True)
-def _gather_any_width(bounds, indptr, indices, data, grad_Z, Z, grad_E):
-    one = grad_E.dtype.type(1)
-    for g in prange(bounds.shape[0] - 1):
-        for c in range(bounds[g], bounds[g + 1]):
-            for p in range(indptr[c], indptr[c + 1]):
-                i = indices[p]
-                weight = data[p]
-                for f in range(Z.shape[1]):
-                    grad_E[c, f] += weight * (grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))
+def _scale_by_tanh_slope(grad_Z, Z, out, block):
+    one = out.dtype.type(1)
+    for b in prange((out.shape[0] + block - 1) // block):
+        for k in range(b * block, min((b + 1) * block, out.shape[0])):
+            out[k] = grad_Z[k] * (one - Z[k] * Z[k])
