@@ -12,12 +12,22 @@ imported it).
 Arguments may be nested: ``{"params": {"w": w, "b": [b1, b2]}}`` is checked leaf by leaf, and the gradients come back in
 the same structure.
 
-How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``.
+How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``. The checker itself is read in this
+order:
+
+1. :mod:`.check`: what users call, and the checks in their order; what they are held to is in :mod:`.settings`;
+2. :mod:`.operation`: somebody else's forward and backward, called with care; :mod:`.values`, :mod:`.trouble`, and the
+   conventions of others in :mod:`.adapters`;
+3. :mod:`.contract`: everything about a backward that is not its numbers;
+4. :mod:`.argument`: the numerical verdicts on one argument, from :mod:`.directions` and :mod:`.slopes` along them by
+   :mod:`.evidence`, :mod:`.taylor` and :mod:`.adjoint`, away from :mod:`.kinks`;
+5. :mod:`.diagnosis` and :mod:`.report`: what is wrong, in words;
+6. :mod:`.lessons`: what such checks see and what they do not, measured.
 """
 
-from c2f_np.gradcheck.adapters import from_cache, from_layer, from_loss
-from c2f_np.gradcheck.adjoint import adjoint_gap
-from c2f_np.gradcheck.check import (
+from .adapters import from_cache, from_layer, from_loss
+from .adjoint import adjoint_gap
+from .check import (
     CHECKS,
     assert_gradients,
     check_adjoint,
@@ -29,9 +39,9 @@ from c2f_np.gradcheck.check import (
     check_taylor_rate,
     numerical_gradient,
 )
-from c2f_np.gradcheck.operation import UsageError
-from c2f_np.gradcheck.report import Finding, GradientError, Report, Verdict, tabulate
-from c2f_np.gradcheck.settings import Settings
+from .report import Finding, GradientError, Report, Verdict, tabulate
+from .settings import Settings
+from .trouble import UsageError
 
 __all__ = [
     "CHECKS",

@@ -7,8 +7,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .operation import parameters_of
 
-def from_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+Function = Callable[..., Any]
+
+
+def from_cache(forward: Function, backward: Function) -> tuple[Function, Function]:
     """A pair in the style of CS231n: ``out, cache = forward(...)`` and ``gradients = backward(dout, cache)``.
 
     Returns
@@ -29,7 +33,7 @@ def from_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> tup
     return plain_forward, _with_signature(plain_backward, forward)
 
 
-def from_layer(layer: Any, *, names: Sequence[str] | None = None) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def from_layer(layer: Any, *, names: Sequence[str] | None = None) -> tuple[Function, Function]:
     """An object that keeps what it needs between ``layer.forward(...)`` and ``layer.backward(cotangent)``.
 
     ``names`` are the attributes in which the layer leaves gradients (``('dx', 'dw')``), when ``backward`` does not
@@ -48,34 +52,31 @@ def from_layer(layer: Any, *, names: Sequence[str] | None = None) -> tuple[Calla
     return plain_forward, _with_signature(plain_backward, layer.forward)
 
 
-def from_loss(forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def from_loss(forward: Function, backward: Function) -> tuple[Function, Function]:
     """A scalar loss whose backward takes no cotangent: ``backward(**arguments)`` is the gradient of the loss itself."""
 
+    def times(cotangent, part):
+        if isinstance(part, dict):
+            return {key: cotangent * value for key, value in part.items()}
+        if isinstance(part, tuple | list):
+            scaled = [times(cotangent, value) for value in part]
+            return type(part)(*scaled) if hasattr(part, "_fields") else tuple(scaled)
+        return None if part is None else cotangent * part
+
     def plain_backward(cotangent, *args, **kwargs):
-        result = backward(*args, **kwargs)
-        if isinstance(result, dict):
-            return {key: cotangent * part for key, part in result.items()}
-        if hasattr(result, "_fields"):
-            return type(result)(*(cotangent * part for part in result))
-        if isinstance(result, tuple | list):
-            return tuple(None if part is None else cotangent * part for part in result)
-        return None if result is None else cotangent * result
+        return times(cotangent, backward(*args, **kwargs))
 
     return forward, _with_signature(plain_backward, backward)
 
 
 def _with_signature(function, like):
     """Show the parameters of ``like`` behind the cotangent, so that the checker knows the names of the arguments."""
-    try:
-        parameters = list(inspect.signature(like).parameters.values())
-    except (TypeError, ValueError):
+    parameters = parameters_of(like)
+    if parameters is None:
         return function
     names = {p.name for p in parameters}
     first = next(name for name in ("cotangent", "cotangent_", "cotangent__") if name not in names)
-    kind = (
-        inspect.Parameter.POSITIONAL_ONLY
-        if any(p.kind == p.POSITIONAL_ONLY for p in parameters)
-        else inspect.Parameter.POSITIONAL_OR_KEYWORD
-    )
+    positional = any(p.kind == p.POSITIONAL_ONLY for p in parameters)
+    kind = inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.POSITIONAL_OR_KEYWORD
     function.__signature__ = inspect.Signature([inspect.Parameter(first, kind), *parameters])
     return function

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from c2f_np.gradcheck.operation import Operation
-from c2f_np.gradcheck.settings import Settings
-from c2f_np.gradcheck.values import norm
+from .operation import Leaf
+from .values import norm
 
 DRAWS = 3
 
@@ -29,30 +28,32 @@ class Products:
     points: np.ndarray  # (draws, n), x
     images: np.ndarray  # (draws, n), P^T y
     norms: np.ndarray  # (draws,), |P x| |y|
-    nonlinear: float = 0.0  # relative deviation of the forward from linearity
+    nonlinear: float  # relative deviation of the forward from linearity
 
 
-def measure(operation: Operation, key: str, settings: Settings, rng: np.random.Generator) -> Products:
+def measure(leaf: Leaf, rng: np.random.Generator) -> Products:
     """Both sides of the identity for an argument in which the forward is linear or affine."""
-    n = operation.entries(key).size
-    zero = operation.values(**{key: np.zeros(n)})
-    left, points, images, norms, nonlinear = [], [], [], [], 0.0
+
+    operation, key = leaf.operation, leaf.key
+
+    def outputs(x):
+        return np.concatenate(operation.values(**{key: x}))
+
+    zero = outputs(np.zeros(leaf.size))
+    draws, nonlinear = [], 0.0
     for _ in range(DRAWS):
-        x, other = rng.standard_normal((2, n))
+        x, other = rng.standard_normal((2, leaf.size))
         cotangents = operation.cotangents(rng)
-        px = [a - b for a, b in zip(operation.values(**{key: x}), zero, strict=True)]
-        if 0 < _norm(px) < _norm(zero):  # an affine map: let the linear part outweigh the constant
-            x, other = (v * (_norm(zero) / _norm(px)) for v in (x, other))
-            px = [a - b for a, b in zip(operation.values(**{key: x}), zero, strict=True)]
-        pother = [a - b for a, b in zip(operation.values(**{key: other}), zero, strict=True)]
-        both = [a - b for a, b in zip(operation.values(**{key: 2 * x + other}), zero, strict=True)]
-        size = _norm(both) + 2 * _norm(px) + _norm(pother) + _norm(zero)
-        nonlinear = max(nonlinear, _norm([b - 2 * p - q for b, p, q in zip(both, px, pother, strict=True)]) / max(size, 1e-300))
-        left.append(_dot(px, cotangents))
-        points.append(x)
-        images.append(operation.gradients(cotangents, **{key: x})[key])
-        norms.append((_norm(px) + _norm(zero)) * _norm(cotangents))
-    return Products(np.array(left), np.array(points), np.array(images), np.array(norms), nonlinear)
+        px, y = outputs(x) - zero, np.concatenate(cotangents)
+        if 0 < norm(px) < norm(zero):  # an affine map: let the linear part outweigh the constant
+            x, other = (v * (norm(zero) / norm(px)) for v in (x, other))
+            px = outputs(x) - zero
+        pother, both = outputs(other) - zero, outputs(2 * x + other) - zero
+        size = norm(both) + 2 * norm(px) + norm(pother) + norm(zero)
+        nonlinear = max(nonlinear, norm(both - 2 * px - pother) / max(size, 1e-300))
+        image = operation.gradients(cotangents, **{key: x})[key]
+        draws.append((math.fsum(px * y), x, image, (norm(px) + norm(zero)) * norm(y)))
+    return Products(*map(np.array, zip(*draws, strict=True)), nonlinear)
 
 
 def gap(products: Products, images: np.ndarray) -> float:
@@ -87,17 +88,9 @@ def adjoint_gap(forward: Callable[..., Any], adjoint: Callable[..., Any], x: np.
     px, pty = np.asarray(forward(x)), np.asarray(adjoint(y))
     if px.shape != np.shape(y) or pty.shape != np.shape(x):
         raise ValueError(
-            f"forward maps {np.shape(x)} to {px.shape} and adjoint maps {np.shape(y)} to {pty.shape}; the shapes "
-            f"must be each other's"
+            f"forward maps {np.shape(x)} to {px.shape} and adjoint maps {np.shape(y)} to {pty.shape}; the shapes must be each "
+            "other's"
         )
     left, right = math.fsum((px * y).ravel()), math.fsum((x * pty).ravel())
     size = max(np.linalg.norm(px) * np.linalg.norm(y), np.linalg.norm(x) * np.linalg.norm(pty))
     return 0.0 if size == 0 else float(abs(left - right) / size)
-
-
-def _dot(a, b) -> float:
-    return math.fsum(float(t) for p, q in zip(a, b, strict=True) for t in p * q)
-
-
-def _norm(parts) -> float:
-    return norm(np.concatenate(parts))

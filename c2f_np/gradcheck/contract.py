@@ -18,219 +18,186 @@ Broken before any of these: ``returns``, ``raises``, ``signature``, ``shape``, `
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from c2f_np.gradcheck.operation import Operation, Trouble, stream
-from c2f_np.gradcheck.report import FAILED, NOT_APPLICABLE, PASSED, Verdict
-from c2f_np.gradcheck.settings import Settings
-from c2f_np.gradcheck.values import cast, describe, map_leaves, norm, private_copy, snapshot
+from .directions import stream
+from .operation import EPS, Leaf, Operation
+from .report import FAILED, PASSED, Verdict
+from .settings import Settings
+from .trouble import Trouble
+from .values import cast, describe, map_leaves, norm, private_copy, snapshot
+
+KEPT, SAME = ("inputs_kept", "cotangents_kept"), ("same_bits", "stale_state", "result_kept")
+ITEMS = (*KEPT, *SAME, "dtype", "zero_cotangent", "linear", "layout", "value_kept")
 
 #: A cotangent this many times as large must give a gradient that many times as large: small, large and of the other sign.
 SCALES = (-(2.0**-23), 2.0**23)
 
-
-class Broken(Exception):
-    """An item of the contract that is not kept; the message says how."""
-
-    def __init__(self, message: str, argument: str | None = None):
-        self.argument = argument
-        super().__init__(message)
+EPS32 = float(np.finfo(np.float32).eps)
 
 
 class Contract:
-    """The contract of one operation at its point.
+    """The contract of one operation at its point; each item is a method that raises Trouble where it is not kept.
 
-    Parameters
-    ----------
-    operation : Operation
-    settings : Settings
-    seed : int
-    dtypes : sequence of str or None
-        ``('float64', 'float32')`` demands both. With None, float32 is looked at only where the forward itself keeps it.
+    With ``dtypes=('float64', 'float32')`` both are demanded. With None, float32 is looked at only where the forward itself
+    keeps it.
     """
 
     def __init__(self, operation: Operation, settings: Settings, seed: int, dtypes=None):
         self.operation, self.settings, self.dtypes = operation, settings, dtypes
-        rng = stream(seed, "contract")
-        self.cotangents, self.others = operation.cotangents(rng), operation.cotangents(rng)
-        self.rng = rng
+        self.rng = stream(seed, "contract")
+        self.cotangents, self.others = operation.cotangents(self.rng), operation.cotangents(self.rng)
         self.notes: list[str] = []
         self.value_before = snapshot(operation.raw_forward(operation.changed({})))
-        self._noise: dict | None = None
 
     def first_call(self) -> list[Verdict]:
         """Call backward once: Trouble when there are no gradients worth looking at, a failure for each that nothing checks."""
-        operation = self.operation
-        result = operation.raw_backward(operation.pack(self.cotangents), operation.changed({}))
+        operation, failures = self.operation, []
+        result = self._backward()
         operation.collect(result)
-        failures = []
-        for key, gradient in operation.unchecked(result).items():
+        returned = operation.returned(result)
+        for key, gradient in returned.items():
+            if gradient is None or key in operation.floats or key not in operation.leaves:
+                continue
             reason = (
                 f"a gradient of {key} came back ({describe(gradient)}), but {key} is {describe(operation.leaves[key])}: it is "
                 f"not differentiated, so nothing checks that gradient. Give {key} as a float array, or return None for it"
             )
             failures.append(Verdict("contract.unchecked", key, FAILED, reason=reason))
-        others = [key for key in operation.returned(result) if key not in operation.leaves]
+        others = [key for key in returned if key not in operation.leaves]
         if others:
             self.notes.append(f"backward also returns {', '.join(map(str, others))}, which no argument is called: not checked")
         return failures
 
-    def names_what_is_not_checked(self) -> list[str]:
-        """Notes on the arguments and outputs that are not differentiated."""
-        operation = self.operation
-        parts = [f"{key} ({describe(v)})" for key, v in operation.leaves.items() if key not in operation.floats]
-        parts += [f"{key} (not named in wrt)" for key in operation.excluded]
-        parts += [f"output {k} ({describe(v)})" for k, v in operation.templates.items() if k not in operation.outputs]
-        return [f"not differentiated: {', '.join(parts)}"] if parts else []
+    def verdict(self, item: str) -> Verdict:
+        """The verdict on one of :data:`ITEMS`."""
+        try:
+            getattr(self, item)()
+        except Trouble as trouble:
+            return Verdict(f"contract.{item}", trouble.argument, FAILED, reason=str(trouble))
+        return Verdict(f"contract.{item}", None, PASSED, reason="kept")
 
-    def noise(self, key: str | None) -> float:
+    def _backward(self, arguments=None, cotangents=None):
+        """What backward returns at the point, or for these very arguments."""
+        packed = self.operation.pack(cotangents or self.cotangents)
+        return self.operation.raw_backward(packed, self.operation.changed({}) if arguments is None else arguments)
+
+    @cached_property
+    def gradients(self) -> dict[str, np.ndarray]:
+        """The gradients at the point."""
+        return self.operation.gradients(self.cotangents)
+
+    @cached_property
+    def noise(self) -> dict[str | None, float]:
         """What changing every last bit of arguments and cotangents does to a gradient (None: to the outputs), measured."""
-        if self._noise is None:
-            operation, eps = self.operation, self.operation.eps
-            start, at = operation.gradients(self.cotangents), operation.here()
-            self._noise = {None: 0.0} | {k: operation.resolution(k, self.cotangents, g) for k, g in start.items()}
-            for _ in range(3):
+        operation, start = self.operation, self.gradients
+        noise = {None: 0.0} | {k: Leaf(operation, k).resolution(self.cotangents, g) for k, g in start.items()}
+        for _ in range(3):
+            try:
+                changes = {k: self._nearby(operation.entries(k), operation.eps) for k in operation.wrt}
+                moved = operation.gradients([self._nearby(c, operation.eps) for c in self.cotangents], **changes)
+                values = operation.values(**changes)
+            except Trouble:
+                continue
+            pairs = [(None, a, b) for a, b in zip(operation.here, values, strict=True)] + [(k, start[k], moved[k]) for k in start]
+            for k, a, b in pairs:
+                noise[k] = max(noise[k], norm(a - b) / max(norm(a), 1e-300))
+        return noise
 
-                def nearby(v):
-                    return v * (1 + eps * self.rng.choice([-1.0, 1.0], v.size))
-
-                try:
-                    changes = {k: nearby(operation.entries(k)) for k in operation.wrt}
-                    moved = operation.gradients([nearby(c) for c in self.cotangents], **changes)
-                    values = operation.values(**changes)
-                except Trouble:
-                    continue
-                pairs = [(None, a, b) for a, b in zip(at, values, strict=True)] + [(k, start[k], moved[k]) for k in start]
-                for k, a, b in pairs:
-                    self._noise[k] = max(self._noise[k], norm(a - b) / max(norm(a), 1e-300))
-        return self._noise[key]
+    def _nearby(self, v: np.ndarray, eps: float) -> np.ndarray:
+        """A vector in which the last bit of every entry has changed."""
+        return v * (1 + eps * self.rng.choice([-1.0, 1.0], v.size))
 
     def _differs(self, key: str | None, gap: float, size: float) -> bool:
         """Whether a gap is more than the tolerance, and more than rounding, allow."""
-        return gap > self.settings.linearity * size and gap > min(30 * self.noise(key), 1e-6) * size
-
-    def run(self, wanted=lambda item: True) -> list[Verdict]:
-        """All items but the last, ``value_kept``, which is :meth:`finish`."""
-        items = {
-            "inputs_kept": self.inputs_kept,
-            "cotangents_kept": self.cotangents_kept,
-            "same_bits": self.same_bits,
-            "stale_state": self.stale_state,
-            "result_kept": self.result_kept,
-            "dtype": self.dtype,
-            "zero_cotangent": self.zero_cotangent,
-            "linear": self.linear,
-            "layout": self.layout,
-        }
-        return [self._verdict(name, item) for name, item in items.items() if wanted(name)]
-
-    def finish(self) -> Verdict:
-        """The forward's value once more, at the end of everything."""
-        return self._verdict("value_kept", self.value_kept)
-
-    def _verdict(self, name: str, item) -> Verdict:
-        try:
-            reason = item()
-        except (Broken, Trouble) as error:
-            return Verdict(f"contract.{name}", error.argument, FAILED, reason=str(error))
-        status = NOT_APPLICABLE if reason else PASSED
-        return Verdict(f"contract.{name}", None, status, reason=reason or "kept")
+        return gap > self.settings.linearity * size and gap > min(30 * self.noise[key], 1e-6) * size
 
     # ---- what is handed in stays as it is -----------------------------------------------------------------------
     def inputs_kept(self):
         arguments = self.operation.changed({})
         before = {key: snapshot(value) for key, value in arguments.items()}
-        self.operation.raw_forward(arguments)
-        self._compare(before, arguments, "forward")
-        self.operation.raw_backward(self.operation.pack(self.cotangents), arguments)
-        self._compare(before, arguments, "backward")
-
-    def _compare(self, before, arguments, who):
-        for key, value in arguments.items():
-            if snapshot(value) != before[key]:
-                raise Broken(
-                    f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an assignment "
-                    f"to {key}[...], or out={key}?); work on a copy",
-                    key,
-                )
+        for who, call in (("forward", self.operation.raw_forward), ("backward", self._backward)):
+            call(arguments)
+            for key, value in arguments.items():
+                if snapshot(value) != before[key]:
+                    raise Trouble(
+                        f"{who} modifies its argument {key} in place (an augmented assignment such as {key} *= ..., an "
+                        f"assignment to {key}[...], or out={key}?); work on a copy",
+                        argument=key,
+                    )
 
     def cotangents_kept(self):
         packed = self.operation.pack(self.cotangents)
         before = snapshot(packed)
         self.operation.raw_backward(packed, self.operation.changed({}))
         if snapshot(packed) != before:
-            raise Broken(
+            raise Trouble(
                 "backward modifies the cotangent it is given (grad_output *= ..., grad_output[mask] = 0?); work on a copy"
             )
 
     # ---- the same call gives the same result ---------------------------------------------------------------------
     def same_bits(self):
-        arguments = self.operation.changed({})
+        arguments, why = self.operation.changed({}), ": random numbers, or state that a call leaves behind?"
         first = snapshot(self.operation.raw_forward(arguments))
         if snapshot(self.operation.raw_forward(arguments)) != first:
-            raise Broken("two calls of forward give different values: random numbers, or state that a call leaves behind?")
-        results = [private_copy(self.operation.raw_backward(self.operation.pack(self.cotangents), arguments)) for _ in range(3)]
+            raise Trouble(f"two calls of forward give different values{why}")
+        results = [private_copy(self._backward(arguments)) for _ in range(3)]
         if snapshot(results[0]) != snapshot(results[1]):
-            raise Broken(f"two calls of backward give different gradients{self._growing(results)}")
-
-    def _growing(self, results) -> str:
-        one, two, three = (self.operation.collect(result) for result in results)
-        if all(np.allclose(two[key] - one[key], three[key] - two[key], rtol=1e-6, atol=0) for key in one):
-            return ": each call adds the same to it, so something is added up and never reset"
-        return ": random numbers, or state that a call leaves behind?"
+            one, two, three = (self.operation.collect(result) for result in results)
+            if all(np.allclose(two[key] - one[key], three[key] - two[key], rtol=1e-6, atol=0) for key in one):
+                why = ": each call adds the same to it, so something is added up and never reset"
+            raise Trouble(f"two calls of backward give different gradients{why}")
 
     def stale_state(self):
         operation = self.operation
         arguments = operation.changed({})
         operation.raw_forward(arguments)
-        fresh = snapshot(operation.raw_backward(operation.pack(self.cotangents), arguments))
-        moved = {
-            key: operation.entries(key) * (1 + 2.0**-8 * self.rng.uniform(0.5, 1.5, operation.entries(key).size))
-            for key in operation.wrt
-        }
+        fresh = snapshot(self._backward(arguments))
+        moved = {}
+        for key in operation.wrt:
+            entries = operation.entries(key)
+            moved[key] = entries * (1 + 2.0**-8 * self.rng.uniform(0.5, 1.5, entries.size))
         for call in (operation.values, lambda **changes: operation.gradients(self.others, **changes)):
             try:
                 call(**moved)
             except Trouble:
                 continue  # outside of the domain: nothing was learned
-            if snapshot(operation.raw_backward(operation.pack(self.cotangents), arguments)) != fresh:
-                raise Broken(
-                    "the gradient depends on the calls made before: backward uses what an earlier call at another "
-                    "point left behind"
+            if snapshot(self._backward(arguments)) != fresh:
+                raise Trouble(
+                    "the gradient depends on the calls made before: backward uses what an earlier call at another point left "
+                    "behind"
                 )
 
     def result_kept(self):
-        operation = self.operation
-        arguments = operation.changed({})
-        result = operation.raw_backward(operation.pack(self.cotangents), arguments)
+        arguments = self.operation.changed({})
+        result = self._backward(arguments)
         before = snapshot(result)
-        operation.raw_backward(operation.pack(self.others), arguments)
+        self._backward(arguments, self.others)
         if snapshot(result) != before:
-            raise Broken("a gradient that was returned is changed by the next call: both share a buffer; return a new array")
+            raise Trouble("a gradient that was returned is changed by the next call: both share a buffer; return a new array")
 
     def value_kept(self):
         if snapshot(self.operation.raw_forward(self.operation.changed({}))) != self.value_before:
-            raise Broken("the forward's value is not the same after the checks as before them: calls leave something behind")
+            raise Trouble("the forward's value is not the same after the checks as before them: calls leave something behind")
 
     # ---- dtypes ---------------------------------------------------------------------------------------------------
     def dtype(self):
-        operation = self.operation
-        strict = self.dtypes is not None
-        if not strict or "float64" in self.dtypes:
+        operation, strict = self.operation, self.dtypes is not None
+        if operation.eps <= EPS:  # float64 is promised
             for k in operation.outputs:
                 found = getattr(operation.templates[k], "dtype", np.dtype(np.float64))
-                if np.finfo(found).eps > np.finfo(np.float64).eps and operation.eps < 1e-15:
-                    raise Broken(
+                if np.finfo(found).eps > EPS:
+                    raise Trouble(
                         f"float64 in, {found} out of the forward: is something cast to {found} inside? (dtypes=('{found}',) "
-                        f"if that is meant)"
+                        "if that is meant)"
                     )
-            if operation.eps < 1e-15:
-                self._gradient_dtypes(np.float64)
+            self._gradient_dtypes(np.float64)
         if strict and "float32" not in self.dtypes:
             return
-        arguments = {key: cast(value, np.float32) for key, value in operation.changed({}).items()}
         try:
-            parts = operation.split(operation.raw_forward(arguments))
+            parts = operation.split(operation.raw_forward(self._in(np.float32)))
         except Trouble as trouble:
             if strict:
                 raise
@@ -240,15 +207,30 @@ class Contract:
             if hasattr(parts[k], "dtype") and parts[k].dtype != np.float32:
                 text = f"float32 in, {parts[k].dtype} out of the forward"
                 if strict:
-                    raise Broken(text)
+                    raise Trouble(text)
                 self.notes.append(f"float32 is not checked: {text}")
                 return
         self._gradient_dtypes(np.float32)
         self._float32_values(strict)
 
+    def _in(self, dtype, at: dict | None = None) -> dict:
+        """The arguments, or those at another point, in one precision."""
+        return {key: cast(value, dtype) for key, value in self.operation.changed(at or {}).items()}
+
+    def _gradient_dtypes(self, dtype):
+        operation = self.operation
+        named = operation.named(operation.raw_backward(operation.pack(self.cotangents, dtype), self._in(dtype)))
+        for key in operation.wrt:
+            leaf, found = operation.leaves[key], getattr(named[key], "dtype", None)
+            if not hasattr(leaf, "dtype") or (found is None and np.ndim(leaf) == 0):
+                continue  # Python floats have no dtype
+            if found != dtype:
+                found = found or type(named[key]).__name__
+                raise Trouble(f"the gradient of {key} is {found}, {key} itself is {np.dtype(dtype)}", argument=key)
+
     def _float32_values(self, strict: bool):
         """Hold what float32 computes to float64 at the same point. A branch may flip: then other points decide."""
-        operation, eps = self.operation, float(np.finfo(np.float32).eps)
+        operation = self.operation
         for attempt in range(3):
             at = {}
             for key in operation.floats:
@@ -263,13 +245,13 @@ class Contract:
                 if attempt:
                     continue
                 if strict:
-                    raise Broken(f"in float32, {trouble}", trouble.argument) from None
+                    raise Trouble(f"in float32, {trouble}", argument=trouble.argument) from None
                 self.notes.append(f"float32 values are not checked: {str(trouble).splitlines()[0]}")
                 return
             gaps = _gaps(right, found)
-            allowed = self.settings.float32 * eps
+            allowed = self.settings.float32 * EPS32
             if max(gaps.values()) > allowed:
-                nearby = {key: v * (1 + eps * self.rng.choice([-1.0, 1.0], v.size)) for key, v in at.items()}
+                nearby = {key: self._nearby(v, EPS32) for key, v in at.items()}
                 try:
                     allowed = max(allowed, min(30 * max(_gaps(right, self._all(cotangents, nearby, np.float64)).values()), 0.05))
                 except Trouble:
@@ -284,62 +266,46 @@ class Contract:
             worst = max(gaps, key=gaps.get)
             if gaps[worst] <= allowed:
                 return
-        what = f"the gradient of {worst}" if isinstance(worst, str) else "the forward's value"
-        raise Broken(
+        argument = worst if isinstance(worst, str) else None
+        what = "the forward's value" if argument is None else f"the gradient of {argument}"
+        raise Trouble(
             f"in float32 {what} is off by {gaps[worst]:.1e} of its norm, allowed {allowed:.1e}: something is wrong, or loses "
-            f"digits, in float32 only",
-            worst if isinstance(worst, str) else None,
+            "digits, in float32 only",
+            argument=argument,
         )
 
     def _all(self, cotangents, at: dict, dtype) -> dict:
         """Outputs, by position in a tuple, and gradients, by name, as computed in one precision."""
         operation = self.operation
-        arguments = {key: cast(value, dtype) for key, value in operation.changed(at).items()}
-        values = operation.vectors(operation.raw_forward(arguments))
+        values = operation.vectors(operation.raw_forward(self._in(dtype, at)))
         if not all(np.all(np.isfinite(v)) for v in values):
-            raise Trouble("finite", "forward returns NaN or infinity")
-        arguments = {key: cast(value, dtype) for key, value in operation.changed(at).items()}
-        gradients = operation.collect(operation.raw_backward(operation.pack(cotangents, dtype), arguments))
+            raise Trouble("forward returns NaN or infinity")
+        gradients = operation.collect(operation.raw_backward(operation.pack(cotangents, dtype), self._in(dtype, at)))
         return {(k,): v for k, v in enumerate(values)} | gradients
-
-    def _gradient_dtypes(self, dtype):
-        operation = self.operation
-        arguments = {key: cast(value, dtype) for key, value in operation.changed({}).items()}
-        named = operation.named(operation.raw_backward(operation.pack(self.cotangents, dtype), arguments))
-        for key in operation.wrt:
-            leaf, found = operation.leaves[key], getattr(named[key], "dtype", None)
-            if not hasattr(leaf, "dtype") or (found is None and np.ndim(leaf) == 0):
-                continue  # Python floats have no dtype
-            if found != dtype:
-                raise Broken(
-                    f"the gradient of {key} is {found or type(named[key]).__name__}, {key} itself is {np.dtype(dtype)}", key
-                )
 
     # ---- linearity in the cotangent ------------------------------------------------------------------------------
     def zero_cotangent(self):
-        gradients = self.operation.gradients([np.zeros_like(c) for c in self.cotangents])
-        for key, g in gradients.items():
+        for key, g in self.operation.gradients([np.zeros_like(c) for c in self.cotangents]).items():
             if np.any(g != 0):
                 i = int(np.argmax(np.abs(g)))
+                where = Leaf(self.operation, key).name(i)
                 loss = "; a loss whose backward takes no cotangent is wrapped with from_loss" if self.operation.is_loss() else ""
-                raise Broken(
-                    f"a zero cotangent gives the gradient {g[i]:.6g} at {self.operation.entry(key, i)}, not 0: is the cotangent "
+                raise Trouble(
+                    f"a zero cotangent gives the gradient {g[i]:.6g} at {where}, not 0: is the cotangent "
                     f"left out in a term, or a buffer never reset{loss}?",
-                    key,
+                    argument=key,
                 )
 
     def linear(self):
-        operation = self.operation
-        one, two = operation.gradients(self.cotangents), operation.gradients(self.others)
+        operation, one, two = self.operation, self.gradients, self.operation.gradients(self.others)
         mixed = operation.gradients([1.75 * a + b for a, b in zip(self.cotangents, self.others, strict=True)])
         for key in operation.wrt:
-            size = 1.75 * norm(one[key]) + norm(two[key])
-            gap = norm(mixed[key] - 1.75 * one[key] - two[key])
+            size, gap = 1.75 * norm(one[key]) + norm(two[key]), norm(mixed[key] - 1.75 * one[key] - two[key])
             if self._differs(key, gap, size):
-                raise Broken(
+                raise Trouble(
                     f"the gradient of {key} is not linear in the cotangent (off by {gap / size:.1e}): a cotangent that is "
                     "ignored, squared, clipped, or compared with something?",
-                    key,
+                    argument=key,
                 )
         for scale in SCALES:
             if not all(1e-290 < norm(one[key]) * abs(scale) < 1e290 or not one[key].any() for key in operation.wrt):
@@ -347,48 +313,50 @@ class Contract:
             try:
                 scaled = operation.gradients([scale * c for c in self.cotangents])
             except Trouble as trouble:
-                raise Broken(f"with cotangents {scale:.0e} times as large, {trouble}", trouble.argument) from None
+                raise Trouble(f"with cotangents {scale:.0e} times as large, {trouble}", argument=trouble.argument) from None
             for key in operation.wrt:
-                gap, size = norm(scaled[key] / scale - one[key]), norm(one[key])
+                size, gap = norm(one[key]), norm(scaled[key] / scale - one[key])
                 if self._differs(key, gap, size):
-                    raise Broken(
+                    raise Trouble(
                         f"the gradient of {key} is not linear in the cotangent: one {scale:.0e} times as large does not give "
                         f"{scale:.0e} times the gradient (off by {gap / max(size, 1e-300):.1e}): is the cotangent clipped, "
-                        f"dropped where it is small, or is its sign lost?",
-                        key,
+                        "dropped where it is small, or is its sign lost?",
+                        argument=key,
                     )
-        self._small_beside_large(one)
+        self._small_beside_large()
         if len(self.cotangents) > 1:
-            self._sum_of_outputs(one)
+            self._sum_of_outputs()
 
-    def _small_beside_large(self, one):
+    def _small_beside_large(self):
         """Half of the cotangent's entries made tiny: what they give must not be dropped beside the others."""
-        operation, tiny = self.operation, abs(SCALES[0])
+        operation, one, tiny = self.operation, self.gradients, abs(SCALES[0])
         large = [self.rng.permutation(c.size) % 2 == 0 for c in self.cotangents]
-        only = operation.gradients([np.where(keep, c, 0.0) for keep, c in zip(large, self.cotangents, strict=True)])
-        both = operation.gradients([np.where(keep, c, tiny * c) for keep, c in zip(large, self.cotangents, strict=True)])
+        only, both = (
+            operation.gradients([np.where(keep, c, factor * c) for keep, c in zip(large, self.cotangents, strict=True)])
+            for factor in (0.0, tiny)
+        )
         for key in operation.wrt:
             small = tiny * (one[key] - only[key])
             gap = norm(both[key] - only[key] - small)
             if gap > 0.01 * norm(small) and self._differs(key, gap, norm(one[key])):
-                raise Broken(f"the gradient of {key} is not linear in the cotangent: small entries are lost beside large", key)
+                what = f"the gradient of {key} is not linear in the cotangent: small entries are lost beside large"
+                raise Trouble(what, argument=key)
 
-    def _sum_of_outputs(self, joint):
-        operation = self.operation
+    def _sum_of_outputs(self):
+        operation, joint = self.operation, self.gradients
         alone = [operation.gradients(operation.alone(self.cotangents, k)) for k in range(len(self.cotangents))]
         for key in operation.wrt:
             total, size = sum(a[key] for a in alone), sum(norm(a[key]) for a in alone)
             if self._differs(key, norm(joint[key] - total), size):
-                only = [
-                    k for k, a in zip(operation.outputs, alone, strict=True) if np.allclose(joint[key], a[key], rtol=1e-9, atol=0)
-                ]
+                pairs = zip(operation.outputs, alone, strict=True)
+                only = [k for k, a in pairs if np.allclose(joint[key], a[key], rtol=1e-9, atol=0)]
                 more = f": only output {only[0]} counts, so the others are overwritten instead of accumulated" if only else ""
-                raise Broken(f"the gradient of {key} through all outputs is not the sum of those through each{more}", key)
+                what = f"the gradient of {key} through all outputs is not the sum of those through each{more}"
+                raise Trouble(what, argument=key)
 
     # ---- memory layout -------------------------------------------------------------------------------------------
     def layout(self):
         operation = self.operation
-        values, gradients = operation.here(), operation.gradients(self.cotangents)
         for name, change in LAYOUTS.items():
 
             def laid_out(_, leaf, change=change):
@@ -398,16 +366,16 @@ class Contract:
             arguments = {key: map_leaves(laid_out, value) for key, value in operation.changed({}).items()}
             packed = map_leaves(laid_out, operation.pack(self.cotangents), numbers=True)
             try:
-                again = operation.vectors(operation.raw_forward(arguments))
-                grads = operation.collect(operation.raw_backward(packed, arguments))
+                values = operation.vectors(operation.raw_forward(arguments))
+                gradients = operation.collect(operation.raw_backward(packed, arguments))
             except Trouble as trouble:
-                raise Broken(f"with inputs in {name}, {trouble}") from None
-            for a, b in zip(values, again, strict=True):
+                raise Trouble(f"with inputs in {name}, {trouble}") from None
+            for a, b in zip(operation.here, values, strict=True):
                 if a.shape != b.shape or self._differs(None, norm(a - b), norm(a)):
-                    raise Broken(f"with inputs in {name} the forward gives another value")
-            for key, g in gradients.items():
-                if self._differs(key, norm(g - grads[key]), norm(g)):
-                    raise Broken(f"with inputs in {name} the gradient of {key} is another one", key)
+                    raise Trouble(f"with inputs in {name} the forward gives another value")
+            for key, g in self.gradients.items():
+                if self._differs(key, norm(g - gradients[key]), norm(g)):
+                    raise Trouble(f"with inputs in {name} the gradient of {key} is another one", argument=key)
 
 
 def _gaps(right: dict, found: dict) -> dict:

@@ -40,8 +40,7 @@ class Verdict:
     ----------
     check : str
         ``'central_difference'``, ``'complex_step'``, ``'taylor_rate'``, ``'adjoint'``, ``'kinks'``, ``'convention'``,
-        or
-        ``'contract.<item>'``.
+        or ``'contract.<item>'``.
     argument : str or None
         The argument whose gradient was judged.
     status : str
@@ -93,10 +92,8 @@ class Finding:
     factor: float | None = None
 
 
-def show_figure(verdict: Verdict | None) -> str:
+def show_figure(verdict: Verdict) -> str:
     """A figure as it stands in the table."""
-    if verdict is None:
-        return "-"
     if verdict.vacuous:
         return "vacuous"
     if verdict.figure is None:
@@ -104,6 +101,11 @@ def show_figure(verdict: Verdict | None) -> str:
     if verdict.check == "taylor_rate":
         return "linear" if math.isinf(verdict.figure) else f"{verdict.figure:.2f}"
     return "0" if verdict.figure == 0 else f"{verdict.figure:.1e}"
+
+
+def _plain(record: Verdict | Finding) -> dict[str, Any]:
+    """A record as a dictionary; numbers that JSON does not have become text."""
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(record).items()}
 
 
 @dataclass
@@ -157,22 +159,17 @@ class Report:
     # ---- as data ---------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict:
         """Everything in plain types. An infinite Taylor rate becomes the string 'linear'."""
-        verdicts = [asdict(v) for v in self.verdicts]
+        verdicts = [_plain(v) for v in self.verdicts]
         for v in verdicts:
-            if v["figure"] is not None and not math.isfinite(v["figure"]):
-                v["figure"] = "linear" if v["check"] == "taylor_rate" and v["figure"] > 0 else str(v["figure"])
-        findings = [asdict(f) for f in self.findings]
-        for f in findings:
-            for key in ("ours", "numerical", "step", "factor"):
-                if f[key] is not None and not math.isfinite(f[key]):
-                    f[key] = str(f[key])
+            if v["check"] == "taylor_rate" and v["figure"] == "inf":
+                v["figure"] = "linear"
         return {
             "operation": self.operation,
             "passed": self.passed,
             "seed": self.seed,
             "killed_by": self.killed_by,
             "verdicts": verdicts,
-            "findings": findings,
+            "findings": [_plain(f) for f in self.findings],
             "notes": list(self.notes),
         }
 
@@ -261,24 +258,23 @@ def tabulate(reports: Iterable[Report], *, style: str = "text") -> str:
     -------
     str
     """
+    styles = {"text": _text, "markdown": _markdown, "html": _html}
+    if style not in styles:
+        raise ValueError(f"style is 'text', 'markdown' or 'html', not {style!r}")
     reports = list(reports)
     rows = [row for report in reports for row in report.rows()]
-    details = [(r.operation, r.explain(), r.notes + _reasons_not_applicable(r)) for r in reports]
-    if style == "text":
-        return _text(rows, details, reports)
-    if style == "markdown":
-        return _markdown(rows, details)
-    if style == "html":
-        return _html(rows, details)
-    raise ValueError(f"style is 'text', 'markdown' or 'html', not {style!r}")
+    details = [(report.operation, _remarks(report)) for report in reports]
+    return styles[style](rows, [(operation, lines) for operation, lines in details if lines], reports)
 
 
-def _reasons_not_applicable(report: Report) -> list[str]:
-    return [
+def _remarks(report: Report) -> list[str]:
+    """The failures in words, and the notes."""
+    not_applicable = [
         f"{v.check.replace('_', ' ')}{'' if v.argument is None else ' of ' + v.argument} not applicable: {v.reason}"
         for v in report.verdicts
         if v.status == NOT_APPLICABLE
     ]
+    return [*report.explain(), *(f"note: {text}" for text in report.notes + not_applicable)]
 
 
 def _text(rows, details, reports) -> str:
@@ -288,40 +284,32 @@ def _text(rows, details, reports) -> str:
         return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
     out = [line(HEADINGS), line(["-" * width for width in widths]), *map(line, rows)]
-    for operation, failures, notes in details:
-        if failures or notes:
-            out += ["", f"{operation}:"]
-            out += ["  " + text for text in failures]
-            out += ["  note: " + text for text in notes]
+    for operation, lines in details:
+        out += ["", f"{operation}:", *("  " + text for text in lines)]
     seeds = sorted({r.seed for r in reports if not r.passed})
     if seeds:
         out += ["", f"(the same run again: seed={', '.join(map(str, seeds))})"]
     return "\n".join(out)
 
 
-def _markdown(rows, details) -> str:
+def _markdown(rows, details, _) -> str:
     def cells(row):
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
     out = [cells(HEADINGS), "|" + "---|" * len(HEADINGS)]
     out += [cells([*row[:-1], f"**{row[-1]}**" if row[-1] == "FAILED" else row[-1]]) for row in rows]
-    for operation, failures, notes in details:
-        if failures or notes:
-            out += ["", f"**{operation}**", "", "```text", *failures, *(f"note: {text}" for text in notes), "```"]
+    for operation, lines in details:
+        out += ["", f"**{operation}**", "", "```text", *lines, "```"]
     return "\n".join(out)
 
 
-def _html(rows, details) -> str:
+def _html(rows, details, _) -> str:
     def cells(row, tag):
-        bad = tag == "td" and row[-1] == "FAILED"
-        style = ' style="background:#fdd;color:#000"' if bad else ""
+        style = ' style="background:#fdd;color:#000"' if tag == "td" and row[-1] == "FAILED" else ""
         return f"<tr{style}>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
 
-    out = ["<table>", "<thead>", cells(HEADINGS, "th"), "</thead>", "<tbody>"]
-    out += [cells(row, "td") for row in rows]
+    out = ["<table>", "<thead>", cells(HEADINGS, "th"), "</thead>", "<tbody>", *(cells(row, "td") for row in rows)]
     out += ["</tbody>", "</table>"]
-    for operation, failures, notes in details:
-        if failures or notes:
-            text = "\n".join([*failures, *(f"note: {note}" for note in notes)])
-            out.append(f"<p><b>{html.escape(operation)}</b></p><pre>{html.escape(text)}</pre>")
+    for operation, lines in details:
+        out.append(f"<p><b>{html.escape(operation)}</b></p><pre>{html.escape(chr(10).join(lines))}</pre>")
     return "\n".join(out)

@@ -1,10 +1,26 @@
-"""The numbers a check is held to, all in one place."""
+"""What a check is held to: the tolerances, and the wrong gradients that it must reject.
+
+A check that would also accept garbage checks nothing. What is measured does not involve the gradient, so the same
+comparison can be made again, at the same tolerance, with gradients known to be wrong. A check that accepts one of them
+is *vacuous*, and that is a failure.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 EPS64 = 2.0**-52
+
+#: What every check must reject: nothing, the wrong sign, one per cent too much.
+IMPOSTORS = {"0": 0.0, "-g": -1.0, "1.01 g": 1.01}
+
+
+def accepted_impostors(accepts: Callable[[np.ndarray], bool], gradient: np.ndarray) -> list[str]:
+    """The names of the wrong gradients that a check, which accepts this gradient, would accept as well."""
+    return [name for name, factor in IMPOSTORS.items() if accepts(factor * gradient)]
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Settings:
         Arguments with at most this many entries are checked entry by entry, larger ones along directions and at sampled
         entries.
     directions : int
-        Number of random directions for a large argument, and for the Taylor rate (at most four there).
+        Number of random directions for a large argument, and for the Taylor rate (at most three there).
     samples : int
         Number of sampled entries of a large argument.
     left_out : float
@@ -51,6 +67,10 @@ class Settings:
     widest_central: float = 1e-5
     widest_complex: float = 1e-9
     float32: float = 500.0
+
+    def directions_of(self, size: int) -> int:
+        """The number of directions along which an argument of so many entries is measured; a small one needs none."""
+        return 0 if size <= self.entry_limit else self.directions
 
     def at_precision(self, eps: float) -> Settings:
         """The tolerances for functions that compute with rounding ``eps``; those of float64 are the defaults.

@@ -4,28 +4,29 @@ With the right gradient g, ``R(h) = |f(x + h v) - f(x) - h <g, v>|`` falls as ``
 a share of the linear term is left. The verdict is the slope of log R against log h over the smallest steps that still
 stand clear of rounding. Where rounding begins is read off the data: at the smallest steps nothing else is left once a
 first-order term, which would fall exactly as the step, is taken off; and it is never less than what rounding the outputs
-amounts to. A function that is linear (or nearly) leaves
-no remainder but rounding; it passes as *linear*, with an infinite rate.
+amounts to. A function that is linear (or nearly) leaves no remainder but rounding; it passes as *linear*, with an infinite
+rate.
 
-Shapes: S steps, D directions, K outputs; ``change`` (S, D, K), ``first`` (D, K).
+Shapes: S steps, D directions, K outputs; ``change`` (S, D, K).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from c2f_np.gradcheck.central import KINKED_STEP
-from c2f_np.gradcheck.differences import RATIO, scale_of
-from c2f_np.gradcheck.evidence import even_direction, graded_direction
-from c2f_np.gradcheck.kinks import Kinks
-from c2f_np.gradcheck.operation import Operation
-from c2f_np.gradcheck.settings import Settings
-from c2f_np.gradcheck.values import norm
+from .directions import even_direction, graded_direction
+from .kinks import Kinks
+from .operation import Leaf
+from .settings import Settings
+from .slopes import RATIO
+from .values import norm
 
 TOP = 2.0**-4
 STEPS = 15  # each a quarter of the one before
+LINEAR = 8  # along a line on which the changes are proportional to so many steps no smaller ones are taken
 TAIL = 4
 CLEAR = 20.0  # a remainder this many times above the floor is not rounding
 WINDOW = 4
@@ -40,8 +41,8 @@ class Ladder:
     change: np.ndarray
     rounding: np.ndarray
     directions: np.ndarray
-    left_out: int = 0
-    examined: int = 0
+    left_out: int
+    examined: int
 
 
 @dataclass(frozen=True)
@@ -54,68 +55,73 @@ class Rate:
     zero: bool = False
 
 
-def measure(operation: Operation, key: str, cotangents, kinks: Kinks, settings: Settings, rng: np.random.Generator) -> Ladder:
-    """Evaluate the forward at x + h v for a ladder of halving steps along a few directions."""
-    entries = operation.entries(key)
-    here = operation.here()
-    directions, changes, roundings, left_out = [], [], [], 0
-    top = KINKED_STEP if kinks.within(key, TOP * np.maximum(np.abs(entries), scale_of(entries))) else TOP
+ZERO = Rate(np.inf, True, "the gradient is zero here", zero=True)
+
+
+def measure(leaf: Leaf, cotangents, kinks: Kinks, settings: Settings, rng: np.random.Generator) -> Ladder:
+    """Evaluate the forward at x + h v for a ladder of falling steps along a few directions."""
+    top, left_out, directions = kinks.first_step(TOP), 0, []
     wanted = max(1, min(settings.directions, 3))
-    cleaned = []
     for d in range(wanted):
-        v = (graded_direction if d % 3 == 2 else even_direction)(rng, entries)
-        v, step = kinks.clean(key, v, top)
-        left_out += int(np.count_nonzero((v == 0) & ~kinks.held.get(key, np.zeros(v.size, bool))))
+        v, step = kinks.clean((graded_direction if d % 3 == 2 else even_direction)(rng, leaf), top)
+        left_out += kinks.removed(v)
         top = min(top, step)
         if v.any():
-            cleaned.append(v)
-    if not kinks and cleaned:
-        top = _visible(operation, key, entries, here, cleaned[0], cotangents, top)
-    for v in cleaned:
-        steps = top * RATIO ** -np.arange(STEPS)
-        change, rounding = _remainders(operation, key, entries, here, v, cotangents, steps)
-        if np.isfinite(change).all(axis=1).sum() < STEPS // 2 and not kinks:  # near the edge of the domain
-            v = np.where(v == 0, 0.0, graded_direction(rng, entries))
-            change, rounding = _remainders(operation, key, entries, here, v, cotangents, steps)
-        directions.append(v)
-        changes.append(change)
-        roundings.append(rounding)
-    shape = (STEPS, len(cotangents))
-    return Ladder(
-        top * RATIO ** -np.arange(STEPS),
-        np.stack(changes, 1) if changes else np.zeros((shape[0], 0, shape[1])),
-        np.stack(roundings, 1) if roundings else np.zeros((shape[0], 0, shape[1])),
-        np.array(directions).reshape(-1, entries.size),
-        left_out,
-        wanted * entries.size,
-    )
+            directions.append(v)
+    lines = [_Line(leaf, v) for v in directions]
+    if not kinks and lines:
+        top = _visible(lines[0], cotangents, top)
+    steps = top * RATIO ** -np.arange(STEPS)
+    changes = [line.changes(cotangents, steps[:LINEAR]) for line in lines]
+    if not all(_is_linear(*change) for change in changes):
+        changes = []
+        for d, line in enumerate(lines):
+            changes.append(line.changes(cotangents, steps))
+            if np.isfinite(changes[d][0]).all(axis=1).sum() < STEPS // 2 and not kinks:  # near the edge of the domain
+                directions[d] = np.where(directions[d] == 0, 0.0, graded_direction(rng, leaf))
+                changes[d] = _Line(leaf, directions[d]).changes(cotangents, steps)
+    steps = steps[: len(changes[0][0]) if changes else 0]
+    change, rounding = np.array(changes).reshape(len(lines), 2, steps.size, len(cotangents)).transpose(1, 2, 0, 3)
+    return Ladder(steps, change, rounding, np.array(directions).reshape(-1, leaf.size), left_out, wanted * leaf.size)
 
 
-def _remainders(operation, key, entries, here, v, cotangents, steps):
-    change, rounding = np.full((steps.size, len(here)), np.nan), np.full((steps.size, len(here)), np.nan)
-    moved = [np.zeros(b.shape, bool) for b in here]  # what has moved at a larger step is rounded, even if it stands still
-    for row, h in enumerate(steps):
-        there = operation.try_values(**{key: entries + h * v})
-        if there is None:
-            continue
-        for k, (c, a, b) in enumerate(zip(cotangents, there, here, strict=True)):
-            change[row, k] = np.dot(c, a - b)
-            moved[k] |= a != b
-            there_and_here = np.abs(a[moved[k]]) + np.abs(b[moved[k]])
-            rounding[row, k] = operation.grain * np.dot(np.abs(c[moved[k]]), there_and_here)
-    return change, rounding
+class _Line:
+    """The outputs along one direction v (n,), each computed once."""
+
+    def __init__(self, leaf: Leaf, v: np.ndarray):
+        self.operation, self.there = leaf.operation, cache(lambda h: leaf.values(leaf.entries + h * v))
+
+    def changes(self, cotangents, steps) -> tuple[np.ndarray, np.ndarray]:
+        """The changes of the outputs from the point to x + h v, and their rounding, each (S, K); NaN where there is none."""
+        here = self.operation.here
+        change, rounding = np.full((2, len(steps), len(here)), np.nan)
+        moved = [np.zeros(b.shape, bool) for b in here]  # what has moved at a larger step is rounded, even if it stands still
+        for row, h in enumerate(steps):
+            there = self.there(float(h))
+            if there is None:
+                continue
+            for k, (c, a, b) in enumerate(zip(cotangents, there, here, strict=True)):
+                difference = a - b
+                change[row, k] = np.dot(c, difference)
+                moved[k] |= difference != 0
+                rounding[row, k] = self.operation.grain * np.dot(np.abs(c), (np.abs(a) + np.abs(b)) * moved[k])
+        return change, rounding
 
 
-def _visible(operation, key, entries, here, v, cotangents, top: float) -> float:
+def _is_linear(change: np.ndarray, rounding: np.ndarray) -> bool:
+    """Whether changes (S, K) fall exactly as their steps, to rounding: then smaller steps have nothing to add."""
+    return bool(np.all(np.abs(change[:-1] - RATIO * change[1:]) <= rounding[:-1] + RATIO * rounding[1:]))
+
+
+def _visible(line: _Line, cotangents, top: float) -> float:
     """A first step at which the second-order term stands clear of rounding, if there is one."""
     for _ in range(6):
-        steps = np.array([top, -top])
-        change, rounding = _remainders(operation, key, entries, here, v, cotangents, steps)
+        change, rounding = line.changes(cotangents, (top, -top))
         second, first = np.abs(change.sum(0)), np.abs(change).max(0)
         noise = np.nan_to_num(rounding).max(0)
         if not np.all(np.isfinite(change)) or np.any(second > 1e4 * noise) or np.all(first == 0):
             return top
-        larger, _ = _remainders(operation, key, entries, here, v, cotangents, 8 * steps[:1])
+        larger, _ = line.changes(cotangents, (8 * top,))
         if not np.all(np.isfinite(larger)) or np.any(np.abs(larger[0] - 8 * change[0]) > 0.8 * np.abs(change[0]) + 100 * noise):
             return top
         top *= 8
@@ -127,16 +133,10 @@ def judge(ladder: Ladder, gradients: np.ndarray, tolerance: float, widest: float
 
     Where rounding is larger than :data:`NEGLIGIBLE`, so may a linear function's remainder be, up to ``widest``.
     """
-    worst = Rate(np.inf, True, "the gradient is zero here", zero=True)
     if ladder.directions.size == 0:
         return Rate(np.nan, False, "no direction is left: every one crosses a kink")
-    for k, g in enumerate(gradients):
-        rate = _judge_one(ladder, k, g, tolerance, widest)
-        if rate.zero:
-            continue
-        if worst.zero or (rate.accepted, rate.rate) < (worst.accepted, worst.rate):
-            worst = rate
-    return worst
+    rates = [_judge_one(ladder, k, g, tolerance, widest) for k, g in enumerate(gradients)]
+    return min((rate for rate in rates if not rate.zero), key=lambda rate: (rate.accepted, rate.rate), default=ZERO)
 
 
 def _judge_one(ladder: Ladder, k: int, g: np.ndarray, tolerance: float, widest: float) -> Rate:
@@ -146,14 +146,13 @@ def _judge_one(ladder: Ladder, k: int, g: np.ndarray, tolerance: float, widest: 
     h, change, rounding, g = ladder.steps[inside], change[inside] / unit, rounding[inside] / unit, g / unit
     if h.size < WINDOW:
         return Rate(np.nan, False, "the forward is finite at too few steps")
-    first = ladder.directions @ g
     typical = norm([norm(v * g) for v in ladder.directions])
-    signed = change - h[:, None] * first
+    signed = change - h[:, None] * (ladder.directions @ g)
     remainder = np.linalg.norm(signed, axis=1)  # all directions together: no accidental dips
-    level = np.linalg.norm(rounding, axis=1)
-    if np.all(np.linalg.norm(change, axis=1) <= 4 * level) and np.all(h * typical <= 4 * level):
-        return Rate(np.inf, True, "the gradient is zero here", zero=True)
-    typical = max(typical, float(np.max(np.linalg.norm(change, axis=1) / h)) if typical == 0 else 0.0)
+    level, size = np.linalg.norm(rounding, axis=1), np.linalg.norm(change, axis=1)
+    if np.all(size <= 4 * level) and np.all(h * typical <= 4 * level):
+        return ZERO
+    typical = typical or float(np.max(size / h))
     share = np.maximum(remainder, level) / (h * typical)  # a remainder below rounding says nothing
     # `level` bounds the rounding of the outputs; inside of the forward there may be some more of it.
     negligible = min(max(NEGLIGIBLE, 8 * float(np.min(level / (h * typical)))), widest)
@@ -173,11 +172,8 @@ def _judge_one(ladder: Ladder, k: int, g: np.ndarray, tolerance: float, widest: 
     if last < WINDOW - 2:
         if share.min() <= negligible:
             return Rate(np.inf, True, "linear: the remainder is at rounding level but for the largest steps")
-        return Rate(
-            np.nan,
-            False,
-            f"no range of steps in which the remainder falls (at best {share.min():.1e} of the first-order term)",
-        )
+        share_left = f"at best {share.min():.1e} of the first-order term"
+        return Rate(np.nan, False, f"no range of steps in which the remainder falls ({share_left})")
     window = slice(max(0, last - WINDOW), last)
     rate = float(np.polyfit(np.log(h[window]), np.log(np.maximum(remainder[window], 1e-300)), 1)[0])
     good = rate > tolerance

@@ -46,10 +46,7 @@ def is_differentiable(value) -> bool:
 
 
 def children(value, numbers: bool = False) -> dict | None:
-    """The parts of a container by the suffix of their names, or None for a leaf.
-
-    A list of floats is a leaf, unless ``numbers`` asks for them one by one.
-    """
+    """The parts of a container by the suffix of their names, or None for a leaf; with ``numbers`` also of a list of floats."""
     if isinstance(value, np.ndarray | float):  # the ordinary case first: this is called for every call of a function
         return None
     if isinstance(value, dict):
@@ -93,20 +90,18 @@ def norm(x) -> float:
 
 def to_vector(value) -> np.ndarray:
     """The entries of a differentiable value as a new 1-D array (n,); row-major, or in stored order."""
-    if is_sparse(value):
-        return np.array(value.data).ravel()
-    return np.array(value).ravel()
+    return np.array(value.data if is_sparse(value) else value).ravel()
 
 
 def with_vector(value, vector: np.ndarray):
     """A value like ``value`` that holds the entries ``vector`` (n,) in their dtype, which may be complex."""
-    if is_sparse(value):
-        changed = value.copy()
-        changed.data = np.array(vector).reshape(value.data.shape)
-        return changed
     if isinstance(value, np.ndarray):
         array = np.array(vector).reshape(value.shape)
         return array.view(np.matrix) if isinstance(value, np.matrix) else array
+    if is_sparse(value):
+        changed = _copy_sparse(value)
+        changed.data = np.array(vector).reshape(value.data.shape)
+        return changed
     if isinstance(value, tuple | list):
         parts = np.array(vector).reshape(len(value), -1)
         return type(value)(with_vector(old, part) for old, part in zip(value, parts, strict=True))
@@ -125,15 +120,27 @@ def cast(value, dtype):
     return map_leaves(one, value)
 
 
+def copy_leaf(leaf):
+    """A copy of an array, a sparse matrix or a list of floats; other objects are shared."""
+    if isinstance(leaf, np.ndarray):
+        return leaf if leaf is np.ma.masked else leaf.copy()
+    if is_sparse(leaf):
+        return _copy_sparse(leaf)
+    return copy.deepcopy(leaf) if is_numbers(leaf) else leaf
+
+
 def private_copy(value):
-    """A copy of arrays and sparse matrices, also inside tuples, lists and dictionaries; other objects are shared."""
+    """:func:`copy_leaf` of all leaves."""
+    return map_leaves(lambda _, leaf: copy_leaf(leaf), value)
 
-    def one(_, leaf):
-        if is_numbers(leaf):
-            return copy.deepcopy(leaf)
-        return leaf.copy() if (isinstance(leaf, np.ndarray) and leaf is not np.ma.masked) or is_sparse(leaf) else leaf
 
-    return map_leaves(one, value)
+def _copy_sparse(matrix):
+    """A copy of a sparse matrix; of a compressed one without SciPy's checks, which take longer than a small forward."""
+    if matrix.format not in ("csr", "csc"):
+        return matrix.copy()
+    changed = copy.copy(matrix)
+    changed.data, changed.indices, changed.indptr = matrix.data.copy(), matrix.indices.copy(), matrix.indptr.copy()
+    return changed
 
 
 def snapshot(value, depth: int = 6):

@@ -16,7 +16,8 @@ import scipy.sparse as sparse
 
 from ..engine import engine_named
 from ..gradcheck import Report, Settings, Verdict, check_gradients
-from ..gradcheck.operation import Operation, stream
+from ..gradcheck.directions import stream
+from ..gradcheck.operation import Operation
 
 PASSED, FAILED = "passed", "failed"
 

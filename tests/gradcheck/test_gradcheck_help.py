@@ -249,6 +249,12 @@ def test_too_many_kinks_are_a_failure():
     assert "left out" in str(report)
 
 
+def test_nothing_but_kinks_is_a_failure():
+    report = check_gradients(relu, relu_backward, np.zeros((5, 5)), active_set=lambda x: x > 0)
+    assert report.killed_by == ["central_difference", "taylor_rate"]
+    assert "25 of 25 entries had to be left out" in report.verdict("central_difference").reason
+
+
 def test_directions_avoid_kinks_behind_a_matrix():
     x, w = RNG.standard_normal((40, 30)), RNG.standard_normal((30, 20))
 
