@@ -19,7 +19,7 @@ import scipy.sparse as sparse
 import c2f_np
 from c2f_np import kernels
 from c2f_np.course import exercise
-from c2f_np.gradcheck import Settings, adjoint_gap, check_convention, check_gradients, lessons, numerical_gradient
+from c2f_np.gradcheck import CheckSettings, adjoint_gap, check_convention, check_gradients, lessons, numerical_gradient
 from c2f_np.model.codebook import compose, compose_backward, soft_threshold, soft_threshold_backward, tanh_backward
 from c2f_np.model.loss import sigmoid, softplus
 from c2f_np.model.sparse import operator
@@ -233,7 +233,7 @@ for factor in (1, 1.01, 1.00001):
 
 # %%
 loose = check_gradients(np.sin, lambda grad_y, x: grad_y * np.cos(x), {"x": np.linspace(0.1, 3, 9)},
-                        checks="taylor_rate", settings=Settings(rate=0.9))
+                        checks="taylor_rate", settings=CheckSettings(rate=0.9))
 assert loose.verdict("taylor_rate").vacuous and not loose.passed, "a right gradient, but a check that proves nothing"
 
 # %% [markdown]

@@ -39,8 +39,8 @@ from .check import (
     check_taylor_rate,
     numerical_gradient,
 )
+from .check_settings import CheckSettings
 from .report import Finding, GradientError, Report, Verdict, tabulate
-from .settings import Settings
 from .trouble import UsageError
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
     "Finding",
     "GradientError",
     "Report",
-    "Settings",
+    "CheckSettings",
     "UsageError",
     "Verdict",
     "adjoint_gap",

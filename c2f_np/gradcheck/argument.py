@@ -12,13 +12,13 @@ from functools import cached_property
 import numpy as np
 
 from . import adjoint, taylor
+from .check_settings import CheckSettings, accepted_impostors
 from .diagnosis import diagnose
 from .directions import stream
 from .evidence import Comparison, Evidence, central_differences, compare, complex_steps
 from .kinks import ActiveSet, Bend, Kinks, find, outside_of_slopes
 from .operation import EPS, Leaf
 from .report import FAILED, NOT_APPLICABLE, PASSED, Finding, Report, Verdict
-from .settings import Settings, accepted_impostors
 from .slopes import NotApplicable
 from .trouble import Trouble
 from .values import norm
@@ -27,7 +27,7 @@ from .values import norm
 class Argument:
     """The checks of one argument; each adds its verdict to the report."""
 
-    def __init__(self, report: Report, leaf: Leaf, active_set: ActiveSet | None, settings: Settings, declared_zero, seed):
+    def __init__(self, report: Report, leaf: Leaf, active_set: ActiveSet | None, settings: CheckSettings, declared_zero, seed):
         self.report, self.leaf, self.operation, self.key = report, leaf, leaf.operation, leaf.key
         self.kinks = Kinks(leaf, active_set)
         self.settings, self.declared_zero, self.seed = settings, declared_zero, seed

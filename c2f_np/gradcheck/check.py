@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .argument import Argument
+from .check_settings import CheckSettings
 from .contract import ITEMS, Contract
 from .diagnosis import rough_in_words
 from .directions import floored, stream
@@ -16,7 +17,6 @@ from .evidence import central_differences, complex_steps
 from .kinks import ActiveSet, Kinks
 from .operation import Leaf, Operation
 from .report import FAILED, PASSED, Report, Verdict
-from .settings import Settings
 from .trouble import Trouble, UsageError
 from .values import describe, is_differentiable, leaves
 
@@ -39,7 +39,7 @@ def check_gradients(
     outputs: int | str | Sequence[int | str] | None = None,
     dtypes: Sequence[str] | None = None,
     checks: Sequence[str] = CHECKS,
-    settings: Settings | None = None,
+    settings: CheckSettings | None = None,
     name: str | None = None,
     seed: int = 0,
 ) -> Report:
@@ -77,7 +77,7 @@ def check_gradients(
         out, float32 is checked where the forward keeps it.
     checks : sequence of str
         Which of :data:`CHECKS` to run.
-    settings : Settings, optional
+    settings : CheckSettings, optional
         Tolerances and sizes.
     name : str, optional
         Name of the operation in the report.
@@ -105,7 +105,7 @@ def check_gradients(
     >>> check_gradients(square, square_backward, {"x": np.array([1.0, 2.0, 3.0])}).passed
     True
     """
-    settings = settings or Settings()
+    settings = settings or CheckSettings()
     checks = (checks,) if isinstance(checks, str) else tuple(checks)
     items = {f"contract.{item}": item for item in ITEMS}
     for check in checks:
@@ -301,7 +301,7 @@ def numerical_gradient(
         parts = cotangent if isinstance(cotangent, tuple | list) else [cotangent]
         cotangents = [np.ravel(np.asarray(part, dtype=float)) for part in parts]
     measure = {"central": central_differences, "complex": complex_steps}[method]
-    everything = replace(Settings(), entry_limit=leaf.size)
+    everything = replace(CheckSettings(), entry_limit=leaf.size)
     evidence = measure(leaf, cotangents, Kinks(leaf), everything, stream(seed, method, leaf.key))
     gradient = np.full(leaf.size, np.nan)
     gradient[evidence.positions] = evidence.entries.value.sum(axis=1)

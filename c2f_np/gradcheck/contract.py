@@ -22,10 +22,10 @@ from functools import cached_property
 
 import numpy as np
 
+from .check_settings import CheckSettings
 from .directions import stream
 from .operation import EPS, Leaf, Operation
 from .report import FAILED, PASSED, Verdict
-from .settings import Settings
 from .trouble import Trouble
 from .values import cast, describe, map_leaves, norm, private_copy, snapshot
 
@@ -45,7 +45,7 @@ class Contract:
     keeps it.
     """
 
-    def __init__(self, operation: Operation, settings: Settings, seed: int, dtypes=None):
+    def __init__(self, operation: Operation, settings: CheckSettings, seed: int, dtypes=None):
         self.operation, self.settings, self.dtypes = operation, settings, dtypes
         self.rng = stream(seed, "contract")
         self.cotangents, self.others = operation.cotangents(self.rng), operation.cotangents(self.rng)

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from c2f_np.gradcheck import Settings, check_gradients
+from c2f_np.gradcheck import CheckSettings, check_gradients
 
 
 def power(error: float) -> str:
@@ -102,7 +102,7 @@ def loose() -> list[str]:
     x = np.linspace(0.1, 3, 9)
     lines = [f"np.allclose at rtol=2e-2 accepts 1.01 g: {np.allclose(1.01 * np.cos(x), np.cos(x), rtol=2e-2, atol=0)}"]
     for least in (0.9, 1.9):
-        settings = Settings(rate=least)
+        settings = CheckSettings(rate=least)
         report = check_gradients(np.sin, lambda g, x: g * np.cos(x), x, checks="taylor_rate", settings=settings)
         verdict = report.verdict("taylor_rate")
         lines.append(f"Taylor rate above {least} demanded: vacuous: {verdict.vacuous}; verdict: {verdict.status}")

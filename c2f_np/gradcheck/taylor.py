@@ -17,10 +17,10 @@ from functools import cache
 
 import numpy as np
 
+from .check_settings import CheckSettings
 from .directions import even_direction, graded_direction
 from .kinks import Kinks
 from .operation import Leaf
-from .settings import Settings
 from .slopes import RATIO
 from .values import norm
 
@@ -58,7 +58,7 @@ class Rate:
 ZERO = Rate(np.inf, True, "the gradient is zero here", zero=True)
 
 
-def measure(leaf: Leaf, cotangents, kinks: Kinks, settings: Settings, rng: np.random.Generator) -> Ladder:
+def measure(leaf: Leaf, cotangents, kinks: Kinks, settings: CheckSettings, rng: np.random.Generator) -> Ladder:
     """Evaluate the forward at x + h v for a ladder of falling steps along a few directions."""
     top, left_out, directions = kinks.first_step(TOP), 0, []
     wanted = max(1, min(settings.directions, 3))

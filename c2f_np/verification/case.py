@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..engine import engine_named
-from ..gradcheck import Report, Settings, Verdict, check_gradients
+from ..gradcheck import CheckSettings, Report, Verdict, check_gradients
 from ..gradcheck.directions import stream
 from ..gradcheck.operation import Operation
 
@@ -25,7 +25,7 @@ PASSED, FAILED = "passed", "failed"
 CENTRAL, COMPLEX_STEP, TAYLOR_RATE, ADJOINT = 1e-8, 1e-13, 1.9, 1e-14
 
 #: Small problems entry by entry; larger ones along directions, each of which holds every entry, and at sampled entries.
-SETTINGS = Settings(entry_limit=24, directions=4, samples=8)
+SETTINGS = CheckSettings(entry_limit=24, directions=4, samples=8)
 
 
 @dataclass(frozen=True)

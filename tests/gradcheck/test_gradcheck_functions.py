@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from gradcheck_functions import F64, FUNCTIONS, relu, spoiled_leaves
 
-from c2f_np.gradcheck import Settings, UsageError, check_gradients
+from c2f_np.gradcheck import CheckSettings, UsageError, check_gradients
 from c2f_np.gradcheck.operation import Operation
 
 pytestmark = pytest.mark.gradcheck
@@ -253,10 +253,10 @@ def test_nothing_to_differentiate_names_what_there_is():
 
 
 def test_tolerances_follow_the_precision():
-    assert Settings().at_precision(2.0**-52) == Settings()
-    single, eps = Settings().at_precision(2.0**-23), 2.0**-23
-    assert single.adjoint / eps == pytest.approx(Settings().adjoint * 2.0**52) and single.central < 1e-2
-    assert Settings(adjoint=1.0).at_precision(eps).adjoint == 1.0
+    assert CheckSettings().at_precision(2.0**-52) == CheckSettings()
+    single, eps = CheckSettings().at_precision(2.0**-23), 2.0**-23
+    assert single.adjoint / eps == pytest.approx(CheckSettings().adjoint * 2.0**52) and single.central < 1e-2
+    assert CheckSettings(adjoint=1.0).at_precision(eps).adjoint == 1.0
 
 
 def test_compiled_functions():

@@ -24,7 +24,7 @@ def accepted_impostors(accepts: Callable[[np.ndarray], bool], gradient: np.ndarr
 
 
 @dataclass(frozen=True)
-class Settings:
+class CheckSettings:
     """Tolerances and sizes of a run. All tolerances are relative; there is no absolute one.
 
     Attributes
@@ -72,7 +72,7 @@ class Settings:
         """The number of directions along which an argument of so many entries is measured; a small one needs none."""
         return 0 if size <= self.entry_limit else self.directions
 
-    def at_precision(self, eps: float) -> Settings:
+    def at_precision(self, eps: float) -> CheckSettings:
         """The tolerances for functions that compute with rounding ``eps``; those of float64 are the defaults.
 
         Differences lose a third of the digits (eps**(2/3)), everything else is in proportion to eps.
