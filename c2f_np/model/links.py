@@ -237,9 +237,8 @@ def _better_links(Y: np.ndarray, E: np.ndarray, S: sparse.csr_array) -> sparse.c
     found = pursue(Y, E, S.nnz // len(Y))
     better = _squares(Y - found @ E) < _squares(Y - S @ E)
     keep = np.repeat(~better, S.nnz // len(Y))
-    data, columns = found.data, found.indices.astype(np.int64)
-    data[keep], columns[keep] = S.data[keep], S.indices[keep]
-    return sparse.csr_array((data, columns, found.indptr), shape=S.shape)
+    found.data[keep], found.indices[keep] = S.data[keep], S.indices[keep]
+    return found
 
 
 def _unit_weights(S: sparse.csr_array, E: np.ndarray) -> tuple[sparse.csr_array, np.ndarray]:

@@ -10,7 +10,6 @@ import scipy.sparse as sparse
 
 from ..data import Dataset
 from ..engine import engine_named
-from ..errors import DataError
 from ..evaluation import EvaluationResult, evaluate_embeddings
 from ..model.coarse import CoarseStage
 from ..model.fine import FineGraph, FineStage, collapsed_graph
@@ -54,12 +53,8 @@ class Problem:
 
 
 def pose(data: Dataset, settings: Settings) -> Problem:
-    """Prepare a data set for training; what training could not use is found here, before anything is computed or written.
-    """
+    """Prepare a data set for training; what training could not use is found here, before anything is computed or written."""
     R = sparse.csr_array(data.train)
-    R.sort_indices()
-    if R.nnz == 0:
-        raise DataError(f"{data.name} has no training interactions")
     require_something_to_rank(R)
     for n_rows in (settings.n_coarse, *([settings.n_fine] if settings.has_fine_codebook else [])):
         require_partition(R.shape, n_rows, settings.partition)
