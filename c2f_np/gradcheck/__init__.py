@@ -15,7 +15,7 @@ the same structure.
 How to read the figures, and what no check can see, is in ``docs/checking_gradients.md``. The checker itself is read in this
 order:
 
-1. :mod:`.check`: what users call, and the checks in their order; what they are held to is in :mod:`.settings`;
+1. :mod:`.check`: what users call, and the checks in their order; what they are held to is in :mod:`.check_settings`;
 2. :mod:`.operation`: somebody else's forward and backward, called with care; :mod:`.values`, :mod:`.trouble`, and the
    conventions of others in :mod:`.adapters`;
 3. :mod:`.contract`: everything about a backward that is not its numbers;

@@ -18,19 +18,20 @@ from numba import prange
 from ..threads import in_threads
 from .buffers import empty
 from .compiled import ENTRIES_OF_A_BLOCK, carray, njit, prefetch_row, stack_pointer
-from .propagation import CompiledOperator, constant_width, multiply
+from .propagation import constant_width, multiply, operator
 
 # Entries between asking for their rows and using them.
 _AHEAD = 8
 
 
-def compose(S: CompiledOperator, E: np.ndarray) -> np.ndarray:
+def compose(S, E: np.ndarray) -> np.ndarray:
     """``tanh(S E)``."""
-    return tanh_in_place(S.forward(E))
+    return tanh_in_place(operator(S).forward(E))
 
 
-def compose_above(S: CompiledOperator, E: np.ndarray) -> np.ndarray:
+def compose_above(S, E: np.ndarray) -> np.ndarray:
     """``[tanh(S E); E]``, the first part computed where it belongs."""
+    S = operator(S)
     n = S.shape[0]
     both = empty((n + len(E), E.shape[1]), np.result_type(S.matrix.dtype, E.dtype))
     tanh_in_place(multiply(S.matrix, S.row_bounds, E, out=both[:n]))
@@ -54,8 +55,9 @@ def tanh_in_place(X: np.ndarray, *, worth_a_thread: int = 1 << 20, n_chunks: int
     return X
 
 
-def compose_backward(grad_Z: np.ndarray, S: CompiledOperator, Z: np.ndarray) -> np.ndarray:
+def compose_backward(grad_Z: np.ndarray, S, Z: np.ndarray) -> np.ndarray:
     """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets, which would take several times as long."""
+    S = operator(S)
     T = S.transpose
     grad_E = np.zeros((T.shape[0], Z.shape[1]), dtype=np.result_type(T.dtype, grad_Z.dtype))
     gather, csr = _gather(constant_width(Z.shape[1])), (T.indptr, T.indices, T.data)

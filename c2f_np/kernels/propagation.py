@@ -17,6 +17,7 @@ from functools import cache
 
 import numba
 import numpy as np
+import scipy.sparse as sparse
 from numba import prange
 
 from ..model import propagation as text
@@ -176,7 +177,9 @@ class CompiledOperator(SparseOperator):
 
 
 def operator(matrix) -> CompiledOperator:
-    """Prepare a sparse matrix for products with it and with its transpose."""
+    """Prepare a matrix for products with it and with its transpose; a compiled operator is returned as it is."""
+    if isinstance(matrix, CompiledOperator):
+        return matrix
     rows, columns = matrix_and_transpose(matrix)
     return CompiledOperator(rows, columns, even_row_groups(rows.indptr), even_row_groups(columns.indptr))
 
@@ -200,6 +203,7 @@ class BridgedLayer(text.BridgedLayer):
 
 def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
     """H, or some of its rows: by Horner's rule where a layer is a sparse operator."""
+    layer = operator(layer) if sparse.issparse(layer) else layer
     if not isinstance(layer, CompiledOperator) or n_layers < 1:
         return text.propagate(X0, layer, n_layers, rows=rows)
     return mean_of_powers(layer.matrix, layer.row_bounds, X0, n_layers, wanted=rows)
@@ -207,6 +211,7 @@ def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None =
 
 def propagate_backward(grad_H: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:
     """grad_X0; with `rows` the cotangent of all other rows is 0, and never formed."""
+    layer = operator(layer) if sparse.issparse(layer) else layer
     if not isinstance(layer, CompiledOperator) or n_layers < 1:
         return text.propagate_backward(grad_H, layer, n_layers, rows=rows)
     return mean_of_powers(layer.transpose, layer.transpose_row_bounds, grad_H, n_layers, given=rows)

@@ -150,7 +150,8 @@ def _left_alone(node: ast.AST) -> bool:
 def _only_raises(node: ast.AST) -> bool:
     """A condition, a loop or a call ("require ...") that does nothing but raise errors, or silences warnings."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _called(node.value).lstrip("_").startswith("require") or _called(node.value) in ("simplefilter", "check_is_fitted")
+        called = _called(node.value)
+        return called.lstrip("_").startswith("require") or called in ("simplefilter", "check_is_fitted", "checked_values")
     if isinstance(node, ast.If):
         return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
     if isinstance(node, ast.For):
@@ -239,6 +240,8 @@ def _minus(place: Place):
     holder = isinstance(place.parent, (ast.Return, ast.Assign, ast.AugAssign, ast.Dict)) and place.field in ("value", "values")
     element = isinstance(place.parent, ast.Tuple) and isinstance(place.parent.ctx, ast.Load) and place.field == "elts"
     computed = isinstance(place.node, (ast.BinOp, ast.Call, ast.Name, ast.Subscript, ast.IfExp, ast.Attribute))
+    if isinstance(place.node, ast.IfExp) and isinstance(place.node.body, ast.Compare):
+        return  # true or not, with either sign
     if isinstance(place.node, ast.Call) and _called(place.node) in ("empty", "empty_like", "zeros", "zeros_like"):
         return
     if computed and (holder or element and isinstance(place.statement, ast.Return)):

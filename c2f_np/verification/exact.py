@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import scipy.sparse as sparse
@@ -19,7 +20,9 @@ from ..model import codebook, graph, links, loss, propagation
 from ..model import sparse as model_sparse
 from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
+from ..settings import Settings
 from ..threads import kernel_threads
+from ..training import problem
 from . import problems
 from .case import Case, Checks, differs, off, verdict_case
 from .cover import pairwise_cover
@@ -367,6 +370,47 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         options = {"n_steps": 100, "n_rows": 1, "itemsize": itemsize}
         pays = [propagation.collapse_pays(n, 10**9, 8, 24, 3, **options) for n in (most, most + 1)]
         yield "memory", differs(pays, [True, False]), 0
+    chosen = set()
+    for _ in range(200):
+        n_users, n_items, links, entries, m, d, n_layers, neg_size, batch = rng.integers(
+            1, (500, 500, 5000, 9000, 30, 70, 5, 6, 900)
+        ).tolist()  # fmt: skip
+        if rng.random() < 0.2:  # where the precision decides: float64 takes more memory than allowed
+            n_users, entries, m, d, n_layers = 1_000_000, 10**12, 30, 70, 3
+        how, dtype = str(rng.choice(["auto", "auto", "layers", "collapsed"])), str(rng.choice(["float32", "float64"]))
+        composition = "coarse" if how == "collapsed" else str(rng.choice(["coarse", "coarse", "bridged"]))
+        s = Settings(n_coarse=5, n_fine=m, dim=d, n_layers=n_layers, t_fine=1, neg_size=neg_size, fine_batch=batch,
+                     propagation=how, composition=composition, dtype=dtype)  # fmt: skip
+        graph = SimpleNamespace(
+            composition=composition, layer=SimpleNamespace(X_hat=SimpleNamespace(matrix=SimpleNamespace(nnz=entries)))
+        )
+        posed = SimpleNamespace(settings=s, n_users=n_users, n_items=n_items, R=SimpleNamespace(nnz=links))
+        n, n_steps = n_users + n_items, math.ceil(links * neg_size / batch)
+        layered = n_steps * 2 * n_layers * entries * d * 4
+        collapsed = n_steps * 2 * min(n, 3 * batch) * 2 * m * d + n_layers * entries * (2 * m + d) * 4
+        fits = n * (2 * m + 2 * d) * (4 if dtype == "float32" else 8) <= 2**30
+        expected = how == "collapsed" or how == "auto" and composition == "coarse" and collapsed < layered and fits
+        chosen.add((how, expected))
+        yield "the decision", float(problem._should_collapse(graph, posed) != expected), 0
+    yield "both decisions", float(not {("auto", True), ("auto", False)} <= chosen), 0
+
+
+def matrices_check(engine: str, rng) -> Checks:
+    """A matrix is as good as a prepared operator, in the bridge and in the composition."""
+    S, E, F, G = problems.assignment(rng, 6, 4, 2), *(problems.normal(rng, n, 3) for n in (6, 4, 6))
+    module = engine_named(engine)
+    calls = {
+        "bridge": lambda S: codebook.bridge(E, S, F, 0.3),
+        "bridge, backward": lambda S: codebook.bridge_backward(G, S, 0.3)[1],
+        "bridge, assignment": lambda S: codebook.bridge_backward_assignment(G, S, F, 0.3).toarray(),
+        "bridge, gate": lambda S: codebook.bridge_backward_gate(G, E, S, F),
+        "composition": lambda S: module.compose(S, F),
+        "composition, above": lambda S: module.compose_above(S, F),
+        "composition, backward": lambda S: module.compose_backward(G, S, np.tanh(E)),
+        "composition, assignment": lambda S: codebook.compose_backward_assignment(G, S, F, np.tanh(E)).toarray(),
+    }
+    for what, call in calls.items():
+        yield what, differs(call(S), call(module.operator(S))), 0
 
 
 def layers_check(engine: str, rng) -> Checks:
@@ -682,7 +726,7 @@ EXACT = {
     "refusals": (refusals_check,),
     "graph": (adjacency_check, cut_off_check),
     "bpr": (softplus_check,),
-    "compose": (chunks_check,),
+    "compose": (chunks_check, matrices_check),
     "propagate": (layers_check,),
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check,),
@@ -690,7 +734,7 @@ EXACT = {
     "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.
-TWO_ENGINES = (mixed_check, refusals_check, assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
+TWO_ENGINES = (mixed_check, matrices_check, refusals_check, assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
 KERNELS_ONLY = (ranking_check, chunks_check, buffers_check, row_groups_check, clipping_check)
 
 

@@ -10,11 +10,12 @@ import math
 import sys
 import warnings
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import tables
+from ..baselines import table_stage, tables
 from ..errors import SettingsError
 from ..model import links, starts
 from ..model.step import ModelState
@@ -48,13 +49,15 @@ def partitions_check(engine: str, rng) -> Checks:
         found = starts.partition_entities(R, n_parts, method="coclustering", seed=seed)
         yield f"co-clustering in {n_parts}", differs(found, expected) + (found.dtype != np.int64), 0
         automatic = starts.partition_entities(R, n_parts, seed=seed)
-        if starts.metis_is_installed():
+        if find_spec("pymetis"):
             neighbours = [n_users + np.flatnonzero(row) for row in linked] + [np.flatnonzero(column) for column in linked.T]
             expected = _metis(neighbours, n_parts, seed) if n_parts > 1 else np.zeros(n)
             found = starts.partition_entities(R, n_parts, method="metis", seed=seed)
             yield f"METIS in {n_parts}", differs(found, expected) + (found.dtype != np.int64), 0
         yield f"automatic in {n_parts}", differs(automatic, expected), 0
-    if starts.metis_is_installed():
+    there = find_spec("pymetis") is not None
+    yield "METIS is there", float(starts.metis_is_installed() != there), 0
+    if there:
         many, user = 20_000, np.arange(20_000)  # with more entities and links than 16 bits count
         items, users = (np.sort(np.column_stack([user, (user + step) % many]), axis=1) for step in (1, -1))
         ring = sparse.csr_array((np.ones(2 * many), items.ravel(), 2 * np.arange(many + 1)), shape=(many, many))
@@ -117,6 +120,10 @@ def assignments_check(engine: str, rng) -> Checks:
             deviation = np.sqrt((parts == own_part).sum() * share * (1 - share))
             yield f"sets of others, t = {t}", float(len(counts) != math.comb(n_parts - 1, t - 1)), 0
             yield f"sets of others, t = {t}", np.max(np.abs(counts - (parts == own_part).sum() * share)), 6 * deviation
+    for kind, deviation in (("normal", 1), ("zero", 0)):
+        bias, overall = starts.start_biases(n, kind, rng)
+        yield f"biases, {kind}", abs(bias.std() - deviation) + abs(bias.mean()), 0.2 * deviation
+        yield f"biases, {kind}", differs(overall, [0.0]) + (bias.shape != (n,)), 0
     lone = starts.start_fine_assignment(problems.assignment(rng, 12, 4, 2), np.zeros(12, int), 1, 1)
     yield "S_f of one row", differs(dense(lone), np.ones((4, 1))), 0
     many = starts.start_coarse_assignment(np.arange(50), 70_000, 3, 0.6, rng)
@@ -262,6 +269,7 @@ def sizes_check(engine: str, rng) -> Checks:
         for most in range(min(rows.values()), n + 3):
             expected = max(m for m in rows if rows[m] <= most)
             yield f"most remainders of {n} in {most} rows", float(tables._most_remainders(n, most) != expected), 0
+    yield from _table_starts(rng)
     options = {"item_bias": (False, True), "dtype": ("float32", "float64"), "dim": (1, 3), "spare": (0, 1, 2, 5)}
     for at in pairwise_cover(options, rng):
         n_users, n_items = (int(x) for x in rng.integers(3, 9, 2))
@@ -297,6 +305,22 @@ def sizes_check(engine: str, rng) -> Checks:
         yield "rows as given", float((hashed.n_rows, hashed.n_hashes, hashed.seed, hashed.n_entities) != (5, 3, 8, n)), 0
         yield "width as given", float(tables.NarrowLightGCN(dim=d, **own)._width(n_users, n_items) != d), 0
         yield "a row each", float(tables.LightGCN(**own)._table(n_users, n_items).n_entities != n), 0
+
+
+def _table_starts(rng) -> Checks:
+    """What is composed has about the deviation that was asked for: a sum of k rows would be sqrt(k) times as large."""
+    n, d, scale, seed = 23, 3, 0.3, int(rng.integers(100))
+    drawn = np.random.default_rng(seed).standard_normal
+    full = table_stage.FullTable(n).start(d, scale, np.random.default_rng(seed))
+    yield "start of a full table", off(full["embeddings"], scale * drawn((n, d))), 1e-15
+    for n_hashes in (1, 2, 3):
+        drawn = np.random.default_rng(seed).standard_normal
+        hashed = table_stage.HashedTable(n, 5, n_hashes, 8).start(d, scale, np.random.default_rng(seed))
+        yield "start of a hashed table", off(hashed["codebook"], scale / math.sqrt(n_hashes) * drawn((5, d))), 1e-15
+    drawn = np.random.default_rng(seed).standard_normal
+    products = table_stage.QuotientRemainderTable(n, 4).start(d, scale, np.random.default_rng(seed))
+    for name, rows in (("quotients", 6), ("remainders", 4)):
+        yield f"start of {name}", off(products[name], math.sqrt(scale) * drawn((rows, d))), 1e-15
 
 
 #: By the name that the command line takes. There is one version for both engines.
