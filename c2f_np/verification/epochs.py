@@ -388,14 +388,15 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
         eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02, seed=int(rng.integers(1000)),
-        dtype=c["dtype"], engine=engine, threads=1, **own,
+        dtype=c["dtype"], engine=engine, threads=1, validation_fraction=0.0, **own,
     )  # fmt: skip
     table = {
         "full": table_stage.FullTable(N), "hashed": table_stage.HashedTable(N, 6, 2, s.seed, s.dtype, engine),
         "products": table_stage.QuotientRemainderTable(N, 5),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
-    trained = s.fit(data, after_epoch=rows.append)
+    given = (data,) if rng.random() < 0.5 else (data.train, data.validation)  # a data set or its matrices
+    trained = s.fit(*given, after_epoch=rows.append)
     values = table.start(s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}
     values = {name: value.astype(s.dtype) for name, value in values.items()}
