@@ -93,10 +93,11 @@ class TableRecommender(EmbeddingRecommender):
             If a parameter does not fit, or training diverges.
         """
         started = time.perf_counter()
-        checked_values(self)
+        # In their declared types: a number of NumPy's would raise the precision of everything that it multiplies.
+        settings = dataclasses.replace(self, **checked_values(self))
         data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=self.seed)
-        table = self._table(data.n_users, data.n_items)
-        settings = dataclasses.replace(self, dim=self._width(data.n_users, data.n_items))
+        table = settings._table(data.n_users, data.n_items)
+        settings = dataclasses.replace(settings, dim=settings._width(data.n_users, data.n_items))
         R = sparse.csr_array(data.train)
         require_something_to_rank(R)
         A = normalised_adjacency(R).astype(self.dtype)

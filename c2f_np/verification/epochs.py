@@ -71,7 +71,8 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     first = {"short": {"phase1_epochs": 1}, "long": {"phase1_epochs": 7}, "none": {"coarse_phase1": False}}[c["first_phase"]]
     return Settings(**{
         "n_coarse": N_COARSE, "n_fine": N_FINE, "dim": int(rng.integers(3, 7)), "n_layers": int(rng.integers(1, 4)),
-        "t_coarse": 2, "t_fine": 2, "gate": 0.35, "threshold": 0.2, "l2": 2.5, "decay": 0.03, "max_grad_value": 0.02,
+        "t_coarse": 2, "t_fine": 2, "gate": 0.35, "threshold": float(rng.choice([0.2, 1.3])), "l2": float(rng.choice([2.5, 7.5])),
+        "decay": float(rng.choice([2e-5, 0.03, 2.0])), "max_grad_value": float(rng.choice([0.02, 4.0])),
         "coarse_lr": 0.04, "fine_lr": 0.07, "start_lr": 0.1, "coarse_batch": BATCH, "fine_batch": BATCH - 9, "neg_size": 3,
         "eval_every": 2, "patience": c["patience"], "max_epochs": 3, "lr_schedule": c["schedule"], "n_components": 3,
         "anchor_weight": 0.7,

@@ -126,7 +126,7 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     gate = {"none": 0.0, "low": rng.uniform(0.1, 0.4), "high": rng.uniform(0.6, 0.9), "whole": 1.0}[c.get("gate", "low")]
     return Settings(**_numbers(rng, c, engine) | {
         "n_coarse": N_COARSE, "n_fine": N_FINE, "gate": gate,
-        "threshold": float(rng.uniform(0.5, 0.8)) if c.get("threshold") == "some" else 0.0,
+        "threshold": float(rng.choice([rng.uniform(0.5, 0.8), rng.uniform(1.1, 1.5)])) if c.get("threshold") == "some" else 0.0,
         "coarse_lr": rng.uniform(0.03, 0.05), "fine_lr": rng.uniform(0.06, 0.08), "start_lr": rng.uniform(0.09, 0.11),
         "partition": "random", **own,
     })  # fmt: skip

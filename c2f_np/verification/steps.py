@@ -124,6 +124,10 @@ def table_step_cases(engine: str, seed: int) -> Iterator[Case]:
 def _steps(model: str, engine: str, c: dict, rng) -> Worst:
     """Three steps; the second updates the assignment of a stage, before the last links of joint training are exchanged."""
     worst, point = Worst(), points.point(model, engine, c, rng)
+    # Below the defaults and above them: what is cut off at its default would show on one side only.
+    weights = {"l2": [rng.uniform(1, 4), rng.uniform(6, 12)], "decay": [2e-5, rng.uniform(0.02, 0.1), rng.uniform(2, 8)]}
+    drawn = {name: float(rng.choice(values)) for name, values in weights.items()}
+    point = dataclasses.replace(point, settings=dataclasses.replace(point.settings, **drawn))
     settings, state, posed = point.settings, point.state, point.problem
     stage, updates = point.stage(posed.engine), model in ("coarse", "fine")
     # In wide cases one of the three, each of them in turn.
@@ -139,7 +143,7 @@ def _steps(model: str, engine: str, c: dict, rng) -> Worst:
     settings, moments = _clipped(rng, c, settings, probe.moments.mean, stage.trained[0])
     point, pull = dataclasses.replace(point, settings=settings), probe.gradients.get("Y", 0)
     for number in numbers:
-        rate, update, batch = float(rng.uniform(0.01, 0.08)), updates and number == 1, batches[number]
+        rate, update, batch = float(10 ** rng.uniform(-3.5, -0.7)), updates and number == 1, batches[number]
         if number == numbers[-1] and "S_coarse" in stage.trained:
             turn = 2 * int(rng.integers(3)) + (c["turn"] == "odd")
             new, m_new = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from c2f_np import load_dataset
-from c2f_np.baselines import BASELINES, make_baseline
+from c2f_np.baselines import BASELINES, HashedLightGCN, LightGCN, make_baseline
 from c2f_np.baselines.table_stage import (
     FullTable,
     HashedTable,
@@ -215,3 +215,15 @@ def test_coarse_is_the_coarse_stage_of_the_model(data):
         make_baseline("coarse", n_coarse=1, t_coarse=2).fit(data)
     with pytest.raises(SettingsError, match="preset must be one of authors, paper, staged, not 'default'"):
         make_baseline("coarse", preset="default").fit(data)
+
+
+@pytest.mark.parametrize("kind", [LightGCN, HashedLightGCN])
+def test_numbers_of_numpy_are_as_good_as_pythons(kind):
+    """As a grid search hands them over: float64 numbers must not raise the precision of training."""
+    data = load_dataset("southern-women")
+    given = {"lr": 0.02, "l2": 3.0, "decay": 0.01, "start_scale": 0.2, "dim": 4, "max_epochs": 2}
+    plain = kind(**given).fit(data)
+    scalars = kind(**{name: np.asarray(value)[()] for name, value in given.items()}).fit(data)
+    for name, value in plain.parameters_.items():
+        assert scalars.parameters_[name].dtype == value.dtype == np.float32
+        assert scalars.parameters_[name].tobytes() == value.tobytes()
