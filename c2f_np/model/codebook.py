@@ -27,7 +27,7 @@ def soft_threshold(E: np.ndarray, tau: float) -> np.ndarray:
     """F; complex input branches on the real part (model.md, fine stage, 1)."""
     _require_threshold(tau)
     inside = np.abs(E.real) <= np.real(tau)
-    return np.where(inside, E.dtype.type(0), E - np.sign(E.real) * _as(E, tau))
+    return np.where(inside, E.dtype.type(0), E - np.sign(E.real) * number(tau))
 
 
 def soft_threshold_backward(grad_F: np.ndarray, E: np.ndarray, tau: float) -> np.ndarray:
@@ -47,19 +47,21 @@ def _require_threshold(tau) -> None:
         raise SettingsError(f"the soft threshold must be 0 or more, not {tau}")
 
 
-def _as(E: np.ndarray, tau):
-    """The threshold in the codebook's precision, unless a complex step is being taken in it."""
-    return tau if np.iscomplexobj(tau) else E.dtype.type(tau)
+def number(x):
+    """A number as Python's: one of NumPy's would raise the precision of the arrays that it multiplies."""
+    return x.item() if isinstance(x, (np.generic, np.ndarray)) else x
 
 
 # ---- bridge ------------------------------------------------------------------------------------------------------------
 def bridge(E_coarse: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
     """E_hat (model.md, fine stage, 2)."""
+    gate = number(gate)
     return gate * operator(S_fine).forward(F) + (1 - gate) * E_coarse
 
 
 def bridge_backward(grad_E_hat: np.ndarray, S_fine, gate: float) -> tuple[np.ndarray, np.ndarray]:
     """grad_E_coarse = ``(1 - g) grad_E_hat`` and grad_F = ``g S_f^T grad_E_hat``."""
+    gate = number(gate)
     return (1 - gate) * grad_E_hat, gate * operator(S_fine).adjoint(grad_E_hat)
 
 
@@ -71,7 +73,7 @@ def bridge_backward_gate(grad_E_hat: np.ndarray, E_coarse: np.ndarray, S_fine, F
 def bridge_backward_assignment(grad_E_hat: np.ndarray, S_fine, F: np.ndarray, gate: float) -> sparse.csr_array:
     """grad_S_f = ``g <grad_E_hat[i], F[j]>`` at the stored (i, j)."""
     S_fine = operator(S_fine)
-    return S_fine.with_weights(S_fine.weights_gradient(gate * grad_E_hat, F))
+    return S_fine.with_weights(S_fine.weights_gradient(number(gate) * grad_E_hat, F))
 
 
 # ---- composition -------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def bpr_backward(H: np.ndarray, triples: Triples, slope: np.ndarray) -> tuple[np
 def squared_norm_penalty(Z: np.ndarray, triples: Triples, l2: float):
     """r, without decay (model.md, coarse stage, 5)."""
     rows = [Z[triples.user], Z[triples.positive], Z[triples.negative]]
-    return l2 * sum(np.sum(row * row) for row in rows) / len(triples)
+    return float(l2) * sum(np.sum(row * row) for row in rows) / len(triples)
 
 
 def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: float, onto: np.ndarray) -> np.ndarray:
@@ -178,7 +178,7 @@ def squared_norm_penalty_backward(grad_penalty: float, Z, triples: Triples, l2: 
 
     `onto` is the gradient that reaches Z along another path. It is given away: the compiled version adds in place.
     """
-    factor = 2 * l2 * grad_penalty / len(triples)
+    factor = float(2 * l2 * grad_penalty / len(triples))
     count = np.zeros(len(Z), dtype=Z.dtype)
     for entities in (triples.user, triples.positive, triples.negative):
         np.add.at(count, entities, 1)

@@ -46,6 +46,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import SettingsError
+from .codebook import number
 
 if TYPE_CHECKING:
     from .sparse import SparseOperator
@@ -211,7 +212,7 @@ def bridged_layer(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "
         raise SettingsError(f"expanded graph {X_hat.shape}, S_coarse {S_coarse.shape} and S_fine {S_fine.shape} do not fit")
     X_hat = X_hat if hasattr(X_hat, "adjoint") else engine.operator(X_hat)
     message = None if layer_bridge == "raw" else engine.operator(X_hat.matrix[:n, n : n + c])
-    return engine.BridgedLayer(X_hat, engine.operator(S_coarse), engine.operator(S_fine), message, gate)
+    return engine.BridgedLayer(X_hat, engine.operator(S_coarse), engine.operator(S_fine), message, number(gate))
 
 
 # ---- the collapse ------------------------------------------------------------------------------------------------------

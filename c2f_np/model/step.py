@@ -112,7 +112,7 @@ def clip_by_value(gradient: np.ndarray, limit: float) -> np.ndarray:
     """Clip every entry to [-limit, limit]; infinity switches clipping off."""
     if not limit > 0:
         raise SettingsError(f"the gradient clip must be positive, not {limit}")
-    return np.clip(gradient, -limit, limit)
+    return np.clip(gradient, -float(limit), float(limit))
 
 
 def adam_update(x, g, m, v, rate: float, root_correction: float):
@@ -132,7 +132,7 @@ def adam_step(
     """
     step = moments.step + 1
     # Python floats, so that float32 parameters stay float32.
-    rate, root_correction = learning_rate / (1 - BETA1**step), float(np.sqrt(1 - BETA2**step))
+    rate, root_correction = float(learning_rate) / (1 - BETA1**step), float(np.sqrt(1 - BETA2**step))
     new, mean, square = {}, {}, {}
     for name, x in parameters.items():
         g = clip_by_value(gradients[name], clip)

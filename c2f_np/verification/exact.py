@@ -16,7 +16,7 @@ import scipy.sparse as sparse
 from ..baselines import table_stage
 from ..engine import AVAILABLE_ENGINES, ENGINES, engine_named
 from ..errors import DataError, SettingsError
-from ..model import codebook, graph, links, loss, propagation
+from ..model import codebook, graph, links, loss, propagation, step
 from ..model import sparse as model_sparse
 from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
@@ -413,6 +413,40 @@ def matrices_check(engine: str, rng) -> Checks:
         yield what, differs(call(S), call(module.operator(S))), 0
 
 
+def scalars_check(engine: str, rng) -> Checks:
+    """A number of NumPy's is as good as one of Python's: arrays of float32 stay that, and no bit changes."""
+    module, single = engine_named(engine), {"dtype": np.float32}
+    X, E, F, Z = (problems.normal(rng, n, 3).astype(np.float32) for n in (13, 4, 3, 9))
+    S_fine = module.operator(problems.assignment(rng, 4, 3, 2).astype(np.float32))
+    matrices = (problems.random_matrix(rng, 13, 13, size=0.4), problems.assignment(rng, 6, 4, 2), S_fine.matrix)
+    matrices = [sparse.csr_array(matrix, **single) for matrix in matrices]
+    batch = problems.batch(rng, 4, 5, 7)
+
+    def layer(how, x):
+        made = propagation.bridged_layer(*matrices, x, layer_bridge=how, engine=module)
+        of_structure = made.structure_gradients(X, X)
+        return [made.forward(X), made.adjoint(X), *(of_structure[name] for name in sorted(of_structure) if name != "gate")]
+
+    def stepped(x):
+        moments = step.fresh_moments({"Z": Z})
+        new, after = step.adam_step({"Z": Z}, {"Z": Z}, moments, learning_rate=x, clip=x, update=module.adam_update)
+        return [new["Z"], after.mean["Z"], after.square["Z"]]
+
+    calls = {
+        "soft threshold": lambda x: [codebook.soft_threshold(E, x), codebook.soft_threshold_backward(E, E, x)],
+        "bridge": lambda x: [codebook.bridge(E, S_fine, F, x), *codebook.bridge_backward(E, S_fine, x)],
+        "bridge, assignment": lambda x: [codebook.bridge_backward_assignment(E, S_fine, F, x).data],
+        "raw": lambda x: layer("raw", x),
+        "exchange": lambda x: layer("exchange", x),
+        "penalty": lambda x: [np.asarray(module.squared_norm_penalty(Z, batch, x))],
+        "penalty, backward": lambda x: [module.squared_norm_penalty_backward(x, Z, batch, x, np.zeros_like(Z))],
+        "step": stepped,
+    }
+    for what, call in calls.items():
+        for ours, theirs in zip(call(np.float64(0.3)), call(0.3), strict=True):
+            yield what, differs(ours, theirs) + (ours.dtype != theirs.dtype), 0
+
+
 def layers_check(engine: str, rng) -> Checks:
     """A matrix is as good as a prepared layer, and a result is an array of its own."""
     M, X = problems.random_matrix(rng, 6, 6, size=0.5), problems.normal(rng, 6, 2)
@@ -729,12 +763,15 @@ EXACT = {
     "compose": (chunks_check, matrices_check),
     "propagate": (layers_check,),
     "propagate_collapsed": (collapse_pays_check,),
-    "optimiser": (clipping_check,),
+    "optimiser": (clipping_check, scalars_check),
     **STARTS,
     "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),
 }
 #: Checks of which the two engines run different code; the others have one version, and are run once.
-TWO_ENGINES = (mixed_check, matrices_check, refusals_check, assignment_update_check, triples_check, cut_off_check, *EXACT["many"])
+TWO_ENGINES = (
+    mixed_check, matrices_check, scalars_check, refusals_check, assignment_update_check, triples_check,
+    cut_off_check, *EXACT["many"],
+)  # fmt: skip
 KERNELS_ONLY = (ranking_check, chunks_check, buffers_check, row_groups_check, clipping_check)
 
 

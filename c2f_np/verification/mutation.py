@@ -19,7 +19,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -362,7 +362,10 @@ def run_mutation(
     n: int, op: str | None = None, engine: str | None = None, seed: int = 0, json: bool = False,
     within: str | None = None, jobs: int | None = None,
 ) -> int:  # fmt: skip
-    """Draw `n` mutants, judge them, print the shares and the survivors; 1 if one survives that is not listed as equivalent."""
+    """Draw `n` mutants, judge them, print the shares and the survivors; 1 if one survives that is not listed as equivalent.
+
+    Ctrl-C ends the run early, with the shares of the mutants judged so far and exit code 1.
+    """
     if not hasattr(os, "fork"):
         raise SettingsError("--mutate makes a copy of the process for each mutant (os.fork), which this platform does not offer")
     if n < 1:
@@ -382,7 +385,7 @@ def run_mutation(
             drawn = sample([change for change in changes if _reaching(change, reached)], n, seed)
         outcomes = [Outcome(change, reason=equivalents.reason(change)) for change in drawn if equivalents.reason(change)]
         waiting = [change for change in drawn if not equivalents.reason(change)]
-        with _bar(len(waiting), "mutants", "mutant") as bar:
+        with _bar(len(waiting), "mutants", "mutant") as bar, _until_interrupted(len(drawn), outcomes):
             for outcome in judge(waiting, net, reached, jobs):
                 outcomes.append(outcome)
                 bar.update()
@@ -399,7 +402,16 @@ def run_mutation(
         print(f"\n{shares(outcomes)}\n\n{len(outcomes)} mutants, {len(survived)} survived; {seconds:.0f} s, seed {seed}")
     if not outcomes:
         print(f"no case of {op} runs anything of {within}: nothing was measured", file=sys.stderr)
-    return 1 if survived or not outcomes else 0
+    return 1 if survived or len(outcomes) < len(drawn) or not outcomes else 0
+
+
+@contextmanager
+def _until_interrupted(total: int, outcomes: list[Outcome]) -> Iterator[None]:
+    """Ctrl-C ends a long run with the shares of what has been judged."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(outcomes)} of {total} mutants were judged", file=sys.stderr)
 
 
 def _bar(total: int, what: str, unit: str):
