@@ -134,7 +134,7 @@ shrinking(codebook, soft_threshold(codebook, 1.0), 1.0)
 print(inspect.getsource(soft_threshold))
 
 # %% [markdown]
-# Two details deserve a word. The branch asks for `E.real`, because one of the checks below puts complex numbers in. And an entry at exactly $\tau$ counts as inside (its value is 0 either way). `_require_threshold` refuses a negative $\tau$; `_as` takes it in the precision of the codebook.
+# Two details deserve a word. The branch asks for `E.real`, because one of the checks below puts complex numbers in. And an entry at exactly $\tau$ counts as inside (its value is 0 either way). `_require_threshold` refuses a negative $\tau$; `number` keeps a NumPy scalar from raising the precision of the codebook.
 #
 # A $3 \times 2$ codebook by hand, $\tau = 1$. One entry lies exactly at the threshold.
 #

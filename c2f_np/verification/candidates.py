@@ -16,9 +16,13 @@ from .changes import Change, Edit, definitions
 #: What changes time alone, never a value: which engine, how many threads and how large a piece at a time (the cases set the sizes
 #: themselves), and rows that are asked for ahead.
 _ENOUGH_WORK = ("worth_compiled", "worth_a_thread", "smallest")
+_WIDTH = "width"  # a constant of the compiled loop, 0 where it has none
 _ENGINE = ("engine", "largest", "update")  # the engine, or a function of it
 PERFORMANCE_KEYWORDS = (*_ENGINE, "n_threads", "rows_at_a_time", "block", "n_chunks", "n_groups", *_ENOUGH_WORK)
-PERFORMANCE_CALLS = ("prefetch_row", "is_compiled", "constant_width", "training_threads", "working_threads", "threadpool_limits")
+PERFORMANCE_CALLS = (
+    "prefetch_row", "stack_pointer", "carray", "is_compiled", "constant_width", "training_threads", "working_threads",
+    "threadpool_limits",
+)  # fmt: skip
 PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
@@ -162,6 +166,8 @@ def _only_raises(node: ast.AST) -> bool:
 
 def _chooses_engine(test: ast.expr) -> bool:
     """Whether a condition asks which of several versions computes something: they compute the same, and each is checked."""
+    if isinstance(test, ast.Name) and test.id == _WIDTH:
+        return True
     calls = {_called(part) for part in ast.walk(test) if isinstance(part, ast.Call)}
     names = {part.id for part in ast.walk(test) if isinstance(part, ast.Name)}
     return bool(calls & set(PERFORMANCE_CALLS) or names & set(_ENOUGH_WORK))

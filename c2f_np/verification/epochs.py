@@ -36,15 +36,17 @@ from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, dra
 
 COMMON = {
     "schedule": ("constant", "cosine", "steps"), "update_every": (0, 1, 2), "dtype": tuple(U), "patience": (1, 9),
-    "first_phase": ("short", "long", "none"), "validation": (True, False),
+    "first_phase": ("short", "long", "none"), "validation": (True, False, "empty"),
 }  # fmt: skip
 STAGES = COMMON | {"reading": ("layers", "collapsed", "bridged"), "start": ("scores", "components")}
 JOINT = COMMON | {
     "parts": ("coarse codebook", "direct links", "bridge", "both"), "start": ("partition", "table", "either"),
     "exchange_epochs": (0, 2, 9),
 }  # fmt: skip
-TABLES = {"table": ("full", "hashed", "products"), "dtype": tuple(U), "item_bias": (False, True), "validation": (True, False),
-          "patience": (1, 9)}  # fmt: skip
+TABLES = {
+    "table": ("full", "hashed", "products"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
+    "validation": (True, False, "empty"),
+}  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
 COARSE, OTHERS = {"lr": "coarse_lr", "batch": "coarse_batch"}, ("preset", "validation_fraction")
 BIASES = ("bias", "bias_global")
@@ -174,6 +176,12 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
         longer = dataclasses.replace(phase, schedule_epochs=long)
         for later in range(long):
             worst.add("learning rate", longer.rate_of(later), rate * _share(kind, later, long), 1e-15)
+    for every in (1, 2, 3):
+        often = dataclasses.replace(phase, update_every=every, exchange_every=every, exchange_epochs=9)
+        found = [(often.updates_in(later), often.exchanges_after(later)) for later in range(12)]
+        worst.same("epochs with updates", [updates for updates, _ in found], [later % every == 0 for later in range(12)])
+        due = [later < 9 and later % every == every - 1 for later in range(12)]
+        worst.same("epochs with exchanges", [exchanges for _, exchanges in found], due)
     state, moments, losses, sizes = _epoch(before, posed, phase.rate_of(epoch))
     worst.same("state after an epoch", _bits(after.state), _bits(state))
     worst.same("moments after an epoch", _bits(after.moments), _bits(moments))
@@ -193,6 +201,10 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
     _hold_score(worst, before, after, posed, row["validation_ndcg@5"], (epoch + 1) % s.eval_every == 0 or epoch + 1 >= most)
 
 
+def _can_be_scored(data) -> bool:
+    return data.validation is not None and data.validation.nnz > 0
+
+
 def _share(schedule: str, epoch: int, longest: int) -> float:
     """Of the learning rate, in an epoch counted from 0."""
     if schedule == "cosine":
@@ -204,7 +216,7 @@ def _share(schedule: str, epoch: int, longest: int) -> float:
 
 def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: bool) -> None:
     """The score is that of the state after the epoch; the best state is the first of the best score, or the last without."""
-    known = posed.data.validation is not None and evaluated
+    known = _can_be_scored(posed.data) and evaluated
     worst.same("which epochs have a score", not np.isnan(score), known)
     if known and posed.settings.dtype == "float64":  # in float32 two items may change places
         worst.add("validation score", score, _ndcg(after.state, posed), 1e-12)
@@ -288,7 +300,7 @@ def _hold_end(worst: Worst, posed, after, following) -> None:
         started = following.started_from
         kept = rival.state if started == "partition" else table.state
         worst.same("biases of the start", _bits(kept.bias), _bits(state.bias))
-        if posed.data.validation is None:
+        if not _can_be_scored(posed.data):
             worst.same("what joint training starts from", (started, following.best), ("table", None))
         else:
             own = evaluate_state(state, posed, "validation").metrics["ndcg@5"]
@@ -418,7 +430,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
             worst.add("losses of history", row[name], value, 1e-14 * abs(value))
         score, evaluated = row["validation_ndcg@5"], number % 2 == 0 or number == s.max_epochs
-        worst.same("which epochs have a score", not np.isnan(score), evaluated and c["validation"])
+        worst.same("which epochs have a score", not np.isnan(score), evaluated and _can_be_scored(data))
         if evaluated:
             better = best[0] is None or np.isnan(score) or score > best[1]
             best, bad = ((state.arrays, score, number), 0) if better else (best, bad + 1)

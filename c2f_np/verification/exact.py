@@ -362,7 +362,7 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         n, entries, m, d, n_layers, n_steps, n_rows = (int(rng.integers(1, most)) for most in (900, 5000, 30, 70, 5, 40, 900))
         layered = n_steps * 2 * n_layers * entries * d * 4
         collapsed = n_steps * 2 * n_rows * 2 * m * d + n_layers * entries * (2 * m + d) * 4
-        found = propagation.collapse_pays(n, entries, m, d, n_layers, n_steps=n_steps, n_rows=n_rows)
+        found = propagation.collapse_pays(n, entries, m, d, n_layers, n_steps=n_steps, n_rows=n_rows, itemsize=4)
         wrong += found != (collapsed < layered)
     yield "operations", float(wrong), 0
     for itemsize in (4, 8):

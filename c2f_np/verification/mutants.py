@@ -198,7 +198,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("coarse half forgotten", "operator(S_fine).forward(F) - E_coarse", "operator(S_fine).forward(F)"),
     ),
     *_in("model.codebook.bridge_backward_assignment", "bridge", "fine_structure")(
-        ("the other half's gate", "gate * grad_E_hat", "(1 - gate) * grad_E_hat"),
+        ("the other half's gate", "number(gate) * grad_E_hat", "(1 - gate) * grad_E_hat"),
     ),
     # ---- bridged layers
     *_in("model.propagation.BridgedLayer.adjoint", "bridged_layer", "fine_stage")(
@@ -351,7 +351,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("square of the wrong thing", "(1 - BETA2) * g * g", "(1 - BETA2) * abs(g)"),
     ),
     *_in("model.step.clip_by_value", "optimiser")(
-        ("one side only", "np.clip(gradient, -limit, limit)", "np.minimum(gradient, limit)"),
+        ("one side only", "np.clip(gradient, -float(limit), float(limit))", "np.minimum(gradient, limit)"),
     ),
     # ---- the baselines
     *_in("baselines.table_stage.compose_products_backward", "table_composition", "table_model")(

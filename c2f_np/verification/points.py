@@ -132,11 +132,12 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     })  # fmt: skip
 
 
-def data_set(rng, *, validation: bool = True) -> Dataset:
+def data_set(rng, *, validation: bool | str = True) -> Dataset:
     """Interactions; the last user and the last item have none."""
     R = problems.interactions(rng, N_USERS, N_ITEMS)
     others = sparse.csr_array((R.toarray() == 0) & (rng.random(R.shape) < 0.2))
-    return Dataset.from_matrices(R, validation=others if validation else None)
+    held_out = {True: others, False: None, "empty": 0 * others}[validation]
+    return Dataset.from_matrices(R, validation=held_out)
 
 
 def draw_batch(rng, how: str) -> Triples:

@@ -63,6 +63,9 @@ def partitions_check(engine: str, rng) -> Checks:
         ring = sparse.csr_array((np.ones(2 * many), items.ravel(), 2 * np.arange(many + 1)), shape=(many, many))
         found = starts.partition_entities(ring, 2, method="metis", seed=seed)
         yield "METIS around a ring", differs(found, _metis([*(many + items), *users], 2, seed)), 0
+    many = starts.partition_entities(sparse.csr_array((40_000, 30_000)), 50_000, method="random", seed=seed)
+    expected = np.random.default_rng(seed).permutation(np.arange(70_000) % 50_000)
+    yield "random, of many", differs(many, expected) + (many.dtype != np.int64), 0
     with _without_metis():
         found, expected = (starts.partition_entities(R, 3, method=method, seed=seed) for method in ("auto", "coclustering"))
         yield "without METIS", differs(found, expected), 0

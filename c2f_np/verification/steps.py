@@ -139,6 +139,8 @@ def _steps(model: str, engine: str, c: dict, rng) -> Worst:
         return train_step(stage, state, moments, graph, batches[number], **weights, **options)
 
     graph, moments = training_graph(stage, state, posed), fresh_moments(state.parameters(stage.trained))
+    collapses = getattr(graph, "collapsed", None) is not None
+    worst.same("whether steps are collapsed", collapses, c.get("reading") == "collapsed")
     probe = train(graph, numbers[0], learning_rate=0.1)
     settings, moments = _clipped(rng, c, settings, probe.moments.mean, stage.trained[0])
     point, pull = dataclasses.replace(point, settings=settings), probe.gradients.get("Y", 0)

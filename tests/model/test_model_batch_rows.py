@@ -112,7 +112,7 @@ def test_rows_of_another_batch_are_refused():
 
 
 def test_cost_rule():
-    gowalla = dict(n_entities=70_839, n_entries=1_903_612, n_fine=100, dim=128, n_layers=3, n_rows=50_000)
+    gowalla = dict(n_entities=70_839, n_entries=1_903_612, n_fine=100, dim=128, n_layers=3, n_rows=50_000, itemsize=4)
     assert collapse_pays(**gowalla, n_steps=124)
     assert not collapse_pays(**gowalla, n_steps=0)
     # A dense W against a sparse graph.
