@@ -43,7 +43,7 @@ def even_row_groups(indptr: np.ndarray, n_groups: int = _N_GROUPS) -> np.ndarray
     """The bounds of groups of rows of a csr matrix with about the same number of entries."""
     n_rows = len(indptr) - 1
     # A row costs its entries plus one write of its own, hence the row number in the load.
-    load = indptr.astype(np.int64) + np.arange(n_rows + 1)
+    load = indptr + np.arange(n_rows + 1)
     bounds = np.searchsorted(load, np.linspace(0, load[-1], n_groups + 1)).astype(np.int64)
     bounds[0], bounds[-1] = 0, n_rows
     return bounds

@@ -142,8 +142,7 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         n_seen += len(triples)
         if exchanges:
             pull = pull + step.gradients["Y"]
-    graph = training_graph(stage, state, problem) if graph is None else graph
-    if exchanges and np.isfinite(totals).all():
+    if exchanges:
         turn = (epoch + 1) // max(phase.exchange_every, 1)
         state, moments = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
         graph = relinked(graph, state)

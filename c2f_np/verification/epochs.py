@@ -190,6 +190,7 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
     worst.same("sizes of batches", sizes[:-1], [full] * (len(sizes) - 1))
     worst.same("size of the last batch", 0 < sizes[-1] <= full, True)
     row = after.history[-1]
+    worst.same("seconds", 0 <= row["seconds"] < 3600, True)
     worst.same("rows of history", after.history[:-1], before.history)
     for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
         worst.add("losses of history", row[name], value, 1e-14 * abs(value))

@@ -655,6 +655,9 @@ def _many_entities(engine: str, rng, width: int) -> Checks:
     everywhere = np.concatenate([long.user, long.positive, long.negative])
     yield "slots", differs(long.occurrences.slots, np.argsort(everywhere, kind="stable")), 0
     yield "starts", differs(long.occurrences.start[1:], np.cumsum(np.bincount(everywhere))), 0
+    most = np.arange(3 * 15_000).reshape(3, -1)
+    wide = loss.Triples(*(most + 9), 3 * 15_000 + 20, module.sort_slots).local
+    yield "a wide batch", differs([wide.user, wide.positive, wide.negative], most), 0
     H, bias = problems.normal(rng, n_users + n_items, width), problems.normal(rng, n_users + n_items)
     difference = np.sum(H[u] * (H[j] - H[i]), axis=1) + bias[j] - bias[i]
     value, slope = module.bpr_loss(H, bias, np.zeros(1), batch)
