@@ -24,6 +24,7 @@ from ..settings import Settings
 from ..threads import kernel_threads
 from ..training import problem
 from . import problems
+from .beyond import BEYOND, BEYOND_BOTH
 from .case import Case, Checks, differs, off, verdict_case
 from .cover import pairwise_cover
 from .problems import generator
@@ -768,12 +769,15 @@ EXACT = {
     "propagate_collapsed": (collapse_pays_check,),
     "optimiser": (clipping_check, scalars_check),
     **STARTS,
+    **BEYOND,
     "many": (many_nodes_check, many_columns_in_lanes_check, many_entities_check, many_columns_check, many_rows_check),
 }
+#: What is too large to be run without compiling.
+LARGE = ("many", "beyond")
 #: Checks of which the two engines run different code; the others have one version, and are run once.
 TWO_ENGINES = (
     mixed_check, matrices_check, scalars_check, refusals_check, assignment_update_check, triples_check,
-    cut_off_check, *EXACT["many"],
+    cut_off_check, *EXACT["many"], *BEYOND_BOTH,
 )  # fmt: skip
 KERNELS_ONLY = (ranking_check, chunks_check, buffers_check, row_groups_check, clipping_check)
 
@@ -788,7 +792,7 @@ def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
             rng = generator(run_seed, check.__name__, engine)
             with loops_in_random_order(rng):
                 yield from check(engine, rng)
-            if check in TWO_ENGINES and operation != "many":
+            if check in TWO_ENGINES and operation not in LARGE:
                 with watched_kernels() as called:
                     list(check(engine, rng))
                 wrong = not called - PREPARATIONS if engine == "numba" else bool(called)
@@ -798,5 +802,5 @@ def exact_cases(operation: str, engine: str, seed: int) -> Iterator[Case]:
         case = verdict_case(operation, title[0].lower() + title[1:], engine, run)
         if check is not mixed_check or engine == "numpy":  # to compile mixed precisions takes long, and nobody uses them
             yield case
-        if engine == "numba" and operation != "many":
+        if engine == "numba" and operation not in LARGE:
             yield replace(case, variation=f"interpreted, {case.variation}", interpreted=True)

@@ -32,7 +32,8 @@ from .problems import generator, normal, random_matrix
 from .rounding import Bounded, bounded, concatenate
 from .threads import loops_in_random_order, possible_threads, watched_kernels
 
-WIDTHS = (1, 16, 48, 49, 64, 79, 100, 128, 512, 513)  # whole lanes of 16 columns, and one, few or 15 columns more
+#: Whole lanes of 16 columns, and one, few or 15 columns more.
+WIDTHS = (1, 16, 47, 48, 49, 64, 79, 100, 128, 303, 512, 513)
 #: Widths that are compiled: one that shares its kernels, one with kernels of its own and something after the last whole lane.
 COMPILED = (5, 49)
 #: The greatest width at which there are more rows than row groups (64).
