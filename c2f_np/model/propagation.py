@@ -262,7 +262,7 @@ def propagate_collapsed_backward(grad_H, collapsed: CollapsedPropagation, *, row
 
 
 def collapse_pays(
-    n_entities: int, n_entries: int, n_fine: int, dim: int, n_layers: int, *, n_steps: int, n_rows: int, itemsize: int
+    n_entities: int, n_entries: int, n_fine: int, dim: int, n_layers: int, *, n_steps: int, n_rows: int, itemsize: int = 4
 ) -> bool:
     """Whether collapsing is cheaper than layers, for so many steps between two assignment updates.
 

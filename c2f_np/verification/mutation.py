@@ -36,6 +36,7 @@ from .case import Case
 from .catalogue import cases
 from .changes import Change, definitions, put_in, users_of
 from .command import groups
+from .exact import LARGE
 from .interpreted import PACKAGE
 from .threads import one_kernel_thread
 
@@ -52,7 +53,7 @@ NOT_MUTATED = ("kernels.compiled",)
 
 #: A case may take so many seconds of the processor, and so many times what it takes without a change.
 LEAST_SECONDS, MOST_TIMES = 10, 10
-#: A case is watched for so long. What it calls again and again has long been seen by then.
+#: A case is watched for so long, a large one longer. What it calls again and again has long been seen by then.
 WATCHED_SECONDS = 1
 MOST_MEMORY = 6 << 30
 
@@ -258,7 +259,7 @@ def _recorded(group: tuple, cases: Callable, files: set[str]) -> Iterator[Reach]
             case = next(waiting, None)
             if case is None:
                 return
-            signal.setitimer(signal.ITIMER_PROF, WATCHED_SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, WATCHED_SECONDS * (20 if group[0] in LARGE else 1))
             passed = case.run(group[-1]).passed
             signal.setitimer(signal.ITIMER_PROF, 0)
         except _Enough:

@@ -79,6 +79,7 @@ def patterns(data, settings):
         ({}, [[], ["S_coarse"], [], ["S_direct"], [], ["S_coarse"]]),  # in turn
         ({"update_every": 1}, [["S_coarse"], ["S_direct"]] * 3),
         ({"update_every": 0}, [["S_coarse"]] + 5 * [[]]),  # once only, after the first epoch
+        ({"update_every": 3}, [[], [], ["S_coarse"], [], [], ["S_direct"]]),
         ({"exchange_epochs": 0}, 6 * [[]]),
         ({"exchange_epochs": 3}, [[], ["S_coarse"], [], [], [], []]),
         ({"update_every": 9}, 6 * [[]]),
