@@ -259,7 +259,7 @@ def _recorded(group: tuple, cases: Callable, files: set[str]) -> Iterator[Reach]
             case = next(waiting, None)
             if case is None:
                 return
-            signal.setitimer(signal.ITIMER_PROF, WATCHED_SECONDS * (20 if group[0] in LARGE else 1))
+            signal.setitimer(signal.ITIMER_PROF, WATCHED_SECONDS * (5 if group[0] in LARGE else 1))
             passed = case.run(group[-1]).passed
             signal.setitimer(signal.ITIMER_PROF, 0)
         except _Enough:
