@@ -46,7 +46,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import SettingsError
-from .codebook import number
 
 if TYPE_CHECKING:
     from .sparse import SparseOperator
@@ -212,6 +211,9 @@ def bridged_layer(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "
         raise SettingsError(f"expanded graph {X_hat.shape}, S_coarse {S_coarse.shape} and S_fine {S_fine.shape} do not fit")
     X_hat = X_hat if hasattr(X_hat, "adjoint") else engine.operator(X_hat)
     message = None if layer_bridge == "raw" else engine.operator(X_hat.matrix[:n, n : n + c])
+    # Here, and not above: an exported model is propagated by functions of this module where there is no SciPy.
+    from .codebook import number
+
     return engine.BridgedLayer(X_hat, engine.operator(S_coarse), engine.operator(S_fine), message, number(gate))
 
 
@@ -290,7 +292,6 @@ def as_layer(layer, n_layers: int):
         raise SettingsError(f"the number of layers must be 0 or more, not {n_layers}")
     if hasattr(layer, "adjoint"):
         return layer
-    # Here, and not above: an exported model is propagated by these functions where there is no SciPy.
-    from .sparse import operator
+    from .sparse import operator  # here for the same reason
 
     return operator(layer)

@@ -73,10 +73,10 @@ def loss_check(engine: str, rng) -> Checks:
 # ---- training ----------------------------------------------------------------------------------------------------------
 def training_check(engine: str, rng) -> Checks:
     """Twelve negatives reach a step; long schedules and histories; clips and thresholds above 1."""
-    R = sparse.csr_array((rng.random((8, 40)) < 0.2).astype(np.int8))
-    R[:, [0]] = 1
+    R = (rng.random((8, 40)) < 0.2).astype(np.int8)
+    R[:, 0] = 1  # for every user
     settings = _sizes(neg_size=12, coarse_batch=10**6, engine=engine)
-    posed = pose(Dataset.from_matrices(R), settings)
+    posed = pose(Dataset.from_matrices(sparse.csr_array(R)), settings)
     phases, seen, real = phases_of(settings, posed.engine), [], loop.train_step
 
     def watched(stage, state, moments, graph, triples, **options):
