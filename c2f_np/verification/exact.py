@@ -28,7 +28,7 @@ from .beyond import BEYOND, BEYOND_BOTH
 from .case import Case, Checks, differs, off, verdict_case
 from .cover import pairwise_cover
 from .problems import generator
-from .starts import STARTS
+from .starts import STARTS, pursued
 from .threads import loops_in_random_order, possible_threads, watched_kernels
 from .values import PREPARATIONS
 
@@ -142,17 +142,7 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         (given_Y, Y), (given_E, E) = (numbers(rng, at["dtype"], size, d) for size in (n, k))
         E[3] = given_E[3] = 0
         S = links.pursue(given_Y, given_E, t, rows_at_a_time=at["rows"])
-        ridge = 1e-8 * sum(x * x for x in E.ravel()) / k
-        expected = np.zeros((n, k))
-        for i, y in enumerate(Y):
-            chosen, left = [], y
-            for _ in range(t):
-                gains = [-1 if j in chosen else abs(left @ E[j]) / (math.sqrt(E[j] @ E[j]) or 1) for j in range(k)]
-                chosen.append(gains.index(max(gains)))
-                A = E[chosen]
-                w = np.linalg.solve(A @ A.T + ridge * np.eye(len(chosen)), A @ y)
-                left = y - w @ A
-            expected[i, chosen] = w
+        expected = pursued(Y, E, t)
         # With more links than dimensions nothing is left after d of them, and rounding chooses the others.
         if t <= d:
             yield f"weights {at}", off(S.toarray(), expected), 1e-8
@@ -183,7 +173,7 @@ def hashing_check(engine: str, rng) -> Checks:
     carried = ((factors & low) * e + (shifts & low)) >> half
     hashes = ((factors >> half) * e + carried + (shifts >> half)) & low
     yield "many", differs(table_stage.hashed_rows(n, n_rows, 3, seed), (hashes * np.uint64(n_rows)) >> half), 0
-    for at in pairwise_cover({"n": (1, 9, 70_000), "rows": (1, 7, 300, 2**31 + 11), "hashes": (1, 2, 3)}, rng):
+    for at in pairwise_cover({"n": (1, 9, 70_000), "rows": (1, 7, 300, 2**31 + 11), "hashes": (1, 2, 3, 7)}, rng):
         n, n_rows, n_hashes, seed = at["n"], at["rows"], at["hashes"], int(rng.integers(1000))
         rows = table_stage.hashed_rows(n, n_rows, n_hashes, seed)
         drawn = np.random.default_rng([seed, 0x68617368]).integers(0, 2**64, size=(2, n_hashes), dtype=np.uint64)

@@ -38,7 +38,7 @@ COMMON = {
 }  # fmt: skip
 CROSSED = ("n_layers", "where", "graph")
 COARSE = points.COARSE | COMMON
-FINE = points.FINE | COMMON | {"gate": ("low", "high")}
+FINE = points.FINE | COMMON | {"gate": ("none", "low", "high")}
 JOINT = points.JOINT | COMMON | {"gate": ("none", "low", "high"), "n_layers": (0, 1, 3)}
 
 
@@ -169,8 +169,11 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
         # Smooth but for the threshold. Saying so keeps central differences from growing their steps.
         return np.abs(arguments["E_fine"]) > settings.threshold if "E_fine" in arguments else np.zeros(1, dtype=bool)
 
-    # Without a layer the fine stage's entities are composed from E_c alone, and no score sees the fine codebook.
-    unseen = ("E_fine",) if model == "fine" and settings.composition == "coarse" and settings.n_layers == 0 else ()
+    # Without a layer the fine stage's entities are composed from E_c alone, and no score sees the fine codebook; without a bridge
+    # weight it takes two layers of the model's own graph.
+    without = 0 if settings.gate == 0 or settings.composition == "coarse" else -1
+    without = 1 if settings.gate == 0 and c["graph"] != "not symmetric" else without
+    unseen = ("E_fine",) if model == "fine" and settings.n_layers <= without else ()
     return gradient_case(
         f"{model}_stage", variation, engine, forward, backward, given, exactly_zero=("bias_user", "bias_global"),
         zero_gradient=unseen, active_set=branches, settings=STAGE_SETTINGS,

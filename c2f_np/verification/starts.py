@@ -206,11 +206,11 @@ def code_check(engine: str, rng) -> Checks:
 def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dict | None:
     """The same, with dense matrices and least squares; None where links determine the codebooks hardly, or not at all."""
     E = _centres(Y, n_coarse, seed)
-    S = _pursued(Y, E, t_coarse)
+    S = pursued(Y, E, t_coarse)
     F, D = np.zeros((0, Y.shape[1])), np.zeros((len(Y), 0))
     if t_direct:
         F = _centres(Y - S @ E, n_fine, seed + 1)
-        D = _pursued(Y - S @ E, F, t_direct)
+        D = pursued(Y - S @ E, F, t_direct)
     errors = [_error(Y, S @ E + D @ F)]
     for _ in range(rounds):
         both, links_of = np.concatenate([E, F]), np.concatenate([S, D], axis=1)
@@ -236,7 +236,8 @@ def _centres(Y, k: int, seed: int) -> np.ndarray:
         return KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(Y).cluster_centers_
 
 
-def _pursued(Y, E, t: int) -> np.ndarray:
+def pursued(Y, E, t: int) -> np.ndarray:
+    """Matching pursuit, row by row: a greedy choice, and all weights fitted anew after each."""
     S, ridge = np.zeros((len(Y), len(E))), 1e-8 * np.mean(np.sum(E**2, axis=1))
     for i, y in enumerate(Y):
         chosen, left = [], y
@@ -251,7 +252,7 @@ def _pursued(Y, E, t: int) -> np.ndarray:
 
 
 def _better(Y, E, S, t: int) -> np.ndarray:
-    found = _pursued(Y, E, t)
+    found = pursued(Y, E, t)
     closer = np.sum((Y - found @ E) ** 2, axis=1) < np.sum((Y - S @ E) ** 2, axis=1)
     return np.where(closer[:, None], found, S)
 
