@@ -34,7 +34,8 @@ def add_to(commands) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="seeds instead of the study's")
     parser.add_argument("--out", metavar="DIR", help="folder of the results [runs/studies/NAME]")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="jobs at a time; 0: as many as cores [0]")
-    parser.add_argument("--backend", choices=("loky", "dask"), default="loky", help="processes here, or Dask [loky]")
+    text = "where jobs are done: in processes here, or by Dask [processes]"
+    parser.add_argument("--backend", choices=("processes", "dask"), default="processes", help=text)
     parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler (default: a cluster on this machine)")
     parser.add_argument("--retry-failed", action="store_true", help="do failed jobs again")
     parser.add_argument("--dry-run", action="store_true", help="only list the jobs")

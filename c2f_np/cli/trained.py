@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..data import PROTOCOLS
 from ..serving.compact import NUMBER_TYPES
+from ..shown import for_terminal
 from .options import add_command
 
 _EVALUATE = """  python -m c2f_np evaluate runs/demo
@@ -99,7 +100,7 @@ def evaluate_command(options) -> int:
         about = {"protocol": result.protocol, "part": options.part, "users": result.n_users}
         print(json.dumps(about | result.metrics, indent=2))
         return 0
-    print(f"{data.name}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
+    print(f"{for_terminal(data.name)}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
     print(f"{result.n_users_left_out:,} without {options.part} items left out")
     for name, value in result.metrics.items():
         print(f"  {name:<10} {value:.4f}")
@@ -117,9 +118,9 @@ def recommend_command(options) -> int:
     for wanted, row, values in zip(options.user or options.similar_to, ids, figures, strict=True):
         found = [(item, value) for item, value in zip(row, values, strict=True) if item != ""]
         for rank, (item, value) in enumerate(found, start=1):
-            print(f"{wanted}\t{rank}\t{item}\t{value:.4f}")
+            print(f"{for_terminal(wanted)}\t{rank}\t{for_terminal(item)}\t{value:.4f}")
         if len(found) < options.k:
-            print(f"# {wanted}: only {len(found)} items are left that the user does not already have")
+            print(f"# {for_terminal(wanted)}: only {len(found)} items are left that the user does not already have")
     return 0
 
 
@@ -145,9 +146,9 @@ def info_command(options) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     data = model.about.get("data", {})
-    print(f"{path}: preset {model.about.get('preset')}, protocol {model.about.get('protocol')}")
-    print(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}")
-    print(f"  split     {data.get('split')}")
+    print(for_terminal(f"{path}: preset {model.about.get('preset')}, protocol {model.about.get('protocol')}"))
+    print(for_terminal(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}"))
+    print(for_terminal(f"  split     {data.get('split')}"))
     print(f"  entities  {n_users:,} users, {n_items:,} items, {model.R.nnz:,} training interactions")
     print("  bytes that the model itself needs")
     _print_sizes(facts["size_in_bytes"], indent=4)
@@ -165,7 +166,9 @@ def info_command(options) -> int:
 
 def export_command(options) -> int:
     from ..errors import SettingsError
+    from ..folders import file_named
     from ..model_file import load_model
+    from ..serving.exported_file import require_replaceable
 
     if options.table:
         single = ("codebook", "weights", "without_interactions", "without_ids")
@@ -176,8 +179,8 @@ def export_command(options) -> int:
     elif options.data:
         raise SettingsError("--data is for --table; a single export needs no data")
     source = _model_file(options.folder)
-    if Path(options.out).exists() and source.exists() and Path(options.out).samefile(source):
-        raise SettingsError(f"{options.out} is the model itself; write the exported model to another file")
+    if not options.table:
+        require_replaceable(file_named(options.out))
     model = load_model(source)
     return _export_table(model, options) if options.table else _export_file(model, options)
 
@@ -186,7 +189,7 @@ def _export_table(model, options) -> int:
     from ..serving.exporting import TABLE, write_table
 
     print(write_table(model, _request(options).load_data(), options.out))
-    print(f"written to {options.out}: {TABLE} and the exported models")
+    print(f"written to {for_terminal(options.out)}: {TABLE} and the exported models")
     return 0
 
 
@@ -203,7 +206,7 @@ def _export_file(model, options) -> int:
         with_ids=not options.without_ids,
     )
     sizes = load_exported(options.out).size_in_bytes()
-    print(f"{options.out}: {Path(options.out).stat().st_size:,} bytes; in memory")
+    print(f"{for_terminal(options.out)}: {Path(options.out).stat().st_size:,} bytes; in memory")
     names = ("codebooks", "assignment weights", "assignment indices", "item biases", "model", "interactions", "ids")
     _print_sizes({name: sizes[name] for name in names}, indent=2)
     return 0
