@@ -33,6 +33,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import FilePath, write_text_atomically
+from ..ids import Numbering
 from .dataset import Dataset, disjoint_parts
 from .interactions import Interactions, assemble, keys_of_codes
 from .splits import Split
@@ -70,7 +71,11 @@ def read_lightgcn_file(path: FilePath) -> Interactions:
     user, item, _ = _read_lightgcn_pairs(path)
     users, user = np.unique(user, return_inverse=True)
     items, item = np.unique(item, return_inverse=True)
-    return assemble(user, item, _as_strings(users), _as_strings(items), None, None, None, str(path), path)
+    numberings = Numbering("user"), Numbering("item")
+    for numbering, ids in zip(numberings, (users, items), strict=True):
+        for number in ids.tolist():
+            numbering.number(number)
+    return assemble(user, item, *numberings, None, None, None, str(path), path)
 
 
 def read_lightgcn(folder: FilePath) -> Split:
@@ -105,7 +110,7 @@ def read_lightgcn(folder: FilePath) -> Split:
     n_rows = sum(len(user) for user, _, _ in read.values())
     report = {"rows_read": n_rows, "duplicates_merged": n_rows - sum(len(keys[part]) for part in read), **dropped}
     how = "as given by " + ", ".join(path.name for path in present.values())
-    return Split(*parts, np.array(_as_strings(users)), np.array(_as_strings(items)), how, folder.name, report)
+    return Split(*parts, users.astype(np.str_), items.astype(np.str_), how, folder.name, report)
 
 
 def write_lightgcn(data: Dataset | Split, folder: FilePath) -> None:
@@ -243,15 +248,15 @@ class _Rows:
     """Rows while they stream past; ids are numbered by first appearance."""
 
     def __init__(self):
-        self.users, self.items = {}, {}
+        self.users, self.items = Numbering("user"), Numbering("item")
         self.user, self.item, self.ratings, self.timestamps = array("q"), array("q"), array("d"), array("d")
 
-    def add(self, user_id: str, item_id: str) -> None:
-        self.user.append(self.users.setdefault(user_id, len(self.users)))
-        self.item.append(self.items.setdefault(item_id, len(self.items)))
+    def add(self, user_id: object, item_id: object, path, line: int) -> None:
+        self.user.append(self.users.number(user_id, path=path, line=line))
+        self.item.append(self.items.number(item_id, path=path, line=line))
 
     def interactions(self, rating_threshold: float | None, path) -> Interactions:
-        columns = self.user, self.item, list(self.users), list(self.items), self.ratings or None, self.timestamps or None
+        columns = self.user, self.item, self.users, self.items, self.ratings or None, self.timestamps or None
         return assemble(*columns, rating_threshold, str(Path(path)), path)
 
 
@@ -265,8 +270,8 @@ def _read_movielens(path, separator: str, rating_threshold: float | None) -> Int
                 continue
             needed = "needed: 4 (user, item, rating, timestamp, separated by " + separator.replace("\t", "tab") + ")"
             raise DataError(f"number of fields: {len(fields)}, {needed}", path=path, line=number, value=line)
-        user = _whole_id(fields[0], "user id", path, number)
-        rows.add(str(user), str(_whole_id(fields[1], "item id", path, number)))
+        user, item = (_whole_id(field, what, path, number) for field, what in zip(fields, ("user id", "item id"), strict=False))
+        rows.add(user, item, path, number)
         rows.ratings.append(_number(fields[2], "rating", path, number))
         rows.timestamps.append(_number(fields[3], "timestamp", path, number))
     return rows.interactions(rating_threshold, path)
@@ -311,10 +316,7 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
                         continue
                     counts = f"number of fields: {len(fields)}, in the header: {len(names)}"
                     raise DataError(counts, path=path, line=number, value=separator.join(fields))
-                for kind in _REQUIRED:
-                    if not fields[place[kind]]:
-                        raise DataError(f"the {kind} id is empty", path=path, line=number)
-                rows.add(fields[place["user"]], fields[place["item"]])
+                rows.add(fields[place["user"]], fields[place["item"]], path, number)
                 if "rating" in place:
                     rows.ratings.append(_number(fields[place["rating"]], "rating", path, number))
                 if "timestamp" in place:
@@ -426,7 +428,3 @@ def _number(field: str, what: str, path, line: int, advice: str = "") -> float:
         raise DataError(f"the {what} must be finite", path=path, line=line, value=field)
     # An empty value would not be shown by the error itself.
     raise DataError(f"the {what} is {f'not a number{advice}' if text else 'empty'}", path=path, line=line, value=field or None)
-
-
-def _as_strings(ids: np.ndarray) -> list[str]:
-    return [str(number) for number in ids.tolist()]
