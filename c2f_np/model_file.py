@@ -1,7 +1,7 @@
 """Models on disk, and their size.
 
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
-propagation, and to leave out what a user has already seen), the external ids, and the settings.
+propagation), those that were held out (to leave out all that a user has, as the former), the external ids, and the settings.
 
 Shapes: see `c2f_np.model.step`.
 """
@@ -38,7 +38,10 @@ class StoredModel:
         Training interactions.
     user_ids, item_ids : ndarray of str
     about : dict
-        Where the model comes from: name and fingerprint of the data, protocol, preset, versions.
+        Where the model comes from: name and fingerprint of the data, protocol, preset, versions; of a refitted model, the
+        epochs of its phases as ``refit``.
+    known : csr_array, shape (U, I), optional
+        All interactions that the data hold, which are not recommended; by default those of training.
     """
 
     state: ModelState
@@ -47,13 +50,13 @@ class StoredModel:
     user_ids: np.ndarray
     item_ids: np.ndarray
     about: dict[str, Any]
+    known: sparse.csr_array | None = None
 
 
 def save_model(path: FilePath, model: StoredModel) -> None:
     """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
-    arrays = pack_state("state", model.state) | pack_csr("interactions", model.R.astype(np.int8))
-    arrays |= {"user_ids": np.asarray(model.user_ids, dtype=str), "item_ids": np.asarray(model.item_ids, dtype=str)}
+    arrays = pack_state("state", model.state) | pack_entities(model.R, model.known, model.user_ids, model.item_ids)
     write_archive(path, KIND, VERSION, header, arrays)
 
 
@@ -70,19 +73,44 @@ def load_model(path: FilePath) -> StoredModel:
         settings = Settings.from_dict(header["settings"])
     except (KeyError, TypeError, SettingsError) as error:
         raise ModelFileError(f"{path}: its settings cannot be used ({error})") from error
-    state, R = unpack_state("state", arrays, path), unpack_csr("interactions", arrays, path)
-    user_ids, item_ids = take(arrays, "user_ids", path), take(arrays, "item_ids", path)
+    state = unpack_state("state", arrays, path)
+    R, known, user_ids, item_ids = unpack_entities(arrays, path)
     about = header.get("about", {})
     if len(state.bias) != sum(R.shape):
         raise ModelFileError(f"{path}: {len(state.bias)} biases for {R.shape[0]} users and {R.shape[1]} items")
+    _check_assignments(state, settings.training, path)
+    if not isinstance(about, dict):
+        raise ModelFileError(f"{path}: its about is not a JSON object")
+    return StoredModel(state, settings, R, user_ids, item_ids, about, known)
+
+
+def pack_entities(R, known, user_ids: np.ndarray, item_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of what every model file holds: training interactions, others that are known, and ids."""
+    arrays = pack_csr("interactions", R.astype(np.int8))
+    if (held_out := others_known(R, known)).nnz:
+        arrays |= pack_csr("held_out", held_out.astype(np.int8))
+    return arrays | {"user_ids": np.asarray(user_ids, dtype=str), "item_ids": np.asarray(item_ids, dtype=str)}
+
+
+def unpack_entities(arrays: dict[str, np.ndarray], path: FilePath) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """What :func:`pack_entities` took apart, or ModelFileError. Files older than ``held_out`` know training interactions only."""
+    R = unpack_csr("interactions", arrays, path)
+    user_ids, item_ids = take(arrays, "user_ids", path), take(arrays, "item_ids", path)
     if (user_ids.shape, item_ids.shape) != (R.shape[:1], R.shape[1:]):
         raise ModelFileError(f"{path}: the lists of ids do not have one id for each user and item")
     if user_ids.dtype.kind != "U" or item_ids.dtype.kind != "U":
         raise ModelFileError(f"{path}: the ids are not text")
-    _check_assignments(state, settings.training, path)
-    if not isinstance(about, dict):
-        raise ModelFileError(f"{path}: its about is not a JSON object")
-    return StoredModel(state, settings, R, user_ids, item_ids, about)
+    if not any(name.startswith("held_out") for name in arrays):
+        return R, R, user_ids, item_ids
+    held_out = unpack_csr("held_out", arrays, path)
+    if held_out.shape != R.shape:
+        raise ModelFileError(f"{path}: held_out has shape {held_out.shape} instead of {R.shape}")
+    return R, sparse.csr_array((R != 0) + (held_out != 0)), user_ids, item_ids
+
+
+def others_known(R: sparse.csr_array, known: sparse.csr_array | None) -> sparse.csr_array:
+    """The known interactions beside those of training, as a pattern."""
+    return sparse.csr_array(R.shape, dtype=bool) if known is None else sparse.csr_array((known != 0) > (R != 0))
 
 
 def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:

@@ -24,9 +24,8 @@ from .data import Dataset, load_dataset
 from .errors import ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS
 from .files import write_text_atomically
-from .machine import peak_memory
+from .machine import peak_memory, versions
 from .model_file import StoredModel, save_model, size_in_bytes
-from .recommender import versions
 from .settings import Settings
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,13 +20,13 @@ from sklearn.utils.validation import check_is_fitted
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, as_dataset, validation_share
+from ..estimator import EmbeddingRecommender, Trainable, validation_share
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..schema import checked_values, described
 from ..threads import working_threads
-from ..training.loop import run_phases
-from ..training.phases import Progress
+from ..training.loop import run_phases, train_refit
+from ..training.phases import Phase, Progress, chosen_epochs
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
@@ -66,18 +65,22 @@ class TableRecommender(EmbeddingRecommender):
 
     def fit(
         self,
-        interactions: Dataset | sparse.sparray,
+        interactions: Trainable,
         validation: sparse.sparray | None = None,
         *,
+        user_column: str | None = None,
+        item_column: str | None = None,
         after_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> Self:
         """Train.
 
         Parameters
         ----------
-        interactions : Dataset or sparse matrix, shape (U, I)
+        interactions : Dataset, sparse matrix of shape (U, I), or data frame
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.
+        user_column, item_column : str, optional
+            Of a data frame; see :meth:`Recommender.fit`.
         after_epoch : callable, optional
             Called with the row of ``history_`` after every epoch.
 
@@ -92,32 +95,46 @@ class TableRecommender(EmbeddingRecommender):
         SettingsError
             If a parameter does not fit, or training diverges.
         """
-        started = time.perf_counter()
+        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
+
+    def _learn(
+        self,
+        data: Dataset,
+        epochs: dict[str, int] | None,
+        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, int]:
+        phase, problem = self._phase(data)
+
+        def watch(progress: Progress) -> None:
+            if after_epoch is not None:
+                after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
+
+        if epochs is None:
+            done = run_phases([phase], problem, after_epoch=watch)
+            epochs = chosen_epochs([phase], done)
+        else:
+            done = train_refit([phase], epochs, problem, after_epoch=watch)
+        self._set_state(done.result.state, phase.stage, problem)
+        self.best_epoch_ = done.result.epoch
+        self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
+        return epochs
+
+    def _phase(self, data: Dataset) -> tuple[Phase, TableProblem]:
+        """The one phase of training, with its start, and what is trained on."""
         # In their declared types: a number of NumPy's would raise the precision of everything that it multiplies.
         settings = dataclasses.replace(self, **checked_values(self))
-        data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=self.seed)
         table = settings._table(data.n_users, data.n_items)
         settings = dataclasses.replace(settings, dim=settings._width(data.n_users, data.n_items))
         R = sparse.csr_array(data.train)
         require_something_to_rank(R)
         A = normalised_adjacency(R).astype(self.dtype)
         problem = TableProblem(data, settings, R, A, engine_named(self.engine))
-        phase = table_phase(table, problem)
+        return table_phase(table, problem), problem
 
-        def watch(progress: Progress) -> None:
-            if after_epoch is not None:
-                after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
-
-        done = run_phases([phase], problem, after_epoch=watch)
-        best: Any = done.result
-        graph = phase.stage.graph(best.state, A)
+    def _set_state(self, state: Any, stage: Any, problem: TableProblem) -> None:
         with working_threads(problem.threads, self.engine):
-            self.embeddings_ = phase.stage.forward(best.state, graph).H_entities
-        self.parameters_, self.best_epoch_ = best.state.arrays, best.epoch
-        self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
-        self._fitted_on(data)
-        self.seconds_ = time.perf_counter() - started
-        return self
+            self.embeddings_ = stage.forward(state, stage.graph(state, problem.A)).H_entities
+        self.parameters_ = state.arrays
 
     def size_in_bytes(self) -> dict[str, int]:
         """The trained arrays, each under its name. What is propagated is computed from them and the interactions."""

@@ -34,6 +34,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import FilePath, write_text_atomically
 from ..ids import Numbering
+from .columns import find_columns
 from .dataset import Dataset, disjoint_parts
 from .interactions import Interactions, assemble, keys_of_codes
 from .splits import Split
@@ -46,19 +47,6 @@ _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 _LIGHTGCN_FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
 _DIGITS_AND_SPACES = re.compile(r"[0-9 \t\n]*")
-
-# Compared in lower case, without spaces, hyphens, underscores and dots: userId, user_id and User ID are one name.
-_COMMON_NAMES = {
-    "user": ("user", "userid", "uid", "username", "customer", "customerid", "reviewerid"),
-    "item": (
-        "item", "itemid", "iid", "movie", "movieid", "product", "productid", "book", "bookid", "isbn", "asin",
-        "artist", "artistid", "track", "trackid", "song", "songid", "business", "businessid", "location", "locationid",
-    ),
-    "rating": ("rating", "ratings", "score", "stars"),
-    "timestamp": ("timestamp", "time", "ts", "unixtime", "unixreviewtime"),
-}  # fmt: skip
-_REQUIRED = ("user", "item")
-
 
 def read_lightgcn_file(path: FilePath) -> Interactions:
     """Read one file in LightGCN text form, without any split. Users without items are left out.
@@ -308,7 +296,7 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
             names = [name.strip() for name in header]
             if is_recbole:
                 names = _without_types(names, path, lines.line_num)
-            place = _find_columns(names, columns, path, lines.line_num)
+            place = find_columns(names, columns, "the header's columns", path=path, line=lines.line_num)
             for fields in lines:
                 number = lines.line_num
                 if len(fields) != len(names):
@@ -334,31 +322,6 @@ def _without_types(names: list[str], path, line: int) -> list[str]:
         needed = "a RecBole header gives each column as name:type, such as user_id:token"
         raise DataError(needed, path=path, line=line, value=bad[0])
     return [name.rpartition(":")[0] for name in names]
-
-
-def _find_columns(names: list[str], columns: dict[str, str | None], path, line: int) -> dict[str, int]:
-    """The place of each column there is: ``{"user": 0, "item": 1, ...}``."""
-    place = {}
-    header = f"the header's columns are {', '.join(map(repr, names))}"
-    simplified = [re.sub(r"[\s_.\-]", "", name).lower() for name in names]
-    for kind, wanted in columns.items():
-        if wanted == "" and kind not in _REQUIRED:
-            continue
-        usual = _COMMON_NAMES[kind]
-        matches = [name in usual for name in simplified] if wanted is None else [name == wanted for name in names]
-        if sum(matches) > 1:
-            several = f"several columns could be the {kind} column; set {kind}_column"
-            raise DataError(f"{several}; {header}", path=path, line=line)
-        if any(matches):
-            place[kind] = matches.index(True)
-        elif wanted is not None:
-            raise DataError(f"there is no column {wanted!r}; {header}", path=path, line=line)
-        elif kind in _REQUIRED:
-            unclear = f"it is unclear which column holds the {kind} ids; set {kind}_column"
-            raise DataError(f"{unclear}; {header}", path=path, line=line)
-    if len(set(place.values())) < len(place):
-        raise DataError("one column cannot serve two purposes", path=path, line=line, value=place)
-    return place
 
 
 def _guess_separator(path: FilePath) -> str:

@@ -19,7 +19,7 @@ from ..model.sampling import drawn_batches
 from ..model.step import ModelState, fresh_moments, train_step
 from ..settings import Settings
 from ..threads import working_threads
-from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of
+from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of, refit_phases
 from .problem import Problem, evaluate_state, pose, training_graph
 
 AfterEpoch = Callable[[Progress], None] | None
@@ -41,6 +41,18 @@ def train(
 def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
     """Continue the coarse stage of a finished training; see :func:`c2f_np.training.phases.control_phases`."""
     return run_phases(control_phases(done, problem), problem, None, after_epoch)
+
+
+def train_refit(phases, epochs: dict[str, int], problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
+    """Train phases again, for as many epochs as :func:`c2f_np.training.phases.chosen_epochs` found, with nothing held out."""
+    *earlier, last = refit_phases(phases, epochs)
+    if last.most_epochs:
+        return run_phases([*earlier, last], problem, None, after_epoch)
+    # No epoch improved on where the last phase starts, which then is the result.
+    done = run_phases(earlier, problem, None, after_epoch)
+    with working_threads(problem.threads, problem.settings.engine):
+        state = last.start(done.finished, problem).state
+    return dataclasses.replace(done, finished={**done.finished, last.name: Best(float("nan"), 0, state)})
 
 
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
