@@ -5,6 +5,7 @@
     history.csv     one row per epoch
     metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
     model.npz       the last phase's result, with all that recommending needs
+    refit.npz       the same trained on everything, if that was asked for: what recommends
     curves.png      learning curves and test NDCG@20
     control.json    the control's metrics and log, if it was run (`c2f_np.training.phases`)
 """
@@ -29,12 +30,13 @@ from .model_file import StoredModel, save_model, size_in_bytes
 from .settings import Settings
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
-from .training.loop import train, train_control
-from .training.phases import Progress, phase_names, phases_of
+from .training.loop import train, train_control, train_refit
+from .training.phases import Progress, chosen_epochs, phase_names, phases_of
 from .training.problem import evaluate_state, pose
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
 METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"
+REFIT = "refit.npz"
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def run(
         leftover.unlink(missing_ok=True)
     # Only now: on a full disk the request cannot be written, and an earlier run stays whole.
     if progress is None:
-        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE, CONTROL):
+        for name in (REFIT, CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE, CONTROL):
             (folder / name).unlink(missing_ok=True)
 
     def after_epoch(progress: Progress) -> None:
@@ -174,6 +176,7 @@ def run(
         data.user_ids,
         data.item_ids,
         {key: metrics[key] for key in ("preset", "data", "protocol", "versions")},
+        data.known(),
     )
     save_model(folder / MODEL, stored)
     _write_history(folder / HISTORY, progress.history)
@@ -223,6 +226,53 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
         if metrics[part] is not None:
             metrics[part] |= found[part]
     return metrics
+
+
+def run_refit(folder, *, data: Dataset | None = None, watch: Callable[[Progress], None] | None = None) -> StoredModel | None:
+    """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
+
+    Parameters
+    ----------
+    folder : path-like
+    data : Dataset, optional
+        The run's data, if they are loaded already.
+    watch : callable, optional
+        Called with the progress after every epoch.
+
+    Returns
+    -------
+    StoredModel or None
+        None if nothing was held out: then the run's model has learnt from everything already, and nothing is written.
+
+    Raises
+    ------
+    SettingsError
+        If the run has not come to its end.
+    ModelFileError, DataError, OSError
+    """
+    folder, request = Path(folder), read_request(folder)
+    data = request.load_data() if data is None else data
+    done = load_checkpoint(folder / CHECKPOINT, request.settings, data.fingerprint())
+    if not done.is_done:
+        raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
+    whole = data.whole()
+    if whole.train.nnz == data.train.nnz:
+        return None
+    problem = pose(whole, request.settings)
+    phases = phases_of(request.settings, problem.engine)
+    epochs = chosen_epochs(phases, done)
+    refitted = train_refit(phases, epochs, problem, after_epoch=watch)
+    about = {
+        "preset": request.preset,
+        "data": {"name": whole.name, "fingerprint": whole.fingerprint(), "split": whole.split},
+        "protocol": data.protocol,
+        "versions": versions(),
+        "refit": epochs,
+    }
+    ids = whole.user_ids, whole.item_ids
+    stored = StoredModel(refitted.result.state, request.settings, whole.train, *ids, about)
+    save_model(folder / REFIT, stored)
+    return stored
 
 
 def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
