@@ -25,7 +25,7 @@ from .engine import DEFAULT_ENGINE
 from .errors import DataError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
 from .lookup import positions, require_k
-from .machine import versions
+from .model_file import where_from
 from .schema import described
 from .threads import one_blas_thread
 
@@ -173,12 +173,8 @@ class Recommender(BaseEstimator):
         if not hasattr(self, "data_"):
             return self.about_
         refitted = self.interactions_.nnz > self.data_.train.nnz
-        data = self.data_.whole() if refitted else self.data_
-        return {
-            "data": {"name": data.name, "fingerprint": data.fingerprint(), "split": data.split},
-            "protocol": data.protocol,
-            "versions": versions(),
-        } | ({"refit": self.epochs_} if refitted else {})
+        about = where_from(self.data_.whole() if refitted else self.data_)
+        return about | ({"refit": self.epochs_} if refitted else {})
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """Scores of all items for users given by row number, shape (n, I)."""

@@ -15,8 +15,10 @@ import numpy as np
 import scipy.sparse as sparse
 
 from .archive import pack_csr, read_archive, take, unpack_csr, write_archive
+from .data import Dataset
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
+from .machine import versions
 from .model.step import ModelState
 from .settings import Settings
 
@@ -111,6 +113,12 @@ def unpack_entities(arrays: dict[str, np.ndarray], path: FilePath) -> tuple[Any,
 def others_known(R: sparse.csr_array, known: sparse.csr_array | None) -> sparse.csr_array:
     """The known interactions beside those of training, as a pattern."""
     return sparse.csr_array(R.shape, dtype=bool) if known is None else sparse.csr_array((known != 0) > (R != 0))
+
+
+def where_from(data: Dataset) -> dict[str, Any]:
+    """What a model file says of the data that the model has learnt from, and of the versions that it was made with."""
+    about = {"name": data.name, "fingerprint": data.fingerprint(), "split": data.split}
+    return {"data": about, "protocol": data.protocol, "versions": versions()}
 
 
 def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:

@@ -7,7 +7,9 @@ import sys
 
 from .._version import __version__
 from ..errors import C2FError
+from ..shown import for_terminal
 from . import checking, data, run_study, train, trained
+from .output import prepared_output, say_error
 
 _EXAMPLES = """examples:
   python -m c2f_np demo
@@ -22,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
     """Prints an error in the arguments as one line, like any other error."""
 
     def error(self, message: str):
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {for_terminal(message)} (see {self.prog} --help)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,23 +32,21 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns the exit code: 0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
     """
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options) or 0
-    except BrokenPipeError:
-        # A pipe that is closed early (| head) is the reader's decision, not an error.
-        sys.stderr.close()
-        return 0
-    except (C2FError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print("error: out of memory; try a smaller dim, or float32", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    with prepared_output():
+        options = build_parser().parse_args(arguments)
+        try:
+            code = options.run(options) or 0
+            sys.stdout.flush()
+            return code
+        except (C2FError, OSError) as error:
+            say_error(error)
+            return 2
+        except MemoryError:
+            print("error: out of memory; try a smaller dim, or float32", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+            return 130
 
 
 def build_parser() -> argparse.ArgumentParser:

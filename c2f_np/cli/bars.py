@@ -19,15 +19,25 @@ def _bar(**about):
 
 
 class PhaseBars:
-    """Shows training as one bar per phase; a phase that early stopping ends completes its bar."""
+    """Counts epochs and, unless quiet, shows one bar per phase; a phase that early stopping ends completes its bar."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, quiet: bool = False):
+        self.n_epochs, self._quiet = 0, quiet
         self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
         self._bar: Any = None
         self._phase: str | None = None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
     def __call__(self, progress: Progress) -> None:
         """Show a finished epoch."""
+        self.n_epochs += 1
+        if self._quiet:
+            return
         row = progress.history[-1]
         if row["phase"] != self._phase:
             self._phase = row["phase"]
@@ -40,13 +50,13 @@ class PhaseBars:
         if not math.isnan(score):
             self._bar.set_postfix_str(f"loss {row['loss']:.4f}, validation NDCG@5 {score:.4f}", refresh=False)
         if progress.phase != row["phase"]:
+            self._bar.total = self._bar.n
+            self._bar.refresh()
             self.close()
 
     def close(self) -> None:
-        """Finish the bar that is open."""
+        """Leave the bar that is open as it stands."""
         if self._bar is not None:
-            self._bar.total = self._bar.n
-            self._bar.refresh()
             self._bar.close()
             self._bar, self._phase = None, None
 

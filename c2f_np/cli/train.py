@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from ..folders import folder_named
 from ..schema import add_options, given_options, parameters_of
 from ..settings import Settings
+from ..shown import for_terminal
 from .options import add_command, add_load_options, add_quiet, add_settings, load_options
 
 _TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
@@ -38,8 +40,9 @@ def add_to(commands) -> None:
     parser = add_command(commands, "train", train_command, "train a model and write a run folder", _TRAIN)
     parser.add_argument("data", metavar="DATA", help="a data set's name, or the path of a file or folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="run folder to write")
-    parser.add_argument("--resume", action="store_true", help="continue after the folder's last finished epoch")
-    parser.add_argument("--overwrite", action="store_true", help="start again in a folder that holds a run")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="continue after the folder's last finished epoch")
+    earlier.add_argument("--overwrite", action="store_true", help="start again in a folder that holds a run")
     add_quiet(parser)
     add_settings(parser)
     add_load_options(parser)
@@ -53,7 +56,7 @@ def add_to(commands) -> None:
 def train_command(options) -> int:
     from ..run import RUN, Request, read_request
 
-    earlier = read_request(options.out) if options.resume and (Path(options.out) / RUN).exists() else None
+    earlier = read_request(options.out) if options.resume and (folder_named(options.out) / RUN).exists() else None
     given, load = given_options(options, parameters_of(Settings)), load_options(options)
     if earlier is None:
         preset = options.preset or "default"
@@ -80,21 +83,23 @@ def demo_command(options) -> int:
 
 def _carry_out(request, options) -> int:
     """Train as requested, and print the results."""
-    from ..run import CHECKPOINT, FIGURE, MODEL, comparison_table, run
+    from ..run import FIGURE, HISTORY, METRICS, MODEL, comparison_table, goes_on_in, run
     from .bars import PhaseBars
 
-    data = request.load_data()
-    bars = None if options.quiet else PhaseBars(request.settings)
+    folder = folder_named(options.out)
+    goes_on = goes_on_in(folder, options.resume, options.overwrite)
+    data, out = request.load_data(), for_terminal(options.out)
     if not options.quiet:
         print(data.describe(), flush=True)
         if request.settings.engine == "numba":
             print("(the first epochs on a machine include compilation; later runs reuse it)", flush=True)
+        if options.resume and not goes_on:
+            print(f"there is no finished epoch in {out} to resume after: training begins at the start", flush=True)
     try:
-        metrics = run(request, options.out, resume=options.resume, overwrite=options.overwrite, watch=bars, data=data)
+        with PhaseBars(request.settings, options.quiet) as bars:
+            metrics = run(request, folder, resume=options.resume, overwrite=options.overwrite, watch=bars, data=data)
     except KeyboardInterrupt:
-        if bars:
-            bars.close()
-        kept = (Path(options.out) / CHECKPOINT).exists()
+        kept = goes_on or bars.n_epochs
         print(f"\nstopped{'; continue with --resume' if kept else ' before the first epoch ended'}", flush=True)
         return 130
     if not options.quiet:
@@ -102,7 +107,8 @@ def _carry_out(request, options) -> int:
         if part:
             print("\n" + comparison_table(metrics, part))
         print(f"\ntrained {sum(metrics['epochs'].values())} epochs in {metrics['seconds']['training']:.1f} s")
-        print(f"written to {options.out}: {MODEL}, metrics.json, history.csv, {FIGURE}")
+        written = ", ".join(name for name in (MODEL, METRICS, HISTORY, FIGURE) if (folder / name).exists())
+        print(f"written to {out}: {written}")
     return 0
 
 
@@ -110,10 +116,9 @@ def control_command(options) -> int:
     from ..run import comparison_table, read_request, run_control
     from .bars import PhaseBars
 
-    bars = None if options.quiet else PhaseBars(read_request(options.folder).settings)
-    metrics = run_control(options.folder, watch=bars)
+    with PhaseBars(read_request(options.folder).settings, options.quiet) as bars:
+        metrics = run_control(options.folder, watch=bars)
     if not options.quiet:
-        bars.close()
         part = "test" if metrics["test"] is not None else "validation"
         if metrics[part] is not None:
             print(comparison_table(metrics, part, ("coarse", "control", "fine")))

@@ -18,6 +18,7 @@ from scipy.sparse import csr_array, issparse, sparray
 from ..errors import DataError
 from ..ids import as_ids, require_ids
 from ..lookup import wanted_ids
+from ..shown import for_terminal
 from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
 
 PROTOCOLS = ("authors", "clean")
@@ -230,7 +231,7 @@ class Dataset:
 
     def describe(self) -> str:
         """Return a few readable lines: sizes, how it was split, what was merged or left out."""
-        lines = [self.name, f"  {self.n_users:,} users, {self.n_items:,} items"]
+        lines = [for_terminal(self.name), f"  {self.n_users:,} users, {self.n_items:,} items"]
         for name, matrix in self.parts():
             lines.append(f"  {name:<10} {matrix.nnz:>11,} interactions of {self.n_users - _n_empty_rows(matrix):,} users")
         lines.append(f"  training density {self.train.nnz / (self.n_users * self.n_items):.3%}")

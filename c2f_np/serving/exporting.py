@@ -21,6 +21,7 @@ from ..files import write_text_atomically
 from ..model.codebook import soft_threshold
 from ..model.graph import normalised_adjacency
 from ..model_file import StoredModel
+from ..shown import for_markdown
 from ..training.problem import entity_embeddings
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
 from .exported_file import SETTINGS, Exported, write
@@ -178,7 +179,7 @@ def _markdown(rows: list[Row], model: StoredModel, data: Dataset, part: str) -> 
             cells += [f"{row.metrics[name]:.4f}", f"{lost:+.4f}" if lost else "0"]
         lines.append("| " + " | ".join(cells) + " |\n")
     return f"""\
-{data.name}, {part}, protocol {data.protocol}: {n_users:,} users, {n_items:,} items, \
+{for_markdown(data.name)}, {part}, protocol {data.protocol}: {n_users:,} users, {n_items:,} items, \
 {model.R.nnz:,} training interactions, width {dim}.
 
 | codebooks | weights | file, model alone | file | codebooks, bytes | parameters in memory | of LightGCN's \

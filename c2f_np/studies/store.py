@@ -20,6 +20,7 @@ import numpy as np
 from ..archive import read_archive
 from ..errors import ModelFileError
 from ..files import write_atomically, write_text_atomically
+from ..shown import for_csv
 
 STUDY, ROWS, TABLE, REPORT = "study.toml", "rows", "rows.csv", "report.md"
 _KIND, _VERSION = "study row", 1
@@ -113,7 +114,7 @@ def write_csv(path: Path, lines: list[dict]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: for_csv(cell) for name, cell in line.items()} for line in lines)
     write_text_atomically(path, text.getvalue())
 
 

@@ -17,6 +17,7 @@ import c2f_np.run as run_module
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.archive import read_archive
 from c2f_np.cli import main
+from c2f_np.folders import LOCK
 from c2f_np.training.loop import train as train_both
 
 SMALL = [
@@ -32,7 +33,7 @@ def train(data, out, *more):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
 
 
 def assert_one_line_error(capsys, *parts):
