@@ -6,7 +6,7 @@ sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`lo
 
 from .dataset import PROTOCOLS, Dataset
 from .interactions import Interactions
-from .load import FORMATS, SPLITS, load_dataset, read_interactions
+from .load import FORMATS, LOAD_OPTIONS, SPLITS, load_dataset, read_interactions
 from .named import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data, write_lightgcn
 from .shipped import PlantedParameters, PlantedTruth, generate_planted, load_truth, southern_women_split, write_shipped
@@ -14,6 +14,7 @@ from .splits import Split, apply_protocol, split_none, split_random, split_tempo
 
 __all__ = [
     "FORMATS",
+    "LOAD_OPTIONS",
     "PROTOCOLS",
     "SPLITS",
     "Dataset",
