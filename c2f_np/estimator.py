@@ -1,7 +1,7 @@
 """What every recommender offers, the model and the baselines alike: fit, refit, score, recommend, evaluate, size.
 
-A model says how it learns and scores; looking up ids, leaving out what is known, ranking in blocks and the evaluation protocol are
-written here once, so that no model is judged by other rules than its competitors.
+A model says how it learns and scores; looking up ids, leaving out what is known, ranking in blocks and the evaluation protocol
+are written here once, so that no model is judged by other rules than its competitors.
 
 Shapes
 ------
@@ -42,7 +42,7 @@ _BLOCK = 512
 
 
 class Recommender(BaseEstimator):
-    """The interface of all models. A subclass has ``score`` and ``size_in_bytes``, and says how it learns and which items are alike.
+    """The interface of all models. A subclass has ``score`` and ``size_in_bytes`` and says how it learns and compares items.
 
     Attributes
     ----------

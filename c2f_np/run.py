@@ -27,14 +27,15 @@ from pathlib import Path
 
 from ._version import __version__
 from .baselines import Popularity
-from .data import Dataset, load_dataset
+from .data import LOAD_OPTIONS, Dataset, load_dataset
 from .errors import C2FError, ModelFileError, SettingsError
-from .evaluation import DEFAULT_KS
+from .evaluation import DEFAULT_KS, DEFAULT_METRICS
 from .files import FilePath, write_text_atomically
 from .folders import delete_unfinished, folder_named, locked, refuse_strangers
 from .machine import peak_memory, versions
-from .model_file import StoredModel, save_model, size_in_bytes, where_from
-from .settings import Settings
+from .model_file import StoredModel, save_model, settings_of_file, size_in_bytes, where_from
+from .schema import COUNT, NUMBER, TEXT, Parameter, check_form, parse_json, refuse_unknown
+from .settings import PRESETS, Settings
 from .shown import for_terminal, write_figure
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
@@ -48,6 +49,23 @@ REFIT = "refit.npz"
 # In the order in which a new run deletes those of an earlier one: whatever stops it, what is left can be resumed.
 FILES = (REFIT, METRICS, FIGURE, CONTROL, MODEL, HISTORY, CHECKPOINT, RUN)
 _KEYS = {"data", "load_options", "preset", "settings"}
+_PART = (None, {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)})
+_FORMS: dict[str, dict] = {
+    RUN: {
+        "data": TEXT,
+        "load_options": {f"{name}?": option for name, option in LOAD_OPTIONS.items()},
+        "preset": Parameter("", str, choices=tuple(PRESETS)),
+        "settings": {},
+    },
+    METRICS: {
+        "protocol": TEXT,
+        "data": {"name": TEXT},
+        "validation": _PART,
+        "test": _PART,
+        "size_in_bytes": {"*": {"model": COUNT}},
+        "best_epoch": {"*": COUNT},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -85,26 +103,32 @@ def read_request(folder) -> Request:
     path = Path(folder) / RUN
     stored = read_json(path)
     try:
-        return Request(stored["data"], stored["load_options"], stored["preset"], Settings.from_dict(stored["settings"]))
-    except (KeyError, TypeError, SettingsError) as error:
-        raise ModelFileError(f"{path}: not a description of a run ({error})") from error
+        refuse_unknown(stored["load_options"], LOAD_OPTIONS, "option of the data")
+    except SettingsError as error:
+        raise ModelFileError(f"{path}: load_options: {error}") from None
+    settings = settings_of_file(stored["settings"], path)
+    return Request(stored["data"], stored["load_options"], stored["preset"], settings)
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object from a file of a run folder.
+    """A JSON object from a file of a run folder, of the form that files of this name have.
 
     Raises
     ------
     ModelFileError
+        If the file is missing, damaged, or of another form; with the field.
     """
     if not path.is_file():
         raise ModelFileError(f"{path.parent}: not a run folder ({path.name} is missing)")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: damaged ({error})") from error
-    if not isinstance(stored, dict):
-        raise ModelFileError(f"{path}: damaged, not a JSON object")
+        stored = parse_json(path.read_bytes(), path)
+        check_form(stored, _FORMS[path.name])
+        for part in filter(stored.get, ("validation", "test") if path.name == METRICS else ()):
+            check_form(stored["size_in_bytes"], dict.fromkeys(stored[part], {"model": COUNT}), "size_in_bytes")
+    except OSError as error:
+        raise ModelFileError(f"{path}: it cannot be read ({error.strerror or error})") from error
+    except SettingsError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     return stored
 
 
@@ -203,7 +227,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
     fingerprint, progress, earlier = data.fingerprint(), None, holds_run(folder)
     delete_unfinished(folder, FILES)
     if goes_on:
-        progress = load_checkpoint(folder / CHECKPOINT, request.settings, fingerprint)
+        progress = load_checkpoint(folder / CHECKPOINT, request.settings, data)
         _warn_of_another_version(folder)
     about = {
         "version": __version__,
@@ -301,7 +325,7 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
 def _control_alone(folder: Path, watch) -> dict:
     request, metrics = read_request(folder), read_json(folder / METRICS)
     data = request.load_data()
-    done = load_checkpoint(folder / CHECKPOINT, request.settings, data.fingerprint())
+    done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
     problem = pose(data, request.settings)
     control = train_control(done, problem, after_epoch=watch)
     found = {"validation": {}, "test": {}, "size_in_bytes": {}, "best_epoch": {}, "history": list(control.history)}
@@ -347,7 +371,7 @@ def run_refit(folder, *, data: Dataset | None = None, watch: Callable[[Progress]
     request = read_request(folder)
     data = request.load_data() if data is None else data
     with locked(folder):
-        done = load_checkpoint(folder / CHECKPOINT, request.settings, data.fingerprint())
+        done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
         if not done.is_done:
             raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
         whole = data.whole()

@@ -63,7 +63,7 @@ class EASE(Recommender):
     ----------
     regularisation : float
     max_items : int
-        With more items ``fit`` refuses (SettingsError): the weights take 4 bytes and the computation another 16 for every pair of items.
+        With more items ``fit`` refuses: the weights take 4 bytes and the computation another 16 for every pair of items.
     engine : {"numba", "numpy"}
         Of the ranking.
     threads : int

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 
-from ..data import FORMATS, PROTOCOLS, SPLITS, load_dataset
+from ..data import LOAD_OPTIONS
 from ..schema import add_options, given_options
 from ..settings import PRESETS, Settings
 
@@ -30,25 +29,12 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Options of :func:`c2f_np.load_dataset`. None stands for its default."""
-    group = parser.add_argument_group("data")
-    formats = f"file format: one of auto, {', '.join(FORMATS)}"
-    group.add_argument("--format", dest="file_format", metavar="NAME", help=formats)
-    group.add_argument("--protocol", choices=PROTOCOLS, help="evaluation protocol (default: the preset's)")
-    group.add_argument("--split", choices=("auto", *SPLITS), help="how to split")
-    group.add_argument("--test-fraction", type=float, metavar="F", help="share of each user's items for test")
-    group.add_argument("--n-last", type=int, metavar="N", help="last items of each user for test (temporal split)")
-    group.add_argument("--validation-fraction", type=float, metavar="F", help="share for validation (protocol clean)")
-    group.add_argument("--split-seed", type=int, metavar="N", help="seed of the split, not of the model")
-    group.add_argument("--rating-threshold", type=float, metavar="R", help="keep ratings of at least this")
-    for column in ("user", "item", "rating", "timestamp"):
-        group.add_argument(f"--{column}-column", metavar="NAME", help=f"column of the {column} in a CSV file")
-    group.add_argument("--separator", metavar="CHAR", help="column separator of a CSV file")
-    group.add_argument("--cache-dir", metavar="DIR", help="folder of fetched data")
+    add_options(parser.add_argument_group("data"), LOAD_OPTIONS)
 
 
 def load_options(options: argparse.Namespace) -> dict:
     """The options of :func:`add_load_options` that were given."""
-    return given_options(options, list(inspect.signature(load_dataset).parameters)[1:])
+    return {name: LOAD_OPTIONS[name].checked(value) for name, value in given_options(options, LOAD_OPTIONS).items()}
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Data frames: tables in memory with a row for each interaction and named columns (pandas, polars, Arrow, dictionaries, and others)."""
+"""Data frames: tables in memory with named columns (of pandas, polars, Arrow, dictionaries) and a row for each interaction."""
 
 from __future__ import annotations
 

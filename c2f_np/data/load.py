@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..files import FilePath
-from .dataset import Dataset, check_protocol
+from ..schema import Parameter
+from .dataset import PROTOCOLS, Dataset, check_protocol
 from .interactions import Interactions
 from .named import NAMED, cached
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data
@@ -28,6 +30,27 @@ _FORMAT_OF_SUFFIX = {
 }
 _COLUMNS = ("user_column", "item_column", "rating_column", "timestamp_column")
 _OPTIONS = (*_COLUMNS, "separator", "rating_threshold")
+
+
+def _option(name: str, kind: type, text: str, **limits: Any) -> Parameter:
+    return Parameter(name, kind, help=text, optional=True, **limits)
+
+
+_LOAD_OPTIONS = (
+    _option("file_format", str, f"file format: one of auto, {', '.join(FORMATS)}"),
+    _option("protocol", str, "evaluation protocol (default: the preset's)", choices=PROTOCOLS),
+    _option("split", str, "how to split", choices=("auto", *SPLITS)),
+    _option("test_fraction", float, "share of each user's items for test"),
+    _option("n_last", int, "last items of each user for test (temporal split)"),
+    _option("validation_fraction", float, "share for validation (protocol clean)"),
+    _option("split_seed", int, "seed of the split, not of the model"),
+    _option("rating_threshold", float, "keep ratings of at least this", high=math.inf),
+    *(_option(name, str, f"column of the {name.removesuffix('_column')} in a CSV file") for name in _COLUMNS),
+    _option("separator", str, "column separator of a CSV file"),
+    _option("cache_dir", str, "folder of fetched data"),
+)
+#: The keywords of :func:`load_dataset`, as files and the command line may give them; None is the default.
+LOAD_OPTIONS = {option.name: option for option in _LOAD_OPTIONS}
 
 
 def load_dataset(

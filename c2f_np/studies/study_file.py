@@ -10,15 +10,13 @@ from pathlib import Path
 
 from ..data import PROTOCOLS, load_dataset
 from ..errors import SettingsError
-from ..evaluation import DEFAULT_KS
+from ..evaluation import DEFAULT_METRICS
 from ..schema import Parameter, parameters_of
 from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
 from .jobs import has_parameter, require_different_names, require_free, require_seeds, settings_of_run
 from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, WITHIN, Run, Source, Study
 from .surgery import AFTER
-
-METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
 
 #: Keys of [options] by kind of study, with the types of values ([type] for lists). Numbers are at least 1; text names a preset,
 #: which must be a staged one, because both kinds look at the two stages.
@@ -109,7 +107,7 @@ def _study(table: TomlTable, path: Path, text: str) -> Study:
         sources=_sources(table, protocol),
         protocol=protocol,
         seeds=_seeds(table),
-        metric=table.take("metric", str, "ndcg@20", choices=METRICS),
+        metric=table.take("metric", str, "ndcg@20", choices=DEFAULT_METRICS),
         reference=table.take("reference", str, ""),
         figure=table.take("figure", str, "means", choices=FIGURES),
         phases=table.take("phases", str, "all", choices=("all", "last")),

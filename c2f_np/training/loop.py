@@ -57,6 +57,8 @@ def train_refit(phases, epochs: dict[str, int], problem: Problem, *, after_epoch
 
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
     """Train through a list of phases, from the beginning or from where an earlier run stood."""
+    if progress is not None:
+        _require_fit(progress, problem)
     with working_threads(problem.threads, problem.settings.engine):
         progress = begin(phases, problem) if progress is None else progress
         graph = None
@@ -65,6 +67,18 @@ def run_phases(phases, problem: Problem, progress: Progress | None = None, after
             if after_epoch is not None:
                 after_epoch(progress)
     return progress
+
+
+def _require_fit(progress: Progress, problem: Problem) -> None:
+    """No kernel may see a state of other entities, or moments of another shape than what they belong to."""
+    n, state, moments = problem.n_users + problem.n_items, progress.state, progress.moments
+    states = [state, *(best.state for best in (*progress.finished.values(), progress.best) if best is not None)]
+    for each in states:
+        if each.bias.shape != (n,) or each.S_coarse.shape[0] != n:
+            raise SettingsError(f"the progress to go on from is that of {len(each.bias)} entities; the data have {n}")
+    for name, values in state.parameters(tuple(moments.mean)).items():
+        if not values.shape == moments.mean[name].shape == moments.square[name].shape:
+            raise SettingsError(f"the progress to go on from has moments of {name} of another shape than {values.shape}")
 
 
 def begin(phases, problem: Problem) -> Progress:
