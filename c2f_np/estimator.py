@@ -19,14 +19,16 @@ import scipy.sparse as sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .archive import Array, open_archive, write_archive
 from .data import Dataset, Split, apply_protocol, read_frame, split_none
 from .data.frames import has_columns
 from .engine import DEFAULT_ENGINE
-from .errors import DataError, SettingsError
+from .errors import DataError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
+from .files import FilePath
 from .lookup import positions, require_k
-from .model_file import where_from
-from .schema import described
+from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
+from .schema import TEXT, described, refuse_unknown
 from .threads import one_blas_thread
 
 __all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_dataset", "validation_share"]
@@ -36,6 +38,11 @@ Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
 #: What ``fit`` takes: a :class:`~c2f_np.Dataset`, a matrix of users x items, or a data frame with a row for each interaction.
 Trainable = Dataset | sparse.sparray | Any
+
+#: What the files of all models but C2FRecommender's say that they are.
+BASELINE = "baseline"
+_VERSION = 1
+_FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
 
 # Users whose scores of all items are held at a time.
 _BLOCK = 512
@@ -175,6 +182,63 @@ class Recommender(BaseEstimator):
         refitted = self.interactions_.nnz > self.data_.train.nnz
         about = where_from(self.data_.whole() if refitted else self.data_)
         return about | ({"refit": self.epochs_} if refitted else {})
+
+    def save(self, path: FilePath) -> None:
+        """Write a model file (``.npz``, no pickle), aside and then renamed.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        check_is_fitted(self, "interactions_")
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()}
+        header = {"model": type(self).__name__, "parameters": given, "about": self._about()}
+        known = pack_entities(self.interactions_, self.known_, self.user_ids_, self.item_ids_)
+        write_archive(path, BASELINE, _VERSION, header, known | self._packed())
+
+    @classmethod
+    def load(cls, path: FilePath) -> Self:
+        """Read a model file.
+
+        Returns
+        -------
+        Self
+            Fitted; it recommends, and evaluates on data it is given.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, damaged or foreign, or holds another model.
+        """
+        with open_archive(path, BASELINE, _VERSION, _FORM) as (header, members):
+            if header["model"] != cls.__name__:
+                raise ModelFileError(f"{path}: it holds a model of the kind {header['model']!r:.40}, not {cls.__name__}")
+            try:
+                refuse_unknown(header["parameters"], cls().get_params(), "parameter")
+                model = cls(**header["parameters"])
+                known = members.read_all(entities_layout(members))
+                model._set_known(*unpack_entities(known, path), header.get("about", {}))
+                n_users, n_items = model.interactions_.shape
+                layout, sizes = model._layout(n_users, n_items)
+                members.allow_table(n_users + n_items, sizes.get("d", 0))
+                model._restore(members.read_all(layout, sizes), path)
+            except (SettingsError, DataError) as error:
+                raise ModelFileError(f"{path}: {error}") from None
+        model.history_, model.best_epoch_ = [], None
+        return model
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        """The arrays that the model consists of, for its file."""
+        raise NotImplementedError
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        """The layout of :meth:`_packed` and the sizes in it, by the parameters; SettingsError if these cannot be."""
+        raise NotImplementedError
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        """Become the model of these arrays."""
+        raise NotImplementedError
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """Scores of all items for users given by row number, shape (n, I)."""

@@ -13,10 +13,13 @@ import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..estimator import EmbeddingRecommender, Trainable, validation_share
+from ..files import FilePath
+from ..model.graph import normalised_adjacency
 from ..model.step import ModelState
-from ..model_file import size_in_bytes
+from ..model_file import pack_state, size_in_bytes, state_layout, state_sizes, unpack_state
 from ..schema import checked_values, described
 from ..settings import STAGED, Settings
 from ..threads import working_threads
@@ -129,6 +132,18 @@ class Coarse(EmbeddingRecommender):
         self.state_, self.settings_ = state, settings
         with working_threads(settings.threads, settings.engine):
             self.embeddings_ = entity_embeddings(state, A, settings)
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return pack_state("state", self.state_)
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        settings = self.resolved_settings()
+        return state_layout("state", settings, "coarse"), state_sizes(settings, N=n_users + n_items)
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        settings, R = self.resolved_settings(), self.interactions_
+        state = unpack_state("state", arrays, settings, "coarse", sum(R.shape), path)
+        self._set_state(state, settings, normalised_adjacency(R).astype(settings.dtype))
 
     def size_in_bytes(self) -> dict[str, int]:
         """Codebook, assignment and biases: :func:`c2f_np.model_file.size_in_bytes`."""

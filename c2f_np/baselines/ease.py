@@ -17,10 +17,12 @@ import scipy.linalg
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES
 from ..errors import SettingsError
 from ..estimator import Recommender
+from ..files import FilePath
 from ..schema import checked_values, described
 from ..threads import one_blas_thread
 
@@ -89,6 +91,16 @@ class EASE(Recommender):
         self.weights_ = ease_weights(data.train, self.regularisation)
         self.history_, self.best_epoch_ = [], None
         return {}
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights_}
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        checked_values(self)
+        return {"weights": Array("float32", (n_items, n_items))}, {}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        self.weights_ = arrays["weights"]
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """The user's row times the weights, float32, shape (n, I)."""

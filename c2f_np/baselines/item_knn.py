@@ -16,9 +16,11 @@ import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array, csr_layout, pack_csr, unpack_csr
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..estimator import Recommender
+from ..files import FilePath
 from ..model.links import keep_largest
 from ..schema import checked_values, described
 
@@ -91,6 +93,16 @@ class ItemKNN(Recommender):
         self.neighbours_ = neighbours
         # Columns are what a user's items are looked up in.
         self._columns = sparse.csr_array(neighbours.T)
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return pack_csr("neighbours", self.neighbours_)
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        checked_values(self)
+        return csr_layout("neighbours", "I", "I", "links", "float32"), {"I": n_items}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        self._set_neighbours(unpack_csr("neighbours", arrays, (len(self.item_ids_),) * 2, path))
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """Sums of similarities, float32, shape (n, I)."""

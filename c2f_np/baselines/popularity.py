@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES
 from ..estimator import Recommender
+from ..files import FilePath
 from ..schema import checked_values, described
 
 
@@ -39,6 +41,16 @@ class Popularity(Recommender):
         self.counts_ = np.bincount(data.train.indices, minlength=data.n_items).astype(np.int32)
         self.history_, self.best_epoch_ = [], None
         return {}
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return {"counts": self.counts_}
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        checked_values(self)
+        return {"counts": Array("int32", (n_items,), low=0)}, {}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        self.counts_ = arrays["counts"]
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """The counts, the same row for everyone: a read-only view, float64, shape (n, I)."""

@@ -17,17 +17,19 @@ import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
 from ..estimator import EmbeddingRecommender, Trainable, validation_share
+from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..schema import checked_values, described
 from ..threads import working_threads
 from ..training.loop import run_phases, train_refit
-from ..training.phases import Phase, Progress, chosen_epochs
-from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
+from ..training.phases import Progress, chosen_epochs
+from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, TableStage, TableState, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
 
@@ -103,7 +105,8 @@ class TableRecommender(EmbeddingRecommender):
         epochs: dict[str, int] | None,
         after_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, int]:
-        phase, problem = self._phase(data)
+        table, problem = self._posed(data.train, data)
+        phase = table_phase(table, problem)
 
         def watch(progress: Progress) -> None:
             if after_epoch is not None:
@@ -119,17 +122,31 @@ class TableRecommender(EmbeddingRecommender):
         self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
         return epochs
 
-    def _phase(self, data: Dataset) -> tuple[Phase, TableProblem]:
-        """The one phase of training, with its start, and what is trained on."""
+    def _made_for(self, n_users: int, n_items: int) -> tuple[Table, Self]:
+        """The table for so many users and items, and the parameters with the width that it has."""
         # In their declared types: a number of NumPy's would raise the precision of everything that it multiplies.
         settings = dataclasses.replace(self, **checked_values(self))
-        table = settings._table(data.n_users, data.n_items)
-        settings = dataclasses.replace(settings, dim=settings._width(data.n_users, data.n_items))
-        R = sparse.csr_array(data.train)
-        require_something_to_rank(R)
-        A = normalised_adjacency(R).astype(self.dtype)
-        problem = TableProblem(data, settings, R, A, engine_named(self.engine))
-        return table_phase(table, problem), problem
+        return settings._table(n_users, n_items), dataclasses.replace(settings, dim=settings._width(n_users, n_items))
+
+    def _posed(self, R: sparse.csr_array, data: Dataset | None) -> tuple[Table, TableProblem]:
+        """The table, and what is trained on; of a file there are no data."""
+        table, settings = self._made_for(*R.shape)
+        require_something_to_rank(sparse.csr_array(R))
+        A = normalised_adjacency(sparse.csr_array(R)).astype(self.dtype)
+        return table, TableProblem(data, settings, sparse.csr_array(R), A, engine_named(self.engine))
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return self.parameters_
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        table, settings = self._made_for(n_users, n_items)
+        shapes = table.shapes(settings.dim) | ({"item_bias": (n_items,)} if settings.item_bias else {})
+        return {name: Array(settings.dtype, shape) for name, shape in shapes.items()}, {"d": settings.dim}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        table, problem = self._posed(self.interactions_, None)
+        stage = TableStage(table, self.n_layers, tuple(arrays), problem.engine)
+        self._set_state(TableState(arrays, problem.n_users + problem.n_items), stage, problem)
 
     def _set_state(self, state: Any, stage: Any, problem: TableProblem) -> None:
         with working_threads(problem.threads, self.engine):
