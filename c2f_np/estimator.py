@@ -248,6 +248,16 @@ class Recommender(BaseEstimator):
         """What must be stored beside the training interactions, part by part, and their sum as ``"model"``."""
         raise NotImplementedError
 
+    @property
+    def n_interactions(self) -> int:
+        """How many interactions the model has learnt from."""
+        return int(self.interactions_.nnz)
+
+    @property
+    def n_known(self) -> int:
+        """How many interactions the data hold, in whichever part."""
+        return int(self.known_.nnz)
+
     def recommend(self, users: Ids, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
 

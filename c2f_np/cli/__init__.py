@@ -21,7 +21,32 @@ _EXAMPLES = """examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints an error in the arguments as one line, like any other error."""
+    """Takes values that look like options, and prints an error in the arguments as one line, like any other error."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        return super().parse_known_args(self._with_values_joined(sys.argv[1:] if args is None else list(args)), namespace)
+
+    def _with_values_joined(self, words: list[str]) -> list[str]:
+        """The words with ``--user -x`` as ``--user=-x``, which argparse understands; the name of an option is no value."""
+        joined: list[str] = []
+        while words:
+            word, *words = words
+            if word == "--":
+                return [*joined, word, *words]
+            if words and len(words[0]) > 1 and words[0][0] == "-" and self._takes_one_value(word) and not self._is_option(words[0]):
+                value, *words = words
+                word = f"{word}={value}" if word.startswith("--") else word + value
+            joined.append(word)
+        return joined
+
+    def _takes_one_value(self, word: str) -> bool:
+        actions = {action for name, action in self._option_string_actions.items() if name == word}
+        if not actions and word.startswith("--"):
+            actions = {action for name, action in self._option_string_actions.items() if name.startswith(word)}
+        return len(actions) == 1 and next(iter(actions)).nargs is None
+
+    def _is_option(self, word: str) -> bool:
+        return word == "--" or word.partition("=")[0] in self._option_string_actions
 
     def error(self, message: str):
         self.exit(2, f"error: {for_terminal(message)} (see {self.prog} --help)\n")

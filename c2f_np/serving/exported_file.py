@@ -4,6 +4,7 @@
     S_coarse, S_fine, S_direct  .lengths (one number if all rows are equally long), .indices, .values; .scale if int8
     item_bias
     interactions                .lengths, .indices; may be left out
+    held_out                    likewise, of what else is known; left out where there is nothing
     user_ids, item_ids          UTF-8 text, all ids one after the other, and .lengths in bytes; may be left out
 
 The header names the assignments that the model has, so that one that got lost is not taken for one that never existed.
@@ -29,6 +30,7 @@ KIND, VERSION = "exported model", 2
 SETTINGS = ("n_layers", "gate", "training", "composition", "layer_bridge", "degree", "dtype")
 _SETTINGS = {name: parameters_of(Settings)[name] for name in SETTINGS}
 _SIZES = {name: Parameter("", int, low=0 if name == "n_fine" else 1) for name in ("users", "items", "n_coarse", "n_fine", "dim")}
+_KNOWN = ("interactions", "held_out")
 _ASSIGNMENTS = ("S_coarse", "S_fine", "S_direct")
 _FORM = {"sizes": _SIZES, "settings": _SETTINGS, "assignments": [TEXT], "about": {}}
 _FLOATS = "float16 float32 float64"
@@ -44,6 +46,7 @@ class Exported:
     user_ids: np.ndarray | None
     item_ids: np.ndarray | None
     about: dict  # where the model comes from, and in what types it is stored
+    held_out: Compact | None = None  # other known interactions, which are not propagated
 
 
 def write(path, exported: Exported) -> None:
@@ -58,8 +61,9 @@ def write(path, exported: Exported) -> None:
         arrays |= _packed_codebook("F", parts.F)
     for name in assignments:
         arrays |= _packed(name, getattr(parts, name))
-    if exported.R is not None:
-        arrays |= _packed("interactions", exported.R)
+    for name, places in zip(_KNOWN, (exported.R, exported.held_out), strict=True):
+        if places is not None:
+            arrays |= _packed(name, places)
     for name in ("user_ids", "item_ids"):
         if getattr(exported, name) is not None:
             texts = [text.encode("utf-8") for text in getattr(exported, name).tolist()]
@@ -83,8 +87,8 @@ def read(path) -> Exported:
         layout |= _codebook_layout("F", "M") if m else {}
         for name, (rows, columns) in {"S_coarse": "NC", "S_fine": "CM", "S_direct": "NM"}.items():
             layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
-        if "interactions.lengths" in members:
-            layout |= _places_layout("interactions", "U", "I")
+        for name in _KNOWN:
+            layout |= _places_layout(name, "U", "I") if f"{name}.lengths" in members else {}
         for name, n in (("user_ids", "U"), ("item_ids", "I")):
             layout |= _ids_layout(name, n) if name in members else {}
         arrays = members.read_all(layout, sizes)
@@ -100,13 +104,15 @@ def read(path) -> Exported:
             users,
             **{name: form.checked(settings[name]) for name, form in _SETTINGS.items()},
         )
-        R = _places("interactions", arrays, (users, items)) if "interactions.lengths" in arrays else None
+        R, held_out = (
+            _places(name, arrays, (users, items)) if f"{name}.lengths" in arrays else None for name in _KNOWN
+        )
         ids = [_ids(name, arrays, n) if name in arrays else None for name, n in (("user_ids", users), ("item_ids", items))]
     except KeyError as error:
         raise ModelFileError(f"{path}: {error.args[0]} is missing") from None
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    return Exported(parts, R, *ids, header["about"])
+    return Exported(parts, R, *ids, header["about"], held_out)
 
 
 def _places_layout(name: str, rows: str, columns: str, *, optional: bool = False) -> dict[str, Array]:
