@@ -9,6 +9,7 @@ from .._version import __version__
 from ..errors import C2FError
 from ..shown import for_terminal
 from . import checking, data, run_study, train, trained
+from .options import preset_in
 from .output import prepared_output, say_error
 
 _EXAMPLES = """examples:
@@ -24,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
     """Takes values that look like options, and prints an error in the arguments as one line, like any other error."""
 
     def parse_known_args(self, args=None, namespace=None):
-        return super().parse_known_args(self._with_values_joined(sys.argv[1:] if args is None else list(args)), namespace)
+        return super().parse_known_args(None if args is None else self._with_values_joined(args), namespace)
 
     def _with_values_joined(self, words: list[str]) -> list[str]:
         """The words with ``--user -x`` as ``--user=-x``, which argparse understands; the name of an option is no value."""
@@ -33,9 +34,9 @@ class _Parser(argparse.ArgumentParser):
             word, *words = words
             if word == "--":
                 return [*joined, word, *words]
-            if words and len(words[0]) > 1 and words[0][0] == "-" and self._takes_one_value(word) and not self._is_option(words[0]):
-                value, *words = words
-                word = f"{word}={value}" if word.startswith("--") else word + value
+            following = words[0] if words else ""
+            if following[:1] == "-" != following and self._takes_one_value(word) and not self._is_option(following):
+                word, words = f"{word}={following}" if word.startswith("--") else word + following, words[1:]
             joined.append(word)
         return joined
 
@@ -49,6 +50,8 @@ class _Parser(argparse.ArgumentParser):
         return word == "--" or word.partition("=")[0] in self._option_string_actions
 
     def error(self, message: str):
+        if message.endswith("expected one argument"):
+            message += "; a value that is the name of an option is given with an equals sign, as --user=--help"
         self.exit(2, f"error: {for_terminal(message)} (see {self.prog} --help)\n")
 
 
@@ -58,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns the exit code: 0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
     """
     with prepared_output():
-        options = build_parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        options = build_parser(preset_in(words)).parse_args(words)
         try:
             code = options.run(options) or 0
             sys.stdout.flush()
@@ -74,8 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 130
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def build_parser(preset: str = "default") -> argparse.ArgumentParser:
+    """The parser of all commands; their help shows the values of a preset."""
     parser = _Parser(
         prog="python -m c2f_np",
         description="C2F-MetaEmbed from scratch: a graph recommender with two small codebooks.",
@@ -84,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"c2f_np {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, data, trained, run_study, checking):
+    train.add_to(commands, preset)
+    for module in (data, trained, run_study, checking):
         module.add_to(commands)
     return parser

@@ -9,7 +9,7 @@ from ..folders import folder_named
 from ..schema import add_options, given_options, parameters_of
 from ..settings import Settings
 from ..shown import for_terminal
-from .options import add_command, add_load_options, add_quiet, add_settings, load_options
+from .options import add_command, add_load_options, add_quiet, add_settings, load_options, protocol_of
 
 _TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
   python -m c2f_np train ratings.csv --user-column user --item-column film --rating-threshold 4 --out runs/films
@@ -38,7 +38,7 @@ codebook brings.
 _DEMO_SETTINGS = {"n_coarse": 40, "n_fine": 16, "dim": 32}
 
 
-def add_to(commands) -> None:
+def add_to(commands, preset: str) -> None:
     parser = add_command(commands, "demo", demo_command, "train on the shipped planted data", _DEMO)
     parser.add_argument("--out", default="runs/demo", metavar="DIR", help="run folder, which is overwritten [runs/demo]")
     add_options(parser, Settings, only=("seed", "threads"))
@@ -51,8 +51,8 @@ def add_to(commands) -> None:
     earlier.add_argument("--resume", action="store_true", help="continue after the folder's last finished epoch")
     earlier.add_argument("--overwrite", action="store_true", help="start again in a folder that holds a run")
     add_quiet(parser)
-    add_settings(parser)
-    add_load_options(parser)
+    add_settings(parser, preset)
+    add_load_options(parser, preset)
 
     text = "train a finished run's model again on everything that its data hold, to recommend"
     parser = add_command(commands, "refit", refit_command, text, _REFIT)
@@ -98,7 +98,7 @@ def train_command(options) -> int:
     if earlier is None:
         preset = options.preset or "default"
         settings = Settings.preset(preset, **given)
-        load.setdefault("protocol", "authors" if preset == "authors" and load.get("split") != "none" else "clean")
+        load.setdefault("protocol", protocol_of(preset, load.get("split")))
     else:
         # A resumed run keeps its settings, except for those that are given now; the checkpoint finds out which may not change.
         preset = options.preset or earlier.preset
