@@ -18,7 +18,7 @@ _COMMON_NAMES = {
     "timestamp": ("timestamp", "time", "ts", "unixtime", "unixreviewtime"),
 }  # fmt: skip
 _REQUIRED = ("user", "item")
-# Names that are numbers are the first row of a table without a header.
+# Names that are all numbers are the first row of a file without a header, or the numbers that a frame gave columns without names.
 _NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?")
 
 
@@ -34,7 +34,8 @@ def find_columns(
     """The place of each column there is: ``{"user": 0, "item": 1, ...}``; `what` the names are, and `advice`, go into errors."""
     place: dict[str, int] = {}
     header = f"{what} are {', '.join(map(repr, names))}{advice}"
-    if all(_NUMBER.fullmatch(name) for name in names):
+    named = path is None and all(columns[kind] for kind in _REQUIRED)
+    if all(_NUMBER.fullmatch(name) for name in names) and not named:
         raise DataError(f"names of columns are missing, such as user,item,rating: {header}", path=path, line=line)
     simplified = [re.sub(r"[\s_.\-]", "", name).lower() for name in names]
     for kind, wanted in columns.items():

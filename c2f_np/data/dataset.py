@@ -19,6 +19,7 @@ from ..errors import DataError
 from ..ids import as_ids, require_ids
 from ..lookup import wanted_ids
 from ..shown import for_terminal
+from .frames import has_columns
 from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
 
 PROTOCOLS = ("authors", "clean")
@@ -318,14 +319,34 @@ def _check_part(name: str, matrix: Any, shape: tuple[int, ...]) -> None:
         raise DataError(f"the column indices of {name} must be sorted, without duplicates")
 
 
+_FEW, _RATINGS_END = 4, 10
+_ROWS = "a table of users and items is read by Interactions.from_rows(users, items) or as a data frame"
+
+
+def _is_like_rows(matrix: Any) -> bool:
+    """Whether a matrix may be a table of user, item, rating and time, or one lying on its side.
+
+    It has two to four columns, the first two of whole numbers, and more rows with some number above 1, or any rows (or as few
+    rows and more columns) with some number above 10, where scales of ratings end.
+    """
+    if matrix.dtype == bool or not 2 <= min(matrix.shape) <= _FEW:
+        return False
+    is_tall = matrix.shape[1] <= _FEW
+    table, largest = matrix if is_tall else matrix.T, matrix.max()
+    whole = (table[:, :2] == np.rint(table[:, :2])).all()
+    return bool(whole and (largest > _RATINGS_END or (largest > 1 and is_tall and len(table) > table.shape[1])))
+
+
 def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
     """The keys, the shape and the counts of any matrix of interactions."""
+    if has_columns(matrix):
+        raise DataError(f"{part}: a data frame is no matrix of users x items; fit() and c2f_np.data.read_frame take its rows")
     if not issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.ndim != 2:
         raise DataError(f"{part} must be a matrix of users x items, not an array of {matrix.ndim} dimensions")
     if matrix.dtype.kind not in "buif":
-        raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}")
+        raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}; {_ROWS}")
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     if 0 in shape:
         raise DataError(f"{part} has shape {shape}: there must be at least one user and one item")
@@ -339,6 +360,12 @@ def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], d
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])
+    if _is_like_rows(matrix.toarray() if issparse(matrix) and min(shape) <= _FEW else matrix):
+        raise DataError(
+            f"{part} of shape {shape} looks like a table with a row for each interaction (whole numbers, at most {_FEW} "
+            f"columns), not like a matrix of users x items; {_ROWS}, and matrix != 0 is taken for a matrix",
+            value=values.max(),
+        )
     present = values != 0
     n_present = int(np.count_nonzero(present))
     keys = keys_of_codes(users[present], items[present], shape[1])

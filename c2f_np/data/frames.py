@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..errors import DataError
 from .columns import find_columns
@@ -49,7 +50,10 @@ def read_frame(
     names = _names(table)
     if names is None:
         raise DataError(f"a data frame is needed, with named columns, not {type(table).__name__}")
-    wanted = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
+    if hasattr(table, "collect"):  # a lazy frame
+        table = table.collect()
+    given = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
+    wanted = {kind: None if name is None else str(name) for kind, name in given.items()}
     advice = "; a matrix of users x items must be given as one, such as frame.to_numpy()"
     place = find_columns([str(name) for name in names], wanted, "the data frame's columns", advice=advice)
     columns = {kind: _column(table, names[at], kind) for kind, at in place.items()}
@@ -60,10 +64,14 @@ def read_frame(
 
 def _names(table: Any) -> list[Any] | None:
     """The names of the columns of a table; None if it has none."""
+    if issparse(table):  # one of SciPy's kinds is a dictionary
+        return None
     if isinstance(table, Mapping):
         return list(table)
     if isinstance(table, np.ndarray):
         return None if table.dtype.names is None else list(table.dtype.names)
+    if hasattr(table, "collect_schema"):
+        return list(table.collect_schema().names())
     names = getattr(table, "column_names", getattr(table, "columns", None))
     return None if names is None or callable(names) else list(names)
 
@@ -72,7 +80,8 @@ def _column(table: Any, name: Any, kind: str) -> Any:
     try:
         column = table[name]
     except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"the column {name!r} cannot be read ({error}); is it a data frame in memory?") from None
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"the column {name!r} cannot be read ({reason}); is it a data frame in memory?") from None
     if getattr(column, "ndim", 1) != 1:
         raise DataError(f"several columns are called {name!r}", value=kind)
     return column

@@ -26,6 +26,8 @@ from ..ids import Numbering, one_by_one, require_ids
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 # Python refuses to convert very long digit strings to numbers; such ids are treated as names.
 _MOST_DIGITS = 4000
+# Seconds since 1970, of 1973.
+_LIKE_A_TIME = 1e8
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +143,8 @@ def assemble(
         raise DataError("there are no interactions in it", path=path)
     ratings = _finite_column(ratings, n_rows, "rating", path)
     timestamps = _finite_column(timestamps, n_rows, "timestamp", path)
+    if ratings is not None and ratings.min() >= _LIKE_A_TIME:
+        raise DataError("the ratings look like times in seconds; is another column meant?", path=path, value=ratings[0])
     keep = _rows_to_keep(ratings, rating_threshold, n_rows, path)
     user, n_users_lost, user_ids = _final_codes(user[keep], users)
     item, n_items_lost, item_ids = _final_codes(item[keep], items)

@@ -1,6 +1,8 @@
 """Reading files, and writing LightGCN text. Every refusal names the file, and the line and the value where there is one.
 
-LightGCN text, one line per user: the user's id, then the ids of the items. A user without items is legal::
+LightGCN text, one line per user: the user's id, then the ids of the items. A user without items is legal. A file in which every
+line has 3 or in which every line has 4 numbers, and users have several lines, is a table of user, item, rating (and time) and is
+refused::
 
     0 3 17 42
     2
@@ -47,6 +49,9 @@ _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 _LIGHTGCN_FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
 _DIGITS_AND_SPACES = re.compile(r"[0-9 \t\n]*")
+
+_OTHER_TABLES = "; a table whose first line names its columns (user,item,rating) is read from a .csv file or with --format csv"
+
 
 def read_lightgcn_file(path: FilePath) -> Interactions:
     """Read one file in LightGCN text form, without any split. Users without items are left out.
@@ -273,14 +278,20 @@ def _read_lightgcn_pairs(path: FilePath) -> tuple[np.ndarray, np.ndarray, np.nda
         # A good line costs one match and one map; only a line that fails is taken apart.
         ids = list(map(int, fields)) if _DIGITS_AND_SPACES.fullmatch(line) and max(map(len, fields), default=0) <= 10 else None
         if ids is None or max(ids, default=0) > LARGEST_ID:
-            ids = [_whole_id(field, "item id" if place else "user id", path, number) for place, field in enumerate(fields)]
+            names = ("item id" if place else "user id" for place in range(len(fields)))
+            ids = [_whole_id(field, name, path, number, _OTHER_TABLES) for field, name in zip(fields, names, strict=True)]
         if ids:
             users.append(ids[0])
             counts.append(len(ids) - 1)
             items.extend(ids[1:])
     if not items:
         raise DataError("there are no interactions in it", path=path)
-    users = np.array(users, dtype=np.int64)
+    users, lengths = np.array(users, dtype=np.int64), set(counts)
+    if lengths in ({2}, {3}) and len(np.unique(users)) < len(users):
+        n_fields = lengths.pop() + 1
+        known = "user, item, rating" if n_fields == 3 else "user, item, rating, time (if by tabs: file_format u.data)"
+        wrong = f"every line has {n_fields} numbers and users have several lines: a table of {known}, not LightGCN text"
+        raise DataError(f"{wrong}{_OTHER_TABLES}", path=path)
     return np.repeat(users, np.array(counts)), np.array(items, dtype=np.int64), users
 
 
@@ -367,10 +378,10 @@ def _numbered_lines(path: FilePath) -> Iterator[tuple[int, str]]:
         yield from enumerate(file, 1)
 
 
-def _whole_id(field: str, what: str, path, line: int) -> int:
-    """A whole-number id of 0 to 2**31 - 1."""
+def _whole_id(field: str, what: str, path, line: int, advice: str = "") -> int:
+    """A whole-number id of 0 to 2**31 - 1; `advice` follows the message if it is no number at all."""
     if not _WHOLE_NUMBER.fullmatch(field):
-        raise DataError(f"the {what} is not a whole number", path=path, line=line, value=field)
+        raise DataError(f"the {what} is not a whole number{advice}", path=path, line=line, value=field)
     if field.startswith("-"):
         raise DataError(f"the {what} is negative", path=path, line=line, value=field)
     digits = field.lstrip("0") or "0"
