@@ -31,7 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     Returns the exit code: 0 for success, 1 for a check that failed, 2 for input that cannot be used, 130 after Ctrl-C.
     """
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        # Bytes that are no text become halves of surrogate pairs, which can be neither stored nor printed.
+        if not argument.isascii() and argument != argument.encode("utf-8", "replace").decode("utf-8"):
+            parser.error(f"this argument is not UTF-8 text: {argument!r}")
+    options = parser.parse_args(given)
     try:
         return options.run(options) or 0
     except BrokenPipeError:

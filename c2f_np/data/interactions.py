@@ -23,6 +23,8 @@ from scipy.sparse import csr_array
 from ..errors import DataError
 
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+# Arrays of texts are as wide as the longest of them: a single long one among many would take memory out of proportion.
+_ALWAYS_ALLOWED, _MOST_TIMES = 2**26, 100
 # Python refuses to convert very long digit strings to numbers; such ids are treated as names.
 _MOST_DIGITS = 4000
 
@@ -219,6 +221,10 @@ def _final_codes(codes: np.ndarray, ids: list[str], kind: str, path) -> tuple[np
     bad = next((text for text, _ in left if "\0" in text), None)
     if bad is not None:
         raise DataError(f"a {kind} id holds a NUL character", path=path, value=bad)
+    longest, in_all = max(len(text) for text, _ in left), sum(len(text) for text, _ in left)
+    if 4 * longest * len(left) > max(_ALWAYS_ALLOWED, 4 * _MOST_TIMES * in_all):
+        bad = next(text for text, _ in left if len(text) == longest)
+        raise DataError(f"a {kind} id has {longest:,} characters, far more than the others; shorten it", path=path, value=bad)
     if all(len(text) <= _MOST_DIGITS and _PLAIN_INTEGER.fullmatch(text) for text, _ in left):
         left.sort(key=lambda entry: int(entry[0]))
     else:

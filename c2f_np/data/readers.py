@@ -337,7 +337,7 @@ def _without_types(names: list[str], path, line: int) -> list[str]:
 def _find_columns(names: list[str], columns: dict[str, str | None], path, line: int) -> dict[str, int]:
     """The place of each column there is: ``{"user": 0, "item": 1, ...}``."""
     place = {}
-    header = f"the header's columns are {', '.join(map(repr, names))}"
+    header = f"the header's columns are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}"
     simplified = [re.sub(r"[\s_.\-]", "", name).lower() for name in names]
     for kind, wanted in columns.items():
         if wanted == "" and kind not in _REQUIRED:
@@ -373,6 +373,8 @@ def _guess_separator(path: FilePath) -> str:
 def _open_text(path, newline: str | None = None) -> Iterator[TextIO]:
     """Open a UTF-8 file, with or without a byte-order mark; what goes wrong, in reading too, becomes a DataError."""
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe waits until somebody writes
+        raise DataError("this is a pipe or a device; a file is needed", path=path)
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             yield file
