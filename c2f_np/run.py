@@ -55,6 +55,7 @@ _FORMS: dict[str, dict] = {
         "data": TEXT,
         "load_options": {f"{name}?": option for name, option in LOAD_OPTIONS.items()},
         "preset": Parameter("", str, choices=tuple(PRESETS)),
+        "version?": TEXT,
         "settings": {},
     },
     METRICS: {

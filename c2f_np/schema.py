@@ -25,7 +25,7 @@ from .errors import ModelFileError, SettingsError
 
 _IN_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
 #: The most that a number may be where neither its declaration nor :data:`LIMITS` says anything else.
-MOST = {int: 2**31 - 1, float: 1e9}
+MOST = {int: 2**31 - 1, float: 1e30}
 #: The most that settings of these names may be: far beyond all use, but nothing that a machine never gets done with.
 LIMITS = {
     "dim": 4096, "n_components": 4096, "n_layers": 100, "threads": 1024, "bytes": 2**53,
@@ -80,7 +80,7 @@ class Parameter:
         if self.low is not None and found < self.low:
             raise self._error(f"at least {self.low}", value)
         if high is not None and found > high:
-            raise self._error(f"at most {high:,}", value)
+            raise self._error(f"at most {high:,}" if self.kind is int else f"at most {high}", value)
         if self.above is not None and not found > self.above:
             raise self._error(f"more than {self.above}", value)
         return found

@@ -62,7 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     with prepared_output():
         words = sys.argv[1:] if arguments is None else list(arguments)
-        options = build_parser(preset_in(words)).parse_args(words)
+        parser = build_parser(preset_in(words))
+        for word in words:
+            # Bytes that are no text become halves of surrogate pairs, which can be neither stored nor printed.
+            if not word.isascii() and word != word.encode("utf-8", "replace").decode("utf-8"):
+                parser.error(f"this argument is not UTF-8 text: {word!r}")
+        options = parser.parse_args(words)
         try:
             code = options.run(options) or 0
             sys.stdout.flush()

@@ -33,7 +33,7 @@ def find_columns(
 ) -> dict[str, int]:
     """The place of each column there is: ``{"user": 0, "item": 1, ...}``; `what` the names are, and `advice`, go into errors."""
     place: dict[str, int] = {}
-    header = f"{what} are {', '.join(map(repr, names))}{advice}"
+    header = f"{what} are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}{advice}"
     named = path is None and all(columns[kind] for kind in _REQUIRED)
     if all(_NUMBER.fullmatch(name) for name in names) and not named:
         raise DataError(f"names of columns are missing, such as user,item,rating: {header}", path=path, line=line)

@@ -24,6 +24,8 @@ from ..errors import DataError
 from ..ids import Numbering, one_by_one, require_ids
 
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+# Arrays of texts are as wide as the longest of them: a single long one among many would take memory out of proportion.
+_ALWAYS_ALLOWED, _MOST_TIMES = 2**26, 100
 # Python refuses to convert very long digit strings to numbers; such ids are treated as names.
 _MOST_DIGITS = 4000
 # Seconds since 1970, of 1973.
@@ -146,8 +148,8 @@ def assemble(
     if ratings is not None and ratings.min() >= _LIKE_A_TIME:
         raise DataError("the ratings look like times in seconds; is another column meant?", path=path, value=ratings[0])
     keep = _rows_to_keep(ratings, rating_threshold, n_rows, path)
-    user, n_users_lost, user_ids = _final_codes(user[keep], users)
-    item, n_items_lost, item_ids = _final_codes(item[keep], items)
+    user, n_users_lost, user_ids = _final_codes(user[keep], users, path)
+    item, n_items_lost, item_ids = _final_codes(item[keep], items, path)
     keys, place = np.unique(user * len(item_ids) + item, return_inverse=True)
     latest = None
     if timestamps is not None:
@@ -211,10 +213,15 @@ def _rows_to_keep(ratings, threshold, n_rows: int, path) -> np.ndarray:
     return keep
 
 
-def _final_codes(codes: np.ndarray, numbering: Numbering) -> tuple[np.ndarray, int, np.ndarray]:
+def _final_codes(codes: np.ndarray, numbering: Numbering, path) -> tuple[np.ndarray, int, np.ndarray]:
     """Final codes, how many ids no row uses, and the ids that are used, in their final order."""
     ids, used = list(numbering.ids), np.flatnonzero(np.bincount(codes))
     left = [(ids[number], number) for number in used.tolist()]
+    longest, in_all = max(len(text) for text, _ in left), sum(len(text) for text, _ in left)
+    if 4 * longest * len(left) > max(_ALWAYS_ALLOWED, 4 * _MOST_TIMES * in_all):
+        bad = next(text for text, _ in left if len(text) == longest)
+        wrong = f"a {numbering.kind} id has {longest:,} characters, far more than the others; shorten it"
+        raise DataError(wrong, path=path, value=bad)
     if all(len(text) <= _MOST_DIGITS and _PLAIN_INTEGER.fullmatch(text) for text, _ in left):
         left.sort(key=lambda entry: int(entry[0]))
     else:

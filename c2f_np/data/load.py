@@ -201,6 +201,8 @@ def _locate(path: Path, file_format: str) -> tuple[Path, str]:
             choices = ", ".join(FORMATS)
             raise DataError(f"its name does not tell the format; set file_format to one of {choices}", path=path)
         return path, file_format
+    if not path.is_dir():
+        raise DataError("this is a pipe or a device; a file or folder is needed", path=path)
     found = {kind: sorted(path.glob(pattern)) for kind, pattern in _PATTERNS.items()}
     if file_format == "auto":
         known = [kind for kind in FORMATS if found[kind] and kind != "csv"]

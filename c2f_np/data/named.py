@@ -20,6 +20,8 @@ from ..errors import DataError
 from ..files import FilePath, write_atomically
 
 ENVIRONMENT_VARIABLE = "C2F_NP_DATA"
+# Many times the largest file there is: a server that never stops sending must not fill the disk.
+_LARGEST_DOWNLOAD = 2**28
 
 
 @dataclass(frozen=True)
@@ -254,12 +256,28 @@ def _is_in_place(file: RemoteFile, folder: Path) -> bool:
     return local.is_file() if file.member else _is_right(local, file)
 
 
+class _Limited:
+    """A file to download to, that takes no more than it should."""
+
+    def __init__(self, file: BinaryIO, message: str) -> None:
+        self._file, self._message, self._left = file, message, _LARGEST_DOWNLOAD
+
+    def write(self, data: bytes) -> int:
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(self._message)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def _download(url: str, target: Path, expected: RemoteFile, progress: bool, by_hand: str) -> None:
     import pooch
     import requests
 
     def download(file: BinaryIO) -> None:
-        pooch.HTTPDownloader(progressbar=progress, timeout=30)(url, file, None)
+        pooch.HTTPDownloader(progressbar=progress, timeout=30)(url, _Limited(file, f"{url} is too large. {by_hand}"), None)
         found = checksum(file, expected.algorithm)
         if found != expected.digest:
             raise DataError(f"{url} does not have the right checksum: {expected.algorithm} {found}. {by_hand}")

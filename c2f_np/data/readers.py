@@ -349,6 +349,8 @@ def _guess_separator(path: FilePath) -> str:
 def _open_text(path, newline: str | None = None) -> Iterator[TextIO]:
     """Open a UTF-8 file, with or without a byte-order mark; what goes wrong, in reading too, becomes a DataError."""
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe waits until somebody writes
+        raise DataError("this is a pipe or a device; a file is needed", path=path)
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             yield file

@@ -26,9 +26,10 @@ from ..shown import for_csv
 
 STUDY, ROWS, TABLE, REPORT = "study.toml", "rows", "rows.csv", "report.md"
 _KIND, _VERSION = "study row", 1
+_KINDS = Parameter("", str, choices=("popularity", "coarse", "fine", "other"))
 _OUTCOME = {
-    "label": TEXT, "part": TEXT, "kind": TEXT, "metrics": {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)}, "size": {"*": COUNT_OR_NONE},
-    "seconds": NUMBER, "epochs": COUNT_OR_NONE, "best_epoch": COUNT_OR_NONE, "note": TEXT,
+    "label": TEXT, "part": TEXT, "kind": _KINDS, "metrics": {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)},
+    "size": {"*": COUNT_OR_NONE}, "seconds": NUMBER, "epochs": COUNT_OR_NONE, "best_epoch": COUNT_OR_NONE, "note": TEXT,
 }  # fmt: skip
 _ROW = {
     **dict.fromkeys(("job", "data", "protocol", "run", "method", "fingerprint"), TEXT),

@@ -111,7 +111,7 @@ def _require_counters(header: dict, phases: list[str], path) -> None:
         raise ModelFileError(f"{path}: header: unknown phase {header['phase']!r}")
     finished = set(header["bests"]) - {"best"}
     if finished != set(phases[:place]):
-        raise ModelFileError(f"{path}: header: bests are of {sorted(finished)}, but before {header['phase']} come {phases[:place]}")
+        raise ModelFileError(f"{path}: header: bests are of {sorted(finished)}; before {header['phase']} come {phases[:place]}")
     made = Counter(row["phase"] for row in header["history"])
     if not set(made) <= set(phases[: place + 1]) or not all(made[name] for name in phases[:place]):
         raise ModelFileError(f"{path}: header: history has epochs of {sorted(made)}, which are not those of the phases so far")

@@ -23,19 +23,26 @@ from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phas
 from .problem import Problem, evaluate_state, pose, training_graph
 
 AfterEpoch = Callable[[Progress], None] | None
+BeforeStart = Callable[[Phase], None] | None
 
 
 def train(
-    data: Dataset, settings: Settings, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
+    data: Dataset,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    after_epoch: AfterEpoch = None,
+    before_start: BeforeStart = None,
 ) -> Progress:
     """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
 
-    `after_epoch` is called with the progress after every epoch, for logs and checkpoints. ``finished`` of what is returned holds
+    `after_epoch` is called with the progress after every epoch, for logs and checkpoints, `before_start` with a phase before its
+    start is prepared, which may take a while. ``finished`` of what is returned holds
     the result of each phase. SettingsError if settings do not fit the data, or training diverges; DataError if there is nothing
     to train on.
     """
     problem = pose(data, settings)
-    return run_phases(phases_of(settings, problem.engine), problem, progress, after_epoch)
+    return run_phases(announced(phases_of(settings, problem.engine), before_start), problem, progress, after_epoch)
 
 
 def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
@@ -43,9 +50,11 @@ def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch =
     return run_phases(control_phases(done, problem), problem, None, after_epoch)
 
 
-def train_refit(phases, epochs: dict[str, int], problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
+def train_refit(
+    phases, epochs: dict[str, int], problem: Problem, *, after_epoch: AfterEpoch = None, before_start: BeforeStart = None
+) -> Progress:
     """Train phases again, for as many epochs as :func:`c2f_np.training.phases.chosen_epochs` found, with nothing held out."""
-    *earlier, last = refit_phases(phases, epochs)
+    *earlier, last = announced(refit_phases(phases, epochs), before_start)
     if last.most_epochs:
         return run_phases([*earlier, last], problem, None, after_epoch)
     # No epoch improved on where the last phase starts, which then is the result.
@@ -53,6 +62,21 @@ def train_refit(phases, epochs: dict[str, int], problem: Problem, *, after_epoch
     with working_threads(problem.threads, problem.settings.engine):
         state = last.start(done.finished, problem).state
     return dataclasses.replace(done, finished={**done.finished, last.name: Best(float("nan"), 0, state)})
+
+
+def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:
+    """The phases, each of which is told of before its start is prepared."""
+
+    def told_of(phase: Phase) -> Callable:
+        def start(finished, problem):
+            before_start(phase)
+            return phase.start(finished, problem)
+
+        return start
+
+    return tuple(
+        phase if before_start is None or phase.start is None else dataclasses.replace(phase, start=told_of(phase)) for phase in phases
+    )
 
 
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:

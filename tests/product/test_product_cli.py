@@ -15,10 +15,10 @@ import pytest
 
 import c2f_np.run as run_module
 from c2f_np import C2FRecommender, load_dataset
-from c2f_np.archive import read_archive
 from c2f_np.cli import main
 from c2f_np.folders import LOCK
 from c2f_np.training.loop import train as train_both
+from tests.stored import stored
 
 SMALL = [
     "--n-coarse", "6", "--n-fine", "4", "--dim", "8", "--n-components", "4", "--t-fine", "2", "--eval-every", "2",
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_up_during_training(tmp_path):
 
 
 def same_model(first, second):
-    (head, arrays), (other_head, others) = (read_archive(path / "model.npz", "model", 1) for path in (first, second))
+    (head, arrays), (other_head, others) = (stored(path / "model.npz") for path in (first, second))
     assert head == other_head and list(arrays) == list(others)
     for name in arrays:
         np.testing.assert_array_equal(arrays[name], others[name], err_msg=name)

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from rows import whole_row
 
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
@@ -218,7 +219,7 @@ def test_a_row_is_there_whole_or_not_at_all(tiny, tmp_path, monkeypatch):
 
     key, store = jobs_of(tiny())[0].key, Store(tmp_path / "out")
     store.prepare()
-    row = {"status": "done", "fingerprint": "f", "error": None}
+    row = whole_row(fingerprint="f")
 
     def disk_full(*_):
         raise OSError("disk full")
