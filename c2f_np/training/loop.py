@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data import Dataset
-from ..errors import SettingsError
+from ..errors import DataError, SettingsError
 from ..model.joint import exchange, relinked
 from ..model.sampling import drawn_batches
 from ..model.step import ModelState, fresh_moments, train_step
@@ -192,6 +192,14 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         n_seen += len(triples)
         if exchanges:
             pull = pull + step.gradients["Y"]
+    if not n_seen:
+        degree = np.diff(problem.R.indptr)
+        n_users = np.count_nonzero((degree > 0) & (degree < problem.n_items))
+        raise DataError(
+            f"nothing could be drawn to train on in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: an epoch draws as "
+            f"many users as there are training interactions ({problem.R.nnz:,}), and only {n_users:,} of {problem.n_users:,} users "
+            "have both an interaction and an item left over; leave out the others"
+        )
     if exchanges:
         turn = (epoch + 1) // max(phase.exchange_every, 1)
         state, moments = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
