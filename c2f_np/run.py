@@ -40,7 +40,7 @@ from .shown import for_terminal, write_figure
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.loop import train, train_control, train_refit
-from .training.phases import Progress, chosen_epochs, phase_names, phases_of
+from .training.phases import Phase, Progress, chosen_epochs, phase_names, phases_of
 from .training.problem import evaluate_state, pose
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
@@ -140,6 +140,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     watch: Callable[[Progress], None] | None = None,
+    before_start: Callable[[Phase], None] | None = None,
     data: Dataset | None = None,
 ) -> dict:
     """Carry out a request in a folder.
@@ -155,6 +156,8 @@ def run(
         Begin anew in a folder that already holds a run. That one is there until the first epoch of the new one is finished.
     watch : callable, optional
         Called with the progress after every epoch.
+    before_start : callable, optional
+        Called with a phase before its start is prepared.
     data : Dataset, optional
         The request's data, if they are loaded already.
 
@@ -187,7 +190,7 @@ def run(
     with locked(folder):
         # Another process may have been there before it was locked.
         goes_on = goes_on_in(folder, resume, overwrite)
-        return _run_alone(request, folder, data, goes_on, watch)
+        return _run_alone(request, folder, data, goes_on, watch, before_start)
 
 
 def goes_on_in(folder: Path, resume: bool, overwrite: bool) -> bool:
@@ -223,7 +226,7 @@ def holds_run(folder: Path) -> bool:
     return True
 
 
-def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, watch) -> dict:
+def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, watch, before_start) -> dict:
     """Carry out a request in a folder that is locked and may be written, from its checkpoint or from the beginning."""
     fingerprint, progress, earlier = data.fingerprint(), None, holds_run(folder)
     delete_unfinished(folder, FILES)
@@ -254,7 +257,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
             watch(progress)
 
     try:
-        progress = train(data, request.settings, progress=progress, after_epoch=after_epoch)
+        progress = train(data, request.settings, progress=progress, after_epoch=after_epoch, before_start=before_start)
     except C2FError:
         if not earlier and not (folder / CHECKPOINT).exists():
             (folder / RUN).unlink()  # so that the mended command finds no run
@@ -346,7 +349,13 @@ def _control_alone(folder: Path, watch) -> dict:
     return metrics
 
 
-def run_refit(folder, *, data: Dataset | None = None, watch: Callable[[Progress], None] | None = None) -> StoredModel | None:
+def run_refit(
+    folder: FilePath,
+    *,
+    data: Dataset | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    before_start: Callable[[Phase], None] | None = None,
+) -> StoredModel | None:
     """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
 
     Parameters
@@ -354,8 +363,8 @@ def run_refit(folder, *, data: Dataset | None = None, watch: Callable[[Progress]
     folder : path-like
     data : Dataset, optional
         The run's data, if they are loaded already.
-    watch : callable, optional
-        Called with the progress after every epoch.
+    watch, before_start : callable, optional
+        As for :func:`run`.
 
     Returns
     -------
@@ -381,7 +390,7 @@ def run_refit(folder, *, data: Dataset | None = None, watch: Callable[[Progress]
         problem = pose(whole, request.settings)
         phases = phases_of(request.settings, problem.engine)
         epochs = chosen_epochs(phases, done)
-        state = train_refit(phases, epochs, problem, after_epoch=watch).result.state
+        state = train_refit(phases, epochs, problem, after_epoch=watch, before_start=before_start).result.state
         about = {"preset": request.preset, **where_from(whole), "refit": epochs}
         stored = StoredModel(state, request.settings, whole.train, whole.user_ids, whole.item_ids, about)
         save_model(folder / REFIT, stored)

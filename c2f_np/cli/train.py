@@ -74,7 +74,7 @@ def refit_command(options) -> int:
     data = dataclasses.replace(request, source=options.data or request.source).load_data()
     try:
         with PhaseBars(request.settings, options.quiet) as bars:
-            model = run_refit(options.folder, data=data, watch=bars)
+            model = run_refit(options.folder, data=data, watch=bars, before_start=bars.prepare)
     except KeyboardInterrupt:
         print("\nstopped; the run is as it was, and the same command begins the refit again", flush=True)
         return 130
@@ -134,7 +134,8 @@ def _carry_out(request, options) -> int:
             print(f"there is no finished epoch in {out} to resume after: training begins at the start", flush=True)
     try:
         with PhaseBars(request.settings, options.quiet) as bars:
-            metrics = run(request, folder, resume=options.resume, overwrite=options.overwrite, watch=bars, data=data)
+            how = {"resume": options.resume, "overwrite": options.overwrite, "watch": bars, "before_start": bars.prepare}
+            metrics = run(request, folder, data=data, **how)
     except KeyboardInterrupt:
         kept = goes_on or bars.n_epochs
         print(f"\nstopped{'; continue with --resume' if kept else ' before the first epoch ended'}", flush=True)

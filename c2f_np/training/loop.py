@@ -37,9 +37,8 @@ def train(
     """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
 
     `after_epoch` is called with the progress after every epoch, for logs and checkpoints, `before_start` with a phase before its
-    start is prepared, which may take a while. ``finished`` of what is returned holds
-    the result of each phase. SettingsError if settings do not fit the data, or training diverges; DataError if there is nothing
-    to train on.
+    start is prepared, which may take a while. ``finished`` of what is returned holds the result of each phase. SettingsError if
+    settings do not fit the data, or training diverges; DataError if there is nothing to train on.
     """
     problem = pose(data, settings)
     return run_phases(announced(phases_of(settings, problem.engine), before_start), problem, progress, after_epoch)
@@ -65,18 +64,16 @@ def train_refit(
 
 
 def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:
-    """The phases, each of which is told of before its start is prepared."""
+    """The phases; each that does not go on from where training stands is told of before its start is prepared."""
 
-    def told_of(phase: Phase) -> Callable:
+    def told_of(phase: Phase) -> Phase:
         def start(finished, problem):
             before_start(phase)
             return phase.start(finished, problem)
 
-        return start
+        return phase if phase.start is None else dataclasses.replace(phase, start=start)
 
-    return tuple(
-        phase if before_start is None or phase.start is None else dataclasses.replace(phase, start=told_of(phase)) for phase in phases
-    )
+    return tuple(phases) if before_start is None else tuple(map(told_of, phases))
 
 
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
