@@ -80,7 +80,7 @@ class JobBar:
     def __init__(self):
         self._bar = None
 
-    def __call__(self, n_done: int, n_all: int, running: list[str]) -> None:
+    def __call__(self, n_done: int, n_all: int, ended: str, running: list[str]) -> None:
         if self._bar is None:
             self._bar = _bar(total=n_all, initial=n_done, unit="job")
         self._bar.update(n_done - self._bar.n)
