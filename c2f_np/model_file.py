@@ -1,29 +1,41 @@
 """Models on disk, and their size.
 
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
-propagation, and to leave out what a user has already seen), the external ids, and the settings.
+propagation), those that were held out (to leave out all that a user has, as the former), the external ids, and the settings.
 
 Shapes: see `c2f_np.model.step`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
 
-from .archive import pack_csr, read_archive, take, unpack_csr, write_archive
+from .archive import Array, Members, csr_layout, open_archive, pack_csr, unpack_csr, write_archive
+from .data import Dataset
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
+from .machine import versions
 from .model.step import ModelState
+from .schema import ANY_TEXT, COUNT, TEXT
 from .settings import Settings
 
 KIND, VERSION = "model", 1
-_FIELDS = ("E_coarse", "bias", "bias_global", "S_coarse", "E_fine", "S_fine", "S_direct")
 _MATRICES = ("S_coarse", "S_fine", "S_direct")
-_OPTIONAL = ("E_fine", "S_fine", "S_direct")
+# Where a model comes from.
+ABOUT = {
+    "preset?": TEXT,
+    "protocol?": ANY_TEXT,
+    "data?": {"name?": TEXT, "fingerprint?": TEXT, "split?": TEXT},
+    "versions?": {"*": TEXT},
+    "refit?": {"*": COUNT},
+}
+_FORM = {"settings": {}, "about?": ABOUT}
+_IDS = {"user_ids": Array("text", ("U",)), "item_ids": Array("text", ("I",))}
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,10 @@ class StoredModel:
         Training interactions.
     user_ids, item_ids : ndarray of str
     about : dict
-        Where the model comes from: name and fingerprint of the data, protocol, preset, versions.
+        Where the model comes from: name and fingerprint of the data, protocol, preset, versions; of a refitted model, the
+        epochs of its phases as ``refit``.
+    known : csr_array, shape (U, I), optional
+        All interactions that the data hold, which are not recommended; by default those of training.
     """
 
     state: ModelState
@@ -47,13 +62,13 @@ class StoredModel:
     user_ids: np.ndarray
     item_ids: np.ndarray
     about: dict[str, Any]
+    known: sparse.csr_array | None = None
 
 
 def save_model(path: FilePath, model: StoredModel) -> None:
     """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
-    arrays = pack_state("state", model.state) | pack_csr("interactions", model.R.astype(np.int8))
-    arrays |= {"user_ids": np.asarray(model.user_ids, dtype=str), "item_ids": np.asarray(model.item_ids, dtype=str)}
+    arrays = pack_state("state", model.state) | pack_entities(model.R, model.known, model.user_ids, model.item_ids)
     write_archive(path, KIND, VERSION, header, arrays)
 
 
@@ -65,24 +80,64 @@ def load_model(path: FilePath) -> StoredModel:
     ModelFileError
         If it is missing, damaged, foreign, or its parts do not fit together.
     """
-    header, arrays = read_archive(path, KIND, VERSION)
+    with open_archive(path, KIND, VERSION, _FORM) as (header, members):
+        settings = settings_of_file(header["settings"], path)
+        phase = "joint" if settings.training == "joint" else "fine" if "state.E_fine" in members else "coarse"
+        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings)
+        arrays = members.read_all(entities_layout(members) | own, sizes)
+        members.allow_table(len(arrays["user_ids"]) + len(arrays["item_ids"]), settings.dim)
+    R, known, *ids = unpack_entities(arrays, path)
+    state = unpack_state("state", arrays, settings, phase, sum(R.shape), path)
+    return StoredModel(state, settings, R, *ids, header.get("about", {}), known)
+
+
+def settings_of_file(values: dict, path: FilePath) -> Settings:
+    """The settings that a file holds, or ModelFileError."""
     try:
-        settings = Settings.from_dict(header["settings"])
-    except (KeyError, TypeError, SettingsError) as error:
-        raise ModelFileError(f"{path}: its settings cannot be used ({error})") from error
-    state, R = unpack_state("state", arrays, path), unpack_csr("interactions", arrays, path)
-    user_ids, item_ids = take(arrays, "user_ids", path), take(arrays, "item_ids", path)
-    about = header.get("about", {})
-    if len(state.bias) != sum(R.shape):
-        raise ModelFileError(f"{path}: {len(state.bias)} biases for {R.shape[0]} users and {R.shape[1]} items")
-    if (user_ids.shape, item_ids.shape) != (R.shape[:1], R.shape[1:]):
-        raise ModelFileError(f"{path}: the lists of ids do not have one id for each user and item")
-    if user_ids.dtype.kind != "U" or item_ids.dtype.kind != "U":
-        raise ModelFileError(f"{path}: the ids are not text")
-    _check_assignments(state, settings.training, path)
-    if not isinstance(about, dict):
-        raise ModelFileError(f"{path}: its about is not a JSON object")
-    return StoredModel(state, settings, R, user_ids, item_ids, about)
+        return Settings.from_dict(values)
+    except SettingsError as error:
+        raise ModelFileError(f"{path}: its settings cannot be used: {error}") from None
+
+
+def pack_entities(R, known, user_ids: np.ndarray, item_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of what every model file holds: training interactions, others that are known, and ids."""
+    arrays = pack_csr("interactions", R.astype(np.int8))
+    if (held_out := others_known(R, known)).nnz:
+        arrays |= pack_csr("held_out", held_out.astype(np.int8))
+    return arrays | {"user_ids": np.asarray(user_ids, dtype=str), "item_ids": np.asarray(item_ids, dtype=str)}
+
+
+def entities_layout(members: Members) -> dict[str, Array]:
+    """The layout of :func:`pack_entities`; files older than ``held_out`` know the training interactions only."""
+    others = csr_layout("held_out", "U", "I", "others", "int8") if any(name.startswith("held_out") for name in members) else {}
+    return _IDS | csr_layout("interactions", "U", "I", "entries", "int8") | others
+
+
+def unpack_entities(arrays: dict[str, np.ndarray], path: FilePath) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """What :func:`pack_entities` took apart: R, all that is known, ids of users and of items; or ModelFileError."""
+    ids = {name: arrays[name] for name in _IDS}
+    for name, each in ids.items():
+        if len(np.unique(each)) < len(each) or not len(each):
+            raise ModelFileError(f"{path}: {name} holds an id twice, or none at all")
+    parts = []
+    for name in ("interactions", "held_out"):
+        if f"{name}.data" in arrays:
+            parts.append(unpack_csr(name, arrays, (len(ids["user_ids"]), len(ids["item_ids"])), path))
+            if (parts[-1].data != 1).any():
+                raise ModelFileError(f"{path}: {name}.data holds {parts[-1].data[parts[-1].data != 1][0]}, not only ones")
+    R, *others = parts
+    return R, sparse.csr_array((R != 0) + (others[0] != 0)) if others else R, *ids.values()
+
+
+def others_known(R: sparse.csr_array, known: sparse.csr_array | None) -> sparse.csr_array:
+    """The known interactions beside those of training, as a pattern."""
+    return sparse.csr_array(R.shape, dtype=bool) if known is None else sparse.csr_array((known != 0) > (R != 0))
+
+
+def where_from(data: Dataset) -> dict[str, Any]:
+    """What a model file says of the data that the model has learnt from, and of the versions that it was made with."""
+    about = {"name": data.name, "fingerprint": data.fingerprint(), "split": data.split}
+    return {"data": about, "protocol": data.protocol, "versions": versions()}
 
 
 def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:
@@ -93,52 +148,52 @@ def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:
     return arrays
 
 
-def unpack_state(name: str, arrays: dict[str, np.ndarray], path: FilePath) -> ModelState:
-    """The state that :func:`pack_state` took apart, or ModelFileError if a part is missing, wrong, or does not fit the others."""
+def _links(settings: Settings, phase: str) -> dict[str, tuple[str, str, int]]:
+    """Of each assignment that a state of a phase has: the symbols of its rows and columns, and the links in a row."""
+    s, rows = settings, "N" if phase == "table" else "C"
+    links = {"S_coarse": ("N", rows, 1 if phase == "table" else s.t_coarse)}
+    if _has_fine(settings, phase):
+        links |= {"S_fine": ("C", "M", s.t_fine)} if s.training == "stages" or s.gate > 0 else {}
+        links |= {"S_direct": ("N", "M", s.t_direct)} if s.t_direct else {}
+    return links
 
-    def unpacked(field: str) -> Any:
-        stored = f"{name}.{field}"
-        if field in _OPTIONAL and stored not in arrays and f"{stored}.data" not in arrays:
-            return None
-        return unpack_csr(stored, arrays, path) if field in _MATRICES else take(arrays, stored, path)
 
-    state = ModelState(**{field: unpacked(field) for field in _FIELDS})
-    for field, value in _present(state).items():
-        numbers = value.data if field in _MATRICES else value
-        if numbers.dtype.kind != "f" or not np.isfinite(numbers).all():
-            raise ModelFileError(f"{path}: a codebook, an assignment or a bias does not hold finite numbers")
-    if not _fits_together(state):
-        raise ModelFileError(f"{path}: codebooks, assignments and biases have shapes that do not fit together")
-    return state
+def _has_fine(settings: Settings, phase: str) -> bool:
+    """Whether a state of a phase has a fine codebook."""
+    return phase.startswith("fine") if settings.training == "stages" else phase != "table" and settings.has_fine_codebook
+
+
+def state_sizes(settings: Settings, **more: int) -> dict[str, int]:
+    """The sizes of a state that settings determine, by symbol."""
+    return {"C": settings.n_coarse, "M": settings.n_fine, "d": settings.dim} | more
+
+
+def state_layout(name: str, settings: Settings, phase: str, *, n: str = "N") -> dict[str, Array]:
+    """The layout of a state of a phase as :func:`pack_state` stores it; `n` is the symbol of the number of entities."""
+    symbol, dtype = {"N": n, "C": "C", "M": "M"}, settings.dtype
+    layout = {"E_coarse": Array(dtype, (n if phase == "table" else "C", "d"))}
+    layout |= {"bias": Array(dtype, (n,)), "bias_global": Array(dtype, (1,))}
+    layout |= {"E_fine": Array(dtype, ("M", "d"))} if _has_fine(settings, phase) else {}
+    for field, (rows, columns, each) in _links(settings, phase).items():
+        entries = "+".join(f"{part}*{each}" for part in symbol[rows].split("+"))
+        layout |= csr_layout(field, symbol[rows], symbol[columns], entries, dtype)
+    return {f"{name}.{field}": array for field, array in layout.items()}
+
+
+def unpack_state(
+    name: str, arrays: dict[str, np.ndarray], settings: Settings, phase: str, n_entities: int, path: FilePath
+) -> ModelState:
+    """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
+    sizes = state_sizes(settings, N=n_entities)
+    parts = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "E_fine")}
+    for field, (rows, columns, each) in _links(settings, phase).items():
+        parts[field] = unpack_csr(f"{name}.{field}", arrays, (sizes[rows], sizes[columns]), path, each=each)
+    return ModelState(**parts)
 
 
 def _present(state: ModelState) -> dict[str, Any]:
-    return {field: getattr(state, field) for field in _FIELDS if getattr(state, field) is not None}
-
-
-def _fits_together(state: ModelState) -> bool:
-    present = _present(state)
-    if any(present[book].ndim != 2 for book in ("E_coarse", "E_fine") if book in present):
-        return False
-    if ("E_fine" in present) != ("S_fine" in present or "S_direct" in present):
-        return False
-    (n, c), dim = state.S_coarse.shape, state.E_coarse.shape[1]
-    m = 0 if state.E_fine is None else len(state.E_fine)
-    books, links = {"E_coarse": (c, dim), "E_fine": (m, dim)}, {"S_coarse": (n, c), "S_fine": (c, m), "S_direct": (n, m)}
-    wanted = books | links | {"bias": (n,), "bias_global": (1,)}
-    return all(value.shape == wanted[field] for field, value in present.items())
-
-
-def _check_assignments(state: ModelState, training: str, path: FilePath) -> None:
-    """Two stages have no direct links and always a bridge; a joint model has the same number of links in every row."""
-    if training == "stages":
-        if state.S_direct is not None or state.is_fine != (state.S_fine is not None):
-            raise ModelFileError(f"{path}: its codebooks and assignments are not those of two stages")
-        return
-    for name in ("S_coarse", "S_direct"):
-        S = getattr(state, name)
-        if S is not None and len(np.unique(np.diff(S.indptr))) > 1:
-            raise ModelFileError(f"{path}: the rows of {name} have different numbers of links")
+    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def size_in_bytes(state: ModelState) -> dict[str, int]:

@@ -29,12 +29,9 @@ Shapes: interactions (U, I); N = U + I; S_coarse (N, C); S_fine (C, M); E_coarse
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +39,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sparse
 
+from .archive import Members, open_members
 from .engine import AVAILABLE_ENGINES, LEFT_OUT, engine_named, is_compiled
-from .errors import C2FError, DataError
+from .errors import C2FError, DataError, ModelFileError
 from .evaluation.metrics import mean_metrics, metrics_per_user
 from .evaluation.ranking import rank_items
 from .model.coarse import coarse_forward, coarse_gradients, coarse_graph
@@ -58,6 +56,7 @@ from .model.links import (
 )
 from .model.loss import Triples, batch_loss, bpr_backward, squared_norm_penalty_backward
 from .model.step import BETA2, EPSILON, adam_step, fresh_moments
+from .schema import LIMITS, in_short, parse_json
 
 TOLERANCE = 1e-12
 
@@ -67,10 +66,8 @@ _CANCELLED = 1e-2
 _STAGES = ("coarse", "fine")
 _STATE = ("S_coarse", "S_fine", "E_coarse", "E_fine", "bias_user_item", "bias_global")
 _TRAINED = ("E_coarse", "E_fine", "bias_user_item", "bias_global")
+_LONGEST_LIST = 1000
 _METRIC = re.compile(r"metric_(ndcg|recall)_([1-9][0-9]*)")
-# Whatever NumPy raises over a damaged archive.
-_UNREADABLE = (OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, MemoryError, OverflowError, RuntimeError)
-_UNREADABLE += (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -153,10 +150,13 @@ class _Reference:
 
     def __init__(self, path):
         self.path = Path(path)
-        with self._load() as stored:
-            self._read(stored)
+        try:
+            with open_members(path) as stored:
+                self._read(stored)
+        except ModelFileError as error:
+            raise DataError(str(error)) from error
 
-    def _read(self, stored) -> None:
+    def _read(self, stored: Members) -> None:
         meta = self._meta(stored)
         interactions = self._array(stored, "interactions", (None, None))
         E_coarse, E_fine = (self._array(stored, key, (None, None)) for key in ("E_coarse", "E_fine"))
@@ -167,7 +167,7 @@ class _Reference:
                 raise self._error("meta", f"{key} is {meta[key]!r}, but the arrays say {size}")
         self.t_coarse = self._integer(meta, "t_coarse", 1, c)
         self.t_fine = self._integer(meta, "t_fine", 1, m)
-        self.n_layers = self._integer(meta, "n_layers", 0, None)
+        self.n_layers = self._integer(meta, "n_layers", 0, LIMITS["n_layers"])
         self.gate = self._real(meta, "gate")
         self.threshold = self._real(meta, "threshold", least=0)
         self.l2 = self._real(meta, "l2_penalty_factor", 5)
@@ -207,15 +207,17 @@ class _Reference:
         self.triples = Triples.from_items(*batch, u, i)
 
         # The evaluation may be left out, as a whole or in part; a metric without the relevant items cannot be checked.
-        self.metrics = [(key, *match.groups()) for key in stored.files if (match := _METRIC.fullmatch(key))]
+        self.metrics = [(key, *match.groups()) for key in stored if (match := _METRIC.fullmatch(key))]
         self.relevant = self.topk = None
-        if self.metrics or "metric_relevant" in stored.files:
+        if self.metrics or "metric_relevant" in stored:
             self.relevant = self._array(stored, "metric_relevant", (u, i))
-        if "metric_topk" in stored.files:
+        if "metric_topk" in stored:
             self.topk = self._array(stored, "metric_topk", (u, None), integer=True)
             if self.topk.shape[1] > i:
                 raise self._error("metric_topk", f"lists {self.topk.shape[1]} items, there are {i}")
-        for key, _, _ in self.metrics:
+        for key, _, k in self.metrics:
+            if int(k[:9]) > _LONGEST_LIST:
+                raise self._error(key, f"is of more than {_LONGEST_LIST} items")
             self.arrays[key] = self._array(stored, key, ())
         held = {"metric_relevant": self.relevant is not None, "metric_topk": self.topk is not None}
         held["metric_ndcg_*, metric_recall_*"] = bool(self.metrics)
@@ -227,49 +229,28 @@ class _Reference:
     def _error(self, key: str, message: str) -> DataError:
         return DataError(f"key {key!r}: {message}", path=self.path)
 
-    def _load(self):
-        try:
-            stored = np.load(self.path, allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError("there is no such file", path=self.path) from None
-        except _UNREADABLE as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not an npz archive"
-            raise DataError(f"cannot be read as a reference file: {reason}", path=self.path) from error
-        if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise DataError("is a single array, not an npz archive", path=self.path)
-        return stored
-
-    def _stored(self, stored, key: str) -> np.ndarray:
-        if key not in stored.files:
-            raise self._error(key, "is missing")
-        try:
-            array = stored[key]
-        except _UNREADABLE as error:
-            raise self._error(key, "cannot be read (damaged, or a pickled object)") from error
-        if not isinstance(array, np.ndarray):
-            raise self._error(key, "is not an array")
-        return array
-
-    def _array(self, stored, key: str, shape: tuple, *, integer: bool = False) -> np.ndarray:
+    def _array(self, stored: Members, key: str, shape: tuple, *, integer: bool = False) -> np.ndarray:
         """An array of the given shape, None for any positive size, in native C order."""
-        array = self._stored(stored, key)
-        if array.dtype.kind not in ("iu" if integer else "fiub"):
-            raise self._error(key, f"must hold {'integers' if integer else 'real numbers'}, not {array.dtype}")
-        if shape in ((), (1,)) and array.size == 1 and array.ndim <= 1:
-            array = array.reshape(shape)
-        sizes = zip(array.shape, shape, strict=False)
-        if array.ndim != len(shape) or not all(have == want if want is not None else have > 0 for have, want in sizes):
+        dtype, found = stored.promised(key)
+        if dtype.kind not in ("iu" if integer else "fiub"):
+            raise self._error(key, f"must hold {'integers' if integer else 'real numbers'}, not {dtype}")
+        is_number = shape in ((), (1,)) and found in ((), (1,))
+        sizes = zip(found, shape, strict=False)
+        fits = len(found) == len(shape) and all(have == want if want is not None else have > 0 for have, want in sizes)
+        if not (is_number or fits):
             wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
-            raise self._error(key, f"has the shape {array.shape}, expected {wanted}")
-        return np.array(array, dtype=np.int64 if integer else np.float64, order="C")
+            raise self._error(key, f"has the shape {found}, expected {wanted}")
+        array = np.array(stored.read(key), dtype=np.int64 if integer else np.float64, order="C")
+        return array.reshape(shape) if is_number else array
 
-    def _meta(self, stored) -> dict:
-        text = self._stored(stored, "meta")
-        if text.dtype.kind not in "US" or text.size != 1:
+    def _meta(self, stored: Members) -> dict:
+        dtype, shape = stored.promised("meta")
+        if dtype.kind not in "US" or math.prod(shape) != 1:
             raise self._error("meta", "must be one string of JSON")
         try:
-            meta = json.loads(text.item())
-        except (ValueError, RecursionError) as error:
+            text = stored.read("meta").item()
+            meta = parse_json(text if isinstance(text, bytes) else text.encode("utf-8"), "meta")
+        except ValueError as error:  # a ModelFileError is one
             raise self._error("meta", "is not valid JSON") from error
         if not isinstance(meta, dict):
             raise self._error("meta", "is not a JSON object")
@@ -289,11 +270,10 @@ class _Reference:
             raise self._error("meta", f"{key} must be a finite number{allowed}, not {value!r:.40}")
         return number
 
-    def _integer(self, meta: dict, key: str, least: int, most: int | None) -> int:
+    def _integer(self, meta: dict, key: str, least: int, most: int) -> int:
         value = self._real(meta, key)
-        if not value.is_integer() or value < least or (most is not None and value > most):
-            allowed = f"from {least} to {most}" if most is not None else f"of at least {least}"
-            raise self._error("meta", f"{key} must be an integer {allowed}, not {meta[key]!r}")
+        if not value.is_integer() or not least <= value <= most:
+            raise self._error("meta", f"{key} must be an integer from {least} to {most}, not {in_short(meta[key])}")
         return int(value)
 
 

@@ -5,6 +5,7 @@
     history.csv     one row per epoch
     metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
     model.npz       the last phase's result, with all that recommending needs
+    refit.npz       the same trained on everything, if that was asked for: what recommends
     curves.png      learning curves and test NDCG@20
     control.json    the control's metrics and log, if it was run (`c2f_np.training.phases`)
 
@@ -26,27 +27,45 @@ from pathlib import Path
 
 from ._version import __version__
 from .baselines import Popularity
-from .data import Dataset, load_dataset
+from .data import LOAD_OPTIONS, Dataset, load_dataset
 from .errors import C2FError, ModelFileError, SettingsError
-from .evaluation import DEFAULT_KS
+from .evaluation import DEFAULT_KS, DEFAULT_METRICS
 from .files import FilePath, write_text_atomically
 from .folders import delete_unfinished, folder_named, locked, refuse_strangers
-from .machine import peak_memory
-from .model_file import StoredModel, save_model, size_in_bytes
-from .recommender import versions
-from .settings import Settings
+from .machine import peak_memory, versions
+from .model_file import StoredModel, save_model, settings_of_file, size_in_bytes, where_from
+from .schema import COUNT, NUMBER, TEXT, Parameter, check_form, parse_json, refuse_unknown
+from .settings import PRESETS, Settings
 from .shown import for_terminal, write_figure
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
-from .training.loop import train, train_control
-from .training.phases import Progress, phase_names, phases_of
+from .training.loop import train, train_control, train_refit
+from .training.phases import Phase, Progress, chosen_epochs, phase_names, phases_of
 from .training.problem import evaluate_state, pose
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
 METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"
+REFIT = "refit.npz"
 # In the order in which a new run deletes those of an earlier one: whatever stops it, what is left can be resumed.
-FILES = (METRICS, FIGURE, CONTROL, MODEL, HISTORY, CHECKPOINT, RUN)
-_KEYS = {"data", "load_options", "preset", "settings"}
+FILES = (REFIT, METRICS, FIGURE, CONTROL, MODEL, HISTORY, CHECKPOINT, RUN)
+_PART = (None, {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)})
+_FORMS: dict[str, dict] = {
+    RUN: {
+        "data": TEXT,
+        "load_options": {f"{name}?": option for name, option in LOAD_OPTIONS.items()},
+        "preset": Parameter("", str, choices=tuple(PRESETS)),
+        "version?": TEXT,
+        "settings": {},
+    },
+    METRICS: {
+        "protocol": TEXT,
+        "data": {"name": TEXT},
+        "validation": _PART,
+        "test": _PART,
+        "size_in_bytes": {"*": {"model": COUNT}},
+        "best_epoch": {"*": COUNT},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -84,26 +103,32 @@ def read_request(folder) -> Request:
     path = Path(folder) / RUN
     stored = read_json(path)
     try:
-        return Request(stored["data"], stored["load_options"], stored["preset"], Settings.from_dict(stored["settings"]))
-    except (KeyError, TypeError, SettingsError) as error:
-        raise ModelFileError(f"{path}: not a description of a run ({error})") from error
+        refuse_unknown(stored["load_options"], LOAD_OPTIONS, "option of the data")
+    except SettingsError as error:
+        raise ModelFileError(f"{path}: load_options: {error}") from None
+    settings = settings_of_file(stored["settings"], path)
+    return Request(stored["data"], stored["load_options"], stored["preset"], settings)
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object from a file of a run folder.
+    """A JSON object from a file of a run folder, of the form that files of this name have.
 
     Raises
     ------
     ModelFileError
+        If the file is missing, damaged, or of another form; with the field.
     """
     if not path.is_file():
         raise ModelFileError(f"{path.parent}: not a run folder ({path.name} is missing)")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: damaged ({error})") from error
-    if not isinstance(stored, dict):
-        raise ModelFileError(f"{path}: damaged, not a JSON object")
+        stored = parse_json(path.read_bytes(), path)
+        check_form(stored, _FORMS[path.name])
+        for part in filter(stored.get, ("validation", "test") if path.name == METRICS else ()):
+            check_form(stored["size_in_bytes"], dict.fromkeys(stored[part], {"model": COUNT}), "size_in_bytes")
+    except OSError as error:
+        raise ModelFileError(f"{path}: it cannot be read ({error.strerror or error})") from error
+    except SettingsError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     return stored
 
 
@@ -114,6 +139,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     watch: Callable[[Progress], None] | None = None,
+    before_start: Callable[[Phase], None] | None = None,
     data: Dataset | None = None,
 ) -> dict:
     """Carry out a request in a folder.
@@ -129,6 +155,8 @@ def run(
         Begin anew in a folder that already holds a run. That one is there until the first epoch of the new one is finished.
     watch : callable, optional
         Called with the progress after every epoch.
+    before_start : callable, optional
+        Called with a phase before its start is prepared.
     data : Dataset, optional
         The request's data, if they are loaded already.
 
@@ -161,7 +189,7 @@ def run(
     with locked(folder):
         # Another process may have been there before it was locked.
         goes_on = goes_on_in(folder, resume, overwrite)
-        return _run_alone(request, folder, data, goes_on, watch)
+        return _run_alone(request, folder, data, goes_on, watch, before_start)
 
 
 def goes_on_in(folder: Path, resume: bool, overwrite: bool) -> bool:
@@ -188,21 +216,19 @@ def holds_run(folder: Path) -> bool:
     if not os.path.lexists(folder / RUN):
         refuse_strangers(folder, FILES, f"no run ({RUN} is missing)")
     try:
-        stored = read_json(folder / RUN)
+        read_json(folder / RUN)
     except ModelFileError as error:
         raise SettingsError(f"{error}; nothing in {folder} is replaced: choose another folder, or move {RUN} away") from error
-    if not set(stored) >= _KEYS:
-        refuse_strangers(folder, FILES, f"this {RUN} does not describe a run")
     refuse_strangers(folder, [name for name in FILES if (folder / name).is_dir()], "a run has a file of that name")
     return True
 
 
-def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, watch) -> dict:
+def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, watch, before_start) -> dict:
     """Carry out a request in a folder that is locked and may be written, from its checkpoint or from the beginning."""
     fingerprint, progress, earlier = data.fingerprint(), None, holds_run(folder)
     delete_unfinished(folder, FILES)
     if goes_on:
-        progress = load_checkpoint(folder / CHECKPOINT, request.settings, fingerprint)
+        progress = load_checkpoint(folder / CHECKPOINT, request.settings, data)
         _warn_of_another_version(folder)
     about = {
         "version": __version__,
@@ -228,7 +254,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
             watch(progress)
 
     try:
-        progress = train(data, request.settings, progress=progress, after_epoch=after_epoch)
+        progress = train(data, request.settings, progress=progress, after_epoch=after_epoch, before_start=before_start)
     except C2FError:
         if not earlier and not (folder / CHECKPOINT).exists():
             (folder / RUN).unlink()  # so that the mended command finds no run
@@ -241,6 +267,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
         data.user_ids,
         data.item_ids,
         {key: metrics[key] for key in ("preset", "data", "protocol", "versions")},
+        data.known(),
     )
     save_model(folder / MODEL, stored)
     _write_history(folder / HISTORY, progress.history)
@@ -299,7 +326,7 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
 def _control_alone(folder: Path, watch) -> dict:
     request, metrics = read_request(folder), read_json(folder / METRICS)
     data = request.load_data()
-    done = load_checkpoint(folder / CHECKPOINT, request.settings, data.fingerprint())
+    done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
     problem = pose(data, request.settings)
     control = train_control(done, problem, after_epoch=watch)
     found = {"validation": {}, "test": {}, "size_in_bytes": {}, "best_epoch": {}, "history": list(control.history)}
@@ -317,6 +344,54 @@ def _control_alone(folder: Path, watch) -> dict:
         if metrics[part] is not None:
             metrics[part] |= found[part]
     return metrics
+
+
+def run_refit(
+    folder: FilePath,
+    *,
+    data: Dataset | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    before_start: Callable[[Phase], None] | None = None,
+) -> StoredModel | None:
+    """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
+
+    Parameters
+    ----------
+    folder : path-like
+    data : Dataset, optional
+        The run's data, if they are loaded already.
+    watch, before_start : callable, optional
+        As for :func:`run`.
+
+    Returns
+    -------
+    StoredModel or None
+        None if nothing was held out: then the run's model has learnt from everything already, and nothing is written.
+
+    Raises
+    ------
+    SettingsError
+        If the run has not come to its end.
+    ModelFileError, DataError, OSError
+    """
+    folder = folder_named(folder)
+    request = read_request(folder)
+    data = request.load_data() if data is None else data
+    with locked(folder):
+        done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
+        if not done.is_done:
+            raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
+        whole = data.whole()
+        if whole.train.nnz == data.train.nnz:
+            return None
+        problem = pose(whole, request.settings)
+        phases = phases_of(request.settings, problem.engine)
+        epochs = chosen_epochs(phases, done)
+        state = train_refit(phases, epochs, problem, after_epoch=watch, before_start=before_start).result.state
+        about = {"preset": request.preset, **where_from(whole), "refit": epochs}
+        stored = StoredModel(state, request.settings, whole.train, whole.user_ids, whole.item_ids, about)
+        save_model(folder / REFIT, stored)
+    return stored
 
 
 def summarise(request: Request, data: Dataset, progress: Progress) -> dict:

@@ -1,7 +1,7 @@
 """What a user may set: each value's help, limits and choices, declared once.
 
 A dataclass declares its fields with :func:`described`. Constructors and estimators check values by that declaration, files are
-read by it, and the command line makes its options from it.
+read by it, and the command line makes its options from it. :func:`check_form` does the same for JSON that is not flat.
 """
 
 from __future__ import annotations
@@ -10,19 +10,34 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import json
 import math
 import numbers
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import SettingsError
+from .errors import ModelFileError, SettingsError
 
 _IN_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
+#: The most that a number may be where neither its declaration nor :data:`LIMITS` says anything else.
+MOST = {int: 2**31 - 1, float: 1e30}
+#: The most that settings of these names may be: far beyond all use, but nothing that a machine never gets done with.
+LIMITS = {
+    "dim": 4096, "n_components": 4096, "n_layers": 100, "threads": 1024, "bytes": 2**53,
+    "seed": 2**31 - 2,  # partitions take 32 bits, and the seed after this one is used too
+    **dict.fromkeys(("n_coarse", "n_fine", "n_rows", "n_remainders"), 1_000_000),
+    **dict.fromkeys(("t_coarse", "t_fine", "t_direct", "n_hashes", "neg_size"), 1000),
+    **dict.fromkeys(("max_epochs", "table_epochs", "partition_epochs", "phase1_epochs", "exchange_epochs"), 100_000),
+    **dict.fromkeys(("eval_every", "update_every", "patience"), 100_000),
+}  # fmt: skip
+#: The most for counters and sizes in bytes: every whole number up to here is a float too.
+LARGEST = 2**53
+_DEEPEST_JSON = 40  # tables and lists within each other in a JSON file
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Parameter:
     high: float | None = None
     above: float | None = None  # a limit that is itself not allowed
     optional: bool = False  # may be None
+    may_be_nan: bool = False
 
     def checked(self, value: Any) -> Any:
         """The value in its declared type.
@@ -57,17 +73,29 @@ class Parameter:
         if found is None:
             raise self._error(_IN_WORDS[self.kind], value)
         if self.kind is float and not math.isfinite(found):
+            if self.may_be_nan and math.isnan(found):
+                return found
             raise self._error("finite", value)
+        high = MOST.get(self.kind) if self.high is None else self.high
         if self.low is not None and found < self.low:
             raise self._error(f"at least {self.low}", value)
-        if self.high is not None and found > self.high:
-            raise self._error(f"at most {self.high}", value)
+        if high is not None and found > high:
+            raise self._error(f"at most {high:,}" if self.kind is int else f"at most {high}", value)
         if self.above is not None and not found > self.above:
             raise self._error(f"more than {self.above}", value)
         return found
 
     def _error(self, wanted: str, value: Any) -> SettingsError:
-        return SettingsError(f"{self.name} must be {wanted}, not {value!r}")
+        return SettingsError(f"{self.name} must be {wanted}, not {in_short(value)}")
+
+
+def in_short(value: Any) -> str:
+    """A value as messages show it."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"
 
 
 def described(
@@ -92,7 +120,8 @@ def parameters_of(declared: type) -> dict[str, Parameter]:
         if field.metadata:
             kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
             optional = types.NoneType in kinds
-            found[field.name] = Parameter(field.name, kinds[0], field.default, optional=optional, **field.metadata)
+            limits = field.metadata if field.metadata["high"] is not None else {**field.metadata, "high": LIMITS.get(field.name)}
+            found[field.name] = Parameter(field.name, kinds[0], field.default, optional=optional, **limits)
     return found
 
 
@@ -111,24 +140,98 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
             raise SettingsError(f"unknown {what} {name!r}; {advice}")
 
 
-def add_options(parser: argparse._ActionsContainer, declared: type, only: Iterable[str] | None = None) -> None:
-    """Options for the described fields of a dataclass, or for some of them. What is not given is None."""
-    for name, parameter in parameters_of(declared).items():
+def add_options(
+    parser: argparse._ActionsContainer,
+    declared: type | Mapping[str, Parameter],
+    only: Iterable[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Options for the described fields of a dataclass, or for named parameters, or some of them. What is not given is None.
+
+    `defaults` are what None then stands for, where that is not what was declared: help shows it.
+    """
+    for name, parameter in (declared if isinstance(declared, Mapping) else parameters_of(declared)).items():
         if only is not None and name not in only:
             continue
-        about: dict[str, Any] = {"help": f"{parameter.help} [{parameter.default}]"}
+        default = (defaults or {}).get(name, parameter.default)
+        shown = "" if default is None else f" [{default}]"
+        about: dict[str, Any] = {"help": parameter.help + shown, "dest": name}
         if parameter.kind is bool:
             about |= {"action": argparse.BooleanOptionalAction, "default": None}
         elif parameter.choices:
             about |= {"choices": parameter.choices}
         else:
             about |= {"type": parameter.kind, "metavar": {int: "N", float: "X"}.get(parameter.kind, "TEXT")}
-        parser.add_argument("--" + name.replace("_", "-"), **about)
+        flag = "format" if name == "file_format" else name.replace("_", "-")
+        parser.add_argument(f"--{flag}", **about)
 
 
 def given_options(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     """The options that were given, by name."""
     return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+
+
+def parse_json(raw: bytes, path: Any) -> Any:
+    """The value of a JSON text in UTF-8; ModelFileError names `path` if it is none, or cannot be printed or written again."""
+    try:
+        value = json.loads(raw.decode("utf-8"))
+        waiting = [(value, 0)]
+        while waiting:
+            part, depth = waiting.pop()
+            if depth > _DEEPEST_JSON:
+                raise ValueError(f"tables or lists more than {_DEEPEST_JSON} deep")
+            if isinstance(part, dict):
+                waiting += [(inner, depth + 1) for each in part.items() for inner in each]
+            elif isinstance(part, list):
+                waiting += [(inner, depth + 1) for inner in part]
+            elif isinstance(part, str):
+                part.encode("utf-8")  # half of a surrogate pair cannot be
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: damaged ({error})") from error
+    return value
+
+
+def check_form(value: Any, form: Any, place: str = "") -> None:
+    """Raise SettingsError, naming the place, unless a JSON value is of a form.
+
+    Parameters
+    ----------
+    value
+    form
+        A :class:`Parameter`; ``{"key": form, "key?": form}``, where the second key may be missing and further ones are ignored;
+        ``{"*": form}`` for a table with any keys; ``[form]`` for a list; ``(None, form)`` for what may be null; ``None`` for
+        anything.
+    place : str
+        How to call the value.
+    """
+    if isinstance(form, tuple):
+        form = None if value is None else form[1]
+    if form is None:
+        return
+    if isinstance(form, Parameter):
+        dataclasses.replace(form, name=place).checked(value)
+        return
+    Parameter(place or "the whole", type(form)).checked(value)
+    inside = f"{place}." if place else ""
+    if isinstance(form, list):
+        for position, part in enumerate(value):
+            check_form(part, form[0], f"{place}[{position}]")
+    elif "*" in form:
+        for key, part in value.items():
+            check_form(part, form["*"], f"{inside}{key}")
+    else:
+        for key, part in form.items():
+            name = key.removesuffix("?")
+            if name in value:
+                check_form(value[name], part, f"{inside}{name}")
+            elif name == key:
+                raise SettingsError(f"{inside}{name} is missing")
+
+
+#: Forms of single values.
+TEXT, ANY_TEXT = Parameter("", str), Parameter("", str, optional=True)
+NUMBER, NUMBER_OR_NAN = Parameter("", float, high=math.inf), Parameter("", float, high=math.inf, may_be_nan=True)
+COUNT, COUNT_OR_NONE = Parameter("", int, low=0, high=LARGEST), Parameter("", int, low=0, high=LARGEST, optional=True)
 
 
 def _converted(value: Any, kind: type) -> Any:
@@ -142,5 +245,5 @@ def _converted(value: Any, kind: type) -> Any:
     try:
         number = kind(value)
     except (ValueError, OverflowError):  # a float that is no whole number's, or a whole number beyond any float
-        return None
+        return math.inf if kind is float else None
     return number if number == value or math.isnan(number) else None

@@ -7,7 +7,9 @@ import sys
 from typing import Any
 
 from ..settings import Settings
-from ..training.phases import Progress, phases_of
+from ..training.phases import Phase, Progress, phases_of
+
+_PARTITION, _CODING = "a partition of users and items", "the table is coded, unless the partition is better"
 
 
 def _bar(**about):
@@ -24,6 +26,9 @@ class PhaseBars:
     def __init__(self, settings: Settings, quiet: bool = False):
         self.n_epochs, self._quiet = 0, quiet
         self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
+        joint = _CODING if settings.table_epochs else _PARTITION
+        self._prepared = dict.fromkeys(("partition", "coarse_phase1", "coarse"), _PARTITION) | {"joint": joint}
+        self._prepared["fine_phase1"] = "a SparsePCA of the coarse codebook and a partition"
         self._bar: Any = None
         self._phase: str | None = None
 
@@ -54,6 +59,14 @@ class PhaseBars:
             self._bar.refresh()
             self.close()
 
+    def prepare(self, phase: Phase) -> None:
+        """Say what takes time before a phase begins, and how many epochs it will have."""
+        self._most[phase.name] = phase.most_epochs
+        if not self._quiet and phase.name in self._prepared:
+            from tqdm import tqdm
+
+            tqdm.write(f"{phase.name:<13}: first {self._prepared[phase.name]}", file=sys.stderr)
+
     def close(self) -> None:
         """Leave the bar that is open as it stands."""
         if self._bar is not None:
@@ -62,17 +75,18 @@ class PhaseBars:
 
 
 class JobBar:
-    """Shows how many jobs of a study are done."""
+    """Shows how many jobs of a study are done, and which are at work."""
 
     def __init__(self):
         self._bar = None
 
-    def __call__(self, n_done: int, n_all: int, key: str) -> None:
+    def __call__(self, n_done: int, n_all: int, ended: str, running: list[str]) -> None:
         if self._bar is None:
             self._bar = _bar(total=n_all, initial=n_done, unit="job")
-            return
-        self._bar.set_postfix_str(key, refresh=False)
         self._bar.update(n_done - self._bar.n)
+        self._bar.set_postfix_str(f"{len(running)} at work: {', '.join(running)}" if running else "", refresh=False)
+        # At once: until the next one is done, minutes may pass.
+        self._bar.refresh()
 
     def close(self) -> None:
         if self._bar is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from contextlib import suppress
 
-from ..data import FORMATS, PROTOCOLS, SPLITS, load_dataset
+from ..data import LOAD_OPTIONS, load_dataset
 from ..schema import add_options, given_options
 from ..settings import PRESETS, Settings
 
@@ -28,31 +29,35 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
-def add_load_options(parser: argparse.ArgumentParser) -> None:
-    """Options of :func:`c2f_np.load_dataset`. None stands for its default."""
-    group = parser.add_argument_group("data")
-    formats = f"file format: one of auto, {', '.join(FORMATS)}"
-    group.add_argument("--format", dest="file_format", metavar="NAME", help=formats)
-    group.add_argument("--protocol", choices=PROTOCOLS, help="evaluation protocol (default: the preset's)")
-    group.add_argument("--split", choices=("auto", *SPLITS), help="how to split")
-    group.add_argument("--test-fraction", type=float, metavar="F", help="share of each user's items for test")
-    group.add_argument("--n-last", type=int, metavar="N", help="last items of each user for test (temporal split)")
-    group.add_argument("--validation-fraction", type=float, metavar="F", help="share for validation (protocol clean)")
-    group.add_argument("--split-seed", type=int, metavar="N", help="seed of the split, not of the model")
-    group.add_argument("--rating-threshold", type=float, metavar="R", help="keep ratings of at least this")
-    for column in ("user", "item", "rating", "timestamp"):
-        group.add_argument(f"--{column}-column", metavar="NAME", help=f"column of the {column} in a CSV file")
-    group.add_argument("--separator", metavar="CHAR", help="column separator of a CSV file")
-    group.add_argument("--cache-dir", metavar="DIR", help="folder of fetched data")
+def add_load_options(parser: argparse.ArgumentParser, preset: str = "default") -> None:
+    """Options of :func:`c2f_np.load_dataset`. None stands for its default, or for the protocol of the preset."""
+    given = inspect.signature(load_dataset).parameters
+    defaults = {name: given[name].default for name in LOAD_OPTIONS} | {"protocol": protocol_of(preset)}
+    add_options(parser.add_argument_group("data"), LOAD_OPTIONS, defaults=defaults)
+
+
+def protocol_of(preset: str, split: str | None = None) -> str:
+    """The protocol that a preset goes with; the authors' takes validation from test items, so that it needs some."""
+    return "authors" if preset == "authors" and split != "none" else "clean"
+
+
+def preset_in(words: list[str]) -> str:
+    """The preset that the words of a command name; the default one if they name none."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--preset")
+    with suppress(argparse.ArgumentError):
+        named = parser.parse_known_args(words)[0].preset
+        return named if named in PRESETS else "default"
+    return "default"
 
 
 def load_options(options: argparse.Namespace) -> dict:
     """The options of :func:`add_load_options` that were given."""
-    return given_options(options, list(inspect.signature(load_dataset).parameters)[1:])
+    return {name: LOAD_OPTIONS[name].checked(value) for name, value in given_options(options, LOAD_OPTIONS).items()}
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Every field of :class:`c2f_np.settings.Settings` as an option, and the preset."""
-    parser.add_argument("--preset", choices=tuple(PRESETS), help="named settings (default: default)")
-    group = parser.add_argument_group("hyper-parameters (in brackets: the value without a preset)")
-    add_options(group, Settings)
+def add_settings(parser: argparse.ArgumentParser, preset: str) -> None:
+    """Every field of :class:`c2f_np.settings.Settings` as an option, with a preset's values as the defaults, and the preset."""
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="named settings; help shows those of the preset given [default]")
+    group = parser.add_argument_group(f"hyper-parameters (in brackets: the values of the preset {preset})")
+    add_options(group, Settings, defaults=Settings.preset(preset).to_dict())

@@ -1,4 +1,4 @@
-"""Commands that train: ``demo`` (shipped data, about a minute), ``train DATA --out DIR`` and ``control DIR``."""
+"""Commands that train: ``demo`` (shipped data, about a minute), ``train DATA --out DIR``, ``refit DIR`` and ``control DIR``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..folders import folder_named
 from ..schema import add_options, given_options, parameters_of
 from ..settings import Settings
 from ..shown import for_terminal
-from .options import add_command, add_load_options, add_quiet, add_settings, load_options
+from .options import add_command, add_load_options, add_quiet, add_settings, load_options, protocol_of
 
 _TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
   python -m c2f_np train ratings.csv --user-column user --item-column film --rating-threshold 4 --out runs/films
@@ -18,6 +18,13 @@ _TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors
 
 _DEMO = """  python -m c2f_np demo
   python -m c2f_np demo --out /tmp/demo --seed 3
+"""
+
+_REFIT = """  python -m c2f_np refit runs/clicks
+  python -m c2f_np recommend runs/clicks --user alice -k 10
+
+Validation chose how long to train, and test showed how good the model is. A model for use should learn from these interactions
+too: the settings are the same, every phase makes the epochs that validation chose, and nothing is left to be judged by.
 """
 
 _CONTROL = """  python -m c2f_np control runs/ml-100k
@@ -31,7 +38,7 @@ codebook brings.
 _DEMO_SETTINGS = {"n_coarse": 40, "n_fine": 16, "dim": 32}
 
 
-def add_to(commands) -> None:
+def add_to(commands, preset: str) -> None:
     parser = add_command(commands, "demo", demo_command, "train on the shipped planted data", _DEMO)
     parser.add_argument("--out", default="runs/demo", metavar="DIR", help="run folder, which is overwritten [runs/demo]")
     add_options(parser, Settings, only=("seed", "threads"))
@@ -44,13 +51,43 @@ def add_to(commands) -> None:
     earlier.add_argument("--resume", action="store_true", help="continue after the folder's last finished epoch")
     earlier.add_argument("--overwrite", action="store_true", help="start again in a folder that holds a run")
     add_quiet(parser)
-    add_settings(parser)
-    add_load_options(parser)
+    add_settings(parser, preset)
+    add_load_options(parser, preset)
+
+    text = "train a finished run's model again on everything that its data hold, to recommend"
+    parser = add_command(commands, "refit", refit_command, text, _REFIT)
+    parser.add_argument("folder", metavar="DIR", help="folder of a finished run; refit.npz is written there")
+    parser.add_argument("--data", metavar="DATA", help="where the data are now, if they were moved")
+    add_quiet(parser)
 
     text = "continue the coarse stage with the fine stage's learning rate, batch size and epochs"
     parser = add_command(commands, "control", control_command, text, _CONTROL)
     parser.add_argument("folder", metavar="DIR", help="folder of a finished run; control.json is written there")
     add_quiet(parser)
+
+
+def refit_command(options) -> int:
+    from ..run import REFIT, read_request, run_refit
+    from .bars import PhaseBars
+
+    request = read_request(options.folder)
+    data = dataclasses.replace(request, source=options.data or request.source).load_data()
+    try:
+        with PhaseBars(request.settings, options.quiet) as bars:
+            model = run_refit(options.folder, data=data, watch=bars, before_start=bars.prepare)
+    except KeyboardInterrupt:
+        print("\nstopped; the run is as it was, and the same command begins the refit again", flush=True)
+        return 130
+    if options.quiet:
+        return 0
+    shown = for_terminal(options.folder)
+    if model is None:
+        print(f"nothing was held out: the model in {shown} has learnt from everything already")
+        return 0
+    epochs = ", ".join(f"{phase} {n} epochs" for phase, n in model.about["refit"].items())
+    print(f"trained on all {model.R.nnz:,} interactions: {epochs}")
+    print(f"written to {shown}: {REFIT}, which recommend, info and export now use")
+    return 0
 
 
 def train_command(options) -> int:
@@ -61,7 +98,7 @@ def train_command(options) -> int:
     if earlier is None:
         preset = options.preset or "default"
         settings = Settings.preset(preset, **given)
-        load.setdefault("protocol", "authors" if preset == "authors" else "clean")
+        load.setdefault("protocol", protocol_of(preset, load.get("split")))
     else:
         # A resumed run keeps its settings, except for those that are given now; the checkpoint finds out which may not change.
         preset = options.preset or earlier.preset
@@ -97,7 +134,8 @@ def _carry_out(request, options) -> int:
             print(f"there is no finished epoch in {out} to resume after: training begins at the start", flush=True)
     try:
         with PhaseBars(request.settings, options.quiet) as bars:
-            metrics = run(request, folder, resume=options.resume, overwrite=options.overwrite, watch=bars, data=data)
+            how = {"resume": options.resume, "overwrite": options.overwrite, "watch": bars, "before_start": bars.prepare}
+            metrics = run(request, folder, data=data, **how)
     except KeyboardInterrupt:
         kept = goes_on or bars.n_epochs
         print(f"\nstopped{'; continue with --resume' if kept else ' before the first epoch ended'}", flush=True)

@@ -1,12 +1,14 @@
 """Data: reading files, splitting, evaluation protocols, the shipped and the fetched data sets.
 
-A path or a name becomes :class:`Interactions` (`readers`, `named`, `shipped`), these become a :class:`Split` (`splits`; some
-sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does all of this.
+A path, a name or a data frame becomes :class:`Interactions` (`readers`, `named`, `shipped`, `frames`), these become a
+:class:`Split` (`splits`; some sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does
+all of this for names and paths.
 """
 
 from .dataset import PROTOCOLS, Dataset
+from .frames import read_frame
 from .interactions import Interactions
-from .load import FORMATS, SPLITS, load_dataset, read_interactions
+from .load import FORMATS, LOAD_OPTIONS, SPLITS, load_dataset, read_interactions
 from .named import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data, write_lightgcn
 from .shipped import PlantedParameters, PlantedTruth, generate_planted, load_truth, southern_women_split, write_shipped
@@ -14,6 +16,7 @@ from .splits import Split, apply_protocol, split_none, split_random, split_tempo
 
 __all__ = [
     "FORMATS",
+    "LOAD_OPTIONS",
     "PROTOCOLS",
     "SPLITS",
     "Dataset",
@@ -32,6 +35,7 @@ __all__ = [
     "load_dataset",
     "load_truth",
     "read_csv",
+    "read_frame",
     "read_interactions",
     "read_lightgcn",
     "read_lightgcn_file",

@@ -14,16 +14,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import BinaryIO
 
 from ..errors import DataError
 from ..files import FilePath, write_atomically
 
 ENVIRONMENT_VARIABLE = "C2F_NP_DATA"
-
-#: Several times the largest file that can be fetched; a server that sends more is not what it should be.
-LARGEST_DOWNLOAD = 64 << 20
+# Many times the largest file there is: a server that never stops sending must not fill the disk.
+_LARGEST_DOWNLOAD = 2**28
 
 
 @dataclass(frozen=True)
@@ -263,17 +261,28 @@ def _is_in_place(file: RemoteFile, folder: Path) -> bool:
     return local.is_file() if file.member else _is_right(local, file)
 
 
+class _Limited:
+    """A file to download to, that takes no more than it should."""
+
+    def __init__(self, file: BinaryIO, message: str) -> None:
+        self._file, self._message, self._left = file, message, _LARGEST_DOWNLOAD
+
+    def write(self, data: bytes) -> int:
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(self._message)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def _download(url: str, target: Path, expected: RemoteFile, progress: bool, by_hand: str) -> None:
     import pooch
     import requests
 
     def download(file: BinaryIO) -> None:
-        def write(chunk: bytes) -> int:
-            if file.tell() + len(chunk) > LARGEST_DOWNLOAD:
-                raise DataError(f"{url} is larger than any data set here ({LARGEST_DOWNLOAD:,} bytes). {by_hand}")
-            return file.write(chunk)
-
-        pooch.HTTPDownloader(progressbar=progress, timeout=30)(url, SimpleNamespace(write=write, flush=file.flush), None)
+        pooch.HTTPDownloader(progressbar=progress, timeout=30)(url, _Limited(file, f"{url} is too large. {by_hand}"), None)
         found = checksum(file, expected.algorithm)
         if found != expected.digest:
             raise DataError(f"{url} does not have the right checksum: {expected.algorithm} {found}. {by_hand}")

@@ -130,6 +130,7 @@ def split_temporal(interactions: Interactions, n_last: int = 1, seed: Seed = 0) 
     if time is None:
         raise DataError(f"a temporal split needs timestamps, and {interactions.source or 'the source'} has none")
     rng = _generator(seed, _STREAM_TIES)
+    n_last = min(n_last, len(interactions))
     n_test = np.minimum(n_last, np.maximum(np.bincount(user, minlength=interactions.n_users) - 1, 0))
     held_out = _draw_per_user(user, n_test, rng, first_by=-time)
     # The draw decided for users who keep an item as late as the earliest one held out.

@@ -2,11 +2,12 @@
 
 from .definitions import DEFINITIONS, Definition, over_all_users, rank_sampled
 from .evaluate import EvaluationResult, evaluate_embeddings, evaluate_ranking
-from .metrics import DEFAULT_KS, hit_matrix, mean_metrics, metrics_per_user, ndcg_at_k, recall_at_k
+from .metrics import DEFAULT_KS, DEFAULT_METRICS, hit_matrix, mean_metrics, metrics_per_user, ndcg_at_k, recall_at_k
 from .ranking import count_ties_at_cut, rank_embeddings, rank_items
 
 __all__ = [
     "DEFAULT_KS",
+    "DEFAULT_METRICS",
     "DEFINITIONS",
     "Definition",
     "EvaluationResult",

@@ -18,6 +18,8 @@ from ..errors import DataError, SettingsError
 from .inputs import list_lengths, pattern_of, positive_integer
 
 DEFAULT_KS = (5, 10, 20, 50)
+#: The metrics at those lengths, as results name them.
+DEFAULT_METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
 
 
 def hit_matrix(topk: ArrayLike, relevant: sparse.sparray) -> np.ndarray:

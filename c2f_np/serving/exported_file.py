@@ -4,6 +4,7 @@
     S_coarse, S_fine, S_direct  .lengths (one number if all rows are equally long), .indices, .values; .scale if int8
     item_bias
     interactions                .lengths, .indices; may be left out
+    held_out                    likewise, of what else is known; left out where there is nothing
     user_ids, item_ids          UTF-8 text, all ids one after the other, and .lengths in bytes; may be left out
 
 The header names the assignments that the model has, so that one that got lost is not taken for one that never existed.
@@ -13,28 +14,28 @@ Shapes: see `c2f_np.serving.inference`.
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..archive import read_archive, write_archive
+from ..archive import UNSIGNED, Array, open_archive, rows_increase, write_archive
 from ..errors import ModelFileError, SettingsError
+from ..schema import TEXT, Parameter, parameters_of
+from ..settings import Settings
 from .compact import Codebook, Compact, smallest_unsigned
 from .inference import Parts
 
 KIND, VERSION = "exported model", 2
 
-_CHOICES = {
-    "training": ("stages", "joint"),
-    "composition": ("coarse", "bridged"),
-    "layer_bridge": ("raw", "exchange"),
-    "degree": ("signed", "absolute"),
-    "dtype": ("float32", "float64"),
-}
-SETTINGS = ("n_layers", "gate", *_CHOICES)
+SETTINGS = ("n_layers", "gate", "training", "composition", "layer_bridge", "degree", "dtype")
+_SETTINGS = {name: parameters_of(Settings)[name] for name in SETTINGS}
+_SIZES = {name: Parameter("", int, low=0 if name == "n_fine" else 1) for name in ("users", "items", "n_coarse", "n_fine", "dim")}
+_KNOWN = ("interactions", "held_out")
 _ASSIGNMENTS = ("S_coarse", "S_fine", "S_direct")
+_FORM = {"sizes": _SIZES, "settings": _SETTINGS, "assignments": [TEXT], "about": {}}
+_FLOATS = "float16 float32 float64"
+_NUMBERS = f"int8 {_FLOATS}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Exported:
     user_ids: np.ndarray | None
     item_ids: np.ndarray | None
     about: dict  # where the model comes from, and in what types it is stored
+    held_out: Compact | None = None  # other known interactions, which are not propagated
 
 
 def write(path, exported: Exported) -> None:
@@ -60,8 +62,9 @@ def write(path, exported: Exported) -> None:
         arrays |= _packed_codebook("F", parts.F)
     for name in assignments:
         arrays |= _packed(name, getattr(parts, name))
-    if exported.R is not None:
-        arrays |= _packed("interactions", exported.R)
+    for name, places in zip(_KNOWN, (exported.R, exported.held_out), strict=True):
+        if places is not None:
+            arrays |= _packed(name, places)
     for name in ("user_ids", "item_ids"):
         if getattr(exported, name) is not None:
             texts = [text.encode("utf-8") for text in getattr(exported, name).tolist()]
@@ -82,40 +85,64 @@ def require_replaceable(path) -> None:
 
 def read(path) -> Exported:
     """Read a file, or raise ModelFileError if it is missing, damaged, foreign, of another version, or its parts do not fit."""
-    header, arrays = read_archive(path, KIND, VERSION)
+    with open_archive(path, KIND, VERSION, _FORM) as (header, members):
+        users, items, c, m, dim = (int(header["sizes"][name]) for name in _SIZES)
+        settings, assignments = header["settings"], header["assignments"]
+        if assignments not in _possible_assignments(settings["training"], has_fine=m > 0):
+            raise ModelFileError(f"{path}: header: assignments are {assignments}, which fits no model of this kind")
+        shapes = dict(zip(_ASSIGNMENTS, ((users + items, c), (c, m), (users + items, m)), strict=True))
+        shapes = {name: shapes[name] for name in assignments}
+        sizes = {"U": users, "I": items, "N": users + items, "C": c, "M": m, "d": dim}
+        layout = _codebook_layout("E_coarse", "C") | {"item_bias": Array(_FLOATS, ("I",))}
+        layout |= _codebook_layout("F", "M") if m else {}
+        for name, (rows, columns) in {"S_coarse": "NC", "S_fine": "CM", "S_direct": "NM"}.items():
+            layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
+        for name in _KNOWN:
+            layout |= _places_layout(name, "U", "I") if f"{name}.lengths" in members else {}
+        for name, n in (("user_ids", "U"), ("item_ids", "I")):
+            layout |= _ids_layout(name, n) if name in members else {}
+        arrays = members.read_all(layout, sizes)
+        # A sparse codebook without entries is as good as none in the file, but not in memory.
+        members.allow("the codebooks", 8 * (c + m) * dim)
+        members.allow_table(users + items, dim)
     try:
-        return _exported(header, arrays)
+        parts = Parts(
+            _codebook("E_coarse", arrays, (c, dim)),
+            _codebook("F", arrays, (m, dim)) if m else None,
+            *(_assignment(name, arrays, shapes[name]) if name in shapes else None for name in _ASSIGNMENTS),
+            arrays["item_bias"],
+            users,
+            **{name: form.checked(settings[name]) for name, form in _SETTINGS.items()},
+        )
+        R, held_out = (
+            _places(name, arrays, (users, items)) if f"{name}.lengths" in arrays else None for name in _KNOWN
+        )
+        ids = [_ids(name, arrays, n) if name in arrays else None for name, n in (("user_ids", users), ("item_ids", items))]
     except KeyError as error:
-        raise ModelFileError(f"{path}: damaged, {error.args[0]} is missing") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise ModelFileError(f"{path}: damaged, {error}") from error
+        raise ModelFileError(f"{path}: {error.args[0]} is missing") from None
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    return Exported(parts, R, *ids, header["about"], held_out)
 
 
-def _exported(header: dict, arrays: dict[str, np.ndarray]) -> Exported:
-    settings, about = {name: header["settings"][name] for name in SETTINGS}, header["about"]
-    for name, known in _CHOICES.items():
-        _require(settings[name] in known, f"its {name} is {settings[name]!r}")
-    _require(_is_count(settings["n_layers"]), f"its n_layers is {settings['n_layers']!r}")
-    gate = settings["gate"]
-    _require(isinstance(gate, float) and math.isfinite(gate), f"its gate is {gate!r}")
-    users, items, c, m, dim = (header["sizes"][name] for name in ("users", "items", "n_coarse", "n_fine", "dim"))
-    _require(all(map(_is_count, (users, items, c, m, dim))), "its sizes are not whole numbers")
-    _require(isinstance(about, dict), "its about is not a JSON object")
-    assignments = header["assignments"]
-    _require(assignments in _possible_assignments(settings["training"], has_fine=m > 0), f"its assignments are {assignments!r}")
-    shapes = dict(zip(_ASSIGNMENTS, ((users + items, c), (c, m), (users + items, m)), strict=True))
-    read = {name: _matrix(name, arrays, shapes[name]) for name in assignments}
-    parts = Parts(
-        _codebook("E_coarse", arrays, (c, dim)),
-        _codebook("F", arrays, (m, dim)) if m else None,
-        *map(read.get, _ASSIGNMENTS),
-        _floats("item_bias", arrays["item_bias"], (items,)),
-        users,
-        **settings,
-    )
-    R = _places("interactions", arrays, (users, items)) if "interactions.lengths" in arrays else None
-    ids = [_ids(name, arrays, n) if name in arrays else None for name, n in (("user_ids", users), ("item_ids", items))]
-    return Exported(parts, R, *ids, about)
+def _places_layout(name: str, rows: str, columns: str, *, optional: bool = False) -> dict[str, Array]:
+    lengths = Array(UNSIGNED, (rows,), or_number=True, optional=optional)
+    return {f"{name}.lengths": lengths, f"{name}.indices": Array(UNSIGNED, (f"{name}_size",), below=columns, optional=optional)}
+
+
+def _matrix_layout(name: str, rows: str, columns: str, scales: str, *, optional: bool = False) -> dict[str, Array]:
+    """Of a sparse matrix; `scales` is the symbol of the number of scales."""
+    layout = _places_layout(name, rows, columns, optional=optional)
+    layout[f"{name}.values"] = Array(_NUMBERS, (f"{name}_size",), optional=optional)
+    return layout | {f"{name}.scale": Array("float32", (scales,), optional=True)}
+
+
+def _codebook_layout(name: str, rows: str) -> dict[str, Array]:
+    return {name: Array(_NUMBERS, (rows, "d"), optional=True)} | _matrix_layout(name, rows, "d", rows, optional=True)
+
+
+def _ids_layout(name: str, n: str) -> dict[str, Array]:
+    return {name: Array("uint8", (f"{name}_size",)), f"{name}.lengths": Array(UNSIGNED, (n,))}
 
 
 def _possible_assignments(training: str, *, has_fine: bool) -> list[list[str]]:
@@ -142,59 +169,46 @@ def _packed_codebook(name: str, book: Codebook) -> dict[str, np.ndarray]:
 def _places(name: str, arrays: dict, shape: tuple[int, int]) -> Compact:
     """A matrix without its numbers."""
     lengths, indices = arrays[f"{name}.lengths"], arrays[f"{name}.indices"]
-    _require(lengths.dtype.kind == "u" and indices.dtype.kind == "u", f"{name} has lengths or indices that are not whole numbers")
-    _require(lengths.shape in ((), (shape[0],)) and indices.ndim == 1, f"{name} does not have {shape[0]} rows")
-    if lengths.ndim == 0:
-        starts = int(lengths)
-        size = starts * shape[0]
-    else:
-        ends = np.cumsum(lengths, dtype=np.int64)
-        starts, size = smallest_unsigned(np.concatenate([[0], ends])), int(ends[-1]) if len(ends) else 0
-    _require(len(indices) == size, f"{name} has {len(indices)} entries instead of {size}")
-    _require(not size or indices.max() < shape[1], f"{name} has an entry beyond its {shape[1]} columns")
-    return Compact(starts, indices, None, None, shape)
+    bounds = _bounds(f"{name}.lengths", lengths, len(indices), shape[0])
+    _require(rows_increase(indices, bounds), f"{name}.indices has a row that is not in order, or holds a column twice")
+    return Compact(smallest_unsigned(bounds) if lengths.ndim else int(lengths), indices, None, None, shape)
 
 
-def _matrix(name: str, arrays: dict, shape: tuple[int, int]) -> Compact:
-    places = _places(name, arrays, shape)
-    values, scale = _numbers(name, ".values", arrays, places.indices.shape, shape[1])
-    return replace(places, values=values, scale=scale)
+def _assignment(name: str, arrays: dict, shape: tuple[int, int]) -> Compact:
+    """An assignment: as many links in every row, at least one."""
+    lengths = arrays[f"{name}.lengths"]
+    _require(lengths.ndim == 0 and lengths > 0, f"{name}.lengths is not one number of links, the same for every row")
+    return replace(_places(name, arrays, shape), **_numbers(name, ".values", arrays))
 
 
 def _codebook(name: str, arrays: dict, shape: tuple[int, int]) -> Codebook:
     if f"{name}.lengths" not in arrays:
-        return Codebook(*_numbers(name, "", arrays, shape, shape[0]))
-    places = _places(name, arrays, shape)
-    values, scale = _numbers(name, ".values", arrays, places.indices.shape, shape[0])
-    return Codebook(replace(places, values=values), scale)
+        dense = _numbers(name, "", arrays)
+        return Codebook(dense["values"], dense["scale"])
+    numbers = _numbers(name, ".values", arrays)
+    return Codebook(replace(_places(name, arrays, shape), values=numbers["values"]), numbers["scale"])
 
 
-def _numbers(name: str, suffix: str, arrays: dict, shape: tuple, n_scales: int):
+def _numbers(name: str, suffix: str, arrays: dict) -> dict[str, np.ndarray | None]:
     """Numbers and, if they are int8, their scale."""
     values = arrays[name + suffix]
-    if values.dtype != np.int8:
-        return _floats(name, values, shape), None
-    _require(values.shape == shape, f"{name} has shape {values.shape} instead of {shape}")
-    return values, _floats(f"{name}.scale", arrays[f"{name}.scale"], (n_scales,))
-
-
-def _floats(name: str, values: np.ndarray, shape: tuple) -> np.ndarray:
-    _require(values.shape == shape, f"{name} has shape {values.shape} instead of {shape}")
-    _require(values.dtype.kind == "f" and np.isfinite(values).all(), f"{name} does not hold finite numbers")
-    return values
+    return {"values": values, "scale": arrays[f"{name}.scale"] if values.dtype == np.int8 else None}
 
 
 def _ids(name: str, arrays: dict, n: int) -> np.ndarray:
-    text, lengths = arrays[name], arrays[f"{name}.lengths"]
-    _require(text.dtype == np.uint8 and text.ndim == 1 and lengths.dtype.kind == "u", f"{name} are not text")
-    ends = np.cumsum(lengths, dtype=np.int64)
-    _require(lengths.shape == (n,) and len(text) == (ends[-1] if n else 0), f"{name} are not {n} texts")
-    pieces = np.split(text, ends[:-1])[:n]
-    return np.array([piece.tobytes().decode("utf-8") for piece in pieces], dtype=str)
+    text, bounds = arrays[name], _bounds(f"{name}.lengths", arrays[f"{name}.lengths"], len(arrays[name]), n)
+    ids = np.array([piece.tobytes().decode("utf-8") for piece in np.split(text, bounds[1:-1])], dtype=str)
+    _require(len(np.unique(ids)) == len(ids), f"{name} holds an id twice")
+    return ids
 
 
-def _is_count(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _bounds(name: str, lengths: np.ndarray, size: int, n: int) -> np.ndarray:
+    """Where n pieces of these lengths (or of this one) begin and end, of which there must be `size` in all."""
+    # One by one first: a sum of large numbers may wrap around to the right one.
+    _require(lengths.max(initial=0) <= size, f"{name} holds {lengths.max(initial=0)}, with {size} entries in all")
+    total = int(lengths.sum(dtype=np.int64)) if lengths.ndim else n * int(lengths)
+    _require(total == size, f"{name} makes {total} entries, there are {size}")
+    return np.concatenate([[0], np.cumsum(np.broadcast_to(lengths, n), dtype=np.int64)])
 
 
 def _require(fits, otherwise: str) -> None:

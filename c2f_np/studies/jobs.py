@@ -11,11 +11,13 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import SettingsError
+from ..schema import in_short, parameters_of
 from ..settings import Settings
 from .study import C2F, COARSE, Run, Source, Study
 
 #: Settings that the study's seeds and the number of jobs determine.
 NOT_FOR_STUDIES = ("seed", "threads")
+_MOST_JOBS = 100_000
 # The coarse stage alone has its own names for these settings of c2f.
 _OF_COARSE = {"coarse_lr": "lr", "coarse_batch": "batch"}
 
@@ -37,6 +39,9 @@ def jobs_of(study: Study) -> list[Job]:
 
     A baseline without a seed is computed once, for the first seed.
     """
+    n = len(study.sources) * sum(len(_seeds(study, run)) for run in study.runs)
+    if n > _MOST_JOBS:
+        raise SettingsError(f"{study.path}: data, runs and seeds make {n:,} jobs, more than the {_MOST_JOBS:,} of any study")
     jobs = []
     for source in study.sources:
         runs = {run.name: run for run in study.runs if run.is_made_on(source)}
@@ -166,8 +171,10 @@ def _chosen(given: str, study: Study, listed: dict[str, Source], settings_of: st
 
 def require_seeds(seeds, place: str) -> None:
     """A study needs at least one seed, and no two that are the same."""
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise SettingsError(f"{place} must be different whole numbers, none negative, at least one, not {list(seeds)!r}")
+    for seed in seeds:
+        dataclasses.replace(parameters_of(Settings)["seed"], name=place).checked(seed)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise SettingsError(f"{place} must be different whole numbers, at least one, not {in_short(list(seeds))}")
 
 
 def require_different_names(sources, place: str) -> None:

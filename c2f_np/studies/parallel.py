@@ -10,6 +10,7 @@ from itertools import islice
 
 from ..errors import SettingsError
 from ..processes import WorkerDied, Workers
+from ..schema import LIMITS, Parameter
 from ..threads import available_cores
 
 BACKENDS = ("processes", "dask")
@@ -31,8 +32,7 @@ class Options:
     report_only: bool = False  # do no job; write the report of what is there
 
     def __post_init__(self):
-        if self.jobs < 0:
-            raise SettingsError(f"--jobs must be at least 0, not {self.jobs}")
+        Parameter("--jobs", int, low=0, high=LIMITS["threads"]).checked(self.jobs)
         if self.backend not in BACKENDS:
             raise SettingsError(f"--backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
         if self.scheduler is not None and self.backend != "dask":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,10 @@ class Done:
     n_missing: int = 0
 
 
-#: Called with (jobs that have a row, all jobs, key of the job that has just ended), and once with the key "" before the first.
-Watch = Callable[[int, int, str], None]
+#: Called with (jobs that have a row, all jobs, key of the job that has just ended, keys of those at work), and with "" for the
+#: one that has ended before the first and when work begins.
+Watch = Callable[[int, int, str, list[str]], None]
+Waiting = Sequence[str]  # keys of the jobs that are not done, those at work first
 
 
 def run_study(study: Study, folder, options: Options | None = None, *, command: str = "", watch: Watch | None = None) -> Done:
@@ -123,8 +125,7 @@ class _Work:
         """Do what is not done, in rounds: jobs that need others' bytes come after them."""
         rows = self.rows()
         tried = {key for key, row in rows.items() if row["status"] == "done" or not self.options.retry_failed}
-        if self.watch is not None:
-            self.watch(len(tried), len(self.jobs), "")
+        self._tell(tried, "")
         with ExitStack() as stack:
             call = None
             while todo := [job for job in self.jobs if job.key not in tried and (not job.needs or job.needs in tried)]:
@@ -142,10 +143,16 @@ class _Work:
                         tasks.append((job, self.data[job.source.name], settings, self.options.threads_of_a_job))
                 if tasks and call is None:
                     call = stack.enter_context(workers(self.options))
+                # They are begun in this order, as many at a time as there are workers.
+                waiting = [task[0].key for task in tasks]
+                self._tell(tried, "", waiting)
                 for job, settings, row, measured in call(_carry_out, tasks, _lost) if tasks else ():
-                    self._keep(job, settings, row, measured, rows, tried)
+                    waiting.remove(job.key)
+                    self._keep(job, settings, row, measured, rows, tried, waiting)
 
-    def _keep(self, job: Job, settings: dict, row: dict, measured: list[Measurement], rows: dict, tried: set) -> None:
+    def _keep(
+        self, job: Job, settings: dict, row: dict, measured: list[Measurement], rows: dict, tried: set, waiting: Waiting = ()
+    ) -> None:
         about = {
             "job": job.key,
             "data": job.source.name,
@@ -158,13 +165,16 @@ class _Work:
             "data_fingerprint": self.fingerprints[job.source.name],
         }
         self.store.write(job.key, about | row, measured)
-        self._note(job, self.store.read(job.key), rows, tried)
+        self._note(job, self.store.read(job.key), rows, tried, waiting)
 
-    def _note(self, job: Job, row: dict, rows: dict, tried: set) -> None:
+    def _note(self, job: Job, row: dict, rows: dict, tried: set, waiting: Waiting = ()) -> None:
         rows[job.key] = row
         tried.add(job.key)
+        self._tell(tried, job.key, waiting)
+
+    def _tell(self, tried: set, ended: str, waiting: Waiting = ()) -> None:
         if self.watch is not None:
-            self.watch(len(tried), len(self.jobs), job.key)
+            self.watch(len(tried), len(self.jobs), ended, list(waiting[: self.options.n_jobs]))
 
 
 def _carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple:

@@ -19,16 +19,28 @@ from pathlib import Path
 
 import numpy as np
 
-from ..archive import read_archive
-from ..errors import ModelFileError
+from ..archive import Array, open_archive
+from ..errors import ModelFileError, SettingsError
+from ..evaluation import DEFAULT_METRICS
 from ..files import write_atomically, write_text_atomically
 from ..folders import delete_unfinished, refuse_strangers
+from ..schema import ANY_TEXT, COUNT, COUNT_OR_NONE, NUMBER, TEXT, Parameter, check_form, parse_json
 from ..shown import for_csv
 
 STUDY, ROWS, TABLE, REPORT = "study.toml", "rows", "rows.csv", "report.md"
 #: Patterns of what a study writes into its folder.
 WRITTEN = (STUDY, ROWS, TABLE, REPORT, "figure*.png", "protocol-*.json", "protocol-*.png", "planted-structure*")
 _KIND, _VERSION = "study row", 1
+_KINDS = Parameter("", str, choices=("popularity", "coarse", "fine", "other"))
+_OUTCOME = {
+    "label": TEXT, "part": TEXT, "kind": _KINDS, "metrics": {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)},
+    "size": {"*": COUNT_OR_NONE}, "seconds": NUMBER, "epochs": COUNT_OR_NONE, "best_epoch": COUNT_OR_NONE, "note": TEXT,
+}  # fmt: skip
+_ROW = {
+    **dict.fromkeys(("job", "data", "protocol", "run", "method", "fingerprint"), TEXT),
+    "seed": COUNT, "status": Parameter("", str, choices=("done", "failed")), "outcomes": [_OUTCOME], "versions": {"*": TEXT},
+    "error": (None, dict.fromkeys(("type", "message", "traceback"), TEXT)), "peak_memory": COUNT_OR_NONE, "processor?": ANY_TEXT,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,25 +111,32 @@ class Store:
 
     def read(self, key: str) -> dict | None:
         """A job's row, or None if there is none that can be used: then the job has to be done."""
+        path = self._path(key, "json")
         try:
-            row = json.loads(self._path(key, "json").read_text(encoding="utf-8"))
-            if not isinstance(row, dict) or not {"status", "fingerprint", "outcomes", "error"} <= set(row):
+            row = parse_json(path.read_bytes(), path) if path.is_file() else None
+            check_form(row, _ROW, str(path))
+            if row["status"] == "failed" and row["error"] is None:
                 return None
             self.users_of(key, row)
-        except (OSError, ValueError):  # a ModelFileError is a ValueError
+        except (OSError, ModelFileError, SettingsError):
             return None
         return row
 
     def users_of(self, key: str, row: dict) -> list[tuple[np.ndarray, dict[str, np.ndarray]] | None]:
         """For each measurement of a row its users and their metrics; ModelFileError if the file is damaged or another row's."""
-        path = self._path(key, "npz")
-        header, arrays = read_archive(path, _KIND, _VERSION)
-        if header.get("fingerprint") != row["fingerprint"]:
-            raise ModelFileError(f"{path}: does not belong to the row beside it; delete both and run the study again")
-        result = []
-        for position in range(len(row["outcomes"])):
-            mine = {name.partition(".")[2]: values for name, values in arrays.items() if name.startswith(f"{position}.")}
-            result.append((mine.pop("users"), mine) if mine else None)
+        path, result = self._path(key, "npz"), list[tuple[np.ndarray, dict[str, np.ndarray]] | None]()
+        with open_archive(path, _KIND, _VERSION, {"fingerprint": TEXT}) as (header, members):
+            if header["fingerprint"] != row["fingerprint"]:
+                raise ModelFileError(f"{path}: does not belong to the row beside it; delete both and run the study again")
+            for position in range(len(row["outcomes"])):
+                if f"{position}.users" not in members:
+                    result.append(None)
+                    continue
+                layout = {f"{position}.users": Array("int64", ("n",), low=0)}
+                layout |= {f"{position}.{name}": Array("float32", ("n",), optional=True) for name in DEFAULT_METRICS}
+                arrays = members.read_all(layout)
+                mine = {name.partition(".")[2]: values for name, values in arrays.items()}
+                result.append((mine.pop("users"), mine))
         return result
 
     def _path(self, key: str, suffix: str) -> Path:

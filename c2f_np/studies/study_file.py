@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
+import math
+import string
 import tomllib
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 
-from ..data import PROTOCOLS, load_dataset
+from ..data import LOAD_OPTIONS, PROTOCOLS
 from ..errors import SettingsError
-from ..evaluation import DEFAULT_KS
-from ..schema import Parameter, parameters_of
+from ..evaluation import DEFAULT_METRICS
+from ..schema import Parameter, check_form, in_short, parameters_of
 from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
 from .jobs import has_parameter, require_different_names, require_free, require_seeds, settings_of_run
 from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, WITHIN, Run, Source, Study
 from .surgery import AFTER
 
-METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
+#: The most runs that a study may have.
+MOST_RUNS = 2_000
+
+_LONGEST_NAME = 200
 
 #: Keys of [options] by kind of study, with the types of values ([type] for lists). Numbers are at least 1; text names a preset,
 #: which must be a staged one, because both kinds look at the two stages.
@@ -35,7 +40,7 @@ class TomlTable:
     def __init__(self, values, place: str):
         self.place = place
         if not isinstance(values, dict):
-            raise self.error(f"must be a table, not {values!r}")
+            raise self.error(f"must be a table, not {in_short(values)}")
         self._values = dict(values)
 
     def error(self, message: str) -> SettingsError:
@@ -72,7 +77,7 @@ def require_known(values: dict, known, place: str) -> None:
     """Every key must be a known one."""
     for key, value in values.items():
         if key not in known:
-            raise SettingsError(f"{place}: unknown key {key!r} (its value is {value!r})")
+            raise SettingsError(f"{place}: unknown key {key!r} (its value is {in_short(value)})")
 
 
 def ready_studies() -> dict[str, Path]:
@@ -90,7 +95,7 @@ def read_study(name_or_path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not TOML ({error})") from error
     return _study(TomlTable(values, str(path)), path, text)
 
@@ -109,12 +114,12 @@ def _study(table: TomlTable, path: Path, text: str) -> Study:
         sources=_sources(table, protocol),
         protocol=protocol,
         seeds=_seeds(table),
-        metric=table.take("metric", str, "ndcg@20", choices=METRICS),
+        metric=table.take("metric", str, "ndcg@20", choices=DEFAULT_METRICS),
         reference=table.take("reference", str, ""),
         figure=table.take("figure", str, "means", choices=FIGURES),
         phases=table.take("phases", str, "all", choices=("all", "last")),
         presets=_presets(table),
-        runs=tuple(run for position, values in enumerate(table.take("run", list, [])) for run in _runs(table, position, values)),
+        runs=_all_runs(table),
         options=_options(table, kind),
         rerun=table.take("rerun", bool, False),
     )
@@ -146,7 +151,7 @@ def _seeds(table: TomlTable) -> tuple[int, ...]:
 
 
 def _sources(table: TomlTable, protocol: str) -> tuple[Source, ...]:
-    load_options = set(inspect.signature(load_dataset).parameters) - {"name_or_path", "protocol"}
+    load_options = {name: option for name, option in LOAD_OPTIONS.items() if name != "protocol"}
     sources = []
     for position, value in enumerate(table.take("data", list, ["planted"])):
         own = TomlTable({"source": value} if isinstance(value, str) else value, f"{table.place}: data {position + 1}")
@@ -155,6 +160,7 @@ def _sources(table: TomlTable, protocol: str) -> tuple[Source, ...]:
         own.place = f"{table.place}: data {name!r}"
         options = own.take("options", dict, {})
         require_known(options, load_options, f"{own.place}: options")
+        check_form(options, {f"{name}?": option for name, option in load_options.items()}, f"{own.place}: options")
         baselines = own.take("baselines", dict, {})
         for baseline, parameters in baselines.items():
             TomlTable(parameters, f"{own.place}: baselines: {baseline}")
@@ -187,6 +193,14 @@ def _presets(table: TomlTable) -> dict[str, dict]:
         if preset not in PRESETS:
             raise presets.error(f"{preset!r} is not a preset; the presets are {', '.join(PRESETS)}")
     return {preset: _settings(presets, preset) for preset in values}
+
+
+def _all_runs(study: TomlTable) -> tuple[Run, ...]:
+    runs: list[Run] = []
+    for position, values in enumerate(study.take("run", list, [])):
+        runs += _runs(study, position, values)
+        require_number_of_runs(len(runs), study.place)
+    return tuple(runs)
 
 
 def _runs(study: TomlTable, position: int, values) -> list[Run]:
@@ -223,6 +237,7 @@ def _points(table: TomlTable) -> list[tuple[dict, dict]]:
     """Each combination of a grid's values with each of the cases: settings, and the words of `each`, which only fill names."""
     cases = table.take_list("cases", dict, [{}])
     grid, words = (_products(table, key) for key in ("grid", "each"))
+    require_number_of_runs(len(cases) * len(grid) * len(words), table.place)
     return [(case | point, word) for case in cases for point in grid for word in words]
 
 
@@ -230,15 +245,27 @@ def _products(table: TomlTable, name: str) -> list[dict]:
     lists = table.take(name, dict, {})
     for key, values in lists.items():
         if not isinstance(values, list) or not values:
-            raise table.error(f"{name}: {key} must be a list of values, not {values!r}")
+            raise table.error(f"{name}: {key} must be a list of values, not {in_short(values)}")
+    require_number_of_runs(math.prod(map(len, lists.values())), f"{table.place}: {name}")
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
+def require_number_of_runs(n: int, place: str) -> None:
+    """Grids multiply; no study has that many runs."""
+    if n > MOST_RUNS:
+        raise SettingsError(f"{place}: {n:,} combinations, more than the {MOST_RUNS:,} runs that a study may have")
+
+
 def _filled(table: TomlTable, template: str, point: dict) -> str:
+    """The template with values in the place of their keys; without formats, as {x:1000000000} makes a text of that length."""
     try:
-        return template.format(**point)
-    except (KeyError, IndexError, ValueError) as error:
-        raise table.error(f"{template!r} uses {error}, which is not a key of grid, cases or each") from error
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise table.error(f"{in_short(template)} is not a template ({error})") from error
+    for _, key, *more in parts:
+        if key is not None and (any(more) or key not in point):
+            raise table.error(f"{in_short(template)} uses {key!r}, which is not, as it stands, a key of grid, cases or each")
+    return "".join(text + ("" if key is None else str(point[key])) for text, key, *_ in parts)
 
 
 def check_study(study: Study) -> None:
@@ -250,10 +277,12 @@ def check_study(study: Study) -> None:
     if not study.runs:
         raise SettingsError(f"{study.path}: there is no [[run]]")
     runs, parts = {run.name: run for run in study.runs}, {run.name: _parts(study, run) for run in study.runs}
-    data, names = {source.name for source in study.sources}, [run.name for run in study.runs]
+    data, names = {source.name for source in study.sources}, Counter(run.name for run in study.runs)
     for run in study.runs:
         place = f"{study.path}: run {run.name!r}"
-        if names.count(run.name) > 1:
+        if len(run.name) > _LONGEST_NAME:
+            raise SettingsError(f"{study.path}: a run's name has {len(run.name):,} characters; the most are {_LONGEST_NAME}")
+        if names[run.name] > 1:
             raise SettingsError(f"{place}: the name occurs twice; put the key that differs into it, such as {{gate}}")
         if WITHIN in run.name:
             raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")

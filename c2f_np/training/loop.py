@@ -19,23 +19,29 @@ from ..model.sampling import drawn_batches
 from ..model.step import ModelState, fresh_moments, train_step
 from ..settings import Settings
 from ..threads import working_threads
-from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of
+from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of, refit_phases
 from .problem import Problem, evaluate_state, pose, training_graph
 
 AfterEpoch = Callable[[Progress], None] | None
+BeforeStart = Callable[[Phase], None] | None
 
 
 def train(
-    data: Dataset, settings: Settings, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
+    data: Dataset,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    after_epoch: AfterEpoch = None,
+    before_start: BeforeStart = None,
 ) -> Progress:
     """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
 
-    `after_epoch` is called with the progress after every epoch, for logs and checkpoints. ``finished`` of what is returned holds
-    the result of each phase. SettingsError if settings do not fit the data, or training diverges; DataError if there is nothing
-    to train on.
+    `after_epoch` is called with the progress after every epoch, for logs and checkpoints, `before_start` with a phase before its
+    start is prepared, which may take a while. ``finished`` of what is returned holds the result of each phase. SettingsError if
+    settings do not fit the data, or training diverges; DataError if there is nothing to train on.
     """
     problem = pose(data, settings)
-    return run_phases(phases_of(settings, problem.engine), problem, progress, after_epoch)
+    return run_phases(announced(phases_of(settings, problem.engine), before_start), problem, progress, after_epoch)
 
 
 def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
@@ -43,8 +49,37 @@ def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch =
     return run_phases(control_phases(done, problem), problem, None, after_epoch)
 
 
+def train_refit(
+    phases, epochs: dict[str, int], problem: Problem, *, after_epoch: AfterEpoch = None, before_start: BeforeStart = None
+) -> Progress:
+    """Train phases again, for as many epochs as :func:`c2f_np.training.phases.chosen_epochs` found, with nothing held out."""
+    *earlier, last = announced(refit_phases(phases, epochs), before_start)
+    if last.most_epochs:
+        return run_phases([*earlier, last], problem, None, after_epoch)
+    # No epoch improved on where the last phase starts, which then is the result.
+    done = run_phases(earlier, problem, None, after_epoch)
+    with working_threads(problem.threads, problem.settings.engine):
+        state = last.start(done.finished, problem).state
+    return dataclasses.replace(done, finished={**done.finished, last.name: Best(float("nan"), 0, state)})
+
+
+def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:
+    """The phases; each that does not go on from where training stands is told of before its start is prepared."""
+
+    def told_of(phase: Phase) -> Phase:
+        def start(finished, problem):
+            before_start(phase)
+            return phase.start(finished, problem)
+
+        return phase if phase.start is None else dataclasses.replace(phase, start=start)
+
+    return tuple(phases) if before_start is None else tuple(map(told_of, phases))
+
+
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
     """Train through a list of phases, from the beginning or from where an earlier run stood."""
+    if progress is not None:
+        _require_fit(progress, problem)
     with working_threads(problem.threads, problem.settings.engine):
         progress = begin(phases, problem) if progress is None else progress
         graph = None
@@ -53,6 +88,18 @@ def run_phases(phases, problem: Problem, progress: Progress | None = None, after
             if after_epoch is not None:
                 after_epoch(progress)
     return progress
+
+
+def _require_fit(progress: Progress, problem: Problem) -> None:
+    """No kernel may see a state of other entities, or moments of another shape than what they belong to."""
+    n, state, moments = problem.n_users + problem.n_items, progress.state, progress.moments
+    states = [state, *(best.state for best in (*progress.finished.values(), progress.best) if best is not None)]
+    for each in states:
+        if each.bias.shape != (n,) or each.S_coarse.shape[0] != n:
+            raise SettingsError(f"the progress to go on from is that of {len(each.bias)} entities; the data have {n}")
+    for name, values in state.parameters(tuple(moments.mean)).items():
+        if not values.shape == moments.mean[name].shape == moments.square[name].shape:
+            raise SettingsError(f"the progress to go on from has moments of {name} of another shape than {values.shape}")
 
 
 def begin(phases, problem: Problem) -> Progress:

@@ -203,8 +203,8 @@ def test_a_server_that_never_stops_sending(site, expect, cache, monkeypatch):
     folder, url = site
     (folder / "ml-100k.zip").write_bytes(b"x" * 5000)
     expect("ml-100k", sha256(b"x" * 5000))
-    monkeypatch.setattr("c2f_np.data.named.LARGEST_DOWNLOAD", 4999)
-    with pytest.raises(DataError, match="larger than any data set here"):
+    monkeypatch.setattr("c2f_np.data.named._LARGEST_DOWNLOAD", 4999)
+    with pytest.raises(DataError, match="is too large"):
         get("ml-100k", url, cache)
     assert files_below(cache) == []
 

@@ -15,10 +15,10 @@ import pytest
 
 import c2f_np.run as run_module
 from c2f_np import C2FRecommender, load_dataset
-from c2f_np.archive import read_archive
 from c2f_np.cli import main
 from c2f_np.folders import LOCK
 from c2f_np.training.loop import train as train_both
+from tests.stored import stored
 
 SMALL = [
     "--n-coarse", "6", "--n-fine", "4", "--dim", "8", "--n-components", "4", "--t-fine", "2", "--eval-every", "2",
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_up_during_training(tmp_path):
 
 
 def same_model(first, second):
-    (head, arrays), (other_head, others) = (read_archive(path / "model.npz", "model", 1) for path in (first, second))
+    (head, arrays), (other_head, others) = (stored(path / "model.npz") for path in (first, second))
     assert head == other_head and list(arrays) == list(others)
     for name in arrays:
         np.testing.assert_array_equal(arrays[name], others[name], err_msg=name)
@@ -281,13 +281,13 @@ def same_model(first, second):
 
 @pytest.mark.parametrize("epoch", [1, 5, 8, 11])
 def test_stopped_by_hand_and_resumed(folder, tmp_path, monkeypatch, capsys, epoch):
-    def impatient(data, settings, *, progress, after_epoch):
+    def impatient(data, settings, *, after_epoch, **more):
         def stop(after):
             after_epoch(after)
             if len(after.history) == epoch:
                 raise KeyboardInterrupt
 
-        return train_both(data, settings, progress=progress, after_epoch=stop)
+        return train_both(data, settings, after_epoch=stop, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "train", impatient)

@@ -14,7 +14,7 @@ def hand_made(
     preset="default", *, seed=0, is_fine=True, n_users=N_USERS, n_items=N_ITEMS, c=C, m=M, d=D, density=0.4, **changed
 ) -> StoredModel:
     """A model nobody trained: some weights negative, a user and an item without interactions, an entity whose weights on coarse
-    rows are 0 (not stored in the two stages; jointly trained, every entity has the same number of links).
+    rows are 0.
     """
     rng = np.random.default_rng(seed)
     wanted = {"n_coarse": c, "n_fine": m, "dim": d, "t_coarse": 2, "t_fine": 2, "threshold": 0.7}
@@ -28,8 +28,6 @@ def hand_made(
     S_coarse.data.reshape(-1, 2)[4] = 0
     S_coarse.data.reshape(-1, 2)[7] *= -0.4
     joint = settings.training == "joint"
-    if not joint:
-        S_coarse.eliminate_zeros()
     assignments = {"S_coarse": S_coarse}
     if is_fine and (not joint or settings.gate > 0):
         assignments["S_fine"] = S_fine

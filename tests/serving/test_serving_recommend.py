@@ -126,11 +126,10 @@ def test_size_is_the_hand_count(preset, kind, item, bias):
     # 4 x 6 numbers, or those that are not zero, a byte each for their columns and 5 row starts.
     fine = min(4 * 6 * item, n_nonzero * (item + 1) + 5)
     assert before["codebooks"] == 5 * 6 * item + fine + scales
-    # Two links of each of 21 entities to either codebook; or of 20 of them (one has none) to coarse rows, and of 5 coarse rows.
-    n_weights = 21 * (2 + 2) if joint else 20 * 2 + 5 * 2
+    # Two links of each of 21 entities to either codebook; or to coarse rows, and of 5 coarse rows. Their places: a byte each.
+    n_weights = 21 * (2 + 2) if joint else (21 + 5) * 2
     assert before["assignment weights"] == n_weights * item + scales
-    # A byte each, and 22 row starts where rows differ in length: of the stages' S_c.
-    assert before["assignment indices"] == n_weights + (0 if joint else 22)
+    assert before["assignment indices"] == n_weights
     assert before["item biases"] == 12 * bias
     assert before["model"] == sum(list(before.values())[:4])
     if joint and kind == "float32":

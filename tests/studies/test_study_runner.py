@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from rows import whole_row
 
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
@@ -24,9 +25,11 @@ class Watch:
     """Notes the jobs that end; stops after some, as Ctrl-C does."""
 
     def __init__(self, stop_after=None):
-        self.done, self.stop_after = [], stop_after
+        self.done, self.seen, self.stop_after = [], [], stop_after
 
-    def __call__(self, n_done, n_all, key):
+    def __call__(self, n_done, n_all, key, running):
+        assert len(running) <= 1 and key not in running and not set(running) & set(self.done)
+        self.seen += [running]
         if key:
             self.done.append(key)
         if len(self.done) == self.stop_after:
@@ -86,6 +89,13 @@ def test_a_study_from_end_to_end(tiny, tmp_path):
     (users, of_users), outcome = store.users_of(key, row)[-1], row["outcomes"][-1]
     assert users.tolist() == np.flatnonzero(np.diff(test.indptr)).tolist()
     assert of_users["ndcg@20"].mean() == pytest.approx(outcome["metrics"]["test"]["ndcg@20"], rel=1e-6)
+
+
+def test_every_job_is_announced_before_it_is_done(tiny, tmp_path):
+    study, watch = tiny(), Watch()
+    run_study(study, tmp_path / "out", ONE, watch=watch)
+    announced = [running[0] for running in watch.seen if running]
+    assert sorted(set(announced)) == sorted(watch.done) and len(watch.done) == N_JOBS
 
 
 def test_a_stopped_study_goes_on_to_the_same_report(finished, tmp_path):
@@ -219,7 +229,7 @@ def test_a_row_is_there_whole_or_not_at_all(tiny, tmp_path, monkeypatch):
 
     key, store = jobs_of(tiny())[0].key, Store(tmp_path / "out")
     store.prepare("")
-    row = {"status": "done", "fingerprint": "f", "error": None}
+    row = whole_row(fingerprint="f")
 
     def disk_full(*_):
         raise OSError("disk full")

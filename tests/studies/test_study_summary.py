@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from rows import whole_row
 
 from c2f_np.data import Dataset
 from c2f_np.errors import ModelFileError
+from c2f_np.evaluation import DEFAULT_METRICS
 from c2f_np.studies import jobs_of, run_study
 from c2f_np.studies.parallel import Options
 from c2f_np.studies.store import Measurement, Store
@@ -30,13 +32,13 @@ def case(tiny, tmp_path):
         measured = []
         for part, values in parts.items():
             values = np.array(values, np.float32)
-            metrics = {"test": {"ndcg@20": float(values.mean()), "recall@20": 0.5}} if len(values) else {}
+            metrics = {"test": dict.fromkeys(DEFAULT_METRICS, 0.5) | {"ndcg@20": float(values.mean())}} if len(values) else {}
             known = {"per_user": {"ndcg@20": values}, "users": users} if len(values) else {}
             label = f"{run} / {part}" if part else run
             size = {"model": 100 + len(part), "floats": 25}
             measured.append(Measurement(label, part, "fine", metrics, size, seconds=seed + 1.0, note=note, **known))
         job = next(job for job in jobs if (job.run.name, job.seed) == (run, seed))
-        row = {"job": job.key, "status": "done", "error": None, "fingerprint": job.key, "versions": {"numpy": "9"}}
+        row = whole_row(job.key, fingerprint=job.key)
         store.write(job.key, row, measured)
         rows[job.key] = store.read(job.key)
 

@@ -67,7 +67,7 @@ def assert_resumes(data, settings, steps, folder):
     for number, step in enumerate(steps):
         path = folder / f"{number}.npz"
         save_checkpoint(path, step, settings, data.fingerprint())
-        loaded = load_checkpoint(path, settings, data.fingerprint())
+        loaded = load_checkpoint(path, settings, data)
         assert_same(loaded, step)
         if not step.is_done:
             assert_same(run_epoch(phases, loaded, problem)[0], steps[number + 1])
