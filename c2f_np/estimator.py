@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sparse
@@ -37,7 +37,7 @@ __all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_datase
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
 #: What ``fit`` takes: a :class:`~c2f_np.Dataset`, a matrix of users x items, or a data frame with a row for each interaction.
-Trainable = Dataset | sparse.sparray | Any
+Trainable: TypeAlias = Dataset | sparse.sparray | Any
 
 #: What the files of all models but C2FRecommender's say that they are.
 BASELINE = "baseline"
@@ -499,8 +499,8 @@ def as_dataset(
     if isinstance(interactions, Dataset):
         return interactions
     if is_frame:
-        columns = {"user_column": user_column, "item_column": item_column, "rating_column": "", "timestamp_column": ""}
-        split = split_none(read_frame(interactions, **columns))
+        columns = {"user_column": user_column, "item_column": item_column}
+        split = split_none(read_frame(interactions, **columns, rating_column="", timestamp_column=""))
     else:
         whole = Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
         if validation is not None or not validation_fraction:

@@ -86,9 +86,9 @@ def load_model(path: FilePath) -> StoredModel:
         own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings)
         arrays = members.read_all(entities_layout(members) | own, sizes)
         members.allow_table(len(arrays["user_ids"]) + len(arrays["item_ids"]), settings.dim)
-    R, known, *ids = unpack_entities(arrays, path)
+    R, known, user_ids, item_ids = unpack_entities(arrays, path)
     state = unpack_state("state", arrays, settings, phase, sum(R.shape), path)
-    return StoredModel(state, settings, R, *ids, header.get("about", {}), known)
+    return StoredModel(state, settings, R, user_ids, item_ids, header.get("about", {}), known)
 
 
 def settings_of_file(values: dict, path: FilePath) -> Settings:
@@ -99,7 +99,7 @@ def settings_of_file(values: dict, path: FilePath) -> Settings:
         raise ModelFileError(f"{path}: its settings cannot be used: {error}") from None
 
 
-def pack_entities(R, known, user_ids: np.ndarray, item_ids: np.ndarray) -> dict[str, np.ndarray]:
+def pack_entities(R: Any, known: Any, user_ids: np.ndarray, item_ids: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of what every model file holds: training interactions, others that are known, and ids."""
     arrays = pack_csr("interactions", R.astype(np.int8))
     if (held_out := others_known(R, known)).nnz:

@@ -15,7 +15,6 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
-from .engine import engine_named
 from .estimator import EmbeddingRecommender, Trainable
 from .files import FilePath
 from .model.graph import normalised_adjacency
@@ -23,8 +22,8 @@ from .model.step import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .settings import Settings
 from .threads import working_threads
-from .training.loop import train, train_refit
-from .training.phases import Best, Progress, chosen_epochs, phases_of
+from .training.loop import train_or_refit
+from .training.phases import Best, Progress, phases_of
 from .training.problem import entity_embeddings, pose
 
 __all__ = ["C2FRecommender"]
@@ -181,12 +180,9 @@ class C2FRecommender(EmbeddingRecommender):
         progress: Progress | None = None,
     ) -> dict[str, int]:
         settings = self.resolved_settings()
-        phases = phases_of(settings, engine_named(settings.engine))
-        if epochs is None:
-            done = train(data, settings, progress=progress, after_epoch=after_epoch)
-            epochs = chosen_epochs(phases, done)
-        else:
-            done = train_refit(phases, epochs, pose(data, settings), after_epoch=after_epoch)
+        problem = pose(data, settings)
+        phases = phases_of(settings, problem.engine)
+        done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=after_epoch)
         self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
         self._set_state(done.result.state, settings, data.train)
         return epochs

@@ -23,8 +23,8 @@ from ..model_file import pack_state, size_in_bytes, state_layout, state_sizes, u
 from ..schema import checked_values, described
 from ..settings import STAGED, Settings
 from ..threads import working_threads
-from ..training.loop import run_phases, train_refit
-from ..training.phases import Progress, chosen_epochs, phases_of
+from ..training.loop import train_or_refit
+from ..training.phases import Progress, phases_of
 from ..training.problem import entity_embeddings, pose
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
@@ -116,11 +116,7 @@ class Coarse(EmbeddingRecommender):
         problem = pose(data, settings)
         # The phases of the coarse stage, to the very states that the whole training has; the fine one is never begun.
         phases = phases_of(settings, problem.engine)[:-2]
-        if epochs is None:
-            done = run_phases(phases, problem, after_epoch=after_epoch)
-            epochs = chosen_epochs(phases, done)
-        else:
-            done = train_refit(phases, epochs, problem, after_epoch=after_epoch)
+        done, epochs = train_or_refit(phases, epochs, problem, after_epoch=after_epoch)
         self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
         self._set_state(done.result.state, settings, problem.A)
         return epochs

@@ -114,4 +114,5 @@ class EASE(Recommender):
         return {"weights": self.weights_.nbytes, "model": self.weights_.nbytes}
 
     def _similarities(self, rows: np.ndarray) -> np.ndarray:
-        return self.weights_[rows]
+        similarities: np.ndarray = self.weights_[rows]
+        return similarities

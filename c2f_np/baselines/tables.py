@@ -27,8 +27,8 @@ from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..schema import checked_values, described
 from ..threads import working_threads
-from ..training.loop import run_phases, train_refit
-from ..training.phases import Progress, chosen_epochs
+from ..training.loop import train_or_refit
+from ..training.phases import Progress
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, TableStage, TableState, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
@@ -112,11 +112,7 @@ class TableRecommender(EmbeddingRecommender):
             if after_epoch is not None:
                 after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
 
-        if epochs is None:
-            done = run_phases([phase], problem, after_epoch=watch)
-            epochs = chosen_epochs([phase], done)
-        else:
-            done = train_refit([phase], epochs, problem, after_epoch=watch)
+        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=watch)
         self._set_state(done.result.state, phase.stage, problem)
         self.best_epoch_ = done.result.epoch
         self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
@@ -128,7 +124,7 @@ class TableRecommender(EmbeddingRecommender):
         settings = dataclasses.replace(self, **checked_values(self))
         return settings._table(n_users, n_items), dataclasses.replace(settings, dim=settings._width(n_users, n_items))
 
-    def _posed(self, R: sparse.csr_array, data: Dataset | None) -> tuple[Table, TableProblem]:
+    def _posed(self, R: sparse.csr_array, data: Any) -> tuple[Table, TableProblem]:
         """The table, and what is trained on; of a file there are no data."""
         table, settings = self._made_for(*R.shape)
         require_something_to_rank(sparse.csr_array(R))
@@ -136,7 +132,7 @@ class TableRecommender(EmbeddingRecommender):
         return table, TableProblem(data, settings, sparse.csr_array(R), A, engine_named(self.engine))
 
     def _packed(self) -> dict[str, np.ndarray]:
-        return self.parameters_
+        return dict(self.parameters_)
 
     def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
         table, settings = self._made_for(n_users, n_items)

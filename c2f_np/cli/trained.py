@@ -22,7 +22,7 @@ _RECOMMEND = """  python -m c2f_np recommend runs/demo --user 0 -k 10
   python -m c2f_np recommend runs/demo --user 0 --user 7 --with-seen
   python -m c2f_np recommend small.npz --similar-to 12
 
-A run folder's refitted model is taken, if there is one (python -m c2f_np refit). What the data hold for a user is left out.
+What the data hold for a user is left out. Of a run folder the model that "refit" made is taken, if there is one.
 """
 
 _INFO = """  python -m c2f_np info runs/demo
@@ -151,7 +151,7 @@ def _learnt_from(model) -> str:
     """What a model was trained on, in words."""
     n_learnt, n_known = model.n_interactions, model.n_known
     words = f"trained on {n_learnt:,} of {n_known:,} interactions"
-    return words if n_learnt == n_known else f"{words}; python -m c2f_np refit trains on all of them"
+    return words if n_learnt == n_known else f'{words}; the command "refit" trains on all of them'
 
 
 def info_command(options) -> int:

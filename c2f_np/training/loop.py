@@ -19,7 +19,7 @@ from ..model.sampling import drawn_batches
 from ..model.step import ModelState, fresh_moments, train_step
 from ..settings import Settings
 from ..threads import working_threads
-from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of, refit_phases
+from .phases import STOPPING_METRIC, Best, Phase, Progress, chosen_epochs, control_phases, phases_of, refit_phases
 from .problem import Problem, evaluate_state, pose, training_graph
 
 AfterEpoch = Callable[[Progress], None] | None
@@ -61,6 +61,16 @@ def train_refit(
     with working_threads(problem.threads, problem.settings.engine):
         state = last.start(done.finished, problem).state
     return dataclasses.replace(done, finished={**done.finished, last.name: Best(float("nan"), 0, state)})
+
+
+def train_or_refit(
+    phases, epochs: dict[str, int] | None, problem: Problem, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
+) -> tuple[Progress, dict[str, int]]:
+    """Train phases, or with epochs train them again; also returned are the epochs that led to the result."""
+    if epochs is not None:
+        return train_refit(phases, epochs, problem, after_epoch=after_epoch), epochs
+    done = run_phases(phases, problem, progress, after_epoch)
+    return done, chosen_epochs(phases, done)
 
 
 def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:

@@ -281,13 +281,13 @@ def same_model(first, second):
 
 @pytest.mark.parametrize("epoch", [1, 5, 8, 11])
 def test_stopped_by_hand_and_resumed(folder, tmp_path, monkeypatch, capsys, epoch):
-    def impatient(data, settings, *, after_epoch, **more):
+    def impatient(data, settings, *, progress, after_epoch, before_start):
         def stop(after):
             after_epoch(after)
             if len(after.history) == epoch:
                 raise KeyboardInterrupt
 
-        return train_both(data, settings, after_epoch=stop, **more)
+        return train_both(data, settings, progress=progress, after_epoch=stop, before_start=before_start)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "train", impatient)

@@ -77,11 +77,11 @@ def test_a_data_set_of_any_name(rows, tmp_path, capsys, name):
 
 
 def test_ids_of_any_kind(rows, tmp_path, capsys):
-    path, out = rows("a.csv", user="\u202e{}", item="\u2028{}\u2066"), tmp_path / "out"
+    path, out = rows("a.csv", user="\u202e{}", item="{}\u2066"), tmp_path / "out"
     assert main(["train", str(path), "--out", str(out), *SMALL, "--quiet"]) == 0
     assert main(["recommend", str(out), "--user", "\u202e3", "-k", "2"]) == 0
     said = capsys.readouterr().out
-    assert said.replace("\n", "").replace("\t", "").isprintable() and r"\u202e3" in said and r"\u2028" in said
+    assert said.replace("\n", "").replace("\t", "").isprintable() and r"\u202e3" in said and r"\u2066" in said
     for refused in (["recommend", str(out), "--user", "\u202enobody"], ["train", "\x1b[2J.csv", "--out", str(out)]):
         assert main(refused) == 2
         assert capsys.readouterr().err[:-1].isprintable()
