@@ -32,6 +32,19 @@ from .problem import Problem, evaluate_state
 
 STOPPING_METRIC = "ndcg@5"
 CONTROL = ("control_phase1", "control")
+#: What tables, figures and progress bars call the result of a phase.
+TITLES = {
+    "popularity": "popularity",
+    "coarse_phase1": "coarse, phase 1",
+    "coarse": "coarse, phase 2",
+    "fine_phase1": "fine, phase 1",
+    "fine": "fine, phase 2",
+    "control_phase1": "control, phase 1",
+    "control": "control, phase 2",
+    "partition": "start: graph partition",
+    "table": "start: full table",
+    "joint": "both codebooks, jointly",
+}
 
 
 @dataclass(frozen=True)
