@@ -119,12 +119,12 @@ def numbers() -> str:
     gain, minutes = ours["ndcg"] / theirs["ndcg"] - 1, run["seconds"]["training"] / 60
     ratio = step["ratio_to_ours"]["torch_csr_transpose"]
     return f"""\
-- MovieLens 100K, NDCG@20: {ours["ndcg"]:.3f} with {ours["bytes"]:,} bytes (`default`), {theirs["ndcg"]:.3f} with {theirs["bytes"]:,}
-  (`authors`): {gain:+.0%} ([baselines](docs/baselines.md#beside-the-presets)).
-- Gowalla, NDCG@20 of the two stages: {reached:.3f} in {minutes:.0f} minutes on two cores, one seed; the authors' log has {logged:.3f}
-  ([Gowalla](docs/results/gowalla.md)).
-- A coarse training step at the size of Gowalla takes PyTorch {ratio:.1f} times as long, with the transpose stored and the backward pass
-  written by hand, on the same two cores ([performance](docs/performance.md))."""
+- MovieLens 100K, NDCG@20: {ours["ndcg"]:.3f} with {ours["bytes"]:,} bytes (`default`), {theirs["ndcg"]:.3f} with
+  {theirs["bytes"]:,} (`authors`): {gain:+.0%} ([baselines](docs/baselines.md#beside-the-presets)).
+- Gowalla, NDCG@20 of the two stages: {reached:.3f} in {minutes:.0f} minutes on two cores, one seed; the authors' log
+  has {logged:.3f} ([Gowalla](docs/results/gowalla.md)).
+- A coarse training step at the size of Gowalla takes PyTorch {ratio:.1f} times as long, with the transpose stored and the
+  backward pass written by hand, on the same two cores ([performance](docs/performance.md))."""
 
 
 def main() -> int:
