@@ -61,7 +61,7 @@ class Phase:
     schedule: str = "constant"  # or "cosine", "steps"
     schedule_epochs: int = 0  # E of the schedule; 0: most_epochs
     update_every: int | None = None  # epochs between closed-form updates of the assignment; 0: once; None: never
-    exchange_every: int | None = None  # epochs between exchanges of links, likewise
+    exchange_every: int = 0  # epochs between exchanges of links; 0: once
     exchange_epochs: int = 0  # within which links are exchanged
 
     def rate_of(self, epoch: int) -> float:
@@ -86,7 +86,7 @@ class Phase:
 
     def exchanges_after(self, epoch: int) -> bool:
         """Whether links are exchanged at the end of this epoch, counted from 0."""
-        if self.exchange_every is None or epoch >= self.exchange_epochs:
+        if epoch >= self.exchange_epochs:
             return False
         return epoch == 0 if self.exchange_every == 0 else (epoch + 1) % self.exchange_every == 0
 
