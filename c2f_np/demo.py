@@ -128,7 +128,7 @@ def legend(share: float) -> str:
 Recall@20: share of a user's test items among the 20 items ranked first. NDCG@20: the same, but items near the top count more.
 Every user and item is a weighted sum of rows of the codebooks; a link says which row, and how much of it.
 Coarse stage: a coarse codebook of {SIZES["n_coarse"]} rows. Phase 2 also updates the links, in closed form.
-Fine stage: {SIZES["n_fine"]} fine rows refine the coarse ones through the bridge; the soft threshold keeps {share:.0%} of their entries.
+Fine stage: {SIZES["n_fine"]} fine rows refine the coarse rows by the bridge; the threshold keeps {share:.0%} of their entries.
 A phase has at most {PAPER["max_epochs"]} epochs: the two stages are not trained to the end. If they are, the fine codebook
 contributes less (docs/fine_codebook.md)."""
 
