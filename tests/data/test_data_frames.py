@@ -120,7 +120,8 @@ def test_rows_of_ids_are_no_matrix(table, kind):
 @pytest.mark.parametrize(
     "matrix",
     [
-        np.array([[1, 0], [0, 1], [1, 1]]), np.ones((3, 3)), np.arange(30).reshape(5, 6), np.array([[5, 0, 3, 1, 0], [0, 4, 0, 0, 2]]),
+        np.array([[1, 0], [0, 1], [1, 1]]), np.ones((3, 3)), np.arange(30).reshape(5, 6),
+        np.array([[5, 0, 3, 1, 0], [0, 4, 0, 0, 2]]),
         np.array([[0.5, 1.5], [2.5, 0.5], [0.5, 0]]), np.ones((6, 2), bool), np.array([[100]]), np.arange(10)[:, None],
     ],
 )  # fmt: skip
