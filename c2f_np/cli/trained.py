@@ -150,6 +150,8 @@ def recommend_command(options) -> int:
 def _learnt_from(model) -> str:
     """What a model was trained on, in words."""
     n_learnt, n_known = model.n_interactions, model.n_known
+    if not n_known:
+        return "its interactions are not in the file"
     words = f"trained on {n_learnt:,} of {n_known:,} interactions"
     return words if n_learnt == n_known else f'{words}; the command "refit" trains on all of them'
 

@@ -8,7 +8,7 @@ import scipy.sparse as sparse
 
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.baselines import EASE, LightGCN
-from c2f_np.data import Dataset, read_csv, read_frame, read_interactions
+from c2f_np.data import Dataset, Interactions, read_csv, read_frame, read_interactions
 from c2f_np.errors import DataError
 
 USERS, ITEMS = [7, 7, 8, 9, 9], [10, 20, 10, 20, 30]
@@ -62,6 +62,8 @@ def test_data_frames_of_others(library):
 def test_what_fit_makes_of_a_frame():
     model = EASE().fit(Frame(COLUMNS))
     assert model.interactions_.shape == (3, 3) and model.recommend(8, k=3)[0].tolist() == [["20", "30", ""]]
+    rows = EASE().fit(Interactions.from_rows(USERS, ITEMS))
+    assert (rows.interactions_ != model.interactions_).nnz == 0 and rows.item_ids_.tolist() == model.item_ids_.tolist()
     renamed = Frame({"visitor": USERS, "product": ITEMS, "user": [0] * 5})
     assert EASE().fit(renamed, user_column="visitor").user_ids_.tolist() == ["7", "8", "9"]
     rng = np.random.default_rng(0)
