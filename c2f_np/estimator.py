@@ -36,8 +36,7 @@ __all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_datase
 #: One id or several, as in the data.
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
-#: What ``fit`` takes: a data set, :class:`~c2f_np.data.Interactions`, a matrix of users x items, or a data frame with a row for each
-#: interaction.
+#: What ``fit`` takes: a data set, interactions, a matrix of users x items, or a data frame with a row for each interaction.
 Trainable: TypeAlias = Dataset | Interactions | sparse.sparray | Any
 
 #: What the files of all models but C2FRecommender's say that they are.
