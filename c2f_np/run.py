@@ -48,7 +48,6 @@ METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "co
 REFIT = "refit.npz"
 # In the order in which a new run deletes those of an earlier one: whatever stops it, what is left can be resumed.
 FILES = (REFIT, METRICS, FIGURE, CONTROL, MODEL, HISTORY, CHECKPOINT, RUN)
-_KEYS = {"data", "load_options", "preset", "settings"}
 _PART = (None, {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)})
 _FORMS: dict[str, dict] = {
     RUN: {
@@ -217,11 +216,9 @@ def holds_run(folder: Path) -> bool:
     if not os.path.lexists(folder / RUN):
         refuse_strangers(folder, FILES, f"no run ({RUN} is missing)")
     try:
-        stored = read_json(folder / RUN)
+        read_json(folder / RUN)
     except ModelFileError as error:
         raise SettingsError(f"{error}; nothing in {folder} is replaced: choose another folder, or move {RUN} away") from error
-    if not set(stored) >= _KEYS:
-        refuse_strangers(folder, FILES, f"this {RUN} does not describe a run")
     refuse_strangers(folder, [name for name in FILES if (folder / name).is_dir()], "a run has a file of that name")
     return True
 

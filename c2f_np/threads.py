@@ -2,8 +2,9 @@
 
 Compiled kernels gather, so that any number of threads gives the same bits. BLAS gives no such promise, so it works on one thread.
 
-Several Python threads may train or load at once: where Numba's threads cannot serve two masters (its layer "workqueue"), one waits
-for the other. A process that was forked from one whose kernels have run cannot run them (GNU OpenMP would end it): an error says so.
+Several Python threads may train or load at once; where Numba's own threads cannot do two things at a time (its layer
+"workqueue"), one waits for the other. After a fork of a process whose kernels have run, GNU OpenMP would end the new process when
+it runs one, so an error is raised there.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def kernel_threads(count: int) -> Iterator[None]:
 
     if _threads_lost:
         raise SettingsError(
-            "this process was forked from one in which compiled loops had run, and they cannot run in both: start processes with "
-            'multiprocessing.get_context("spawn"), or use engine = "numpy". (A model that is there already recommends without them.)'
+            "this process was forked from one in which compiled loops had run, and cannot run any itself: start processes "
+            'with multiprocessing.get_context("spawn"), or use engine = "numpy"; a model loaded before the fork can recommend'
         )
     before = numba.get_num_threads()  # they are started now, if they were not
     with _kernels if _threading_layer() == "workqueue" else nullcontext():

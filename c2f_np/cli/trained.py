@@ -122,7 +122,7 @@ def evaluate_command(options) -> int:
         about = {"protocol": result.protocol, "part": options.part, "users": result.n_users}
         print(json.dumps(about | result.metrics, indent=2))
         return 0
-    print(f"{data.name}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
+    print(f"{for_terminal(data.name)}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
     print(f"{result.n_users_left_out:,} without {options.part} items left out")
     for name, value in result.metrics.items():
         print(f"  {name:<10} {value:.4f}")
@@ -165,13 +165,14 @@ def info_command(options) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     about = facts["about"]
-    data, shown = about.get("data", {}), for_terminal(path)
-    print(f"{shown}: {facts['kind']}, preset {about.get('preset', '(none)')}, protocol {about.get('protocol')}")
-    print(f"  data      {for_terminal(data.get('name'))}, fingerprint {data.get('fingerprint', '')[:16]}")
-    print(f"  split     {data.get('split')}")
+    data = about.get("data", {})
+    kind = f"{facts['kind']}, preset {about.get('preset', '(none)')}, protocol {about.get('protocol')}"
+    print(for_terminal(f"{path}: {kind}"))
+    print(for_terminal(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}"))
+    print(for_terminal(f"  split     {data.get('split')}"))
     if "refit" in about:
         epochs = ", ".join(f"{phase} {n} epochs" for phase, n in about["refit"].items())
-        print(f"  refitted  {epochs or 'in one step'}")
+        print(for_terminal(f"  refitted  {epochs or 'in one step'}"))
     print(f"  entities  {facts['users']:,} users, {facts['items']:,} items, ", end="")
     print(f"{facts['training_interactions']:,} training interactions of {facts['known_interactions']:,} that are known")
     print("  bytes that the model itself needs")
@@ -218,8 +219,10 @@ def _facts(model) -> dict:
 
 def export_command(options) -> int:
     from ..errors import SettingsError
+    from ..folders import file_named
     from ..model_file import load_model
     from ..run import MODEL
+    from ..serving.exported_file import require_replaceable
 
     if options.table:
         single = ("codebook", "weights", "without_interactions", "without_ids")
@@ -231,8 +234,8 @@ def export_command(options) -> int:
         raise SettingsError("--data is for --table; a single export needs no data")
     # What is judged must not have learnt from what it is judged by.
     source = Path(options.folder) / MODEL if options.table else _model_file(options.folder)
-    if Path(options.out).exists() and source.exists() and Path(options.out).samefile(source):
-        raise SettingsError(f"{options.out} is the model itself; write the exported model to another file")
+    if not options.table:
+        require_replaceable(file_named(options.out))
     model = load_model(source)
     return _export_table(model, options) if options.table else _export_file(model, options)
 
@@ -241,7 +244,7 @@ def _export_table(model, options) -> int:
     from ..serving.exporting import TABLE, write_table
 
     print(write_table(model, _request(options).load_data(), options.out))
-    print(f"written to {options.out}: {TABLE} and the exported models")
+    print(f"written to {for_terminal(options.out)}: {TABLE} and the exported models")
     return 0
 
 

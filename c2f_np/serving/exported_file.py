@@ -14,12 +14,13 @@ Shapes: see `c2f_np.serving.inference`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..archive import UNSIGNED, Array, open_archive, rows_increase, write_archive
-from ..errors import ModelFileError
+from ..errors import ModelFileError, SettingsError
 from ..schema import TEXT, Parameter, parameters_of
 from ..settings import Settings
 from .compact import Codebook, Compact, smallest_unsigned
@@ -71,6 +72,15 @@ def write(path, exported: Exported) -> None:
             arrays |= {name: np.frombuffer(b"".join(texts), dtype=np.uint8), f"{name}.lengths": smallest_unsigned(lengths)}
     header = {"sizes": sizes, "settings": settings, "assignments": assignments, "about": exported.about}
     write_archive(path, KIND, VERSION, header, arrays, compressed=True)
+
+
+def require_replaceable(path) -> None:
+    """Raise SettingsError if something is at this path that is no exported model."""
+    if os.path.lexists(path):
+        try:
+            read(path)
+        except ModelFileError as error:
+            raise SettingsError(f"{path} is there and no exported model, so it is not replaced; choose another name") from error
 
 
 def read(path) -> Exported:

@@ -18,13 +18,14 @@ from ..data import Dataset
 from ..errors import DataError, SettingsError
 from ..evaluation import evaluate_embeddings
 from ..files import write_text_atomically
+from ..folders import folder_named, locked, refuse_strangers
 from ..model.codebook import soft_threshold
 from ..model.graph import normalised_adjacency
 from ..model_file import StoredModel, others_known
 from ..shown import for_markdown
 from ..training.problem import entity_embeddings
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
-from .exported_file import SETTINGS, Exported, write
+from .exported_file import SETTINGS, Exported, require_replaceable, write
 from .inference import Parts
 from .served import Served, load_exported
 
@@ -210,7 +211,13 @@ propagate them it needs the interactions too; its propagated table is as large a
 
 def write_table(model: StoredModel, data: Dataset, folder) -> str:
     """Measure on test, or on validation where there is no test; write ``table.md`` beside the exported models, and return it."""
-    part = "validation" if data.test is None or data.test.nnz == 0 else "test"
-    text = _markdown(measure(model, data, part, folder), model, data, part)
-    write_text_atomically(Path(folder) / TABLE, text)
+    folder, part = folder_named(folder), "validation" if data.test is None or data.test.nnz == 0 else "test"
+    paths = [folder / f"{codebook}-{weights}.npz" for codebook, weights in product(NUMBER_TYPES, NUMBER_TYPES)]
+    for path in paths:
+        require_replaceable(path)
+    if not paths[0].exists():
+        refuse_strangers(folder, [TABLE], "no exported models")
+    with locked(folder):
+        text = _markdown(measure(model, data, part, folder), model, data, part)
+        write_text_atomically(folder / TABLE, text)
     return text

@@ -11,10 +11,11 @@ from pathlib import Path
 from ..data import Dataset, load_dataset
 from ..errors import SettingsError
 from ..files import write_text_atomically
+from ..folders import folder_named, locked
 from .jobs import Job, fingerprint, jobs_of
 from .methods import carry_out
 from .parallel import Options, workers
-from .store import REPORT, ROWS, STUDY, TABLE, Measurement, Store, table_lines, write_csv
+from .store import REPORT, ROWS, TABLE, Measurement, Store, table_lines, write_csv
 from .study import SPECIAL_KINDS, Study
 from .study_report import write_report
 
@@ -39,17 +40,26 @@ def run_study(study: Study, folder, options: Options | None = None, *, command: 
     """Carry out a study in a folder, or go on with one that was stopped; `command` is written into the report.
 
     Jobs whose results are in the folder, for the same data, settings and version, are not done again. KeyboardInterrupt is passed
-    on after the tables and the report of what is there have been written.
+    on after the tables and the report of what is there have been written. SettingsError if another process is writing there, or
+    the folder holds files of a study's names and no study.
     """
-    options, store = options or Options(), Store(Path(folder))
+    options, store = options or Options(), Store(folder_named(folder))
+    store.refuse_strangers(study.text)
     if options.report_only and study.kind != "runs":
         raise SettingsError(f"--report-only: a study of the kind {study.kind} stores no rows to make a report from")
     if options.report_only and not (store.folder / ROWS).is_dir():
         raise SettingsError(f"--report-only: {store.folder} holds no results of a study; give their folder with --out")
     data = {source.name: load_dataset(source.source, protocol=source.protocol, **source.options) for source in study.sources}
-    jobs, report = jobs_of(study), store.folder / REPORT
-    store.prepare()
-    write_text_atomically(store.folder / STUDY, study.text)
+    jobs = jobs_of(study)
+    with locked(store.folder):
+        store.refuse_strangers(study.text)  # nobody else can have been there since
+        return _run_alone(study, data, jobs, store, options, command, watch)
+
+
+def _run_alone(study: Study, data: dict, jobs: list[Job], store: Store, options: Options, command: str, watch) -> Done:
+    """Carry out a study in a folder that is locked and may be written."""
+    report = store.folder / REPORT
+    store.prepare(study.text)
     if study.kind != "runs":
         module, _, name = SPECIAL_KINDS[study.kind].partition(":")
         write_text_atomically(report, getattr(importlib.import_module(module), name)(study, data, store.folder))
@@ -127,7 +137,8 @@ class _Work:
                         # The job whose bytes it takes was done again, and they are the same.
                         self._note(job, row, rows, tried)
                     elif job.needs and settings["bytes"] is None:
-                        self._keep(job, settings, _without_its_need(job, settings), [], rows, tried)
+                        reason = f"{job.needs} failed, whose bytes this run takes"
+                        self._keep(job, settings, _failed("Needs", reason, settings), [], rows, tried)
                     else:
                         tasks.append((job, self.data[job.source.name], settings, self.options.threads_of_a_job))
                 if tasks and call is None:
@@ -135,7 +146,7 @@ class _Work:
                 # They are begun in this order, as many at a time as there are workers.
                 waiting = [task[0].key for task in tasks]
                 self._tell(tried, "", waiting)
-                for job, settings, row, measured in call(_carry_out, tasks) if tasks else ():
+                for job, settings, row, measured in call(_carry_out, tasks, _lost) if tasks else ():
                     waiting.remove(job.key)
                     self._keep(job, settings, row, measured, rows, tried, waiting)
 
@@ -171,6 +182,11 @@ def _carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple:
     return job, settings, *carry_out(job, data, settings, threads)
 
 
-def _without_its_need(job: Job, settings: dict) -> dict:
-    error = {"type": "Needs", "message": f"{job.needs} failed, whose bytes this run takes", "traceback": ""}
+def _lost(job: Job, data: Dataset, settings: dict, threads: int, reason: str) -> tuple:
+    """As :func:`_carry_out`, of a job whose process died."""
+    return job, settings, _failed("WorkerDied", reason, settings), []
+
+
+def _failed(kind: str, message: str, settings: dict) -> dict:
+    error = {"type": kind, "message": message, "traceback": ""}
     return {"status": "failed", "error": error, "settings": settings, "versions": {}, "seconds": 0.0, "peak_memory": None}

@@ -203,9 +203,9 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         degree = np.diff(problem.R.indptr)
         n_users = np.count_nonzero((degree > 0) & (degree < problem.n_items))
         raise DataError(
-            f"nothing could be drawn to train on in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: an epoch draws as "
-            f"many users as there are training interactions ({problem.R.nnz:,}), and only {n_users:,} of {problem.n_users:,} users "
-            "have both an interaction and an item left over; leave out the others"
+            f"nothing could be drawn to train on in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: an epoch "
+            f"draws as many users as there are training interactions ({problem.R.nnz:,}), and only {n_users:,} of "
+            f"{problem.n_users:,} users have both an interaction and an item left over; leave out the others"
         )
     if exchanges:
         turn = (epoch + 1) // max(phase.exchange_every, 1)
