@@ -92,7 +92,7 @@ def load_model(path: FilePath) -> StoredModel:
     return StoredModel(state, settings, R, user_ids, item_ids, header.get("about", {}))
 
 
-def settings_of_file(values: dict, path: FilePath) -> Settings:
+def settings_of_file(values: dict[str, Any], path: FilePath) -> Settings:
     """The settings that a file holds, or ModelFileError."""
     try:
         return Settings.from_dict(values)
@@ -145,7 +145,7 @@ def unpack_state(
 ) -> ModelState:
     """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
     sizes = state_sizes(settings, N=n_entities)
-    parts = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "E_fine")}
+    parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "E_fine")}
     for field, (rows, columns, each) in _links(settings, phase).items():
         parts[field] = unpack_csr(f"{name}.{field}", arrays, (sizes[rows], sizes[columns]), path, each=each)
     return ModelState(**parts)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from ..data import LOAD_OPTIONS
-from ..schema import add_options, given_options
+from ..schema import MOST, add_options, given_options, in_short
 from ..settings import PRESETS, Settings
 
 
@@ -20,6 +21,18 @@ def add_command(commands, name: str, run, text: str, examples: str) -> argparse.
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def whole_number(low: int, high: int = MOST[int]) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers within limits."""
+
+    def whole_number(text: str) -> int:  # argparse shows this name
+        number = int(text)
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high:,}, not {in_short(number)}")
+        return number
+
+    return whole_number
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
