@@ -78,18 +78,19 @@ def load_model(path: FilePath) -> StoredModel:
     with open_archive(path, KIND, VERSION, _FORM) as (header, members):
         settings = settings_of_file(header["settings"], path)
         phase = "joint" if settings.training == "joint" else "fine" if "state.E_fine" in members else "coarse"
-        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings)
+        shape = members.read_all({"interactions.shape": Array("int64", (2,), low=1)})["interactions.shape"]
+        n_users, n_items = (int(size) for size in shape)
+        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings, U=n_users, I=n_items)
         arrays = members.read_all(_IDS | _INTERACTIONS | own, sizes)
-        user_ids, item_ids = arrays["user_ids"], arrays["item_ids"]
-        members.allow_table(len(user_ids) + len(item_ids), settings.dim)
-    R = unpack_csr("interactions", arrays, (len(user_ids), len(item_ids)), path)
+        members.allow_table(n_users + n_items, settings.dim)
+    R = unpack_csr("interactions", arrays, (n_users, n_items), path)
     if (R.data != 1).any():
         raise ModelFileError(f"{path}: interactions.data holds {R.data[R.data != 1][0]}, not only ones")
-    for name, ids in (("user_ids", user_ids), ("item_ids", item_ids)):
-        if len(np.unique(ids)) < len(ids) or not len(ids):
-            raise ModelFileError(f"{path}: {name} holds an id twice, or none at all")
-    state = unpack_state("state", arrays, settings, phase, len(user_ids) + len(item_ids), path)
-    return StoredModel(state, settings, R, user_ids, item_ids, header.get("about", {}))
+    for name in _IDS:
+        if len(np.unique(arrays[name])) < len(arrays[name]):
+            raise ModelFileError(f"{path}: {name} holds an id twice")
+    state = unpack_state("state", arrays, settings, phase, n_users + n_items, path)
+    return StoredModel(state, settings, R, arrays["user_ids"], arrays["item_ids"], header.get("about", {}))
 
 
 def settings_of_file(values: dict[str, Any], path: FilePath) -> Settings:
