@@ -16,18 +16,19 @@ import numpy as np
 import scipy.sparse as sparse
 
 from .archive import Array, csr_layout, open_archive, pack_csr, unpack_csr, write_archive
+from .data import PROTOCOLS
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
 from .model.step import ModelState
-from .schema import ANY_TEXT, TEXT
-from .settings import Settings
+from .schema import TEXT, Parameter
+from .settings import PRESETS, Settings
 
 KIND, VERSION = "model", 1
 _MATRICES = ("S_coarse", "S_fine", "S_direct")
 # Where a model comes from.
 ABOUT = {
-    "preset?": TEXT,
-    "protocol?": ANY_TEXT,
+    "preset?": Parameter("", str, choices=tuple(PRESETS)),
+    "protocol?": Parameter("", str, choices=PROTOCOLS),
     "data?": {"name?": TEXT, "fingerprint?": TEXT, "split?": TEXT},
     "versions?": {"*": TEXT},
 }

@@ -40,7 +40,7 @@ def option_inputs(place, seed, numbers):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(place / "run staged", folder / "run")
         shutil.copytree(place / "study", folder / "study")
-        shutil.copytree(place / "data some.csv", folder / "data")
+        shutil.copytree(place / "data some.csv", folder / "clicks")
         shutil.copytree(place / "parity", folder / "parity")
         arguments = command_lines(np.random.default_rng([seed, number]))
         yield number, " ".join(f"{word!r:.60}" for word in arguments), folder, "main", arguments

@@ -18,17 +18,17 @@ _TEXTS = (
     "", " ", "-", "--", "x", "a" * 300, "a" * 10_000, "😀", "Łódź", "\udcff", "\x1b[31m", "a\nb", "\t",
     "=1+1", "%s%n", "{0}", "[", "*",
     "../x", "a/b/c", "/dev/null", "/dev/zero/x", "/proc/self/mem", "~", "$HOME", ".", "..", "run",
-    "run/model.npz", "data/some.csv",
+    "run/model.npz", "clicks/some.csv",
     "study/study.toml", "run/run.json", "'", '"', "\\", "::", ",", "None", "nan", "user", "item", "E1",
     "ml-100k", "gowalla", "planted",
     "file:///etc/passwd", "http://", "http://[::1", "http://127.0.0.1:9", "ftp://127.0.0.1:9/x", "http://\u2026/", "a=b", "=",
-    "x=data/some.csv", "numpy", "joint", "auto", "train", "con", "a\u202eb", "e\u0301", " E1", "1",
+    "x=clicks/some.csv", "numpy", "joint", "auto", "train", "con", "a\u202eb", "e\u0301", " E1", "1",
 )  # fmt: skip
 _SETTINGS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 _QUICK = ["--preset", "staged", "--n-components", "4", "--engine", "numpy", "--quiet"]
 #: A command line that works for each command, in a folder with a run, data, a study and a reference file.
 _BASES = {
-    ("train",): [["southern-women", "--out", "new", *_SETTINGS, *_QUICK], ["data/some.csv", "--out", "new", *_SETTINGS, *_QUICK],
+    ("train",): [["southern-women", "--out", "new", *_SETTINGS, *_QUICK], ["clicks/some.csv", "--out", "new", *_SETTINGS, *_QUICK],
                  ["southern-women", "--out", "run", "--resume", "--quiet"]],
     ("control",): [["run", "--quiet"]],
     ("evaluate",): [["run"]],
@@ -39,7 +39,7 @@ _BASES = {
                  ["study/study.toml", "--out", "study/out", "--report-only", "--quiet"]],
     ("data", "list"): [[]],
     ("data", "fetch"): [["planted"], ["ml-100k", "--base-url", "http://127.0.0.1:9", "--quiet", "--cache-dir", "cache"]],
-    ("data", "info"): [["data/some.csv"], ["planted"]],
+    ("data", "info"): [["clicks/some.csv"], ["planted"]],
     ("parity",): [["parity/case.npz", "--engine", "numpy"]],
     ("gradcheck",): [["--op", "soft_threshold", "--engine", "numpy", "--jobs", "1"]],
     ("demo",): [["--out", "new", "--quiet"]],

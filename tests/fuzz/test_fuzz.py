@@ -22,8 +22,8 @@ def test_no_input_ends_in_a_traceback_a_crash_a_hang_or_too_much_memory(what, co
     "code, wrong",
     [
         ("1 / 0", "traceback"), ("import os; os.abort()", "crashes"), ("import time; time.sleep(9)", "hangs"),
-        ("bytearray(6 * 10**8)", "bytes of memory"), ("raise SystemExit(3)", "exit code 3"), ("raise SystemExit(2)", "without a line"),
-        ("bytearray(10**11)", "traceback"), ("pass", ""),
+        ("bytearray(6 * 10**8)", "bytes of memory"), ("bytearray(10**11)", "traceback"),
+        ("raise SystemExit(3)", "exit code 3"), ("raise SystemExit(2)", "without a line"), ("pass", ""),
     ],
 )  # fmt: skip
 def test_the_watcher_sees(tmp_path, monkeypatch, code, wrong):

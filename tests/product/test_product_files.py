@@ -344,7 +344,7 @@ def test_limits_are_those_of_settings_and_above_what_the_presets_use():
     "words", [["recommend", "x", "--user", "1", "-k", "0"], ["recommend", "x", "--user", "1", "-k", str(2**63)],
               ["gradcheck", "--jobs", "0"],
               ["gradcheck", "--jobs", "9" * 30], ["gradcheck", "--seed", "-1"], ["study", "presets", "--jobs", "-1"],
-              ["study", "presets", "--seeds", str(2**31)], ["study", "presets", "--seeds", "9" * 5000], ["info", "a\udcffb"],
+              ["study", "presets", "--seeds", str(2**32)], ["study", "presets", "--seeds", "9" * 5000], ["info", "a\udcffb"],
               ["gradcheck", "--mutate", "0"]],
     ids=lambda words: " ".join(words)[:40].encode("ascii", "replace").decode(),
 )  # fmt: skip
