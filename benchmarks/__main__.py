@@ -3,7 +3,7 @@
     python -m benchmarks                          everything, at ml-100k and Gowalla size
     python -m benchmarks --only steps product     some parts
     python -m benchmarks --quick --sizes tiny     does it run at all?
-    python -m benchmarks --summary README.md      the summary of the last result into the README
+    python -m benchmarks --summary docs/performance.md   the summary of the last result into that page
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _parse(arguments: list[str] | None):
     parser.add_argument("--out", type=Path, help="the result (benchmarks/results.json; quick: not written)")
     parser.add_argument("--table", type=Path, help="the tables (benchmarks/results.md; quick: not written)")
     parser.add_argument(
-        "--summary", type=Path, metavar="README", help="run nothing; write the summary of the result into this file's block"
+        "--summary", type=Path, metavar="PAGE", help="run nothing; write the summary of the result into this file's block"
     )
     options = parser.parse_args(arguments)
     for name in ("threads", "repeats", "seconds"):

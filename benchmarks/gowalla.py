@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.summary import replace_block  # noqa: E402
 from c2f_np.files import write_text_atomically  # noqa: E402
+from c2f_np.training.phases import TITLES  # noqa: E402
 
 PAGE = ROOT / "docs/results/gowalla.md"
 FILES = ROOT / "docs/results/gowalla"
@@ -42,10 +42,6 @@ AUTHORS = {
     "coarse": (0.07877, 0.08565, 0.09844, 0.12133, 0.06775, 0.09784, 0.14055, 0.22334),
     "fine": (0.08291, 0.08973, 0.10209, 0.12468, 0.07119, 0.10163, 0.14327, 0.22505),
 }
-NAMES = {
-    "coarse_phase1": "coarse, phase 1", "coarse": "coarse, phase 2", "fine_phase1": "fine, phase 1", "fine": "fine, phase 2",
-    "control_phase1": "control, phase 1", "control": "control, phase 2",
-}  # fmt: skip
 COLUMNS = [f"{metric}@{k}" for metric in ("ndcg", "recall") for k in (5, 10, 20, 50)]
 
 
@@ -60,15 +56,15 @@ def main() -> int:
         given = [str(word) for pair in (ARCHITECTURE | SCHEDULE).items() for word in pair]
         subprocess.run([*run, "train", options.data, "--out", str(options.out), "--resume", *given], check=True)
         subprocess.run([*run, "control", str(options.out)], check=True)
+    if not (options.out / "metrics.json").exists():
+        parser.error(f"{options.out} holds no finished run")
     FILES.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.json", "control.json", "history.csv"):
-        (FILES / name).unlink(missing_ok=True)
         if (options.out / name).exists():
             shutil.copyfile(options.out / name, FILES / name)
-    metrics, control = read_run()
-    PAGE.write_text(page(metrics, control), encoding="utf-8")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    write_text_atomically(ROOT / "README.md", replace_block(readme, "gowalla", short_table(metrics, control)))
+        else:
+            (FILES / name).unlink(missing_ok=True)
+    write_text_atomically(PAGE, page(*read_run()))
     return 0
 
 
@@ -80,23 +76,6 @@ def read_run() -> tuple[dict, dict]:
         json.loads(metrics.read_text(encoding="utf-8")),
         json.loads(control.read_text(encoding="utf-8")) if control.exists() else nothing,
     )
-
-
-def short_table(metrics: dict, control: dict) -> str:
-    """What the README shows of a run."""
-    test = metrics["test"] | control["test"]
-    lines = ["| test, authors' protocol | NDCG@20 | Recall@20 | *authors' log:* NDCG@20 | Recall@20 |"]
-    lines.append("|---|---:|---:|---:|---:|")
-    for phase in ("coarse", "control", "fine"):
-        if phase not in test:
-            continue
-        figures = f"{test[phase]['ndcg@20']:.4f} | {test[phase]['recall@20']:.4f}"
-        theirs = f"{AUTHORS[phase][2]:.4f} | {AUTHORS[phase][6]:.4f}" if phase in AUTHORS else " | "
-        lines.append(f"| {NAMES[phase]} | {figures} | {theirs} |")
-    memory = metrics["peak_memory_bytes"]
-    lines += ["", f"Both stages took {metrics['seconds']['training'] / 60:.0f} minutes on two cores"
-              + ("." if memory is None else f" and {memory / 2**30:.1f} GiB of memory.")]  # fmt: skip
-    return "\n".join(lines)
 
 
 def page(metrics: dict, control: dict) -> str:
@@ -128,7 +107,7 @@ def page(metrics: dict, control: dict) -> str:
         "| | " + " | ".join(name.upper().replace("RECALL", "Recall") for name in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
-    shown = {phase: name for phase, name in NAMES.items() if phase in test}
+    shown = {phase: name for phase, name in TITLES.items() if phase in epochs}
     for phase, name in shown.items():
         lines.append(f"| {name} | " + " | ".join(f"{test[phase][column]:.4f}" for column in COLUMNS) + " |")
         if phase in AUTHORS:

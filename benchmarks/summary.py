@@ -1,7 +1,7 @@
-"""The few rows of a result that the README shows, and the block of the README that holds them.
+"""The main rows of a result, and the block of docs/performance.md that holds them.
 
-The block stands between two marks. ``python -m benchmarks --summary README.md`` writes it from the result file; a test compares
-the two, so that no number in it can be older than the file or typed by hand.
+The block stands between two marks. ``python -m benchmarks --summary docs/performance.md`` writes it from the result file; a test
+compares the two, so that no number in it can be older than the file or typed by hand.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def summary(result: dict) -> str:
 
 
 def with_summary(text: str, result: dict) -> str:
-    """The text of a README with its block replaced by the summary."""
+    """The text of a page with its block replaced by the summary."""
     return replace_block(text, "benchmarks", summary(result))
 
 

@@ -32,7 +32,7 @@ from .settings import PRESETS, Settings
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.loop import train, train_control
-from .training.phases import Progress, phase_names, phases_of
+from .training.phases import TITLES, Progress, phase_names, phases_of
 from .training.problem import evaluate_state, pose
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
@@ -295,20 +295,6 @@ def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] 
     for phase in phases_of(problem.settings, problem.engine):
         rows[phase.name] = evaluate_state(progress.finished[phase.name].state, problem, part, stage=phase.stage).metrics
     return rows
-
-
-TITLES = {
-    "popularity": "popularity",
-    "coarse_phase1": "coarse, phase 1",
-    "coarse": "coarse, phase 2",
-    "fine_phase1": "fine, phase 1",
-    "fine": "fine",
-    "partition": "start: graph partition",
-    "table": "full table (no compression)",
-    "joint": "coarse and fine",
-    "control_phase1": "control, ph. 1",
-    "control": "control",
-}
 
 
 # What a run is summed up by; a first phase of the fine stage is left out.

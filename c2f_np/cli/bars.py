@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from ..settings import Settings
-from ..training.phases import Progress, phases_of
+from ..training.phases import TITLES, Progress, phases_of
 
 
 def _bar(**about):
@@ -34,7 +34,7 @@ class PhaseBars:
             done = sum(earlier["phase"] == self._phase for earlier in progress.history[:-1])
             # The control's phases are as long as a run's fine stage was, which settings do not say: a count without an end.
             most = self._most.get(self._phase)
-            self._bar = _bar(total=most, initial=done, desc=f"{self._phase:<13}", unit="epoch")
+            self._bar = _bar(total=most, initial=done, desc=f"{TITLES[self._phase]:<23}", unit="epoch")
         self._bar.update(1)
         score = row["validation_ndcg@5"]
         if not math.isnan(score):

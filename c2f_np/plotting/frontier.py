@@ -20,6 +20,13 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     # Every name has a line of its own beside the axes, so many names need a higher picture.
     height = max(4.0, 1.0 + 0.2 * len(points))
     picture, axes = new_picture(7.5, height)
+    draw_size_quality(axes, points, height, ylabel=ylabel, ceiling=ceiling)
+    axes.set(title=title)
+    return picture
+
+
+def draw_size_quality(axes, points, height: float, *, ylabel: str, ceiling: tuple[str, float] | None = None) -> None:
+    """The same on given axes, which are `height` inches high; so are the names beside them."""
     ordered = sorted(points, key=lambda point: (point[1], -point[2]))
     sizes = [point[1] for point in ordered]
     best = np.maximum.accumulate([point[2] for point in ordered])
@@ -36,9 +43,8 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     top = max(best[-1], ceiling[1] if ceiling else best[-1])
-    axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel, title=title)
+    axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel)
     _name_points(axes, ordered, gap=0.052 * top * 4.0 / height)
-    return picture
 
 
 def _name_points(axes, points, *, gap: float) -> None:

@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 
-from .frontier import MODEL_STYLES
-from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, new_picture, plain
-
-_PHASES = {"partition": "start: graph partition", "table": "full table", "joint": "coarse and fine, jointly"}
+from ..training.phases import TITLES
+from .frontier import MODEL_STYLES, draw_size_quality
+from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, Picture, new_picture, plain
 
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
@@ -25,6 +24,26 @@ def learning_curves(history: list[dict], table: dict[str, dict], *, title: str =
     return picture
 
 
+def demo_figure(history: list[dict], models):
+    """The demo's figure: learning curves of the two stages, the share of the fine codebook in use, bytes and quality.
+
+    `history` holds the rows of a training in two stages, `models` (name, bytes, NDCG@20, kind of
+    :data:`~c2f_np.plotting.frontier.MODEL_STYLES`).
+    """
+    picture = Picture(figsize=(9, 6.2), layout="constrained")
+    above, below = picture.subfigures(2, 1, height_ratios=(1, 1.15))
+    curves, share = above.subplots(1, 2, width_ratios=(2, 1))
+    _draw_curves(curves, history)
+    fine = [row["nonzero_fine"] for row in history if row["stage"] == "fine"]
+    share.plot(range(1, len(fine) + 1), fine, color=FINE, linewidth=1.6)
+    share.set(xlabel="epoch of the fine stage", ylabel="fine codebook: share not 0", ylim=(0, 1), xlim=(0, None))
+    plain(share)
+    sizes = below.subplots()
+    draw_size_quality(sizes, models, 3.0, ylabel="test NDCG@20")
+    plain(sizes)
+    return picture
+
+
 def _draw_curves(axes, history: list[dict]) -> None:
     start = 0
     for phase in dict.fromkeys(row["phase"] for row in history):
@@ -35,9 +54,8 @@ def _draw_curves(axes, history: list[dict]) -> None:
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.4)
         if start:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=":")
-        label = _PHASES.get(phase) or (phase.replace("_phase1", ", phase 1") if "_" in phase else f"{phase}, phase 2")
         middle = start + 0.5 + len(values) / 2
-        axes.text(middle, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
+        axes.text(middle, 1.01, TITLES[phase], transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
         start += len(values)
     axes.set(xlabel="epoch", ylabel="validation NDCG@5", xlim=(0, start + 1))
     plain(axes)
@@ -46,12 +64,12 @@ def _draw_curves(axes, history: list[dict]) -> None:
 def _draw_bars(axes, table: dict[str, dict]) -> None:
     names = list(table)
     values = [table[name]["ndcg@20"] for name in names]
-    grey = ("popularity", "full table (no compression)")  # for comparison
+    grey = (TITLES["popularity"], TITLES["table"])  # for comparison
     colours = [POPULARITY if name in grey else COARSE if name.startswith("coarse,") else FINE for name in names]
     axes.barh(range(len(names)), values, color=colours, height=0.6)
     for position, value in enumerate(values):
         axes.text(value, position, f" {value:.4f}", va="center", fontsize=8, color=INK)
-    axes.set_yticks(range(len(names)), [name.replace(" (", "\n(") for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="test NDCG@20", xlim=(0, max(values) * 1.25 or 1))
     plain(axes)

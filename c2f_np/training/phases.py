@@ -32,6 +32,19 @@ from .problem import Problem, evaluate_state
 
 STOPPING_METRIC = "ndcg@5"
 CONTROL = ("control_phase1", "control")
+#: What tables, figures and progress bars call the result of a phase.
+TITLES = {
+    "popularity": "popularity",
+    "coarse_phase1": "coarse, phase 1",
+    "coarse": "coarse, phase 2",
+    "fine_phase1": "fine, phase 1",
+    "fine": "fine, phase 2",
+    "control_phase1": "control, phase 1",
+    "control": "control, phase 2",
+    "partition": "start: graph partition",
+    "table": "start: full table",
+    "joint": "both codebooks, jointly",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Phase:
     schedule: str = "constant"  # or "cosine", "steps"
     schedule_epochs: int = 0  # E of the schedule; 0: most_epochs
     update_every: int | None = None  # epochs between closed-form updates of the assignment; 0: once; None: never
-    exchange_every: int | None = None  # epochs between exchanges of links, likewise
+    exchange_every: int = 0  # epochs between exchanges of links; 0: once
     exchange_epochs: int = 0  # within which links are exchanged
 
     def rate_of(self, epoch: int) -> float:
@@ -73,7 +86,7 @@ class Phase:
 
     def exchanges_after(self, epoch: int) -> bool:
         """Whether links are exchanged at the end of this epoch, counted from 0."""
-        if self.exchange_every is None or epoch >= self.exchange_epochs:
+        if epoch >= self.exchange_epochs:
             return False
         return epoch == 0 if self.exchange_every == 0 else (epoch + 1) % self.exchange_every == 0
 

@@ -44,7 +44,7 @@ JOINT = COMMON | {
     "exchange_epochs": (0, 2, 9),
 }  # fmt: skip
 TABLES = {
-    "table": ("full", "hashed", "products"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
+    "table": ("full", "hashed", "products", "narrow"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
     "validation": (True, False, "empty"),
 }  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
@@ -398,6 +398,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     kind, own = {
         "full": (tables.LightGCN, {}), "hashed": (tables.HashedLightGCN, {"n_rows": 6, "n_hashes": 2}),
         "products": (tables.QuotientRemainderLightGCN, {"n_remainders": 5}),
+        "narrow": (tables.NarrowLightGCN, {"bytes": np.dtype(c["dtype"]).itemsize * (3 * N + c["item_bias"] * data.n_items)}),
     }[c["table"]]  # fmt: skip
     s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
@@ -405,13 +406,14 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         dtype=c["dtype"], engine=engine, threads=1, validation_fraction=0.0, **own,
     )  # fmt: skip
     table = {
-        "full": table_stage.FullTable(N), "hashed": table_stage.HashedTable(N, 6, 2, s.seed, s.dtype, engine),
+        "full": table_stage.FullTable(N), "narrow": table_stage.FullTable(N),
+        "hashed": table_stage.HashedTable(N, 6, 2, s.seed, s.dtype, engine),
         "products": table_stage.QuotientRemainderTable(N, 5),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
     given = (data,) if rng.random() < 0.5 else (data.train, data.validation)  # a data set or its matrices
     trained = s.fit(*given, after_epoch=rows.append)
-    values = table.start(s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
+    values = table.start(3 if c["table"] == "narrow" else s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}
     values = {name: value.astype(s.dtype) for name, value in values.items()}
     state, moments, R = table_stage.TableState(values, N), fresh_moments(values), sparse.csr_array(data.train)
@@ -438,6 +440,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         worst.same("numbers of history", row["epoch"], number)
     worst.same("when training ends", bad >= s.patience or number == s.max_epochs, True)
     worst.same("the best epoch", trained.best_epoch_, best[2])
+    worst.same("whether it took time", trained.seconds_ > 0, True)
     worst.same("the best parameters", _bits(trained.parameters_), _bits(best[0]))
     worst.same("history", repr(trained.history_), repr(rows))
     users, items, overall = trained._biases()

@@ -18,6 +18,8 @@ from ..engine import AVAILABLE_ENGINES, ENGINES, engine_named
 from ..errors import DataError, SettingsError
 from ..model import codebook, graph, links, loss, propagation, step
 from ..model import sparse as model_sparse
+from ..model.coarse import coarse_graph
+from ..model.fine import collapsed_graph, fine_forward, fine_graph
 from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
 from ..settings import Settings
@@ -279,6 +281,10 @@ def buffers_check(engine: str, rng) -> Checks:
                     held = [(a, v) for a, v in held]
                     del array
             yield f"used again, from {smallest} bytes", float((again > 0) != (smallest == 1) and smallest != 1000), 0
+            given_back, from_bytes = buffers._reused.get()
+            yield f"given back, from {smallest} bytes", float(any(given_back.values()) != (smallest == 1) and smallest != 1000), 0
+            yield "as large as was asked for", float(from_bytes != smallest), 0
+        yield "afterwards as before", float(buffers._reused.get()[1] != math.inf), 0
     sizes = np.array([*range(1, 300), 1 << 20, (1 << 20) + 1, 36_000_000])
     rounded = np.array([buffers._rounded_up(int(size)) for size in sizes])
     yield "rounded up", float(np.any(rounded < sizes) or np.any(rounded > sizes * 9 / 8 + 1)), 0
@@ -388,7 +394,7 @@ def collapse_pays_check(engine: str, rng) -> Checks:
 
 
 def matrices_check(engine: str, rng) -> Checks:
-    """A matrix is as good as a prepared operator, in the bridge and in the composition."""
+    """A matrix is as good as a prepared operator, in the bridge, the composition and the propagation."""
     S, E, F, G = problems.assignment(rng, 6, 4, 2), *(problems.normal(rng, n, 3) for n in (6, 4, 6))
     module = engine_named(engine)
     calls = {
@@ -403,6 +409,11 @@ def matrices_check(engine: str, rng) -> Checks:
     }
     for what, call in calls.items():
         yield what, differs(call(S), call(module.operator(S))), 0
+    M, rows = problems.random_matrix(rng, 6, 6), np.array([4, 1])
+    for what, pass_on in (("propagation", module.propagate), ("propagation, backward", module.propagate_backward)):
+        for which in (None, rows):
+            given = E if which is None or pass_on is module.propagate else E[which]
+            yield what, differs(pass_on(given, M, 2, rows=which), pass_on(given, module.operator(M), 2, rows=which)), 0
 
 
 def scalars_check(engine: str, rng) -> Checks:
@@ -471,6 +482,8 @@ def mixed_check(engine: str, rng) -> Checks:
     for first, second in (DTYPES, DTYPES[::-1]):
         M, X = problems.random_matrix(rng, n, n).astype(first), problems.normal(rng, n, 2).astype(second)
         M = module.operator(M)
+        parts = (problems.normal(rng, n, width).astype(first) for width in (2, 4))
+        collapsed = propagation.CollapsedPropagation(*parts, X[:0], X[:0])
         results = [
             M.forward(X),
             M.adjoint(X),
@@ -479,6 +492,8 @@ def mixed_check(engine: str, rng) -> Checks:
             module.compose_above(M, X),
             module.compose_backward(X, M, X),
             module.tanh_backward(X.astype(first), X),
+            module.propagate_collapsed(X[:2], X[1:3], collapsed, rows=rows),
+            *module.propagate_collapsed_backward(X[rows], collapsed, rows=rows),
         ]
         for n_layers in (1, 2) if engine == "numba" else ():
             for which in (None, rows):
@@ -487,6 +502,10 @@ def mixed_check(engine: str, rng) -> Checks:
                 results.append(module.propagate_backward(given, M, n_layers, rows=which))
         right = [part.dtype == np.float64 for part in results]
         yield f"{np.dtype(first)} and {np.dtype(second)}", float(not all(right)), 0
+        A, S = graph.normalised_adjacency(M.matrix, first), problems.assignment(rng, 2 * n, 3, 2).astype(second)
+        S_fine = problems.assignment(rng, 3, 2, 1).astype(second)
+        built = coarse_graph(A, S, engine=module).X_hat, fine_graph(A, S, S_fine, 0.3, engine=module).layer.X_hat
+        yield "a graph in the precision of its links", float(any(X_hat.matrix.dtype != second for X_hat in built)), 0
 
 
 def refusals_check(engine: str, rng) -> Checks:
@@ -495,6 +514,8 @@ def refusals_check(engine: str, rng) -> Checks:
     X_hat, R, module = sparse.csr_array(np.eye(7)), table_stage.hashed_rows, engine_named(engine)
     broken, batch, E7 = np.array([[1.0, np.nan]]), Triples.from_items, np.ones((7, 1))
     ring, square = propagation.bridged_layer, module.operator(X_hat)
+    layers = fine_graph(sparse.csr_array(np.eye(2)), S, sparse.csr_array(E), 0.5, engine=module)
+    E_fine, short = np.ones((2, 4)), collapsed_graph(layers, E7[:3] @ np.ones((1, 4)), 1)
     fines = [sparse.csr_array(dense) for dense in (E, E[:2], np.ones((3, 3)))]
     tries = [
         *((codebook.soft_threshold, (E, tau), {}, tau >= 0) for tau in (0.0, -1e-9, np.nan)),
@@ -517,6 +538,10 @@ def refusals_check(engine: str, rng) -> Checks:
           for u in (-1, 0, 1, 2) for i in (-1, 0, 2, 3) for j in (-1, 0, 2, 3)),
         *((batch, (*columns, 2, 3), {}, False) for columns in (([], [], []), ([0], [0, 1], [0]), ([[0]], [[0]], [[0]]))),
         *((engine_named, (name,), {}, name == engine) for name in (engine, "other")),
+        # Collapsed, a batch's forward pass must know the coarse codebook that it was collapsed with.
+        *((fine_forward, (E_fine, made.collapsed.E_coarse.copy() if other else made.collapsed.E_coarse, made),
+           {"threshold": 0.1, "n_layers": 1, "batch": batch([0], [0], [0], 1, 1)}, not other)
+          for made in (short,) for other in (False, True)),
     ]  # fmt: skip
     for function, given, options, sensible in tries:
         try:
@@ -550,6 +575,8 @@ def adjacency_check(engine: str, rng) -> Checks:
     for found in (graph.normalise(X), *(engine_named(e).expanded_graph(X, sparse.csr_array((2, 1))) for e in AVAILABLE_ENGINES)):
         yield "duplicates", off(found.toarray()[:2, :2], [[0, 1], [1, 0]]) + (X.nnz != 4) + (found.nnz != 2), 1e-15
     X = sparse.csr_array(np.array([[1.0, -3, 0], [2, -1, 3], [0, 0, 0]]))
+    for how in ("coo", "csc"):
+        yield f"{how} instead of csr", differs(graph.normalise(X.asformat(how)).toarray(), graph.normalise(X).toarray()), 0
     through = graph.expand_backward(graph.expand(X, X), X)[0]
     for found in (graph.normalise(X), graph.normalise_backward(X, X), through):
         shared = any(np.shares_memory(a, b) for a in (found.indices, found.indptr) for b in (X.indices, X.indptr))

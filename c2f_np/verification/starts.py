@@ -301,9 +301,10 @@ def sizes_check(engine: str, rng) -> Checks:
                 else:
                     expected = max(m for m in range(1, n + 1) if (m + math.ceil(n / m)) * d <= left)
                     yield f"{what}, remainders", float(table.n_remainders != expected), 0
-        fixed = tables.QuotientRemainderLightGCN(n_remainders=4, **own)._table(n_users, n_items)
+        for wanted in (4, n, n + 1, 40):
+            fixed = tables.QuotientRemainderLightGCN(n_remainders=wanted, **own)._table(n_users, n_items)
+            yield "remainders as given", float(fixed.n_remainders != min(wanted, n)), 0
         without = tables.QuotientRemainderLightGCN(**own)._table(n_users, n_items)
-        yield "remainders as given", float(fixed.n_remainders != min(4, n)), 0
         yield "remainders by default", float(without.n_remainders != tables._fewest_rows(n)), 0
         hashed = tables.HashedLightGCN(n_rows=5, n_hashes=3, seed=8, **own)._table(n_users, n_items)
         yield "rows as given", float((hashed.n_rows, hashed.n_hashes, hashed.seed, hashed.n_entities) != (5, 3, 8, n)), 0

@@ -1,4 +1,4 @@
-"""The benchmark command runs, and the README shows what its result file holds."""
+"""The benchmark command runs, and the pages show what its result files hold."""
 
 import json
 import subprocess
@@ -7,28 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, page, read_run, short_table
+from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, page, read_run
 from benchmarks.report import markdown
-from benchmarks.summary import replace_block, with_summary
+from benchmarks.summary import with_summary
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_summary_in_the_readme_is_that_of_the_result_file():
+def test_summary_on_the_page_is_that_of_the_result_file():
     result = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
     assert not result["options"]["quick"] and not result["failed"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_summary(readme, result) == readme
+    shown = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    assert with_summary(shown, result) == shown
     assert (ROOT / "benchmarks/results.md").read_text(encoding="utf-8") == markdown(result)
     with pytest.raises(ValueError, match="needs one line"):
         with_summary("no marks here", result)
 
 
-def test_page_and_readme_show_the_committed_run_on_gowalla():
+def test_page_shows_the_committed_run_on_gowalla():
     metrics, control = read_run()
     assert (ROOT / "docs/results/gowalla.md").read_text(encoding="utf-8") == page(metrics, control)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert replace_block(readme, "gowalla", short_table(metrics, control)) == readme
     assert metrics["preset"] == "authors" and metrics["protocol"] == "authors"
     # The command on the page is that of the run.
     given = {name[2:].replace("-", "_"): value for name, value in (ARCHITECTURE | SCHEDULE).items() if name != "--preset"}
