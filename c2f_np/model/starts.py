@@ -86,7 +86,7 @@ def _metis(R, n_parts: int, seed: int) -> np.ndarray:
 
     B = bipartite_adjacency(R)
     neighbours = pymetis.CSRAdjacency(B.indptr.astype(np.int32), B.indices.astype(np.int32))
-    _, parts = pymetis.part_graph(n_parts, neighbours, options=pymetis.Options(seed=seed % 2**31))
+    _, parts = pymetis.part_graph(n_parts, neighbours, options=pymetis.Options(seed=seed))
     return np.asarray(parts, dtype=np.int64)
 
 

@@ -28,7 +28,8 @@ _SETTINGS = [word for name, value in SMALL.items() for word in (f"--{name.replac
 _QUICK = ["--preset", "staged", "--n-components", "4", "--engine", "numpy", "--quiet"]
 #: A command line that works for each command, in a folder with a run, data, a study and a reference file.
 _BASES = {
-    ("train",): [["southern-women", "--out", "new", *_SETTINGS, *_QUICK], ["clicks/some.csv", "--out", "new", *_SETTINGS, *_QUICK],
+    ("train",): [["southern-women", "--out", "new", *_SETTINGS, *_QUICK],
+                 ["clicks/some.csv", "--out", "new", *_SETTINGS, *_QUICK],
                  ["southern-women", "--out", "run", "--resume", "--quiet"]],
     ("control",): [["run", "--quiet"]],
     ("evaluate",): [["run"]],
