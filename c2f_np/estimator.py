@@ -217,7 +217,7 @@ class Recommender(BaseEstimator):
             try:
                 refuse_unknown(header["parameters"], cls().get_params(), "parameter")
                 model = cls(**header["parameters"])
-                known = members.read_all(entities_layout(members))
+                known = members.read_all(*entities_layout(members))
                 model._set_known(*unpack_entities(known, path), header.get("about", {}))
                 n_users, n_items = model.interactions_.shape
                 layout, sizes = model._layout(n_users, n_items)
