@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .archive import Array, open_archive, write_archive
-from .data import Dataset, Split, apply_protocol, read_frame, split_none
+from .data import Dataset, Interactions, Split, apply_protocol, read_frame, split_none
 from .data.frames import has_columns
 from .engine import DEFAULT_ENGINE
 from .errors import DataError, ModelFileError, SettingsError
@@ -36,8 +36,8 @@ __all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_datase
 #: One id or several, as in the data.
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
-#: What ``fit`` takes: a :class:`~c2f_np.Dataset`, a matrix of users x items, or a data frame with a row for each interaction.
-Trainable: TypeAlias = Dataset | sparse.sparray | Any
+#: What ``fit`` takes: a data set, interactions, a matrix of users x items, or a data frame with a row for each interaction.
+Trainable: TypeAlias = Dataset | Interactions | sparse.sparray | Any
 
 #: What the files of all models but C2FRecommender's say that they are.
 BASELINE = "baseline"
@@ -95,7 +95,7 @@ class Recommender(BaseEstimator):
 
         Parameters
         ----------
-        interactions : Dataset, sparse matrix of shape (U, I), or data frame
+        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions; only with a matrix.
         user_column, item_column : str, optional
@@ -217,7 +217,7 @@ class Recommender(BaseEstimator):
             try:
                 refuse_unknown(header["parameters"], cls().get_params(), "parameter")
                 model = cls(**header["parameters"])
-                known = members.read_all(entities_layout(members))
+                known = members.read_all(*entities_layout(members))
                 model._set_known(*unpack_entities(known, path), header.get("about", {}))
                 n_users, n_items = model.interactions_.shape
                 layout, sizes = model._layout(n_users, n_items)
@@ -472,7 +472,7 @@ def as_dataset(
 
     Parameters
     ----------
-    interactions : Dataset, matrix of shape (U, I), or data frame
+    interactions : Dataset, Interactions, matrix of shape (U, I), or data frame
     validation : matrix, shape (U, I), or None
         Only with a matrix.
     validation_fraction : float
@@ -491,16 +491,18 @@ def as_dataset(
     DataError
         If the interactions cannot be used.
     """
-    is_frame = has_columns(interactions)
-    if validation is not None and (is_frame or isinstance(interactions, Dataset)):
+    is_frame, is_rows = has_columns(interactions), isinstance(interactions, Interactions)
+    if validation is not None and (is_frame or is_rows or isinstance(interactions, Dataset)):
         raise DataError("validation belongs to the data set itself; give it only with a matrix")
     if not is_frame and (user_column, item_column) != (None, None):
         raise DataError("user_column and item_column are for data frames", value=user_column or item_column)
     if isinstance(interactions, Dataset):
         return interactions
     if is_frame:
-        columns = {"user_column": user_column, "item_column": item_column}
-        split = split_none(read_frame(interactions, **columns, rating_column="", timestamp_column=""))
+        columns: dict[str, Any] = {"user_column": user_column, "item_column": item_column}
+        interactions, is_rows = read_frame(interactions, **columns, rating_column="", timestamp_column=""), True
+    if is_rows:
+        split = split_none(interactions)
     else:
         whole = Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
         if validation is not None or not validation_fraction:

@@ -16,20 +16,20 @@ import numpy as np
 import scipy.sparse as sparse
 
 from .archive import Array, Members, csr_layout, open_archive, pack_csr, unpack_csr, write_archive
-from .data import Dataset
+from .data import PROTOCOLS, Dataset
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
 from .machine import versions
 from .model.step import ModelState
-from .schema import ANY_TEXT, COUNT, TEXT
-from .settings import Settings
+from .schema import COUNT, TEXT, Parameter
+from .settings import PRESETS, Settings
 
 KIND, VERSION = "model", 1
 _MATRICES = ("S_coarse", "S_fine", "S_direct")
 # Where a model comes from.
 ABOUT = {
-    "preset?": TEXT,
-    "protocol?": ANY_TEXT,
+    "preset?": Parameter("", str, choices=tuple(PRESETS)),
+    "protocol?": Parameter("", str, choices=PROTOCOLS),
     "data?": {"name?": TEXT, "fingerprint?": TEXT, "split?": TEXT},
     "versions?": {"*": TEXT},
     "refit?": {"*": COUNT},
@@ -83,15 +83,16 @@ def load_model(path: FilePath) -> StoredModel:
     with open_archive(path, KIND, VERSION, _FORM) as (header, members):
         settings = settings_of_file(header["settings"], path)
         phase = "joint" if settings.training == "joint" else "fine" if "state.E_fine" in members else "coarse"
-        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings)
-        arrays = members.read_all(entities_layout(members) | own, sizes)
-        members.allow_table(len(arrays["user_ids"]) + len(arrays["item_ids"]), settings.dim)
+        layout, entities = entities_layout(members)
+        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings, **entities)
+        arrays = members.read_all(layout | own, sizes)
+        members.allow_table(sum(entities.values()), settings.dim)
     R, known, user_ids, item_ids = unpack_entities(arrays, path)
     state = unpack_state("state", arrays, settings, phase, sum(R.shape), path)
     return StoredModel(state, settings, R, user_ids, item_ids, header.get("about", {}), known)
 
 
-def settings_of_file(values: dict, path: FilePath) -> Settings:
+def settings_of_file(values: dict[str, Any], path: FilePath) -> Settings:
     """The settings that a file holds, or ModelFileError."""
     try:
         return Settings.from_dict(values)
@@ -107,18 +108,20 @@ def pack_entities(R: Any, known: Any, user_ids: np.ndarray, item_ids: np.ndarray
     return arrays | {"user_ids": np.asarray(user_ids, dtype=str), "item_ids": np.asarray(item_ids, dtype=str)}
 
 
-def entities_layout(members: Members) -> dict[str, Array]:
-    """The layout of :func:`pack_entities`; files older than ``held_out`` know the training interactions only."""
+def entities_layout(members: Members) -> tuple[dict[str, Array], dict[str, int]]:
+    """The layout of :func:`pack_entities`, and its sizes; files older than ``held_out`` know the training interactions only."""
+    shape = members.read_all({"interactions.shape": Array("int64", (2,), low=1)})["interactions.shape"]
     others = csr_layout("held_out", "U", "I", "others", "int8") if any(name.startswith("held_out") for name in members) else {}
-    return _IDS | csr_layout("interactions", "U", "I", "entries", "int8") | others
+    layout = _IDS | csr_layout("interactions", "U", "I", "entries", "int8") | others
+    return layout, {"U": int(shape[0]), "I": int(shape[1])}
 
 
 def unpack_entities(arrays: dict[str, np.ndarray], path: FilePath) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """What :func:`pack_entities` took apart: R, all that is known, ids of users and of items; or ModelFileError."""
     ids = {name: arrays[name] for name in _IDS}
     for name, each in ids.items():
-        if len(np.unique(each)) < len(each) or not len(each):
-            raise ModelFileError(f"{path}: {name} holds an id twice, or none at all")
+        if len(np.unique(each)) < len(each):
+            raise ModelFileError(f"{path}: {name} holds an id twice")
     parts = []
     for name in ("interactions", "held_out"):
         if f"{name}.data" in arrays:
@@ -185,7 +188,7 @@ def unpack_state(
 ) -> ModelState:
     """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
     sizes = state_sizes(settings, N=n_entities)
-    parts = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "E_fine")}
+    parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "E_fine")}
     for field, (rows, columns, each) in _links(settings, phase).items():
         parts[field] = unpack_csr(f"{name}.{field}", arrays, (sizes[rows], sizes[columns]), path, each=each)
     return ModelState(**parts)

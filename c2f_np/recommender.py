@@ -147,7 +147,7 @@ class C2FRecommender(EmbeddingRecommender):
 
         Parameters
         ----------
-        interactions : Dataset, sparse matrix of shape (U, I), or data frame
+        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
             Of a matrix every stored nonzero is an interaction, of a data frame every row.
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.

@@ -29,7 +29,7 @@ MOST = {int: 2**31 - 1, float: 1e30}
 #: The most that settings of these names may be: far beyond all use, but nothing that a machine never gets done with.
 LIMITS = {
     "dim": 4096, "n_components": 4096, "n_layers": 100, "threads": 1024, "bytes": 2**53,
-    "seed": 2**31 - 2,  # partitions take 32 bits, and the seed after this one is used too
+    "seed": 2**32 - 2,  # scikit-learn takes 32 bits, and the seed after this one is used too
     **dict.fromkeys(("n_coarse", "n_fine", "n_rows", "n_remainders"), 1_000_000),
     **dict.fromkeys(("t_coarse", "t_fine", "t_direct", "n_hashes", "neg_size"), 1000),
     **dict.fromkeys(("max_epochs", "table_epochs", "partition_epochs", "phase1_epochs", "exchange_epochs"), 100_000),

@@ -25,7 +25,7 @@ from ..estimator import EmbeddingRecommender, Trainable, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
-from ..schema import checked_values, described
+from ..schema import LIMITS, checked_values, described
 from ..threads import working_threads
 from ..training.loop import train_or_refit
 from ..training.phases import Progress
@@ -206,7 +206,7 @@ class NarrowLightGCN(TableRecommender):
         if self.bytes is None:
             return self.dim
         n = n_users + n_items
-        return self._numbers_for(n_items, n, f"one column for {n} users and items") // n
+        return min(self._numbers_for(n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -229,7 +229,7 @@ class HashedLightGCN(TableRecommender):
     def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
         if self.bytes is not None:
-            n_rows = self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim
+            n_rows = min(self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim, LIMITS["n_rows"])
         return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype, self.engine)
 
 

@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   python -m c2f_np data fetch ml-100k
   python -m c2f_np train ml-100k --out runs/ml-100k --coarse-lr 3e-3
   python -m c2f_np train clicks.csv --user-column visitor --item-column product --out runs/clicks
+  python -m c2f_np refit runs/clicks
   python -m c2f_np recommend runs/clicks --user alice -k 10
 """
 

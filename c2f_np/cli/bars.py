@@ -9,7 +9,7 @@ from typing import Any
 from ..settings import Settings
 from ..training.phases import TITLES, Phase, Progress, phases_of
 
-_PARTITION, _CODING = "a partition of users and items", "the table is coded, unless the partition is better"
+_PARTITION, _CODING = "a partition of users and items", "the table is coded"
 
 
 def _bar(**about):

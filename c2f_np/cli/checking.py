@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..engine import ENGINES
-from .options import add_command
+from ..schema import LIMITS
+from .options import add_command, whole_number
 
 _GRADCHECK = """  python -m c2f_np gradcheck
   python -m c2f_np gradcheck --op soft_threshold --engine numpy
@@ -22,11 +23,13 @@ def add_to(commands) -> None:
     parser = add_command(commands, "gradcheck", gradcheck_command, text, _GRADCHECK)
     parser.add_argument("--op", metavar="NAME", help="one operation or stage only")
     parser.add_argument("--engine", choices=ENGINES, help="one engine only (default: both)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random inputs [0]")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="seed of the random inputs [0]")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: the number of cores)")
+    jobs = whole_number(1, LIMITS["threads"])
+    parser.add_argument("--jobs", type=jobs, metavar="N", help="processes (default: the number of cores)")
     parser.add_argument("--mutants", action="store_true", help="put the mistakes of the catalogue in: all must be caught")
-    parser.add_argument("--mutate", type=int, metavar="N", help="make N small changes of the code by machine and put them in")
+    text = "make N small changes of the code by machine and put them in"
+    parser.add_argument("--mutate", type=whole_number(1, 1_000_000), metavar="N", help=text)
     parser.add_argument("--within", metavar="PLACE", help="with --mutate: only in what begins with this, as model.loss")
 
     text = "compare every quantity with the numbers of the authors' code"

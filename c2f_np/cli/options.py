@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from collections.abc import Callable
 from contextlib import suppress
 
 from ..data import LOAD_OPTIONS, load_dataset
-from ..schema import add_options, given_options
+from ..schema import MOST, add_options, given_options, in_short
 from ..settings import PRESETS, Settings
 
 
@@ -22,6 +23,18 @@ def add_command(commands, name: str, run, text: str, examples: str) -> argparse.
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def whole_number(low: int, high: int = MOST[int]) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers within limits."""
+
+    def whole_number(text: str) -> int:  # argparse shows this name
+        number = int(text)
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high:,}, not {in_short(number)}")
+        return number
+
+    return whole_number
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,10 @@ import sys
 import textwrap
 
 from ..data import PROTOCOLS
+from ..schema import LIMITS
 from ..shown import for_terminal
 from .bars import JobBar
-from .options import add_command, add_quiet
+from .options import add_command, add_quiet, whole_number
 
 _EXAMPLES = """  python -m c2f_np study --list
   python -m c2f_np study presets --dry-run
@@ -31,9 +32,11 @@ def add_to(commands) -> None:
     parser.add_argument("--data", action="append", default=[], metavar="[NAME=]DATA", help=text)
     parser.add_argument("--settings-of", metavar="NAME", help="give --data the settings that the study has for this data set")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="evaluation protocol instead of the study's")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="seeds instead of the study's")
+    seed = whole_number(0, LIMITS["seed"])
+    parser.add_argument("--seeds", type=seed, nargs="+", default=[], metavar="N", help="seeds instead of the study's")
     parser.add_argument("--out", metavar="DIR", help="folder of the results [runs/studies/NAME]")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="jobs at a time; 0: as many as cores [0]")
+    text = "jobs at a time; 0: as many as cores [0]"
+    parser.add_argument("--jobs", type=whole_number(0, LIMITS["threads"]), default=0, metavar="N", help=text)
     text = "where jobs are done: in processes here, or by Dask [processes]"
     parser.add_argument("--backend", choices=("processes", "dask"), default="processes", help=text)
     parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler (default: a cluster on this machine)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..data import PROTOCOLS
 from ..serving.compact import NUMBER_TYPES
 from ..shown import for_terminal
-from .options import add_command
+from .options import add_command, whole_number
 
 _EVALUATE = """  python -m c2f_np evaluate runs/demo
   python -m c2f_np evaluate runs/demo --part validation --json
@@ -56,7 +56,7 @@ def add_to(commands) -> None:
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--user", action="append", metavar="ID", help="a user's id, as in the data; may be repeated")
     wanted.add_argument("--similar-to", action="append", metavar="ID", help="an item's id; may be repeated")
-    parser.add_argument("-k", type=int, default=10, metavar="N", help="how many [10]")
+    parser.add_argument("-k", type=whole_number(1), default=10, metavar="N", help="how many [10]")
     parser.add_argument("--with-seen", action="store_true", help="keep items that the data hold for the user")
 
     text = "print what a run folder or model file holds, and its size in bytes"
@@ -150,6 +150,8 @@ def recommend_command(options) -> int:
 def _learnt_from(model) -> str:
     """What a model was trained on, in words."""
     n_learnt, n_known = model.n_interactions, model.n_known
+    if not n_known:
+        return "its interactions are not in the file"
     words = f"trained on {n_learnt:,} of {n_known:,} interactions"
     return words if n_learnt == n_known else f'{words}; the command "refit" trains on all of them'
 

@@ -95,7 +95,7 @@ def read(path) -> Exported:
         sizes = {"U": users, "I": items, "N": users + items, "C": c, "M": m, "d": dim}
         layout = _codebook_layout("E_coarse", "C") | {"item_bias": Array(_FLOATS, ("I",))}
         layout |= _codebook_layout("F", "M") if m else {}
-        for name, (rows, columns) in {"S_coarse": "NC", "S_fine": "CM", "S_direct": "NM"}.items():
+        for name, rows, columns in (("S_coarse", "N", "C"), ("S_fine", "C", "M"), ("S_direct", "N", "M")):
             layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
         for name in _KNOWN:
             layout |= _places_layout(name, "U", "I") if f"{name}.lengths" in members else {}

@@ -25,8 +25,8 @@ MOST_RUNS = 2_000
 
 _LONGEST_NAME = 200
 
-#: Keys of [options] by kind of study, with the types of values ([type] for lists). Numbers are at least 1; text names a preset,
-#: which must be a staged one, because both kinds look at the two stages.
+#: Keys of [options] by kind of study, with the types of values ([type] for lists). Numbers are from 1 to 1000; text names a
+#: preset, which must be a staged one, because both kinds look at the two stages.
 OPTIONS: dict[str, dict[str, type | list[type]]] = {
     "planted-structure": {"presets": [str]},
     "protocol": {"preset": str, "k": int, "other_ks": [int], "n_negatives": int, "n_draws": int},
@@ -136,7 +136,7 @@ def _options(study: TomlTable, kind: str) -> dict:
         if key not in table:
             continue
         kind, take = (form[0], table.take_list) if isinstance(form, list) else (form, table.take)
-        options[key] = take(key, kind, low=1 if kind is int else None)
+        options[key] = take(key, kind, **({"low": 1, "high": 1000} if kind is int else {}))
         for value in options[key] if isinstance(form, list) else (options[key],):
             if kind is str and value not in STAGED:
                 raise table.error(f"{key} must be of {', '.join(STAGED)} (the study looks at the two stages), not {value!r}")

@@ -8,7 +8,7 @@ import scipy.sparse as sparse
 
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.baselines import EASE, LightGCN
-from c2f_np.data import Dataset, read_csv, read_frame, read_interactions
+from c2f_np.data import Dataset, Interactions, read_csv, read_frame, read_interactions
 from c2f_np.errors import DataError
 
 USERS, ITEMS = [7, 7, 8, 9, 9], [10, 20, 10, 20, 30]
@@ -62,6 +62,8 @@ def test_data_frames_of_others(library):
 def test_what_fit_makes_of_a_frame():
     model = EASE().fit(Frame(COLUMNS))
     assert model.interactions_.shape == (3, 3) and model.recommend(8, k=3)[0].tolist() == [["20", "30", ""]]
+    rows = EASE().fit(Interactions.from_rows(USERS, ITEMS))
+    assert (rows.interactions_ != model.interactions_).nnz == 0 and rows.item_ids_.tolist() == model.item_ids_.tolist()
     renamed = Frame({"visitor": USERS, "product": ITEMS, "user": [0] * 5})
     assert EASE().fit(renamed, user_column="visitor").user_ids_.tolist() == ["7", "8", "9"]
     rng = np.random.default_rng(0)
@@ -120,7 +122,8 @@ def test_rows_of_ids_are_no_matrix(table, kind):
 @pytest.mark.parametrize(
     "matrix",
     [
-        np.array([[1, 0], [0, 1], [1, 1]]), np.ones((3, 3)), np.arange(30).reshape(5, 6), np.array([[5, 0, 3, 1, 0], [0, 4, 0, 0, 2]]),
+        np.array([[1, 0], [0, 1], [1, 1]]), np.ones((3, 3)), np.arange(30).reshape(5, 6),
+        np.array([[5, 0, 3, 1, 0], [0, 4, 0, 0, 2]]),
         np.array([[0.5, 1.5], [2.5, 0.5], [0.5, 0]]), np.ones((6, 2), bool), np.array([[100]]), np.arange(10)[:, None],
     ],
 )  # fmt: skip

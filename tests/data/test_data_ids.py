@@ -86,7 +86,7 @@ def ways_in(ids):
     yield lambda: Popularity().fit({"user": ids, "item": rows}).user_ids_
 
 
-@pytest.mark.parametrize("ids", [["1", " 2 ", 3.0, b"4"], np.array([1.0, 2, 3, 4]), np.array([b"1", b"2", b"3", b"4"]), range(1, 5)])
+@pytest.mark.parametrize("ids", [["1", " 2 ", 3.0, b"4"], np.arange(1.0, 5.0), np.array([b"1", b"2", b"3", b"4"]), range(1, 5)])
 def test_every_way_in_gives_the_same_text(ids):
     for way in ways_in(ids):
         assert way().tolist() == ["1", "2", "3", "4"]

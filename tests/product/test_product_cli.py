@@ -61,7 +61,7 @@ def csv_file(tmp_path):
 
 
 COLUMNS = ["--user-column", "visitor", "--item-column", "product"]
-COMMANDS = ["demo", "data", "train", "control", "evaluate", "recommend", "export", "info", "study", "gradcheck", "parity"]
+COMMANDS = "demo data train refit control evaluate recommend export info study gradcheck parity".split()
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, None])

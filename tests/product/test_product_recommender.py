@@ -291,6 +291,6 @@ def test_another_kind_or_version_or_parts_that_do_not_fit(saved, tmp_path):
     refused("about", new_header=rest | {"about": 3})
     starts = arrays["interactions.indptr"]
     one_more = {"interactions.indptr": np.append(starts, starts[-1]), "interactions.shape": np.array([19, 14])}
-    refused("interactions.indptr has the shape", **one_more)
+    refused("user_ids has the shape", **one_more)
     with pytest.raises(ModelFileError, match="no such file"):
         C2FRecommender.load(tmp_path / "none.npz")

@@ -1,4 +1,4 @@
-"""Recommending for use: from all that the data hold, and never what they hold for the user. In Python, on the command line, served."""
+"""Recommending for use: from all that the data hold, and never what they hold for the user; in Python, by command, served."""
 
 import dataclasses
 import json
@@ -255,7 +255,8 @@ def test_commands_on_a_baseline(data, tmp_path, capsys):
 def test_what_cannot_be_refitted(folder, tmp_path, capsys):
     unfinished, everything = tmp_path / "unfinished", tmp_path / "everything"
     shutil.copytree(folder, unfinished, ignore=shutil.ignore_patterns("checkpoint.npz"))
-    for arguments, why in (([unfinished], "checkpoint.npz"), ([tmp_path], "not a run folder"), ([folder, "--data", "planted"], "other")):
+    cases = (([unfinished], "checkpoint.npz"), ([tmp_path], "not a run folder"), ([folder, "--data", "planted"], "other"))
+    for arguments, why in cases:
         assert main(["refit", *map(str, arguments)]) == 2
         assert why in capsys.readouterr().err
     assert not (folder / "refit.npz").exists()

@@ -35,7 +35,8 @@ REFUSED = [
     ("count", 0, "at least 1"), ("count", 10, "at most 9"), ("count", 2.5, "a whole number"), ("count", "2", "a whole number"),
     ("count", True, "a whole number"), ("count", None, "a whole number"), ("count", np.inf, "a whole number"),
     ("count", np.array([2]), "a whole number"), ("share", 0.0, "more than 0.0"), ("share", np.nan, "finite"),
-    ("share", "x", "a number"), ("share", 10**70, "at most 1e+30"), ("count", 2**63, "at most 9"), ("share", False, "a number"), ("sure", 1, "true or false"),
+    ("share", "x", "a number"), ("share", 1e70, "at most 1e+30"),
+    ("count", 2**63, "at most 9"), ("share", False, "a number"), ("sure", 1, "true or false"),
     ("sure", None, "true or false"), ("kind", "c", "one of a, b"), ("kind", 3, "one of a, b"), ("most", 0, "at least 1"),
     ("most", "x", "a whole number"), ("note", 3, "text"),
 ]  # fmt: skip

@@ -68,7 +68,6 @@ def test_ctrl_c_ends_with_130_and_the_command_goes_on(tiny, capsys, tmp_path, mo
 WRONG = [
     ((), "say which study"),
     (("nowhere",), "no study 'nowhere': neither a file nor one of ablations"),
-    (("TINY", "--jobs", "-1"), "--jobs must be at least 0, not -1"),
     (("TINY", "--scheduler", "tcp://here:1"), "needs --backend dask"),
     (("TINY", "--seeds", "1", "1"), "--seeds must be different"),
     (("TINY", "--data", "no-such-data"), "'no-such-data' is neither a file"),

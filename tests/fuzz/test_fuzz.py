@@ -1,0 +1,33 @@
+"""A sample of both fuzz runs, and that the watcher sees what it is there for."""
+
+import sys
+
+import pytest
+
+from tests.fuzz.__main__ import run
+from tests.fuzz.worker import Worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits and pipes")]
+
+
+@pytest.mark.parametrize("what, count", [("files", 120), ("options", 60)])
+def test_no_input_ends_in_a_traceback_a_crash_a_hang_or_too_much_memory(what, count, capsys):
+    codes, failures = run(what, 7, range(count))
+    assert not failures, "\n".join(failures)
+    # Most inputs are refused, and some still mean something: were all one or the other, the inputs would be no good.
+    assert codes[2] > count / 4 and codes[0] > count / 20
+
+
+@pytest.mark.parametrize(
+    "code, wrong",
+    [
+        ("1 / 0", "traceback"), ("import os; os.abort()", "crashes"), ("import time; time.sleep(9)", "hangs"),
+        ("bytearray(6 * 10**8)", "bytes of memory"), ("bytearray(10**11)", "traceback"),
+        ("raise SystemExit(3)", "exit code 3"), ("raise SystemExit(2)", "without a line"), ("pass", ""),
+    ],
+)  # fmt: skip
+def test_the_watcher_sees(tmp_path, monkeypatch, code, wrong):
+    monkeypatch.setattr("tests.fuzz.worker.TIME_LIMIT", 3)
+    with Worker() as worker:
+        found = worker.do(tmp_path, "run", [code]).wrong
+    assert wrong in found if wrong else not found
