@@ -46,6 +46,7 @@ class Workers:
         # Each thread waits for a process of its own.
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="c2f-worker")
         self._processes: list = []
+        self._is_over = False
 
     def __enter__(self):
         return self
@@ -53,6 +54,7 @@ class Workers:
     def __exit__(self, *_) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._starting:
+            self._is_over = True
             for process in self._processes:
                 process.kill()
         self._threads.shutdown()
@@ -79,6 +81,8 @@ class Workers:
         connection, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with self._starting, environment(self._changes), _without_interrupts():
+            if self._is_over:
+                raise WorkerDied("it was not begun")
             process.start()
             self._processes.append(process)
         theirs.close()
