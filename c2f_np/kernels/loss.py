@@ -57,7 +57,7 @@ def take_by_user(users, positives, negatives, chosen, n_users):
     following = np.zeros(n_users + 1, np.int64)
     for k in range(chosen.shape[0]):
         following[users[chosen[k]] + 1] += 1
-    for u in range(n_users - 1):
+    for u in range(n_users):
         following[u + 1] += following[u]
     user = np.empty(chosen.shape[0], np.int64)
     positive, negative = np.empty_like(user), np.empty_like(user)
