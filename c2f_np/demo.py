@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from .data import Dataset, load_dataset, load_truth
+from .folders import folder_named
 from .model_file import load_model, size_in_bytes
-from .run import HISTORY, MODEL, Request, run
+from .run import HISTORY, MODEL, Request, holds_run, run
 from .settings import Settings
 from .studies.surgery import zero_fine
 from .training.problem import entity_embeddings, evaluate_state, pose
@@ -79,8 +80,10 @@ def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings],
     """
     from .plotting.results import demo_figure
 
-    folder, data = Path(folder), load_dataset("planted", protocol="clean")
+    folder, data = folder_named(folder), load_dataset("planted", protocol="clean")
     wanted = requests(seed=seed, threads=threads)
+    for name in wanted:
+        holds_run(folder / name)  # or an error, before either is begun
     found = {
         name: run(request, folder / name, overwrite=True, data=data, watch=watch and watch(request.settings))
         for name, request in wanted.items()

@@ -136,7 +136,7 @@ def recommend_command(options) -> int:
         ids, figures = model.recommend(options.user, options.k, exclude_seen=not options.with_seen)
     else:
         ids, figures = model.similar_items(options.similar_to, options.k)
-    print(f"# {for_terminal(path)}: {_learnt_from(model)}", file=sys.stderr)
+    print(f"# {for_terminal(path)}: {_learnt_from(model.n_interactions, model.n_known)}", file=sys.stderr)
     missing = "that the user does not already have" if options.user else "that the model compares with it"
     for wanted, row, values in zip(options.user or options.similar_to, ids, figures, strict=True):
         shown, left = for_terminal(wanted), [(item, value) for item, value in zip(row, values, strict=True) if not isnan(value)]
@@ -147,9 +147,8 @@ def recommend_command(options) -> int:
     return 0
 
 
-def _learnt_from(model) -> str:
+def _learnt_from(n_learnt: int, n_known: int) -> str:
     """What a model was trained on, in words."""
-    n_learnt, n_known = model.n_interactions, model.n_known
     if not n_known:
         return "its interactions are not in the file"
     words = f"trained on {n_learnt:,} of {n_known:,} interactions"
@@ -237,7 +236,7 @@ def export_command(options) -> int:
     if not options.table:
         require_replaceable(file_named(options.out))
     model = load_model(source)
-    return _export_table(model, options) if options.table else _export_file(model, options)
+    return _export_table(model, options) if options.table else _export_file(model, source, options)
 
 
 def _export_table(model, options) -> int:
@@ -248,7 +247,7 @@ def _export_table(model, options) -> int:
     return 0
 
 
-def _export_file(model, options) -> int:
+def _export_file(model, source: Path, options) -> int:
     from ..serving import load_exported
     from ..serving.exporting import export_model
 
@@ -260,7 +259,8 @@ def _export_file(model, options) -> int:
         with_interactions=not options.without_interactions,
         with_ids=not options.without_ids,
     )
-    sizes = load_exported(options.out).size_in_bytes()
+    sizes, n_known = load_exported(options.out).size_in_bytes(), (model.R if model.known is None else model.known).nnz
+    print(f"{for_terminal(source)}: {_learnt_from(model.R.nnz, n_known)}")
     print(f"{for_terminal(options.out)}: {Path(options.out).stat().st_size:,} bytes; in memory")
     names = ("codebooks", "assignment weights", "assignment indices", "item biases", "model", "interactions")
     names += ("held-out interactions", "ids")
