@@ -139,7 +139,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     watch: Callable[[Progress], None] | None = None,
-    before_start: Callable[[Phase], None] | None = None,
+    before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
     data: Dataset | None = None,
 ) -> dict:
     """Carry out a request in a folder.
@@ -156,7 +156,7 @@ def run(
     watch : callable, optional
         Called with the progress after every epoch.
     before_start : callable, optional
-        Called with a phase before its start is prepared.
+        Called with a phase before its start is prepared, and with all phases.
     data : Dataset, optional
         The request's data, if they are loaded already.
 
@@ -351,7 +351,7 @@ def run_refit(
     *,
     data: Dataset | None = None,
     watch: Callable[[Progress], None] | None = None,
-    before_start: Callable[[Phase], None] | None = None,
+    before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
 ) -> StoredModel | None:
     """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..data import PROTOCOLS
 from ..serving.compact import NUMBER_TYPES
 from ..shown import for_terminal
+from .bars import epochs_in_words
 from .options import add_command, whole_number
 
 _EVALUATE = """  python -m c2f_np evaluate runs/demo
@@ -170,8 +171,7 @@ def info_command(options) -> int:
     print(for_terminal(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}"))
     print(for_terminal(f"  split     {data.get('split')}"))
     if "refit" in about:
-        epochs = ", ".join(f"{phase} {n} epochs" for phase, n in about["refit"].items())
-        print(for_terminal(f"  refitted  {epochs or 'in one step'}"))
+        print(for_terminal(f"  refitted  {epochs_in_words(about['refit']) or 'in one step'}"))
     print(f"  entities  {facts['users']:,} users, {facts['items']:,} items, ", end="")
     print(f"{facts['training_interactions']:,} training interactions of {facts['known_interactions']:,} that are known")
     print("  bytes that the model itself needs")
