@@ -96,7 +96,8 @@ def _load_any(path: Path):
     from ..serving import load_exported
     from ..serving.exported_file import KIND
 
-    return {KIND: load_exported, BASELINE: load_baseline}.get(header_of(path).get("kind"), C2FRecommender.load)(path)
+    kind = str(header_of(path).get("kind"))
+    return {KIND: load_exported, BASELINE: load_baseline}.get(kind, C2FRecommender.load)(path)
 
 
 def _request(options, **load_options):
