@@ -46,6 +46,7 @@ class Workers:
         # Each thread waits for a process of its own.
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="c2f-worker")
         self._processes: list = []
+        self._is_over = False
 
     def __enter__(self):
         return self
@@ -53,6 +54,7 @@ class Workers:
     def __exit__(self, *_) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._starting:
+            self._is_over = True
             for process in self._processes:
                 process.kill()
         self._threads.shutdown()
@@ -62,12 +64,13 @@ class Workers:
         return self._threads.submit(self._call, function, arguments)
 
     def _call(self, function: Callable, arguments: tuple):
-        process, connection = getattr(self._own, "worker", None) or self._start()
+        process, connection = getattr(self._own, "worker", (None, None))
+        if process is None or not process.is_alive():
+            process, connection = self._start()
         try:
             connection.send((function, arguments))
             result, error = connection.recv()
-        except (EOFError, ConnectionError):
-            self._own.worker = None
+        except (EOFError, OSError):
             process.join()
             raise WorkerDied(_cause(process.exitcode)) from None
         if error is not None:
@@ -79,6 +82,8 @@ class Workers:
         connection, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with self._starting, environment(self._changes), _without_interrupts():
+            if self._is_over:
+                raise WorkerDied("it was not begun")
             process.start()
             self._processes.append(process)
         theirs.close()
@@ -102,7 +107,7 @@ def _without_interrupts() -> Iterator[None]:
 def _serve(connection) -> None:
     """In a worker: do what is asked for until nobody asks any more."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, ConnectionError):
+    with suppress(EOFError, OSError):
         while True:
             function, arguments = connection.recv()
             try:

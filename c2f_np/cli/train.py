@@ -117,7 +117,7 @@ def demo_command(options) -> int:
         print("(The first run on a machine also compiles.)", flush=True)
     report = demo(options.out, seed=options.seed or 0, threads=options.threads or 0, watch=watch)
     if not options.quiet:
-        print(f"\n{report}\n\nwritten to {options.out}: {FIGURE}, and both models with their logs")
+        print(f"\n{report}\n\nwritten to {for_terminal(options.out)}: {FIGURE}, and both models with their logs")
     return 0
 
 

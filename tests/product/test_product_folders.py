@@ -68,6 +68,13 @@ def test_files_of_somebody_s_own(tmp_path, capsys, name, how):
         assert contents(tmp_path) == before
 
 
+def test_the_demo_s_figure_is_not_put_in_another_s_place(tmp_path, capsys):
+    (tmp_path / "demo.png").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path), "--quiet"]) == 2
+    refused(capsys, "demo.png", "not replaced")
+    assert contents(tmp_path) == {"demo.png": b"mine"}
+
+
 def test_files_of_other_names_stay(copy):
     for name in ("notes.txt", "old.part", ".secret.part", ".model.npz.part"):
         (copy / name).write_text("mine")

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from c2f_np.cli import main
+from c2f_np.cli.bars import PhaseBars
 from c2f_np.plotting.style import Picture
 from c2f_np.run import FILES
 from c2f_np.shown import for_csv, for_figure, for_markdown, for_terminal
@@ -146,3 +147,17 @@ def test_a_full_disk_under_the_output(rows):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "data", "list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr == "error: standard output: No space left on device\n"
+
+
+def test_a_bar_that_is_stopped_stays_where_it_is(tmp_path, capsys, monkeypatch):
+    def stop_after(self, progress):
+        shown(self, progress)
+        if len(progress.history) == 2:
+            raise KeyboardInterrupt
+
+    shown = PhaseBars.__call__
+    monkeypatch.setattr(PhaseBars, "__call__", stop_after)
+    command = ["train", "southern-women", "--out", str(tmp_path / "out"), *SMALL, "--partition-epochs", "8"]
+    assert main(command) == 130
+    said = capsys.readouterr()
+    assert "2/8" in said.err and "100%" not in said.err and "--resume" in said.out
