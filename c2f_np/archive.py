@@ -185,13 +185,8 @@ def open_archive(path, kind: str, version: int, form: Any) -> Iterator[tuple[dic
     `form` is that of the header: see :func:`c2f_np.schema.check_form`.
     """
     with open_members(path) as members:
-        dtype, shape = members.promised(_HEADER)
-        if dtype != np.uint8 or len(shape) != 1:
-            raise members.error(_HEADER, "is not text")
-        if shape[0] > max(_LARGEST_HEADER, members.path.stat().st_size):
-            raise members.error(_HEADER, "is out of all proportion to the file")
-        header = parse_json(members.read(_HEADER).tobytes(), members.path)
-        if not isinstance(header, dict) or header.get("kind") != kind:
+        header = _header_of(members)
+        if header.get("kind") != kind:
             raise ModelFileError(f"{members.path}: not a c2f_np {kind}")
         if header.get("version") != version:
             found = f"{header.get('version')!r:.40}"
@@ -201,6 +196,22 @@ def open_archive(path, kind: str, version: int, form: Any) -> Iterator[tuple[dic
         except SettingsError as error:
             raise ModelFileError(f"{members.path}: header: {error}") from None
         yield header, members
+
+
+def header_of(path) -> dict:
+    """The header of a file of any kind; ModelFileError if it is missing, damaged or foreign."""
+    with open_members(path) as members:
+        return _header_of(members)
+
+
+def _header_of(members: Members) -> dict:
+    dtype, shape = members.promised(_HEADER)
+    if dtype != np.uint8 or len(shape) != 1:
+        raise members.error(_HEADER, "is not text")
+    if shape[0] > max(_LARGEST_HEADER, members.path.stat().st_size):
+        raise members.error(_HEADER, "is out of all proportion to the file")
+    header = parse_json(members.read(_HEADER).tobytes(), members.path)
+    return header if isinstance(header, dict) else {}
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from .data import Dataset, load_dataset, load_truth
+from .folders import folder_named, refuse_strangers
 from .model_file import load_model, size_in_bytes
-from .run import HISTORY, MODEL, Request, run
+from .run import HISTORY, MODEL, Request, holds_run, run
 from .settings import Settings
+from .shown import write_figure
 from .studies.surgery import zero_fine
 from .training.problem import entity_embeddings, evaluate_state, pose
 
@@ -77,10 +79,11 @@ def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings],
     -------
     str
     """
-    from .plotting.results import demo_figure
-
-    folder, data = Path(folder), load_dataset("planted", protocol="clean")
-    wanted = requests(seed=seed, threads=threads)
+    folder, wanted = folder_named(folder), requests(seed=seed, threads=threads)
+    for name in wanted:
+        if not holds_run(folder / name):
+            refuse_strangers(folder / name, [FIGURE], "no run of the demo")
+    data = load_dataset("planted", protocol="clean")
     found = {
         name: run(request, folder / name, overwrite=True, data=data, watch=watch and watch(request.settings))
         for name, request in wanted.items()
@@ -99,7 +102,7 @@ def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings],
     with (folder / "paper" / HISTORY).open(newline="", encoding="utf-8") as file:
         history = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
     models = [(row.name, row.bytes["model"], row.metrics["ndcg@20"], row.kind) for row in rows]
-    demo_figure(history, models).write(folder / FIGURE)
+    write_figure(folder / FIGURE, "results.demo_figure", history, models)
     share = float(history[-1]["nonzero_fine"])
     return "\n\n".join([table(rows), legend(share), one_user(folder, data, wanted[""].settings)])
 

@@ -1,7 +1,7 @@
-"""What every recommender offers, the model and the baselines alike: fit, score, recommend, evaluate, size.
+"""What every recommender offers, the model and the baselines alike: fit, refit, score, recommend, evaluate, size.
 
-A model says how it scores; looking up ids, leaving out what was seen, ranking in blocks and the evaluation protocol are written
-here once, so that no model is judged by other rules than its competitors.
+A model says how it learns and scores; looking up ids, leaving out what is known, ranking in blocks and the evaluation protocol
+are written here once, so that no model is judged by other rules than its competitors.
 
 Shapes
 ------
@@ -10,59 +10,234 @@ R : (U, I) interactions     scores : (n, I)     embeddings of entities, users fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .data import Dataset, Split, apply_protocol
+from .archive import Array, open_archive, write_archive
+from .data import Dataset, Interactions, Split, apply_protocol, read_frame, split_none
+from .data.frames import has_columns
 from .engine import DEFAULT_ENGINE
-from .errors import DataError, SettingsError
+from .errors import DataError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
+from .files import FilePath
 from .lookup import positions, require_k
-from .schema import described
+from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
+from .schema import TEXT, described, refuse_unknown
 from .threads import one_blas_thread
 
-__all__ = ["EmbeddingRecommender", "Ids", "Recommender", "as_dataset", "validation_share"]
+__all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_dataset", "validation_share"]
 
 #: One id or several, as in the data.
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
+
+#: What ``fit`` takes: a data set, interactions, a matrix of users x items, or a data frame with a row for each interaction.
+Trainable: TypeAlias = Dataset | Interactions | sparse.sparray | Any
+
+#: What the files of all models but C2FRecommender's say that they are.
+BASELINE = "baseline"
+_VERSION = 1
+_FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
 
 # Users whose scores of all items are held at a time.
 _BLOCK = 512
 
 
 class Recommender(BaseEstimator):
-    """The interface of all models. A subclass has ``fit``, ``score`` and ``size_in_bytes``.
+    """The interface of all models. A subclass has ``score`` and ``size_in_bytes`` and says how it learns and compares items.
 
     Attributes
     ----------
     data_ : Dataset
-        What was fitted on.
+        What ``fit`` was given.
     interactions_ : csr_array, shape (U, I)
-        Its training interactions.
+        The interactions that it learnt from: those of training, or after ``refit`` all.
+    known_ : csr_array, shape (U, I)
+        All that the data hold, in whichever part: what is not recommended.
     user_ids_, item_ids_ : ndarray of str
+    epochs_ : dict of str to int
+        The epochs of each phase that led to the model, which ``refit`` makes again; empty if nothing was trained.
     seconds_ : float
-        Wall time of ``fit``.
+        Wall time of ``fit`` or ``refit``.
     history_ : list of dict
         One row per epoch; empty if nothing was trained.
     best_epoch_ : int or None
         The epoch whose state was kept, from 1.
+    about_ : dict
+        Of a loaded model: where it comes from.
     """
 
     data_: Dataset
     interactions_: sparse.csr_array
+    known_: sparse.csr_array
     user_ids_: np.ndarray
     item_ids_: np.ndarray
+    epochs_: dict[str, int]
     seconds_: float
     history_: list[dict[str, Any]]
     best_epoch_: int | None
+    about_: dict[str, Any]
 
-    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
-        """Learn from a :class:`~c2f_np.Dataset` or a sparse matrix (U, I) of which every nonzero is an interaction."""
+    def fit(
+        self,
+        interactions: Trainable,
+        validation: sparse.sparray | None = None,
+        *,
+        user_column: str | None = None,
+        item_column: str | None = None,
+    ) -> Self:
+        """Learn from a data set, a matrix of which every nonzero is an interaction, or a data frame of which every row is one.
+
+        Parameters
+        ----------
+        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        validation : sparse matrix, shape (U, I), optional
+            Held-out interactions; only with a matrix.
+        user_column, item_column : str, optional
+            Of a data frame; by default found among the usual names, as :func:`c2f_np.data.read_csv` does.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the interactions cannot be used.
+        SettingsError
+            If a parameter does not fit.
+        """
+        return self._fit(self._as_dataset(interactions, validation, user_column, item_column))
+
+    def refit(self, *, after_epoch: Callable[[Any], None] | None = None) -> Self:
+        """Learn again from all that the data hold, validation and test included: to recommend, not to be judged.
+
+        The settings are the same; every phase of a training makes the epochs that validation chose. If nothing was held out, the
+        model stays as it is.
+
+        Parameters
+        ----------
+        after_epoch : callable, optional
+            As ``fit`` of a trained model takes it.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the model was loaded from a file, which does not hold the data.
+        """
+        check_is_fitted(self, "interactions_")
+        if not hasattr(self, "data_"):
+            raise DataError("a loaded model has no data to refit on: fit it first, or refit the run folder on the command line")
+        if self.known_.nnz == self.interactions_.nnz:
+            return self
+        return self._fit(self.data_, self.epochs_, after_epoch=after_epoch)
+
+    def _fit(self, data: Dataset, epochs: dict[str, int] | None = None, **options: Any) -> Self:
+        """Learn from the training part, or with the epochs of an earlier fit from everything."""
+        started, learnt_from = time.perf_counter(), data if epochs is None else data.whole()
+        epochs = self._learn(learnt_from, epochs, **options)
+        self.data_, self.epochs_ = data, epochs
+        self._set_known(learnt_from.train, data.known(), data.user_ids, data.item_ids)
+        self.seconds_ = time.perf_counter() - started
+        return self
+
+    def _learn(
+        self, data: Dataset, epochs: dict[str, int] | None, after_epoch: Callable[[Any], None] | None = None
+    ) -> dict[str, int]:
+        """Learn from the training part of data; with epochs, so many of each phase. Returns the epochs that led to the result."""
+        raise NotImplementedError
+
+    def _as_dataset(
+        self, interactions: Any, validation: Any, user_column: str | None = None, item_column: str | None = None
+    ) -> Dataset:
+        fraction = getattr(self, "validation_fraction", 0.0)
+        columns = {"user_column": user_column, "item_column": item_column}
+        return as_dataset(interactions, validation, validation_fraction=fraction, seed=self._split_seed(), **columns)
+
+    def _split_seed(self) -> int:
+        return getattr(self, "seed", 0)
+
+    def _set_known(
+        self, R: Any, known: Any, user_ids: np.ndarray, item_ids: np.ndarray, about: dict[str, Any] | None = None
+    ) -> None:
+        """What is known of users and items; `about` is that of a file."""
+        self.interactions_, self.known_ = sparse.csr_array(R), sparse.csr_array(R if known is None else known)
+        self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
+        if about is not None:
+            self.about_ = about
+
+    def _about(self) -> dict[str, Any]:
+        """Where the model comes from, for its file."""
+        if not hasattr(self, "data_"):
+            return self.about_
+        refitted = self.interactions_.nnz > self.data_.train.nnz
+        about = where_from(self.data_.whole() if refitted else self.data_)
+        return about | ({"refit": self.epochs_} if refitted else {})
+
+    def save(self, path: FilePath) -> None:
+        """Write a model file (``.npz``, no pickle), aside and then renamed.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        check_is_fitted(self, "interactions_")
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()}
+        header = {"model": type(self).__name__, "parameters": given, "about": self._about()}
+        known = pack_entities(self.interactions_, self.known_, self.user_ids_, self.item_ids_)
+        write_archive(path, BASELINE, _VERSION, header, known | self._packed())
+
+    @classmethod
+    def load(cls, path: FilePath) -> Self:
+        """Read a model file.
+
+        Returns
+        -------
+        Self
+            Fitted; it recommends, and evaluates on data it is given.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, damaged or foreign, or holds another model.
+        """
+        with open_archive(path, BASELINE, _VERSION, _FORM) as (header, members):
+            if header["model"] != cls.__name__:
+                raise ModelFileError(f"{path}: it holds a model of the kind {header['model']!r:.40}, not {cls.__name__}")
+            try:
+                refuse_unknown(header["parameters"], cls().get_params(), "parameter")
+                model = cls(**header["parameters"])
+                known = members.read_all(*entities_layout(members))
+                model._set_known(*unpack_entities(known, path), header.get("about", {}))
+                n_users, n_items = model.interactions_.shape
+                layout, sizes = model._layout(n_users, n_items)
+                members.allow_table(n_users + n_items, sizes.get("d", 0))
+                model._restore(members.read_all(layout, sizes), path)
+            except (SettingsError, DataError) as error:
+                raise ModelFileError(f"{path}: {error}") from None
+        model.history_, model.best_epoch_ = [], None
+        return model
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        """The arrays that the model consists of, for its file."""
+        raise NotImplementedError
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        """The layout of :meth:`_packed` and the sizes in it, by the parameters; SettingsError if these cannot be."""
+        raise NotImplementedError
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        """Become the model of these arrays."""
         raise NotImplementedError
 
     def score(self, users: np.ndarray) -> np.ndarray:
@@ -72,6 +247,16 @@ class Recommender(BaseEstimator):
     def size_in_bytes(self) -> dict[str, int]:
         """What must be stored beside the training interactions, part by part, and their sum as ``"model"``."""
         raise NotImplementedError
+
+    @property
+    def n_interactions(self) -> int:
+        """How many interactions the model has learnt from."""
+        return int(self.interactions_.nnz)
+
+    @property
+    def n_known(self) -> int:
+        """How many interactions the data hold, in whichever part."""
+        return int(self.known_.nnz)
 
     def recommend(self, users: Ids, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
@@ -83,7 +268,7 @@ class Recommender(BaseEstimator):
         k : int
             At most the number of items.
         exclude_seen : bool
-            Leave out the items of the user's training interactions.
+            Leave out all items that the data hold for the user, in whichever part.
 
         Returns
         -------
@@ -102,7 +287,48 @@ class Recommender(BaseEstimator):
         check_is_fitted(self, "interactions_")
         require_k(k, self.interactions_.shape[1])
         rows = positions(users, self.user_ids_, "user")
-        return self._named(*self._best(rows, self.interactions_ if exclude_seen else None, k))
+        return self._named(*self._best(rows, self.known_ if exclude_seen else None, k))
+
+    def similar_items(self, items: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k items most similar to each item, without the item itself, by the model's own measure.
+
+        Parameters
+        ----------
+        items : one id or a sequence of ids
+        k : int
+            At most the number of items less one.
+
+        Returns
+        -------
+        items : ndarray of str, shape (n, k)
+            Ids, the most similar first; "" where a model knows fewer than k similar items.
+        similarities : ndarray, shape (n, k)
+            Cosines of the propagated embeddings; of EASE and ItemKNN their weights. NaN where there is no item.
+
+        Raises
+        ------
+        DataError
+            If an item is unknown.
+        SettingsError
+            If k is out of range, or the model does not compare items.
+        """
+        check_is_fitted(self, "interactions_")
+        n_items = self.interactions_.shape[1]
+        require_k(k, n_items - 1)
+        rows = positions(items, self.item_ids_, "item")
+        itself = sparse.csr_array((np.ones(len(rows), np.int8), (np.arange(len(rows)), rows)), shape=(len(rows), n_items))
+        return self._named(*self._most_similar(rows, itself, k))
+
+    def _most_similar(self, rows: np.ndarray, itself: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and similarities of the k most similar items; -1 where there is none."""
+        similarities = self._similarities(rows)
+        top = rank_items(similarities, itself, k, **self._workers())
+        found = np.take_along_axis(similarities, np.maximum(top, 0), axis=1)
+        return np.where(np.isneginf(found), -1, top), found
+
+    def _similarities(self, rows: np.ndarray) -> np.ndarray:
+        """Of all items to those given by number, shape (n, I); -inf for items that are not alike at all."""
+        raise SettingsError(f"{type(self).__name__} does not compare items with each other")
 
     def evaluate(
         self, data: Dataset | None = None, part: str = "test", *, ks: Sequence[int] = DEFAULT_KS, per_user: bool = False
@@ -125,7 +351,7 @@ class Recommender(BaseEstimator):
         Raises
         ------
         DataError
-            If the part is empty or the data do not belong to the model.
+            If the part is empty, the data do not belong to the model, or the model has learnt from what it would be judged by.
         """
         check_is_fitted(self, "interactions_")
         data = getattr(self, "data_", None) if data is None else data
@@ -138,14 +364,13 @@ class Recommender(BaseEstimator):
         relevant = getattr(data, part)
         if relevant is None or relevant.nnz == 0:
             raise DataError(f"{data.name} has no {part} interactions")
+        if n_learnt := (relevant != 0).multiply(self.interactions_ != 0).nnz:
+            raise DataError(
+                f"the model has learnt from {n_learnt} of the {part} interactions, so they cannot judge it: evaluate before refit"
+            )
         return self._evaluated(
             relevant, data.masked_when_ranking(part), ks, per_user=per_user, protocol=data.protocol, **self._workers()
         )
-
-    def _fitted_on(self, data: Dataset) -> None:
-        """Note what was fitted on."""
-        self.data_, self.interactions_ = data, sparse.csr_array(data.train)
-        self.user_ids_, self.item_ids_ = np.asarray(data.user_ids), np.asarray(data.item_ids)
 
     def _workers(self) -> dict[str, Any]:
         """Engine and threads of ranking."""
@@ -215,6 +440,13 @@ class EmbeddingRecommender(Recommender):
             scores += user_bias[rows][:, None] + global_bias
         return top, scores
 
+    def _most_similar(self, rows: np.ndarray, itself: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+        H = self.embeddings_[self.interactions_.shape[0] :]
+        norms = np.linalg.norm(H, axis=1, keepdims=True)
+        directions = H / np.where(norms > 0, norms, 1)
+        top = rank_embeddings(directions[rows], directions, None, itself, k, **self._workers() | {"n_threads": 1})
+        return top, np.einsum("nd,nkd->nk", directions[rows], directions[top])
+
     def _evaluated(
         self, relevant: sparse.csr_array, masked: sparse.csr_array | None, ks: Sequence[int], **options: Any
     ) -> EvaluationResult:
@@ -228,23 +460,27 @@ def validation_share() -> Any:
 
 
 def as_dataset(
-    interactions: Dataset | sparse.sparray,
+    interactions: Trainable,
     validation: sparse.sparray | None,
     *,
     validation_fraction: float = 0.0,
     seed: int = 0,
+    user_column: str | None = None,
+    item_column: str | None = None,
 ) -> Dataset:
     """What ``fit`` was given, as a data set.
 
     Parameters
     ----------
-    interactions : Dataset or matrix, shape (U, I)
+    interactions : Dataset, Interactions, matrix of shape (U, I), or data frame
     validation : matrix, shape (U, I), or None
         Only with a matrix.
     validation_fraction : float
-        Share of each user's interactions that is set aside if a matrix comes without validation.
+        Share of each user's interactions that is set aside if they come without validation.
     seed : int
         Of that choice.
+    user_column, item_column : str, optional
+        Of a data frame.
 
     Returns
     -------
@@ -255,12 +491,21 @@ def as_dataset(
     DataError
         If the interactions cannot be used.
     """
+    is_frame, is_rows = has_columns(interactions), isinstance(interactions, Interactions)
+    if validation is not None and (is_frame or is_rows or isinstance(interactions, Dataset)):
+        raise DataError("validation belongs to the data set itself; give it only with a matrix")
+    if not is_frame and (user_column, item_column) != (None, None):
+        raise DataError("user_column and item_column are for data frames", value=user_column or item_column)
     if isinstance(interactions, Dataset):
-        if validation is not None:
-            raise DataError("validation belongs to the data set itself; give it only with a matrix")
         return interactions
-    if validation is not None or not validation_fraction:
-        return Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
-    whole = Dataset.from_matrices(interactions, name="matrix")
-    split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
+    if is_frame:
+        columns: dict[str, Any] = {"user_column": user_column, "item_column": item_column}
+        interactions, is_rows = read_frame(interactions, **columns, rating_column="", timestamp_column=""), True
+    if is_rows:
+        split = split_none(interactions)
+    else:
+        whole = Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
+        if validation is not None or not validation_fraction:
+            return whole
+        split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
     return apply_protocol(split, "clean", validation_fraction=validation_fraction, seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,20 +15,20 @@ FilePath = str | os.PathLike[str]
 def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` write (and read) a temporary file, then rename that to `path`; after an error `path` is as it was."""
     path = Path(path)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "w+b") as file:
+        # Not by the module tempfile, whose files are private: this one gets the mode of any other new file.
+        with open(aside, "x+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; give this one the mode of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(aside, 0o666 & ~umask)
         os.replace(aside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             os.unlink(aside)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(aside)):
+            # A full disk does not say which file there was no room for, and the name of the temporary one helps nobody.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .errors import DataError, SettingsError
+from .ids import as_id, as_ids, is_one_id
 
 
 def require_k(k: object, most: int) -> None:
@@ -13,12 +16,17 @@ def require_k(k: object, most: int) -> None:
         raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more items), not {k!r}")
 
 
+def wanted_ids(ids: Any, kind: str) -> np.ndarray:
+    """The ids that somebody asks for, as text; one id counts as a sequence of one."""
+    return np.array([as_id(ids, kind)]) if is_one_id(ids) else as_ids(ids, kind)
+
+
 def positions(ids: object, known: np.ndarray, kind: str, order: np.ndarray | None = None) -> np.ndarray:
-    """Positions of ids among the known ones, or a DataError; one id counts as a sequence of one. `order` is that of `known`."""
-    wanted = np.atleast_1d(np.asarray(ids)).astype(str)
+    """Positions of ids among the known ones, or a DataError that names the first unknown one. `order` is that of `known`."""
+    wanted = wanted_ids(ids, kind)
     order = np.argsort(known) if order is None else order
     place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
-    found = order[place]
+    found: np.ndarray = order[place]
     wrong = known[found] != wanted
     if wrong.any():
         raise DataError(f"unknown {kind}", value=wanted[wrong][0])

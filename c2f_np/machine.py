@@ -1,11 +1,15 @@
-"""What the system tells about this machine and this process: the processor's name and the peak memory."""
+"""What the system tells about this machine and this process: versions, the processor's name and the peak memory."""
 
 from __future__ import annotations
 
 import platform
 import re
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from ._version import __version__
 
 _PROCESSORS = Path("/proc/cpuinfo")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -41,3 +45,12 @@ def forget_peak_memory() -> None:
         _CLEAR.write_text("5")
     except OSError:
         pass
+
+
+def versions() -> dict[str, str]:
+    """Versions of the package and of what its numbers depend on; Numba's only where it is installed."""
+    found = {"c2f_np": __version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "scikit-learn", "numba"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,7 +1,7 @@
 """Models on disk, and their size.
 
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
-propagation, and to leave out what a user has already seen), the external ids, and the settings.
+propagation), those that were held out (to leave out all that a user has, as the former), the external ids, and the settings.
 
 Shapes: see `c2f_np.model.step`.
 """
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 
-from .archive import Array, csr_layout, open_archive, pack_csr, unpack_csr, write_archive
-from .data import PROTOCOLS
+from .archive import Array, Members, csr_layout, open_archive, pack_csr, unpack_csr, write_archive
+from .data import PROTOCOLS, Dataset
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
+from .machine import versions
 from .model.step import ModelState
-from .schema import TEXT, Parameter
+from .schema import COUNT, TEXT, Parameter
 from .settings import PRESETS, Settings
 
 KIND, VERSION = "model", 1
@@ -31,10 +32,10 @@ ABOUT = {
     "protocol?": Parameter("", str, choices=PROTOCOLS),
     "data?": {"name?": TEXT, "fingerprint?": TEXT, "split?": TEXT},
     "versions?": {"*": TEXT},
+    "refit?": {"*": COUNT},
 }
 _FORM = {"settings": {}, "about?": ABOUT}
 _IDS = {"user_ids": Array("text", ("U",)), "item_ids": Array("text", ("I",))}
-_INTERACTIONS = csr_layout("interactions", "U", "I", "entries", "int8")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class StoredModel:
         Training interactions.
     user_ids, item_ids : ndarray of str
     about : dict
-        Where the model comes from: name and fingerprint of the data, protocol, preset, versions.
+        Where the model comes from: name and fingerprint of the data, protocol, preset, versions; of a refitted model, the
+        epochs of its phases as ``refit``.
+    known : csr_array, shape (U, I), optional
+        All interactions that the data hold, which are not recommended; by default those of training.
     """
 
     state: ModelState
@@ -58,13 +62,13 @@ class StoredModel:
     user_ids: np.ndarray
     item_ids: np.ndarray
     about: dict[str, Any]
+    known: sparse.csr_array | None = None
 
 
 def save_model(path: FilePath, model: StoredModel) -> None:
     """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
-    arrays = pack_state("state", model.state) | pack_csr("interactions", model.R.astype(np.int8))
-    arrays |= {"user_ids": np.asarray(model.user_ids, dtype=str), "item_ids": np.asarray(model.item_ids, dtype=str)}
+    arrays = pack_state("state", model.state) | pack_entities(model.R, model.known, model.user_ids, model.item_ids)
     write_archive(path, KIND, VERSION, header, arrays)
 
 
@@ -79,19 +83,13 @@ def load_model(path: FilePath) -> StoredModel:
     with open_archive(path, KIND, VERSION, _FORM) as (header, members):
         settings = settings_of_file(header["settings"], path)
         phase = "joint" if settings.training == "joint" else "fine" if "state.E_fine" in members else "coarse"
-        shape = members.read_all({"interactions.shape": Array("int64", (2,), low=1)})["interactions.shape"]
-        n_users, n_items = (int(size) for size in shape)
-        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings, U=n_users, I=n_items)
-        arrays = members.read_all(_IDS | _INTERACTIONS | own, sizes)
-        members.allow_table(n_users + n_items, settings.dim)
-    R = unpack_csr("interactions", arrays, (n_users, n_items), path)
-    if (R.data != 1).any():
-        raise ModelFileError(f"{path}: interactions.data holds {R.data[R.data != 1][0]}, not only ones")
-    for name in _IDS:
-        if len(np.unique(arrays[name])) < len(arrays[name]):
-            raise ModelFileError(f"{path}: {name} holds an id twice")
-    state = unpack_state("state", arrays, settings, phase, n_users + n_items, path)
-    return StoredModel(state, settings, R, arrays["user_ids"], arrays["item_ids"], header.get("about", {}))
+        layout, entities = entities_layout(members)
+        own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings, **entities)
+        arrays = members.read_all(layout | own, sizes)
+        members.allow_table(sum(entities.values()), settings.dim)
+    R, known, user_ids, item_ids = unpack_entities(arrays, path)
+    state = unpack_state("state", arrays, settings, phase, sum(R.shape), path)
+    return StoredModel(state, settings, R, user_ids, item_ids, header.get("about", {}), known)
 
 
 def settings_of_file(values: dict[str, Any], path: FilePath) -> Settings:
@@ -100,6 +98,49 @@ def settings_of_file(values: dict[str, Any], path: FilePath) -> Settings:
         return Settings.from_dict(values)
     except SettingsError as error:
         raise ModelFileError(f"{path}: its settings cannot be used: {error}") from None
+
+
+def pack_entities(R: Any, known: Any, user_ids: np.ndarray, item_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of what every model file holds: training interactions, others that are known, and ids."""
+    arrays = pack_csr("interactions", R.astype(np.int8))
+    if (held_out := others_known(R, known)).nnz:
+        arrays |= pack_csr("held_out", held_out.astype(np.int8))
+    return arrays | {"user_ids": np.asarray(user_ids, dtype=str), "item_ids": np.asarray(item_ids, dtype=str)}
+
+
+def entities_layout(members: Members) -> tuple[dict[str, Array], dict[str, int]]:
+    """The layout of :func:`pack_entities`, and its sizes; files older than ``held_out`` know the training interactions only."""
+    shape = members.read_all({"interactions.shape": Array("int64", (2,), low=1)})["interactions.shape"]
+    others = csr_layout("held_out", "U", "I", "others", "int8") if any(name.startswith("held_out") for name in members) else {}
+    layout = _IDS | csr_layout("interactions", "U", "I", "entries", "int8") | others
+    return layout, {"U": int(shape[0]), "I": int(shape[1])}
+
+
+def unpack_entities(arrays: dict[str, np.ndarray], path: FilePath) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """What :func:`pack_entities` took apart: R, all that is known, ids of users and of items; or ModelFileError."""
+    ids = {name: arrays[name] for name in _IDS}
+    for name, each in ids.items():
+        if len(np.unique(each)) < len(each):
+            raise ModelFileError(f"{path}: {name} holds an id twice")
+    parts = []
+    for name in ("interactions", "held_out"):
+        if f"{name}.data" in arrays:
+            parts.append(unpack_csr(name, arrays, (len(ids["user_ids"]), len(ids["item_ids"])), path))
+            if (parts[-1].data != 1).any():
+                raise ModelFileError(f"{path}: {name}.data holds {parts[-1].data[parts[-1].data != 1][0]}, not only ones")
+    R, *others = parts
+    return R, sparse.csr_array((R != 0) + (others[0] != 0)) if others else R, *ids.values()
+
+
+def others_known(R: sparse.csr_array, known: sparse.csr_array | None) -> sparse.csr_array:
+    """The known interactions beside those of training, as a pattern."""
+    return sparse.csr_array(R.shape, dtype=bool) if known is None else sparse.csr_array((known != 0) > (R != 0))
+
+
+def where_from(data: Dataset) -> dict[str, Any]:
+    """What a model file says of the data that the model has learnt from, and of the versions that it was made with."""
+    about = {"name": data.name, "fingerprint": data.fingerprint(), "split": data.split}
+    return {"data": about, "protocol": data.protocol, "versions": versions()}
 
 
 def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:

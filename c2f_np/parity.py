@@ -57,6 +57,7 @@ from .model.links import (
 from .model.loss import Triples, batch_loss, bpr_backward, squared_norm_penalty_backward
 from .model.step import BETA2, EPSILON, adam_step, fresh_moments
 from .schema import LIMITS, in_short, parse_json
+from .shown import for_terminal
 
 TOLERANCE = 1e-12
 
@@ -134,7 +135,7 @@ def main_parity(files: Iterable, engine: str = "both") -> int:
         try:
             reports += [compare_with_reference(path, engine=name) for name in engines]
         except DataError as error:
-            print(f"parity: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"parity: {for_terminal(' '.join(str(error).split()))}", file=sys.stderr)
             unusable = True
     if not reports and not unusable:
         print("parity: no file given", file=sys.stderr)
@@ -608,5 +609,5 @@ def _table(reports: list[ParityReport], engines: tuple[str, ...]) -> str:
     lines.append("")
     for report in reports:
         absent = f"; not in the file: {', '.join(report.absent)}" if report.absent else ""
-        lines.append(f"{report.path} ({report.engine}): {_verdict(report)}{absent}")
+        lines.append(f"{for_terminal(report.path)} ({report.engine}): {_verdict(report)}{absent}")
     return "\n".join(lines)

@@ -7,33 +7,26 @@ R : (U, I) interactions     user and item embeddings : (U, d), (I, d)
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
-from ._version import __version__
 from .data import Dataset
-from .estimator import EmbeddingRecommender, Ids, as_dataset
-from .evaluation import rank_embeddings
+from .estimator import EmbeddingRecommender, Trainable
 from .files import FilePath
-from .lookup import positions, require_k
 from .model.graph import normalised_adjacency
 from .model.step import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .settings import Settings
 from .threads import working_threads
-from .training.loop import train
-from .training.phases import Best, Progress
-from .training.problem import entity_embeddings
+from .training.loop import train_or_refit
+from .training.phases import Best, Progress, phases_of
+from .training.problem import entity_embeddings, pose
 
-__all__ = ["C2FRecommender", "versions"]
+__all__ = ["C2FRecommender"]
 
 
 class C2FRecommender(EmbeddingRecommender):
@@ -67,7 +60,7 @@ class C2FRecommender(EmbeddingRecommender):
     ----------
     settings_ : Settings
     data_ : Dataset
-        What was trained on.
+        What it was given.
     phases_ : dict of str to Best
         The best checkpoint of each phase.
     history_ : list of dict
@@ -89,7 +82,6 @@ class C2FRecommender(EmbeddingRecommender):
     >>> model.recommend(data.user_ids[:3], k=5)                           # doctest: +SKIP
     """
 
-    about_: dict[str, Any]
     settings_: Settings
     state_: ModelState
     phases_: dict[str, Best]
@@ -143,9 +135,11 @@ class C2FRecommender(EmbeddingRecommender):
 
     def fit(
         self,
-        interactions: Dataset | sparse.sparray,
+        interactions: Trainable,
         validation: sparse.sparray | None = None,
         *,
+        user_column: str | None = None,
+        item_column: str | None = None,
         progress: Progress | None = None,
         after_epoch: Callable[[Progress], None] | None = None,
     ) -> Self:
@@ -153,10 +147,12 @@ class C2FRecommender(EmbeddingRecommender):
 
         Parameters
         ----------
-        interactions : Dataset or sparse matrix, shape (U, I)
-            Of a matrix every stored nonzero is an interaction.
+        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+            Of a matrix every stored nonzero is an interaction, of a data frame every row.
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.
+        user_column, item_column : str, optional
+            Of a data frame; by default found among the usual names, as :func:`c2f_np.data.read_csv` does.
         progress : Progress, optional
             Where an earlier run stood.
         after_epoch : callable, optional
@@ -173,24 +169,31 @@ class C2FRecommender(EmbeddingRecommender):
         SettingsError
             If a setting does not fit, or training diverges.
         """
-        started, settings = time.perf_counter(), self.resolved_settings()
-        data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed)
-        done = train(data, settings, progress=progress, after_epoch=after_epoch)
-        self.settings_, self.data_ = settings, data
-        self.phases_, self.history_ = done.finished, list(done.history)
-        self._set_model(done.result.state, settings, data.train, data.user_ids, data.item_ids)
-        self.best_epoch_ = done.result.epoch
-        self.seconds_ = time.perf_counter() - started
-        return self
+        data = self._as_dataset(interactions, validation, user_column, item_column)
+        return self._fit(data, after_epoch=after_epoch, progress=progress)
 
-    def _set_model(
-        self, state: ModelState, settings: Settings, R: sparse.csr_array, user_ids: np.ndarray, item_ids: np.ndarray
-    ) -> None:
-        self.state_ = state
-        self.interactions_ = sparse.csr_array(R)
-        self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
-        A = normalised_adjacency(self.interactions_).astype(state.E_coarse.dtype)
+    def _learn(
+        self,
+        data: Dataset,
+        epochs: dict[str, int] | None,
+        after_epoch: Callable[[Progress], None] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, int]:
+        settings = self.resolved_settings()
+        problem = pose(data, settings)
+        phases = phases_of(settings, problem.engine)
+        done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=after_epoch)
+        self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
+        self._set_state(done.result.state, settings, data.train)
+        return epochs
+
+    def _split_seed(self) -> int:
+        return self.resolved_settings().seed
+
+    def _set_state(self, state: ModelState, settings: Settings, R: sparse.csr_array) -> None:
+        self.state_, self.settings_ = state, settings
         with working_threads(settings.threads, settings.engine):
+            A = normalised_adjacency(sparse.csr_array(R)).astype(state.E_coarse.dtype)
             self.embeddings_ = entity_embeddings(state, A, settings)
 
     def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
@@ -198,41 +201,7 @@ class C2FRecommender(EmbeddingRecommender):
         return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
 
     def _workers(self) -> dict[str, Any]:
-        return {"engine": self._settings().engine, "n_threads": self._settings().threads or None}
-
-    def similar_items(self, items: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k items whose propagated embeddings point most nearly the same way (cosine), without the item itself.
-
-        Parameters
-        ----------
-        items : one id or a sequence of ids
-        k : int
-            At most the number of items less one.
-
-        Returns
-        -------
-        items : ndarray of str, shape (n, k)
-        cosines : ndarray, shape (n, k)
-
-        Raises
-        ------
-        DataError
-            If an item is unknown.
-        SettingsError
-            If k is out of range.
-        """
-        check_is_fitted(self, "state_")
-        n_users, n_items = self.interactions_.shape
-        require_k(k, n_items - 1)
-        rows = positions(items, self.item_ids_, "item")
-        H = self.embeddings_[n_users:]
-        norms = np.linalg.norm(H, axis=1, keepdims=True)
-        directions = H / np.where(norms > 0, norms, 1)
-        itself = sparse.csr_array((np.ones(len(rows), np.int8), (np.arange(len(rows)), rows)), shape=(len(rows), n_items))
-        top = rank_embeddings(
-            directions[rows], directions, None, itself, k, engine=self._settings().engine, n_threads=1
-        )
-        return self._named(top, np.einsum("nd,nkd->nk", directions[rows], directions[top]))
+        return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}
 
     def size_in_bytes(self) -> dict[str, int]:
         """What inference must hold: see :func:`c2f_np.model_file.size_in_bytes`."""
@@ -251,20 +220,18 @@ class C2FRecommender(EmbeddingRecommender):
         save_model(
             path,
             StoredModel(
-                self.state_, self._settings(), self.interactions_, self.user_ids_, self.item_ids_, self._about()
+                self.state_,
+                self.settings_,
+                self.interactions_,
+                self.user_ids_,
+                self.item_ids_,
+                self._about(),
+                self.known_,
             ),
         )
 
     def _about(self) -> dict[str, Any]:
-        data = getattr(self, "data_", None)
-        if data is None:
-            return self.about_
-        return {
-            "preset": self.preset,
-            "data": {"name": data.name, "fingerprint": data.fingerprint(), "split": data.split},
-            "protocol": data.protocol,
-            "versions": versions(),
-        }
+        return {"preset": self.preset} | super()._about()
 
     @classmethod
     def load(cls, path: FilePath) -> Self:
@@ -282,18 +249,6 @@ class C2FRecommender(EmbeddingRecommender):
         """
         stored = load_model(path)
         model = cls(preset=stored.about.get("preset", "default"), settings=stored.settings)
-        model.settings_, model.about_ = stored.settings, stored.about
-        model._set_model(stored.state, stored.settings, stored.R, stored.user_ids, stored.item_ids)
+        model._set_known(stored.R, stored.known, stored.user_ids, stored.item_ids, stored.about)
+        model._set_state(stored.state, stored.settings, stored.R)
         return model
-
-    def _settings(self) -> Settings:
-        return self.settings_
-
-
-def versions() -> dict[str, str]:
-    """Versions of the package and of what its numbers depend on; Numba's only where it is installed."""
-    found = {"c2f_np": __version__, "python": platform.python_version()}
-    for name in ("numpy", "scipy", "scikit-learn", "numba"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

@@ -1,12 +1,16 @@
 """A run folder: train on a data set, keep checkpoints, write the model, the metrics, the log and the figure.
 
-    run.json        what was asked for: data, options, settings (written first)
+    run.json        what was asked for: data, options, settings, version of the program (written first)
     checkpoint.npz  where training stands, after every epoch
     history.csv     one row per epoch
     metrics.json    protocol, fingerprint, settings, seeds, versions, metrics, sizes, epochs, seconds
     model.npz       the last phase's result, with all that recommending needs
+    refit.npz       the same trained on everything, if that was asked for: what recommends
     curves.png      learning curves and test NDCG@20
     control.json    the control's metrics and log, if it was run (`c2f_np.training.phases`)
+
+A folder with a run.json of this program belongs to the run, which may replace files of these names, and no others; where files
+of these names are and no such run.json, nothing is written. The figure comes last: without it everything is there.
 """
 
 from __future__ import annotations
@@ -15,28 +19,35 @@ import csv
 import io
 import json
 import math
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ._version import __version__
 from .baselines import Popularity
 from .data import LOAD_OPTIONS, Dataset, load_dataset
-from .errors import ModelFileError, SettingsError
+from .errors import C2FError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, DEFAULT_METRICS
-from .files import write_text_atomically
-from .machine import peak_memory
-from .model_file import StoredModel, save_model, settings_of_file, size_in_bytes
-from .recommender import versions
+from .files import FilePath, write_text_atomically
+from .folders import delete_unfinished, folder_named, locked, refuse_strangers
+from .machine import peak_memory, versions
+from .model_file import StoredModel, save_model, settings_of_file, size_in_bytes, where_from
 from .schema import COUNT, NUMBER, TEXT, Parameter, check_form, parse_json, refuse_unknown
 from .settings import PRESETS, Settings
+from .shown import for_terminal, write_figure
 from .threads import working_threads
 from .training.checkpoint import load_checkpoint, save_checkpoint
-from .training.loop import train, train_control
-from .training.phases import TITLES, Progress, phase_names, phases_of
+from .training.loop import train, train_control, train_refit
+from .training.phases import TITLES, Phase, Progress, chosen_epochs, phase_names, phases_of
 from .training.problem import evaluate_state, pose
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
 METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"
+REFIT = "refit.npz"
+# In the order in which a new run deletes those of an earlier one: whatever stops it, what is left can be resumed.
+FILES = (REFIT, METRICS, FIGURE, CONTROL, MODEL, HISTORY, CHECKPOINT, RUN)
 _PART = (None, {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)})
 _FORMS: dict[str, dict] = {
     RUN: {
@@ -123,11 +134,12 @@ def read_json(path: Path) -> dict:
 
 def run(
     request: Request,
-    folder,
+    folder: FilePath,
     *,
     resume: bool = False,
     overwrite: bool = False,
     watch: Callable[[Progress], None] | None = None,
+    before_start: Callable[[Phase], None] | None = None,
     data: Dataset | None = None,
 ) -> dict:
     """Carry out a request in a folder.
@@ -136,13 +148,15 @@ def run(
     ----------
     request : Request
     folder : path-like
-        Made if it is not there.
+        Made if it is not there, and held by a lock while it is written.
     resume : bool
-        Go on from the folder's checkpoint, if it has one.
+        Go on from the folder's checkpoint. Where no epoch was finished yet, training begins.
     overwrite : bool
-        Begin anew in a folder that already holds a run.
+        Begin anew in a folder that already holds a run. That one is there until the first epoch of the new one is finished.
     watch : callable, optional
         Called with the progress after every epoch.
+    before_start : callable, optional
+        Called with a phase before its start is prepared.
     data : Dataset, optional
         The request's data, if they are loaded already.
 
@@ -151,47 +165,100 @@ def run(
     dict
         What ``metrics.json`` holds.
 
+    Warns
+    -----
+    UserWarning
+        If another version of the program began the run, or the figure cannot be drawn.
+
     Raises
     ------
     SettingsError
-        If the folder holds a run and neither `resume` nor `overwrite` is given, or settings do not fit.
-    DataError, ModelFileError, OSError
+        If settings do not fit; if the folder holds a run and neither `resume` nor `overwrite` is given, or files of a run's names
+        that this program has not written there; if another process is writing there.
+    ModelFileError
+        If there is a run to resume, but not its checkpoint, or one that does not fit the request.
+    DataError, OSError
     """
+    folder = folder_named(folder)
+    if resume and overwrite:
+        raise SettingsError("either resume a run or overwrite it, not both")
+    goes_on_in(folder, resume, overwrite)
     data = request.load_data() if data is None else data
-    folder = Path(folder)
-    holds_run = any((folder / name).exists() for name in (RUN, CHECKPOINT, METRICS))
-    if holds_run and not (resume or overwrite):
-        raise SettingsError(f"{folder} already holds a run: go on with --resume, or begin anew with --overwrite")
-    fingerprint, progress = data.fingerprint(), None
-    if resume and (folder / CHECKPOINT).exists():
-        progress = load_checkpoint(folder / CHECKPOINT, request.settings, data)
     # What cannot be trained must not leave a folder behind, nor empty one.
     pose(data, request.settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(
-        folder / RUN,
-        {
-            "data": request.source,
-            "load_options": request.load_options,
-            "preset": request.preset,
-            "settings": request.settings.to_dict(),
-        },
-    )
-    for leftover in folder.glob(".*.part"):
-        # A process that was killed while writing could not take its unfinished file away.
-        leftover.unlink(missing_ok=True)
-    # Only now: on a full disk the request cannot be written, and an earlier run stays whole.
-    if progress is None:
-        for name in (CHECKPOINT, HISTORY, METRICS, MODEL, FIGURE, CONTROL):
-            (folder / name).unlink(missing_ok=True)
+    with locked(folder):
+        # Another process may have been there before it was locked.
+        goes_on = goes_on_in(folder, resume, overwrite)
+        return _run_alone(request, folder, data, goes_on, watch, before_start)
+
+
+def goes_on_in(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether a run goes on from a checkpoint in a folder; SettingsError or ModelFileError if no run may begin there either."""
+    if not holds_run(folder):
+        return False
+    if not (resume or overwrite):
+        raise SettingsError(f"{folder} already holds a run: go on with --resume, or begin anew with --overwrite")
+    if (folder / CHECKPOINT).exists():
+        return resume
+    left = [name for name in (MODEL, METRICS, HISTORY) if (folder / name).exists()]
+    if resume and left:
+        raise ModelFileError(
+            f"{folder}: {CHECKPOINT} is missing, without which this run cannot go on; what is there ({', '.join(left)}) is left "
+            "alone. Begin anew with --overwrite, or in another folder"
+        )
+    return False
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run of this program is in a folder; SettingsError if files of a run's names are there without one."""
+    if not any(os.path.lexists(folder / name) for name in FILES):
+        return False
+    if not os.path.lexists(folder / RUN):
+        refuse_strangers(folder, FILES, f"no run ({RUN} is missing)")
+    try:
+        read_json(folder / RUN)
+    except ModelFileError as error:
+        raise SettingsError(f"{error}; nothing in {folder} is replaced: choose another folder, or move {RUN} away") from error
+    refuse_strangers(folder, [name for name in FILES if (folder / name).is_dir()], "a run has a file of that name")
+    return True
+
+
+def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, watch, before_start) -> dict:
+    """Carry out a request in a folder that is locked and may be written, from its checkpoint or from the beginning."""
+    fingerprint, progress, earlier = data.fingerprint(), None, holds_run(folder)
+    delete_unfinished(folder, FILES)
+    if goes_on:
+        progress = load_checkpoint(folder / CHECKPOINT, request.settings, data)
+        _warn_of_another_version(folder)
+    about = {
+        "version": __version__,
+        "data": request.source,
+        "load_options": request.load_options,
+        "preset": request.preset,
+        "settings": request.settings.to_dict(),
+    }
+    replaces = earlier and not goes_on
+    if not replaces:
+        _write_json(folder / RUN, about)
 
     def after_epoch(progress: Progress) -> None:
+        nonlocal replaces
+        if replaces:
+            # On a full disk the request cannot be written, and the earlier run stays whole.
+            _write_json(folder / RUN, about)
+            _delete_results(folder)
+            replaces = False
         save_checkpoint(folder / CHECKPOINT, progress, request.settings, fingerprint)
         _write_history(folder / HISTORY, progress.history)
         if watch is not None:
             watch(progress)
 
-    progress = train(data, request.settings, progress=progress, after_epoch=after_epoch)
+    try:
+        progress = train(data, request.settings, progress=progress, after_epoch=after_epoch, before_start=before_start)
+    except C2FError:
+        if not earlier and not (folder / CHECKPOINT).exists():
+            (folder / RUN).unlink()  # so that the mended command finds no run
+        raise
     metrics = summarise(request, data, progress)
     stored = StoredModel(
         progress.result.state,
@@ -200,12 +267,34 @@ def run(
         data.user_ids,
         data.item_ids,
         {key: metrics[key] for key in ("preset", "data", "protocol", "versions")},
+        data.known(),
     )
     save_model(folder / MODEL, stored)
     _write_history(folder / HISTORY, progress.history)
-    _write_figure(folder / FIGURE, metrics, progress)
     _write_json(folder / METRICS, metrics)
+    test = metrics["test"] or metrics["validation"]
+    if test is not None:
+        table = {TITLES[name]: test[name] for name in SHOWN if name in test}
+        title = f"{data.name}, protocol {data.protocol}"
+        write_figure(folder / FIGURE, "results.learning_curves", list(progress.history), table, title=title)
     return metrics
+
+
+def _delete_results(folder: Path) -> None:
+    for name in FILES:
+        if name != RUN:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _warn_of_another_version(folder: Path) -> None:
+    """Warn if another version of this program began the run in a folder."""
+    began = read_json(folder / RUN).get("version", "an earlier one")
+    if began != __version__:
+        warnings.warn(
+            f"{folder} was begun by another version of c2f_np ({for_terminal(began)}), and goes on with {__version__}: "
+            "the result may be that of neither",
+            stacklevel=3,
+        )
 
 
 def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> dict:
@@ -229,6 +318,12 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
     ModelFileError, DataError, OSError
     """
     folder = Path(folder)
+    read_json(folder / METRICS)
+    with locked(folder):
+        return _control_alone(folder, watch)
+
+
+def _control_alone(folder: Path, watch) -> dict:
     request, metrics = read_request(folder), read_json(folder / METRICS)
     data = request.load_data()
     done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
@@ -249,6 +344,54 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
         if metrics[part] is not None:
             metrics[part] |= found[part]
     return metrics
+
+
+def run_refit(
+    folder: FilePath,
+    *,
+    data: Dataset | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    before_start: Callable[[Phase], None] | None = None,
+) -> StoredModel | None:
+    """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
+
+    Parameters
+    ----------
+    folder : path-like
+    data : Dataset, optional
+        The run's data, if they are loaded already.
+    watch, before_start : callable, optional
+        As for :func:`run`.
+
+    Returns
+    -------
+    StoredModel or None
+        None if nothing was held out: then the run's model has learnt from everything already, and nothing is written.
+
+    Raises
+    ------
+    SettingsError
+        If the run has not come to its end.
+    ModelFileError, DataError, OSError
+    """
+    folder = folder_named(folder)
+    request = read_request(folder)
+    data = request.load_data() if data is None else data
+    with locked(folder):
+        done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
+        if not done.is_done:
+            raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
+        whole = data.whole()
+        if whole.train.nnz == data.train.nnz:
+            return None
+        problem = pose(whole, request.settings)
+        phases = phases_of(request.settings, problem.engine)
+        epochs = chosen_epochs(phases, done)
+        state = train_refit(phases, epochs, problem, after_epoch=watch, before_start=before_start).result.state
+        about = {"preset": request.preset, **where_from(whole), "refit": epochs}
+        stored = StoredModel(state, request.settings, whole.train, whole.user_ids, whole.item_ids, about)
+        save_model(folder / REFIT, stored)
+    return stored
 
 
 def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
@@ -332,17 +475,6 @@ def comparison_table(metrics: dict, part: str = "test", rows=SHOWN) -> str:
         size = metrics["size_in_bytes"][name]["model"]
         lines.append(f"{TITLES[name]:<{width}}|{recall}|{ndcg}|{size:>10,}")
     return "\n".join(lines)
-
-
-def _write_figure(path: Path, metrics: dict, progress: Progress) -> None:
-    from .plotting import learning_curves
-
-    test = metrics["test"] or metrics["validation"]
-    if test is None:
-        return
-    table = {TITLES[name]: test[name] for name in SHOWN if name in test}
-    figure = learning_curves(list(progress.history), table, title=f"{metrics['data']['name']}, protocol {metrics['protocol']}")
-    figure.write(path)
 
 
 def _write_history(path: Path, history) -> None:

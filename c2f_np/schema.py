@@ -141,14 +141,21 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
 
 
 def add_options(
-    parser: argparse._ActionsContainer, declared: type | Mapping[str, Parameter], only: Iterable[str] | None = None
+    parser: argparse._ActionsContainer,
+    declared: type | Mapping[str, Parameter],
+    only: Iterable[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Options for the described fields of a dataclass, or for named parameters, or some of them. What is not given is None."""
+    """Options for the described fields of a dataclass, or for named parameters, or some of them. What is not given is None.
+
+    `defaults` are what None then stands for, where that is not what was declared: help shows it.
+    """
     for name, parameter in (declared if isinstance(declared, Mapping) else parameters_of(declared)).items():
         if only is not None and name not in only:
             continue
-        default = "" if parameter.optional else f" [{parameter.default}]"
-        about: dict[str, Any] = {"help": parameter.help + default, "dest": name}
+        default = (defaults or {}).get(name, parameter.default)
+        shown = "" if default is None else f" [{default}]"
+        about: dict[str, Any] = {"help": parameter.help + shown, "dest": name}
         if parameter.kind is bool:
             about |= {"action": argparse.BooleanOptionalAction, "default": None}
         elif parameter.choices:

@@ -1,25 +1,32 @@
 """Threads: how many work, blocks of rows spread over them, and why the result does not depend on their number.
 
 Compiled kernels gather, so that any number of threads gives the same bits. BLAS gives no such promise, so it works on one thread.
+
+Several Python threads may train or load at once; where Numba's own threads cannot do two things at a time (its layer
+"workqueue"), one waits for the other. After a fork of a process whose kernels have run, GNU OpenMP would end the new process when
+it runs one, so an error is raised there.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from threadpoolctl import ThreadpoolController
 
 from .engine import AVAILABLE_ENGINES, ENGINES, is_compiled
+from .errors import SettingsError
 
 # Multiplications and additions in one sparse product below which a second thread does not pay for being woken. Measured: at 0.7
 # million one thread is faster by a third, at 10 million two are; and on a busy machine every hand-over can take milliseconds.
 _WORTH_A_THREAD = 4_000_000
 
-_lock = threading.Lock()
+_lock, _kernels = threading.Lock(), threading.RLock()
+_threads_lost = False
 _controller: ThreadpoolController | None = None
 _limiter = None
 _holders = 0
@@ -81,12 +88,37 @@ def kernel_threads(count: int) -> Iterator[None]:
         return
     import numba
 
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    if _threads_lost:
+        raise SettingsError(
+            "this process was forked from one in which compiled loops had run, and cannot run any itself: start processes "
+            'with multiprocessing.get_context("spawn"), or use engine = "numpy"; a model loaded before the fork can recommend'
+        )
+    before = numba.get_num_threads()  # they are started now, if they were not
+    with _kernels if _threading_layer() == "workqueue" else nullcontext():
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+
+
+def _threading_layer() -> str:
+    """What Numba's threads come from: "omp", "tbb" or "workqueue"; "" before they are started."""
     try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+        return sys.modules["numba"].threading_layer()
+    except (KeyError, ValueError):
+        return ""
+
+
+def _in_a_forked_process() -> None:
+    """Make new locks, as a thread of the parent may have held the old ones; and note whether threads are lost."""
+    global _lock, _kernels, _threads_lost
+    _lock, _kernels = threading.Lock(), threading.RLock()
+    _threads_lost = _threads_lost or _threading_layer() == "omp"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_process)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import SettingsError
+from ..archive import header_of
+from ..errors import ModelFileError, SettingsError
 from ..estimator import Recommender
+from ..files import FilePath
 from ..schema import refuse_unknown
 from .coarse_alone import Coarse
 from .ease import EASE
@@ -31,6 +33,7 @@ __all__ = [
     "NarrowLightGCN",
     "Popularity",
     "QuotientRemainderLightGCN",
+    "load_baseline",
     "make_baseline",
 ]
 
@@ -46,6 +49,30 @@ BASELINES: dict[str, type[Recommender]] = {
     "hashed": HashedLightGCN,
     "quotient-remainder": QuotientRemainderLightGCN,
 }
+
+
+def load_baseline(path: FilePath) -> Recommender:
+    """The fitted baseline of any kind that a file holds.
+
+    Parameters
+    ----------
+    path : path-like
+        Written by a baseline's ``save``.
+
+    Returns
+    -------
+    Recommender
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged or foreign.
+    """
+    name = header_of(path).get("model")
+    for kind in BASELINES.values():
+        if kind.__name__ == name:
+            return kind.load(path)
+    raise ModelFileError(f"{path}: it holds no baseline of this program, but {name!r:.40}")
 
 
 def make_baseline(name: str, **parameters: Any) -> Recommender:

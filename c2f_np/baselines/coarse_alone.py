@@ -5,7 +5,6 @@ Shapes: see `c2f_np.model`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,13 +13,17 @@ import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
-from ..estimator import EmbeddingRecommender, as_dataset, validation_share
-from ..model_file import size_in_bytes
+from ..estimator import EmbeddingRecommender, Trainable, validation_share
+from ..files import FilePath
+from ..model.graph import normalised_adjacency
+from ..model.step import ModelState
+from ..model_file import pack_state, size_in_bytes, state_layout, state_sizes, unpack_state
 from ..schema import checked_values, described
 from ..settings import STAGED, Settings
 from ..threads import working_threads
-from ..training.loop import run_phases
+from ..training.loop import train_or_refit
 from ..training.phases import Progress, phases_of
 from ..training.problem import entity_embeddings, pose
 
@@ -96,28 +99,47 @@ class Coarse(EmbeddingRecommender):
 
     def fit(
         self,
-        interactions: Dataset | sparse.sparray,
+        interactions: Trainable,
         validation: sparse.sparray | None = None,
         *,
+        user_column: str | None = None,
+        item_column: str | None = None,
         after_epoch: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train the coarse stage; see :meth:`c2f_np.C2FRecommender.fit`."""
-        started, settings = time.perf_counter(), self.resolved_settings()
-        data: Dataset = as_dataset(
-            interactions, validation, validation_fraction=self.validation_fraction, seed=settings.seed
-        )
+        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
+
+    def _learn(
+        self, data: Dataset, epochs: dict[str, int] | None, after_epoch: Callable[[Progress], None] | None = None
+    ) -> dict[str, int]:
+        settings = self.resolved_settings()
         problem = pose(data, settings)
         # The phases of the coarse stage, to the very states that the whole training has; the fine one is never begun.
         phases = phases_of(settings, problem.engine)[:-2]
-        done = run_phases(phases, problem, after_epoch=after_epoch)
-        best = done.finished["coarse"]
-        self.settings_, self.phases_, self.history_ = settings, done.finished, list(done.history)
-        self.state_, self.best_epoch_ = best.state, best.epoch
-        with working_threads(problem.threads, settings.engine):
-            self.embeddings_ = entity_embeddings(best.state, problem.A, settings)
-        self._fitted_on(data)
-        self.seconds_ = time.perf_counter() - started
-        return self
+        done, epochs = train_or_refit(phases, epochs, problem, after_epoch=after_epoch)
+        self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
+        self._set_state(done.result.state, settings, problem.A)
+        return epochs
+
+    def _split_seed(self) -> int:
+        return self.resolved_settings().seed
+
+    def _set_state(self, state: ModelState, settings: Settings, A: sparse.csr_array) -> None:
+        self.state_, self.settings_ = state, settings
+        with working_threads(settings.threads, settings.engine):
+            self.embeddings_ = entity_embeddings(state, A, settings)
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return pack_state("state", self.state_)
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        settings = self.resolved_settings()
+        return state_layout("state", settings, "coarse"), state_sizes(settings, N=n_users + n_items)
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        settings, R = self.resolved_settings(), self.interactions_
+        state = unpack_state("state", arrays, settings, "coarse", sum(R.shape), path)
+        self._set_state(state, settings, normalised_adjacency(R).astype(settings.dtype))
 
     def size_in_bytes(self) -> dict[str, int]:
         """Codebook, assignment and biases: :func:`c2f_np.model_file.size_in_bytes`."""

@@ -10,19 +10,19 @@ R : (U, I) interactions     P, W : (I, I) dense
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES
 from ..errors import SettingsError
-from ..estimator import Recommender, as_dataset
+from ..estimator import Recommender
+from ..files import FilePath
 from ..schema import checked_values, described
 from ..threads import one_blas_thread
 
@@ -80,16 +80,8 @@ class EASE(Recommender):
     engine: str = described(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
     threads: int = described(0, "threads; 0: all cores", low=0)
 
-    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
-        """Solve; see :meth:`Recommender.fit`.
-
-        Raises
-        ------
-        SettingsError
-            If there are more than ``max_items`` items.
-        """
+    def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
-        started, data = time.perf_counter(), as_dataset(interactions, validation)
         if data.n_items > self.max_items:
             needed = 20 * data.n_items**2 / 2**30
             raise SettingsError(
@@ -97,9 +89,18 @@ class EASE(Recommender):
                 f"{self.max_items}; raise max_items if the memory is there"
             )
         self.weights_ = ease_weights(data.train, self.regularisation)
-        self._fitted_on(data)
-        self.history_, self.best_epoch_, self.seconds_ = [], None, time.perf_counter() - started
-        return self
+        self.history_, self.best_epoch_ = [], None
+        return {}
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights_}
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        checked_values(self)
+        return {"weights": Array("float32", (n_items, n_items))}, {}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        self.weights_ = arrays["weights"]
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """The user's row times the weights, float32, shape (n, I)."""
@@ -111,3 +112,7 @@ class EASE(Recommender):
         """4 bytes for every pair of items."""
         check_is_fitted(self, "interactions_")
         return {"weights": self.weights_.nbytes, "model": self.weights_.nbytes}
+
+    def _similarities(self, rows: np.ndarray) -> np.ndarray:
+        similarities: np.ndarray = self.weights_[rows]
+        return similarities

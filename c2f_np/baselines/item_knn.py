@@ -10,17 +10,17 @@ R : (U, I) interactions     W : (I, I) csr, row i the neighbours of item i     n
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array, csr_layout, pack_csr, unpack_csr
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
-from ..estimator import Recommender, as_dataset
+from ..estimator import Recommender
+from ..files import FilePath
 from ..model.links import keep_largest
 from ..schema import checked_values, described
 
@@ -83,16 +83,26 @@ class ItemKNN(Recommender):
     engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
     threads: int = described(0, "threads; 0: all cores", low=0)
 
-    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
-        """Find the neighbours; see :meth:`Recommender.fit`."""
+    def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
-        started, data = time.perf_counter(), as_dataset(interactions, validation)
-        self.neighbours_ = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
-        self._fitted_on(data)
+        self._set_neighbours(item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine))
+        self.history_, self.best_epoch_ = [], None
+        return {}
+
+    def _set_neighbours(self, neighbours: sparse.csr_array) -> None:
+        self.neighbours_ = neighbours
         # Columns are what a user's items are looked up in.
-        self._columns = sparse.csr_array(self.neighbours_.T)
-        self.history_, self.best_epoch_, self.seconds_ = [], None, time.perf_counter() - started
-        return self
+        self._columns = sparse.csr_array(neighbours.T)
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return pack_csr("neighbours", self.neighbours_)
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        checked_values(self)
+        return csr_layout("neighbours", "I", "I", "links", "float32"), {"I": n_items}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        self._set_neighbours(unpack_csr("neighbours", arrays, (len(self.item_ids_),) * 2, path))
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """Sums of similarities, float32, shape (n, I)."""
@@ -109,3 +119,7 @@ class ItemKNN(Recommender):
             "row starts": (self.neighbours_.shape[0] + 1) * 4,
         }
         return parts | {"model": sum(parts.values())}
+
+    def _similarities(self, rows: np.ndarray) -> np.ndarray:
+        similarities: np.ndarray = self.neighbours_[rows].toarray()
+        return np.where(similarities > 0, similarities, -np.inf)

@@ -5,17 +5,16 @@ Shapes: counts (I,); scores (n, I).
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
-import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES
-from ..estimator import Recommender, as_dataset
+from ..estimator import Recommender
+from ..files import FilePath
 from ..schema import checked_values, described
 
 
@@ -37,14 +36,21 @@ class Popularity(Recommender):
     engine: str = described(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
     threads: int = described(0, "threads; 0: all cores", low=0)
 
-    def fit(self, interactions: Dataset | sparse.sparray, validation: sparse.sparray | None = None) -> Self:
-        """Count; see :meth:`Recommender.fit`."""
+    def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
-        started, data = time.perf_counter(), as_dataset(interactions, validation)
         self.counts_ = np.bincount(data.train.indices, minlength=data.n_items).astype(np.int32)
-        self._fitted_on(data)
-        self.history_, self.best_epoch_, self.seconds_ = [], None, time.perf_counter() - started
-        return self
+        self.history_, self.best_epoch_ = [], None
+        return {}
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return {"counts": self.counts_}
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        checked_values(self)
+        return {"counts": Array("int32", (n_items,), low=0)}, {}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        self.counts_ = arrays["counts"]
 
     def score(self, users: np.ndarray) -> np.ndarray:
         """The counts, the same row for everyone: a read-only view, float64, shape (n, I)."""

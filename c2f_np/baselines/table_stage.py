@@ -49,6 +49,9 @@ Parameters = dict[str, np.ndarray]
 class Table(Protocol):
     """How parameters make ego embeddings. Frozen; the parameters are handed in."""
 
+    def shapes(self, dim: int) -> dict[str, tuple[int, int]]:
+        """The shapes of the parameters, by name."""
+
     def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
         """Random parameters with which the ego embeddings have the standard deviation `scale`."""
 
@@ -65,8 +68,11 @@ class FullTable:
 
     n_entities: int
 
+    def shapes(self, dim: int) -> dict[str, tuple[int, int]]:
+        return {"embeddings": (self.n_entities, dim)}
+
     def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
-        return {"embeddings": scale * rng.standard_normal((self.n_entities, dim))}
+        return _normal(self.shapes(dim), scale, rng)
 
     def ego(self, parameters: Parameters) -> np.ndarray:
         return parameters["embeddings"]
@@ -92,8 +98,11 @@ class HashedTable:
         S = hash_assignment(self.n_entities, self.n_rows, self.n_hashes, self.seed, self.dtype)
         return engine_named(self.engine).operator(S)
 
+    def shapes(self, dim: int) -> dict[str, tuple[int, int]]:
+        return {"codebook": (self.n_rows, dim)}
+
     def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
-        return {"codebook": scale / self.n_hashes**0.5 * rng.standard_normal((self.n_rows, dim))}
+        return _normal(self.shapes(dim), scale / self.n_hashes**0.5, rng)
 
     def ego(self, parameters: Parameters) -> np.ndarray:
         return self.assignment.forward(parameters["codebook"])
@@ -113,9 +122,11 @@ class QuotientRemainderTable:
     def n_quotients(self) -> int:
         return -(-self.n_entities // self.n_remainders)
 
+    def shapes(self, dim: int) -> dict[str, tuple[int, int]]:
+        return {"quotients": (self.n_quotients, dim), "remainders": (self.n_remainders, dim)}
+
     def start(self, dim: int, scale: float, rng: np.random.Generator) -> Parameters:
-        shapes = {"quotients": (self.n_quotients, dim), "remainders": (self.n_remainders, dim)}
-        return {name: scale**0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
+        return _normal(self.shapes(dim), scale**0.5, rng)
 
     def ego(self, parameters: Parameters) -> np.ndarray:
         return compose_products(parameters["quotients"], parameters["remainders"], self.n_entities)
@@ -123,6 +134,10 @@ class QuotientRemainderTable:
     def ego_backward(self, grad_Z: np.ndarray, parameters: Parameters) -> Parameters:
         grad_Q, grad_R = compose_products_backward(grad_Z, parameters["quotients"], parameters["remainders"])
         return {"quotients": grad_Q, "remainders": grad_R}
+
+
+def _normal(shapes: dict[str, tuple[int, int]], deviation: float, rng: np.random.Generator) -> Parameters:
+    return {name: deviation * rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
 def hashed_rows(n_entities: int, n_rows: int, n_hashes: int, seed: int) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,17 +17,19 @@ import numpy as np
 import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
+from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, as_dataset, validation_share
+from ..estimator import EmbeddingRecommender, Trainable, validation_share
+from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..schema import LIMITS, checked_values, described
 from ..threads import working_threads
-from ..training.loop import run_phases
+from ..training.loop import train_or_refit
 from ..training.phases import Progress
-from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, table_phase
+from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, TableStage, TableState, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
 
@@ -66,18 +67,22 @@ class TableRecommender(EmbeddingRecommender):
 
     def fit(
         self,
-        interactions: Dataset | sparse.sparray,
+        interactions: Trainable,
         validation: sparse.sparray | None = None,
         *,
+        user_column: str | None = None,
+        item_column: str | None = None,
         after_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> Self:
         """Train.
 
         Parameters
         ----------
-        interactions : Dataset or sparse matrix, shape (U, I)
+        interactions : Dataset, sparse matrix of shape (U, I), or data frame
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.
+        user_column, item_column : str, optional
+            Of a data frame; see :meth:`Recommender.fit`.
         after_epoch : callable, optional
             Called with the row of ``history_`` after every epoch.
 
@@ -92,32 +97,57 @@ class TableRecommender(EmbeddingRecommender):
         SettingsError
             If a parameter does not fit, or training diverges.
         """
-        started = time.perf_counter()
-        # In their declared types: a number of NumPy's would raise the precision of everything that it multiplies.
-        settings = dataclasses.replace(self, **checked_values(self))
-        data = as_dataset(interactions, validation, validation_fraction=self.validation_fraction, seed=self.seed)
-        table = settings._table(data.n_users, data.n_items)
-        settings = dataclasses.replace(settings, dim=settings._width(data.n_users, data.n_items))
-        R = sparse.csr_array(data.train)
-        require_something_to_rank(R)
-        A = normalised_adjacency(R).astype(self.dtype)
-        problem = TableProblem(data, settings, R, A, engine_named(self.engine))
+        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
+
+    def _learn(
+        self,
+        data: Dataset,
+        epochs: dict[str, int] | None,
+        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, int]:
+        table, problem = self._posed(data.train, data)
         phase = table_phase(table, problem)
 
         def watch(progress: Progress) -> None:
             if after_epoch is not None:
                 after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
 
-        done = run_phases([phase], problem, after_epoch=watch)
-        best: Any = done.result
-        graph = phase.stage.graph(best.state, A)
-        with working_threads(problem.threads, self.engine):
-            self.embeddings_ = phase.stage.forward(best.state, graph).H_entities
-        self.parameters_, self.best_epoch_ = best.state.arrays, best.epoch
+        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=watch)
+        self._set_state(done.result.state, phase.stage, problem)
+        self.best_epoch_ = done.result.epoch
         self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
-        self._fitted_on(data)
-        self.seconds_ = time.perf_counter() - started
-        return self
+        return epochs
+
+    def _made_for(self, n_users: int, n_items: int) -> tuple[Table, Self]:
+        """The table for so many users and items, and the parameters with the width that it has."""
+        # In their declared types: a number of NumPy's would raise the precision of everything that it multiplies.
+        settings = dataclasses.replace(self, **checked_values(self))
+        return settings._table(n_users, n_items), dataclasses.replace(settings, dim=settings._width(n_users, n_items))
+
+    def _posed(self, R: sparse.csr_array, data: Any) -> tuple[Table, TableProblem]:
+        """The table, and what is trained on; of a file there are no data."""
+        table, settings = self._made_for(*R.shape)
+        require_something_to_rank(sparse.csr_array(R))
+        A = normalised_adjacency(sparse.csr_array(R)).astype(self.dtype)
+        return table, TableProblem(data, settings, sparse.csr_array(R), A, engine_named(self.engine))
+
+    def _packed(self) -> dict[str, np.ndarray]:
+        return dict(self.parameters_)
+
+    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
+        table, settings = self._made_for(n_users, n_items)
+        shapes = table.shapes(settings.dim) | ({"item_bias": (n_items,)} if settings.item_bias else {})
+        return {name: Array(settings.dtype, shape) for name, shape in shapes.items()}, {"d": settings.dim}
+
+    def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
+        table, problem = self._posed(self.interactions_, None)
+        stage = TableStage(table, self.n_layers, tuple(arrays), problem.engine)
+        self._set_state(TableState(arrays, problem.n_users + problem.n_items), stage, problem)
+
+    def _set_state(self, state: Any, stage: Any, problem: TableProblem) -> None:
+        with working_threads(problem.threads, self.engine):
+            self.embeddings_ = stage.forward(state, stage.graph(state, problem.A)).H_entities
+        self.parameters_ = state.arrays
 
     def size_in_bytes(self) -> dict[str, int]:
         """The trained arrays, each under its name. What is propagated is computed from them and the interactions."""

@@ -7,7 +7,9 @@ import sys
 from typing import Any
 
 from ..settings import Settings
-from ..training.phases import TITLES, Progress, phases_of
+from ..training.phases import TITLES, Phase, Progress, phases_of
+
+_PARTITION, _CODING = "a partition of users and items", "the table is coded"
 
 
 def _bar(**about):
@@ -19,15 +21,28 @@ def _bar(**about):
 
 
 class PhaseBars:
-    """Shows training as one bar per phase; a phase that early stopping ends completes its bar."""
+    """Counts epochs and, unless quiet, shows one bar per phase; a phase that early stopping ends completes its bar."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, quiet: bool = False):
+        self.n_epochs, self._quiet = 0, quiet
         self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
+        joint = _CODING if settings.table_epochs else _PARTITION
+        self._prepared = dict.fromkeys(("partition", "coarse_phase1", "coarse"), _PARTITION) | {"joint": joint}
+        self._prepared["fine_phase1"] = "a SparsePCA of the coarse codebook and a partition"
         self._bar: Any = None
         self._phase: str | None = None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
     def __call__(self, progress: Progress) -> None:
         """Show a finished epoch."""
+        self.n_epochs += 1
+        if self._quiet:
+            return
         row = progress.history[-1]
         if row["phase"] != self._phase:
             self._phase = row["phase"]
@@ -40,29 +55,38 @@ class PhaseBars:
         if not math.isnan(score):
             self._bar.set_postfix_str(f"loss {row['loss']:.4f}, validation NDCG@5 {score:.4f}", refresh=False)
         if progress.phase != row["phase"]:
-            self.close()
-
-    def close(self) -> None:
-        """Finish the bar that is open."""
-        if self._bar is not None:
             self._bar.total = self._bar.n
             self._bar.refresh()
+            self.close()
+
+    def prepare(self, phase: Phase) -> None:
+        """Say what takes time before a phase begins, and how many epochs it will have."""
+        self._most[phase.name] = phase.most_epochs
+        if not self._quiet and phase.name in self._prepared:
+            from tqdm import tqdm
+
+            tqdm.write(f"{TITLES[phase.name]:<23}: first {self._prepared[phase.name]}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar that is open as it stands."""
+        if self._bar is not None:
             self._bar.close()
             self._bar, self._phase = None, None
 
 
 class JobBar:
-    """Shows how many jobs of a study are done."""
+    """Shows how many jobs of a study are done, and which are at work."""
 
     def __init__(self):
         self._bar = None
 
-    def __call__(self, n_done: int, n_all: int, key: str) -> None:
+    def __call__(self, n_done: int, n_all: int, ended: str, running: list[str]) -> None:
         if self._bar is None:
             self._bar = _bar(total=n_all, initial=n_done, unit="job")
-            return
-        self._bar.set_postfix_str(key, refresh=False)
         self._bar.update(n_done - self._bar.n)
+        self._bar.set_postfix_str(f"{len(running)} at work: {', '.join(running)}" if running else "", refresh=False)
+        # At once: until the next one is done, minutes may pass.
+        self._bar.refresh()
 
     def close(self) -> None:
         if self._bar is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..shown import for_terminal
 from .options import add_command, add_load_options, load_options
 
 _EXAMPLES = """  python -m c2f_np data list
@@ -41,7 +42,8 @@ def list_data(options) -> int:
 def fetch_data(options) -> int:
     from ..data import fetch
 
-    print(fetch(options.name, cache_dir=options.cache_dir, progress=not options.quiet, base_url=options.base_url))
+    folder = fetch(options.name, cache_dir=options.cache_dir, progress=not options.quiet, base_url=options.base_url)
+    print(for_terminal(folder))
     return 0
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from pathlib import Path
 
 from ..data import PROTOCOLS
 from ..schema import LIMITS
+from ..shown import for_terminal
 from .bars import JobBar
 from .options import add_command, add_quiet, whole_number
 
@@ -37,7 +37,8 @@ def add_to(commands) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder of the results [runs/studies/NAME]")
     text = "jobs at a time; 0: as many as cores [0]"
     parser.add_argument("--jobs", type=whole_number(0, LIMITS["threads"]), default=0, metavar="N", help=text)
-    parser.add_argument("--backend", choices=("loky", "dask"), default="loky", help="processes here, or Dask [loky]")
+    text = "where jobs are done: in processes here, or by Dask [processes]"
+    parser.add_argument("--backend", choices=("processes", "dask"), default="processes", help=text)
     parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler (default: a cluster on this machine)")
     parser.add_argument("--retry-failed", action="store_true", help="do failed jobs again")
     parser.add_argument("--dry-run", action="store_true", help="only list the jobs")
@@ -56,21 +57,21 @@ def study_command(options) -> int:
     choices = {name: getattr(options, name) for name in ("data", "settings_of", "protocol", "seeds")}
     study = with_choices(read_study(options.study), **choices)
     how = Options(options.jobs, options.backend, options.scheduler, options.retry_failed, options.report_only)
-    folder = Path(options.out or f"runs/studies/{study.name}")
+    folder = f"runs/studies/{study.name}" if options.out is None else options.out
     if options.dry_run:
         return _dry_run(study, jobs_of(study))
     watch = None if options.quiet or study.kind != "runs" else JobBar()
     try:
         done = run_study(study, folder, how, command=command_of(options), watch=watch)
     except KeyboardInterrupt:
-        then = f"continues it. So far: {folder}" if study.kind == "runs" else "starts it again"
+        then = f"continues it. So far: {for_terminal(folder)}" if study.kind == "runs" else "starts it again"
         print(f"\nstopped; the same command {then}", file=sys.stderr)
         return 130
     finally:
         if watch is not None:
             watch.close()
     if not options.quiet:
-        print(f"written to {done.report}" + (f"; {done.n_missing} jobs are not done" if done.n_missing else ""))
+        print(f"written to {for_terminal(done.report)}" + (f"; {done.n_missing} jobs are not done" if done.n_missing else ""))
     if done.n_failed:
         print(f"{done.n_failed} of {done.n_jobs} jobs failed; the report names them", file=sys.stderr)
         return 1
@@ -89,11 +90,11 @@ def _list() -> int:
 
 def _dry_run(study, jobs) -> int:
     if study.kind != "runs":
-        print(f"{study.name}: a study of the kind {study.kind}, one piece of work")
+        print(f"{for_terminal(study.name)}: a study of the kind {study.kind}, one piece of work")
         return 0
     for job in jobs:
         after = f"   (after: {', '.join(job.run.after)})" if job.run.after else ""
-        print(f"{job.source.name:<16} {job.run.name:<32} seed {job.seed}{after}")
+        print(for_terminal(f"{job.source.name:<16} {job.run.name:<32} seed {job.seed}{after}"))
     print(f"{len(jobs)} jobs")
     return 0
 

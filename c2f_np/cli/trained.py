@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from math import isnan
 from pathlib import Path
 
 from ..data import PROTOCOLS
 from ..serving.compact import NUMBER_TYPES
+from ..shown import for_terminal
 from .options import add_command, whole_number
 
 _EVALUATE = """  python -m c2f_np evaluate runs/demo
@@ -17,7 +20,9 @@ _EVALUATE = """  python -m c2f_np evaluate runs/demo
 
 _RECOMMEND = """  python -m c2f_np recommend runs/demo --user 0 -k 10
   python -m c2f_np recommend runs/demo --user 0 --user 7 --with-seen
-  python -m c2f_np recommend runs/demo --similar-to 12
+  python -m c2f_np recommend small.npz --similar-to 12
+
+What the data hold for a user is left out. Of a run folder the model that "refit" made is taken, if there is one.
 """
 
 _INFO = """  python -m c2f_np info runs/demo
@@ -34,6 +39,9 @@ Python reads such a file with NumPy alone:
 """
 
 
+_ANY_MODEL = "run folder, or file of a model, an exported model or a baseline"
+
+
 def add_to(commands) -> None:
     parser = add_command(commands, "evaluate", evaluate_command, "evaluate a trained model again", _EVALUATE)
     parser.add_argument("folder", metavar="DIR", help="run folder")
@@ -44,16 +52,16 @@ def add_to(commands) -> None:
 
     text = "print the best items for users, or the items most similar to an item"
     parser = add_command(commands, "recommend", recommend_command, text, _RECOMMEND)
-    parser.add_argument("folder", metavar="DIR", help="run folder or model file")
+    parser.add_argument("folder", metavar="DIR", help=_ANY_MODEL)
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--user", action="append", metavar="ID", help="a user's id, as in the data; may be repeated")
     wanted.add_argument("--similar-to", action="append", metavar="ID", help="an item's id; may be repeated")
     parser.add_argument("-k", type=whole_number(1), default=10, metavar="N", help="how many [10]")
-    parser.add_argument("--with-seen", action="store_true", help="keep items that the user already has")
+    parser.add_argument("--with-seen", action="store_true", help="keep items that the data hold for the user")
 
     text = "print what a run folder or model file holds, and its size in bytes"
     parser = add_command(commands, "info", info_command, text, _INFO)
-    parser.add_argument("folder", metavar="DIR", help="run folder or model file")
+    parser.add_argument("folder", metavar="DIR", help=_ANY_MODEL)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     parser = add_command(commands, "export", export_command, "write a trained model for inference with NumPy alone", _EXPORT)
@@ -61,7 +69,7 @@ def add_to(commands) -> None:
     parser.add_argument("--out", required=True, metavar="PATH", help="file to write; with --table, the folder")
     parser.add_argument("--codebook", choices=NUMBER_TYPES, help="type of the codebooks [float32]")
     parser.add_argument("--weights", choices=NUMBER_TYPES, help="type of the assignment weights [float32]")
-    text = "leave out the training interactions; whoever serves the model must have them"
+    text = "leave out the interactions; whoever serves the model must have them"
     parser.add_argument("--without-interactions", action="store_true", help=text)
     parser.add_argument("--without-ids", action="store_true", help="number users and items from 0 instead of storing their ids")
     parser.add_argument("--table", action="store_true", help="export in all types, evaluate each, print a table")
@@ -69,10 +77,25 @@ def add_to(commands) -> None:
 
 
 def _model_file(folder: str) -> Path:
-    from ..run import MODEL
+    """The file of a model; of a run folder that of the refitted model, if there is one."""
+    from ..run import MODEL, REFIT
 
     path = Path(folder)
-    return path / MODEL if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    return path / (REFIT if (path / REFIT).exists() else MODEL)
+
+
+def _load_any(path: Path):
+    """The fitted model, the exported one or the baseline that a file holds."""
+    from ..archive import header_of
+    from ..baselines import load_baseline
+    from ..estimator import BASELINE
+    from ..recommender import C2FRecommender
+    from ..serving import load_exported
+    from ..serving.exported_file import KIND
+
+    return {KIND: load_exported, BASELINE: load_baseline}.get(header_of(path).get("kind"), C2FRecommender.load)(path)
 
 
 def _request(options, **load_options):
@@ -99,7 +122,7 @@ def evaluate_command(options) -> int:
         about = {"protocol": result.protocol, "part": options.part, "users": result.n_users}
         print(json.dumps(about | result.metrics, indent=2))
         return 0
-    print(f"{data.name}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
+    print(f"{for_terminal(data.name)}, {options.part}, protocol {result.protocol}: {result.n_users:,} users, ", end="")
     print(f"{result.n_users_left_out:,} without {options.part} items left out")
     for name, value in result.metrics.items():
         print(f"  {name:<10} {value:.4f}")
@@ -107,65 +130,99 @@ def evaluate_command(options) -> int:
 
 
 def recommend_command(options) -> int:
-    from ..recommender import C2FRecommender
-
-    model = C2FRecommender.load(_model_file(options.folder))
+    path = _model_file(options.folder)
+    model = _load_any(path)
     if options.user:
         ids, figures = model.recommend(options.user, options.k, exclude_seen=not options.with_seen)
     else:
         ids, figures = model.similar_items(options.similar_to, options.k)
+    print(f"# {for_terminal(path)}: {_learnt_from(model)}", file=sys.stderr)
+    missing = "that the user does not already have" if options.user else "that the model compares with it"
     for wanted, row, values in zip(options.user or options.similar_to, ids, figures, strict=True):
-        found = [(item, value) for item, value in zip(row, values, strict=True) if item != ""]
-        for rank, (item, value) in enumerate(found, start=1):
-            print(f"{wanted}\t{rank}\t{item}\t{value:.4f}")
-        if len(found) < options.k:
-            print(f"# {wanted}: only {len(found)} items are left that the user does not already have")
+        shown, left = for_terminal(wanted), [(item, value) for item, value in zip(row, values, strict=True) if not isnan(value)]
+        for rank, (item, value) in enumerate(left, start=1):
+            print(f"{shown}\t{rank}\t{for_terminal(item)}\t{value:.4f}")
+        if len(left) < options.k:
+            print(f"# {shown}: only {len(left)} items are left {missing}")
     return 0
 
 
+def _learnt_from(model) -> str:
+    """What a model was trained on, in words."""
+    n_learnt, n_known = model.n_interactions, model.n_known
+    if not n_known:
+        return "its interactions are not in the file"
+    words = f"trained on {n_learnt:,} of {n_known:,} interactions"
+    return words if n_learnt == n_known else f'{words}; the command "refit" trains on all of them'
+
+
 def info_command(options) -> int:
-    from ..model_file import load_model, size_in_bytes
     from ..run import METRICS, comparison_table, read_json
 
     path, folder = _model_file(options.folder), Path(options.folder)
-    model = load_model(path)
-    (n_users, n_items), E = model.R.shape, model.state.E_coarse
-    facts = {
-        "about": model.about,
-        "users": n_users,
-        "items": n_items,
-        "training_interactions": int(model.R.nnz),
-        "size_in_bytes": size_in_bytes(model.state),
-        "interactions_in_bytes": int(model.R.nnz * 4 + (n_users + 1) * 8),
-        "propagated_table_in_bytes": int((n_users + n_items) * E.shape[1] * E.itemsize),
-        "file_in_bytes": path.stat().st_size,
-        "settings": model.settings.to_dict(),
-    }
+    facts = _facts(_load_any(path)) | {"file_in_bytes": path.stat().st_size}
     if options.json:
         print(json.dumps(facts, indent=2))
         return 0
-    data = model.about.get("data", {})
-    print(f"{path}: preset {model.about.get('preset')}, protocol {model.about.get('protocol')}")
-    print(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}")
-    print(f"  split     {data.get('split')}")
-    print(f"  entities  {n_users:,} users, {n_items:,} items, {model.R.nnz:,} training interactions")
+    about = facts["about"]
+    data = about.get("data", {})
+    kind = f"{facts['kind']}, preset {about.get('preset', '(none)')}, protocol {about.get('protocol')}"
+    print(for_terminal(f"{path}: {kind}"))
+    print(for_terminal(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}"))
+    print(for_terminal(f"  split     {data.get('split')}"))
+    if "refit" in about:
+        epochs = ", ".join(f"{phase} {n} epochs" for phase, n in about["refit"].items())
+        print(for_terminal(f"  refitted  {epochs or 'in one step'}"))
+    print(f"  entities  {facts['users']:,} users, {facts['items']:,} items, ", end="")
+    print(f"{facts['training_interactions']:,} training interactions of {facts['known_interactions']:,} that are known")
     print("  bytes that the model itself needs")
     _print_sizes(facts["size_in_bytes"], indent=4)
-    print("  further bytes needed to propagate and to leave out seen items")
-    more = {"interactions": facts["interactions_in_bytes"], "propagated table": facts["propagated_table_in_bytes"]}
-    _print_sizes(more, indent=4)
-    print(f"  file      {facts['file_in_bytes']:,} bytes, with ids and interactions")
+    if "interactions_in_bytes" in facts:
+        print("  further bytes needed to propagate and to leave out known items")
+        more = {"interactions": facts["interactions_in_bytes"], "propagated table": facts["propagated_table_in_bytes"]}
+        _print_sizes(more, indent=4)
+    print(f"  file      {facts['file_in_bytes']:,} bytes")
     print("  settings  " + ", ".join(f"{name} {value}" for name, value in facts["settings"].items()))
     if folder.is_dir() and (folder / METRICS).exists():
         metrics = read_json(folder / METRICS)
+        if "refit" in about:
+            print("\nwhat the run's own model reached, which has not learnt from validation and test:")
         for part in filter(metrics.get, ("validation", "test")):
             print("\n" + comparison_table(metrics, part))
     return 0
 
 
+def _facts(model) -> dict:
+    """What there is to say of a model of any kind, as plain JSON."""
+    from ..recommender import C2FRecommender
+    from ..serving import Served
+
+    facts = {"training_interactions": model.n_interactions, "known_interactions": model.n_known}
+    facts |= {"size_in_bytes": model.size_in_bytes()}
+    if isinstance(model, Served):
+        types = {name: model.about[name] for name in ("codebook", "weights") if name in model.about}
+        entities = {"users": model.n_users, "items": model.n_items}
+        return {"kind": "exported model", "about": model.about.get("model", {}), **entities, **facts, "settings": types}
+    n_users, n_items = model.interactions_.shape
+    facts = {"about": model.about_, "users": n_users, "items": n_items, **facts}
+    if not isinstance(model, C2FRecommender):
+        return {"kind": type(model).__name__, **facts, "settings": model.get_params()}
+    E = model.state_.E_coarse
+    return {
+        "kind": "model",
+        **facts,
+        "interactions_in_bytes": int(model.n_interactions * 4 + (n_users + 1) * 8),
+        "propagated_table_in_bytes": int((n_users + n_items) * E.shape[1] * E.itemsize),
+        "settings": model.settings_.to_dict(),
+    }
+
+
 def export_command(options) -> int:
     from ..errors import SettingsError
+    from ..folders import file_named
     from ..model_file import load_model
+    from ..run import MODEL
+    from ..serving.exported_file import require_replaceable
 
     if options.table:
         single = ("codebook", "weights", "without_interactions", "without_ids")
@@ -175,9 +232,10 @@ def export_command(options) -> int:
             raise SettingsError(f"{options.folder} is not a run folder: --table needs one, to know the data")
     elif options.data:
         raise SettingsError("--data is for --table; a single export needs no data")
-    source = _model_file(options.folder)
-    if Path(options.out).exists() and source.exists() and Path(options.out).samefile(source):
-        raise SettingsError(f"{options.out} is the model itself; write the exported model to another file")
+    # What is judged must not have learnt from what it is judged by.
+    source = Path(options.folder) / MODEL if options.table else _model_file(options.folder)
+    if not options.table:
+        require_replaceable(file_named(options.out))
     model = load_model(source)
     return _export_table(model, options) if options.table else _export_file(model, options)
 
@@ -186,7 +244,7 @@ def _export_table(model, options) -> int:
     from ..serving.exporting import TABLE, write_table
 
     print(write_table(model, _request(options).load_data(), options.out))
-    print(f"written to {options.out}: {TABLE} and the exported models")
+    print(f"written to {for_terminal(options.out)}: {TABLE} and the exported models")
     return 0
 
 
@@ -203,12 +261,13 @@ def _export_file(model, options) -> int:
         with_ids=not options.without_ids,
     )
     sizes = load_exported(options.out).size_in_bytes()
-    print(f"{options.out}: {Path(options.out).stat().st_size:,} bytes; in memory")
-    names = ("codebooks", "assignment weights", "assignment indices", "item biases", "model", "interactions", "ids")
+    print(f"{for_terminal(options.out)}: {Path(options.out).stat().st_size:,} bytes; in memory")
+    names = ("codebooks", "assignment weights", "assignment indices", "item biases", "model", "interactions")
+    names += ("held-out interactions", "ids")
     _print_sizes({name: sizes[name] for name in names}, indent=2)
     return 0
 
 
 def _print_sizes(sizes: dict[str, int], indent: int) -> None:
     for name, size in sizes.items():
-        print(f"{'':<{indent}}{name:<20}{size:>12,}")
+        print(f"{'':<{indent}}{name:<22}{size:>12,}")

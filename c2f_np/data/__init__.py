@@ -1,10 +1,12 @@
 """Data: reading files, splitting, evaluation protocols, the shipped and the fetched data sets.
 
-A path or a name becomes :class:`Interactions` (`readers`, `named`, `shipped`), these become a :class:`Split` (`splits`; some
-sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does all of this.
+A path, a name or a data frame becomes :class:`Interactions` (`readers`, `named`, `shipped`, `frames`), these become a
+:class:`Split` (`splits`; some sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does
+all of this for names and paths.
 """
 
 from .dataset import PROTOCOLS, Dataset
+from .frames import read_frame
 from .interactions import Interactions
 from .load import FORMATS, LOAD_OPTIONS, SPLITS, load_dataset, read_interactions
 from .named import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
@@ -33,6 +35,7 @@ __all__ = [
     "load_dataset",
     "load_truth",
     "read_csv",
+    "read_frame",
     "read_interactions",
     "read_lightgcn",
     "read_lightgcn_file",

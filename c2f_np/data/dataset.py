@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,10 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse, sparray
 
 from ..errors import DataError
+from ..ids import as_ids, require_ids
+from ..lookup import wanted_ids
+from ..shown import for_terminal
+from .frames import has_columns
 from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
 
 PROTOCOLS = ("authors", "clean")
@@ -76,7 +80,9 @@ class Dataset:
         if self.train.nnz == 0:
             raise DataError(f"{self.name}: there are no training interactions")
         for kind, ids, count in (("user", self.user_ids, self.n_users), ("item", self.item_ids, self.n_items)):
-            _check_ids(kind, ids, count)
+            require_ids(ids, kind)
+            if len(ids) != count:
+                raise DataError(f"{count} {kind}s need as many ids, not {len(ids)}")
         keys = {name: keys_of_matrix(matrix) for name, matrix in self.parts()}
         for name, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
             if name in keys and other in keys:
@@ -109,7 +115,7 @@ class Dataset:
             Booleans, integers or real floats, none negative, none NaN or infinite.
         validation, test : likewise, optional
         user_ids, item_ids : sequence of str or int, length U and I, optional
-            External ids; by default "0", "1", ...
+            External ids in any form that `c2f_np.ids` takes; by default "0", "1", ...
         name, split : str
         protocol : {"authors", "clean"}
 
@@ -133,8 +139,8 @@ class Dataset:
         assert shape is not None  # there is always train
         parts, dropped = disjoint_parts(**keys, shape=shape)
         users, items = (
-            np.array([str(external_id) for external_id in (range(count) if given is None else given)], dtype=np.str_)
-            for given, count in zip((user_ids, item_ids), shape, strict=True)
+            as_ids(range(count) if given is None else given, kind)
+            for kind, given, count in zip(("user", "item"), (user_ids, item_ids), shape, strict=True)
         )
         return cls(name, *parts, users, items, split, protocol, {**report, **dropped})
 
@@ -191,6 +197,21 @@ class Dataset:
         known = np.union1d(keys_of_matrix(self.train), keys_of_matrix(self.validation))
         return matrix_of_keys(known, self.train.shape)
 
+    def known(self) -> csr_array:
+        """Return all pairs, whichever part they are in: what a recommendation must leave out.
+
+        Returns
+        -------
+        csr_array of int8, shape (U, I)
+        """
+        return matrix_of_keys(np.unique(np.concatenate([keys_of_matrix(part) for _, part in self.parts()])), self.train.shape)
+
+    def whole(self) -> Dataset:
+        """Return the same interactions with all of them in training: for a model that will be used rather than judged."""
+        split = f"everything is training ({', '.join(name for name, part in self.parts() if part.nnz)})"
+        report = {what: count for what, count in self.report.items() if "_without_" not in what}  # counted anew
+        return replace(self, train=self.known(), validation=None, test=None, split=split, report=report)
+
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of the shape, the pairs of each part and the ids.
 
@@ -211,11 +232,13 @@ class Dataset:
 
     def describe(self) -> str:
         """Return a few readable lines: sizes, how it was split, what was merged or left out."""
-        lines = [self.name, f"  {self.n_users:,} users, {self.n_items:,} items"]
+        lines = [for_terminal(self.name), f"  {self.n_users:,} users, {self.n_items:,} items"]
         for name, matrix in self.parts():
             lines.append(f"  {name:<10} {matrix.nnz:>11,} interactions of {self.n_users - _n_empty_rows(matrix):,} users")
         lines.append(f"  training density {self.train.nnz / (self.n_users * self.n_items):.3%}")
         lines.append(f"  split: {self.split}")
+        if self.validation is None:
+            lines.append("  no validation: nothing stops training early, so that every phase makes all its epochs")
         lines.append(f"  protocol: {self.protocol} ({_PROTOCOL_IN_WORDS[self.protocol]})")
         lines.extend(f"  {what.replace('_', ' ')}: {count:,}" for what, count in self.report.items() if count)
         lines.append(f"  fingerprint: {self.fingerprint()[:16]}")
@@ -249,7 +272,7 @@ class Dataset:
         return {kind: {external_id: index for index, external_id in enumerate(ids.tolist())} for kind, ids in both.items()}
 
     def _look_up(self, ids: Any, kind: str) -> np.ndarray:
-        wanted = [str(external_id) for external_id in ([ids] if isinstance(ids, str | int | np.integer) else ids)]
+        wanted = wanted_ids(ids, kind).tolist()
         unknown = [repr(external_id) for external_id in wanted if external_id not in self._index_of[kind]]
         if unknown:
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -296,25 +319,34 @@ def _check_part(name: str, matrix: Any, shape: tuple[int, ...]) -> None:
         raise DataError(f"the column indices of {name} must be sorted, without duplicates")
 
 
-def _check_ids(kind: str, ids: Any, count: int) -> None:
-    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "U":
-        raise DataError(f"{kind} ids must be a one-dimensional array of strings")
-    if len(ids) != count:
-        raise DataError(f"{count} {kind}s need as many ids, not {len(ids)}")
-    values, counts = np.unique(ids, return_counts=True)
-    if len(values) < len(ids):
-        repeated = values[counts.argmax()]
-        raise DataError(f"{kind} ids must be unique; this one occurs {counts.max()} times", value=repeated)
+_FEW, _RATINGS_END = 4, 10
+_ROWS = "a table of users and items is read by Interactions.from_rows(users, items) or as a data frame"
+
+
+def _is_like_rows(matrix: Any) -> bool:
+    """Whether a matrix may be a table of user, item, rating and time, or one lying on its side.
+
+    It has two to four columns, the first two of whole numbers, and more rows with some number above 1, or any rows (or as few
+    rows and more columns) with some number above 10, where scales of ratings end.
+    """
+    if matrix.dtype == bool or not 2 <= min(matrix.shape) <= _FEW:
+        return False
+    is_tall = matrix.shape[1] <= _FEW
+    table, largest = matrix if is_tall else matrix.T, matrix.max()
+    whole = (table[:, :2] == np.rint(table[:, :2])).all()
+    return bool(whole and (largest > _RATINGS_END or (largest > 1 and is_tall and len(table) > table.shape[1])))
 
 
 def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
     """The keys, the shape and the counts of any matrix of interactions."""
+    if has_columns(matrix):
+        raise DataError(f"{part}: a data frame is no matrix of users x items; fit() and c2f_np.data.read_frame take its rows")
     if not issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.ndim != 2:
         raise DataError(f"{part} must be a matrix of users x items, not an array of {matrix.ndim} dimensions")
     if matrix.dtype.kind not in "buif":
-        raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}")
+        raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}; {_ROWS}")
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     if 0 in shape:
         raise DataError(f"{part} has shape {shape}: there must be at least one user and one item")
@@ -328,6 +360,12 @@ def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], d
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])
+    if _is_like_rows(matrix.toarray() if issparse(matrix) and min(shape) <= _FEW else matrix):
+        raise DataError(
+            f"{part} of shape {shape} looks like a table with a row for each interaction (whole numbers, at most {_FEW} "
+            f"columns), not like a matrix of users x items; {_ROWS}, and matrix != 0 is taken for a matrix",
+            value=values.max(),
+        )
     present = values != 0
     n_present = int(np.count_nonzero(present))
     keys = keys_of_codes(users[present], items[present], shape[1])

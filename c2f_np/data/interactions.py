@@ -21,12 +21,15 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..errors import DataError
+from ..ids import Numbering, one_by_one, require_ids
 
 _PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 # Arrays of texts are as wide as the longest of them: a single long one among many would take memory out of proportion.
 _ALWAYS_ALLOWED, _MOST_TIMES = 2**26, 100
 # Python refuses to convert very long digit strings to numbers; such ids are treated as names.
 _MOST_DIGITS = 4000
+# Seconds since 1970, of 1973.
+_LIKE_A_TIME = 1e8
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +47,9 @@ class Interactions:
     source : str
         Where the rows came from.
     report : dict of str to int
-        ``rows_read``, ``rows_below_threshold``, ``duplicates_merged``, and ``users_below_threshold`` and
-        ``items_below_threshold``: how many had all their rows below the threshold.
+        ``rows_read``, ``rows_below_threshold``, ``duplicates_merged``; ``users_below_threshold`` and
+        ``items_below_threshold``: how many had all their rows below the threshold; ``ids_with_white_space_trimmed`` and
+        ``ids_with_a_decimal_point``: how many spellings of ids were changed.
 
     Raises
     ------
@@ -67,6 +71,7 @@ class Interactions:
         if self.timestamp is not None and self.timestamp.shape != self.user.shape:
             raise DataError(f"one timestamp is needed per pair: pairs {len(self.user)}, timestamps {self.timestamp.shape}")
         for kind, codes, ids in (("user", self.user, self.user_ids), ("item", self.item, self.item_ids)):
+            require_ids(ids, kind)
             if len(codes) and (codes.min() < 0 or codes.max() >= len(ids)):
                 raise DataError(f"{kind} codes must lie between 0 and {len(ids) - 1}")
 
@@ -106,7 +111,7 @@ class Interactions:
         Parameters
         ----------
         users, items : iterable of str or int, n_rows of each
-            External ids; numbers become their decimal strings.
+            External ids in any form that `c2f_np.ids` takes.
         ratings : sequence of float, length n_rows, optional
             Only needed with a threshold.
         timestamps : sequence of float, length n_rows, optional
@@ -118,19 +123,20 @@ class Interactions:
         Raises
         ------
         DataError
-            If lengths differ, an id is empty, a rating or timestamp is not finite, a threshold comes without ratings,
-            or nothing is left.
+            If lengths differ, an id is missing or none, a rating or timestamp is not finite, a threshold comes without
+            ratings, or nothing is left.
         """
-        columns, numbered = [], []
-        for kind, ids in (("user", users), ("item", items)):
-            numbering: dict[str, int] = {}
-            columns.append([numbering.setdefault(_as_id(value, kind), len(numbering)) for value in ids])
-            numbered.append(list(numbering))
-        return assemble(*columns, *numbered, ratings, timestamps, rating_threshold, source)
+        numberings, columns = (Numbering("user"), Numbering("item")), []
+        for numbering, ids in zip(numberings, (users, items), strict=True):
+            values = enumerate(one_by_one(ids, numbering.kind))
+            columns.append([numbering.number(value, row=row) for row, value in values])
+        return assemble(*columns, *numberings, ratings, timestamps, rating_threshold, source)
 
 
-def assemble(user, item, user_ids, item_ids, ratings, timestamps, rating_threshold, source: str, path=None) -> Interactions:
-    """Interactions from rows of numbers into two lists of ids; see :meth:`Interactions.from_rows`. Errors name `path`."""
+def assemble(
+    user, item, users: Numbering, items: Numbering, ratings, timestamps, rating_threshold, source: str, path=None
+) -> Interactions:
+    """Interactions from rows of numbers that ids were given; see :meth:`Interactions.from_rows`. Errors name `path`."""
     user, item = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
     n_rows = len(user)
     if len(item) != n_rows:
@@ -139,9 +145,11 @@ def assemble(user, item, user_ids, item_ids, ratings, timestamps, rating_thresho
         raise DataError("there are no interactions in it", path=path)
     ratings = _finite_column(ratings, n_rows, "rating", path)
     timestamps = _finite_column(timestamps, n_rows, "timestamp", path)
+    if ratings is not None and ratings.min() >= _LIKE_A_TIME:
+        raise DataError("the ratings look like times in seconds; is another column meant?", path=path, value=ratings[0])
     keep = _rows_to_keep(ratings, rating_threshold, n_rows, path)
-    user, n_users_lost, user_ids = _final_codes(user[keep], user_ids, "user", path)
-    item, n_items_lost, item_ids = _final_codes(item[keep], item_ids, "item", path)
+    user, n_users_lost, user_ids = _final_codes(user[keep], users, path)
+    item, n_items_lost, item_ids = _final_codes(item[keep], items, path)
     keys, place = np.unique(user * len(item_ids) + item, return_inverse=True)
     latest = None
     if timestamps is not None:
@@ -153,6 +161,7 @@ def assemble(user, item, user_ids, item_ids, ratings, timestamps, rating_thresho
         "duplicates_merged": len(user) - len(keys),
         "users_below_threshold": n_users_lost,
         "items_below_threshold": n_items_lost,
+        **{what: users.report[what] + items.report[what] for what in users.report},
     }
     return Interactions(*np.divmod(keys, len(item_ids)), latest, user_ids, item_ids, source, report)
 
@@ -180,15 +189,6 @@ def matrix_of_keys(keys: np.ndarray, shape: tuple[int, int]) -> csr_array:
     return matrix
 
 
-def _as_id(value, kind: str) -> str:
-    if isinstance(value, float | np.floating | bool | np.bool_) or value is None:
-        raise DataError(f"{kind} ids must be strings or whole numbers", value=value)
-    text = str(value)
-    if not text:
-        raise DataError(f"a {kind} id is empty")
-    return text
-
-
 def _finite_column(values, n_rows: int, what: str, path):
     if values is None:
         return None
@@ -213,18 +213,15 @@ def _rows_to_keep(ratings, threshold, n_rows: int, path) -> np.ndarray:
     return keep
 
 
-def _final_codes(codes: np.ndarray, ids: list[str], kind: str, path) -> tuple[np.ndarray, int, np.ndarray]:
+def _final_codes(codes: np.ndarray, numbering: Numbering, path) -> tuple[np.ndarray, int, np.ndarray]:
     """Final codes, how many ids no row uses, and the ids that are used, in their final order."""
-    used = np.flatnonzero(np.bincount(codes))
+    ids, used = list(numbering.ids), np.flatnonzero(np.bincount(codes))
     left = [(ids[number], number) for number in used.tolist()]
-    # NumPy strips trailing NUL characters from its strings, which would merge two ids into one.
-    bad = next((text for text, _ in left if "\0" in text), None)
-    if bad is not None:
-        raise DataError(f"a {kind} id holds a NUL character", path=path, value=bad)
     longest, in_all = max(len(text) for text, _ in left), sum(len(text) for text, _ in left)
     if 4 * longest * len(left) > max(_ALWAYS_ALLOWED, 4 * _MOST_TIMES * in_all):
         bad = next(text for text, _ in left if len(text) == longest)
-        raise DataError(f"a {kind} id has {longest:,} characters, far more than the others; shorten it", path=path, value=bad)
+        wrong = f"a {numbering.kind} id has {longest:,} characters, far more than the others; shorten it"
+        raise DataError(wrong, path=path, value=bad)
     if all(len(text) <= _MOST_DIGITS and _PLAIN_INTEGER.fullmatch(text) for text, _ in left):
         left.sort(key=lambda entry: int(entry[0]))
     else:

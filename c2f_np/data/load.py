@@ -38,11 +38,11 @@ def _option(name: str, kind: type, text: str, **limits: Any) -> Parameter:
 
 _LOAD_OPTIONS = (
     _option("file_format", str, f"file format: one of auto, {', '.join(FORMATS)}"),
-    _option("protocol", str, "evaluation protocol (default: the preset's)", choices=PROTOCOLS),
+    _option("protocol", str, "evaluation protocol", choices=PROTOCOLS),
     _option("split", str, "how to split", choices=("auto", *SPLITS)),
     _option("test_fraction", float, "share of each user's items for test"),
     _option("n_last", int, "last items of each user for test (temporal split)"),
-    _option("validation_fraction", float, "share for validation (protocol clean)"),
+    _option("validation_fraction", float, "share for validation (protocol clean) [0.1; 0 with the split none]"),
     _option("split_seed", int, "seed of the split, not of the model"),
     _option("rating_threshold", float, "keep ratings of at least this", high=math.inf),
     *(_option(name, str, f"column of the {name.removesuffix('_column')} in a CSV file") for name in _COLUMNS),
@@ -61,7 +61,7 @@ def load_dataset(
     split: str = "auto",
     test_fraction: float = 0.2,
     n_last: int = 1,
-    validation_fraction: float = 0.1,
+    validation_fraction: float | None = None,
     split_seed: int = 0,
     rating_threshold: float | None = None,
     user_column: str | None = None,
@@ -85,13 +85,14 @@ def load_dataset(
         See :mod:`c2f_np.data.splits`.
     split : {"auto", "given", "random", "temporal", "none"}
         ``auto``: as given if the source has a split, else random. ``random`` on a source with a split pools its parts first.
-        ``none``: everything is training.
+        ``none``: everything is training, and nothing is held out to be judged by.
     test_fraction : float
         For ``random``: the share of each user's items, between 0 and 1.
     n_last : int
         For ``temporal``: how many items each user gives.
     validation_fraction : float
-        For ``clean``: the share of each user's training items, from 0 to below 1.
+        For ``clean``: the share of each user's training items, from 0 to below 1. By default 0.1, and 0 with the split ``none``:
+        then nothing stops training early, and every phase makes all its epochs.
     split_seed : int
         Seed of everything random here; independent of a model's seed.
     rating_threshold : float, optional
@@ -130,6 +131,8 @@ def load_dataset(
             raise DataError(f"{name} has not been fetched yet; run: python -m c2f_np data fetch {name}")
         source = read_interactions(folder, file_format=info.file_format, **options)
     parts = _split(source, split, test_fraction, n_last, split_seed)
+    if validation_fraction is None:
+        validation_fraction = 0.0 if split == "none" else 0.1
     return apply_protocol(parts, protocol, validation_fraction=validation_fraction, seed=split_seed, name=name)
 
 

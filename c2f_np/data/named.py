@@ -227,11 +227,16 @@ def fetch(
         raise DataError(f"the folder cannot be made: {error.strerror or error}", path=folder) from None
     for file in missing:
         downloaded, by_hand = folder / file.remote, _by_hand(info, file, folder)
-        # An archive that somebody put there by hand is as good as a download, if it is the right one.
-        if not _is_right(downloaded, file):
+        # An archive that somebody put there by hand is as good as a download, if it is the right one; and it stays.
+        is_there = os.path.lexists(downloaded)
+        if is_there and not _is_right(downloaded, file):
+            raise DataError(f"this is not the file to fetch, and it is not replaced: move it away. {by_hand}", path=downloaded)
+        if not is_there:
             _download(f"{(base_url or info.base_url).rstrip('/')}/{file.remote}", downloaded, file, progress, by_hand)
         if file.member:
             _unpack(downloaded, file, folder, by_hand)
+            if not is_there:
+                downloaded.unlink(missing_ok=True)
     return folder
 
 
@@ -293,7 +298,7 @@ def _download(url: str, target: Path, expected: RemoteFile, progress: bool, by_h
 
 
 def _unpack(archive: Path, file: RemoteFile, folder: Path, by_hand: str) -> None:
-    """Write the one expected member; the archive is then no longer needed."""
+    """Write the one expected member."""
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(file.member) as member:
             write_atomically(folder / file.local, lambda out: shutil.copyfileobj(member, out))
@@ -301,7 +306,6 @@ def _unpack(archive: Path, file: RemoteFile, folder: Path, by_hand: str) -> None
         raise DataError(f"this is not a zip archive with {file.member} in it. {by_hand}", path=archive) from None
     except OSError as error:
         raise DataError(f"it cannot be unpacked: {error.strerror or error}", path=archive) from None
-    archive.unlink(missing_ok=True)
 
 
 def _by_hand(info: DatasetInfo, file: RemoteFile, folder: Path) -> str:

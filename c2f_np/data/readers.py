@@ -1,6 +1,8 @@
 """Reading files, and writing LightGCN text. Every refusal names the file, and the line and the value where there is one.
 
-LightGCN text, one line per user: the user's id, then the ids of the items. A user without items is legal::
+LightGCN text, one line per user: the user's id, then the ids of the items. A user without items is legal. A file in which every
+line has 3 or in which every line has 4 numbers, and users have several lines, is a table of user, item, rating (and time) and is
+refused::
 
     0 3 17 42
     2
@@ -33,6 +35,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import FilePath, write_text_atomically
+from ..ids import Numbering
+from .columns import find_columns
 from .dataset import Dataset, disjoint_parts
 from .interactions import Interactions, assemble, keys_of_codes
 from .splits import Split
@@ -46,17 +50,7 @@ _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 _LIGHTGCN_FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
 _DIGITS_AND_SPACES = re.compile(r"[0-9 \t\n]*")
 
-# Compared in lower case, without spaces, hyphens, underscores and dots: userId, user_id and User ID are one name.
-_COMMON_NAMES = {
-    "user": ("user", "userid", "uid", "username", "customer", "customerid", "reviewerid"),
-    "item": (
-        "item", "itemid", "iid", "movie", "movieid", "product", "productid", "book", "bookid", "isbn", "asin",
-        "artist", "artistid", "track", "trackid", "song", "songid", "business", "businessid", "location", "locationid",
-    ),
-    "rating": ("rating", "ratings", "score", "stars"),
-    "timestamp": ("timestamp", "time", "ts", "unixtime", "unixreviewtime"),
-}  # fmt: skip
-_REQUIRED = ("user", "item")
+_OTHER_TABLES = "; a table whose first line names its columns (user,item,rating) is read from a .csv file or with --format csv"
 
 
 def read_lightgcn_file(path: FilePath) -> Interactions:
@@ -70,7 +64,11 @@ def read_lightgcn_file(path: FilePath) -> Interactions:
     user, item, _ = _read_lightgcn_pairs(path)
     users, user = np.unique(user, return_inverse=True)
     items, item = np.unique(item, return_inverse=True)
-    return assemble(user, item, _as_strings(users), _as_strings(items), None, None, None, str(path), path)
+    numberings = Numbering("user"), Numbering("item")
+    for numbering, ids in zip(numberings, (users, items), strict=True):
+        for number in ids.tolist():
+            numbering.number(number)
+    return assemble(user, item, *numberings, None, None, None, str(path), path)
 
 
 def read_lightgcn(folder: FilePath) -> Split:
@@ -105,7 +103,7 @@ def read_lightgcn(folder: FilePath) -> Split:
     n_rows = sum(len(user) for user, _, _ in read.values())
     report = {"rows_read": n_rows, "duplicates_merged": n_rows - sum(len(keys[part]) for part in read), **dropped}
     how = "as given by " + ", ".join(path.name for path in present.values())
-    return Split(*parts, np.array(_as_strings(users)), np.array(_as_strings(items)), how, folder.name, report)
+    return Split(*parts, users.astype(np.str_), items.astype(np.str_), how, folder.name, report)
 
 
 def write_lightgcn(data: Dataset | Split, folder: FilePath) -> None:
@@ -243,15 +241,15 @@ class _Rows:
     """Rows while they stream past; ids are numbered by first appearance."""
 
     def __init__(self):
-        self.users, self.items = {}, {}
+        self.users, self.items = Numbering("user"), Numbering("item")
         self.user, self.item, self.ratings, self.timestamps = array("q"), array("q"), array("d"), array("d")
 
-    def add(self, user_id: str, item_id: str) -> None:
-        self.user.append(self.users.setdefault(user_id, len(self.users)))
-        self.item.append(self.items.setdefault(item_id, len(self.items)))
+    def add(self, user_id: object, item_id: object, path, line: int) -> None:
+        self.user.append(self.users.number(user_id, path=path, line=line))
+        self.item.append(self.items.number(item_id, path=path, line=line))
 
     def interactions(self, rating_threshold: float | None, path) -> Interactions:
-        columns = self.user, self.item, list(self.users), list(self.items), self.ratings or None, self.timestamps or None
+        columns = self.user, self.item, self.users, self.items, self.ratings or None, self.timestamps or None
         return assemble(*columns, rating_threshold, str(Path(path)), path)
 
 
@@ -265,8 +263,8 @@ def _read_movielens(path, separator: str, rating_threshold: float | None) -> Int
                 continue
             needed = "needed: 4 (user, item, rating, timestamp, separated by " + separator.replace("\t", "tab") + ")"
             raise DataError(f"number of fields: {len(fields)}, {needed}", path=path, line=number, value=line)
-        user = _whole_id(fields[0], "user id", path, number)
-        rows.add(str(user), str(_whole_id(fields[1], "item id", path, number)))
+        user, item = (_whole_id(field, what, path, number) for field, what in zip(fields, ("user id", "item id"), strict=False))
+        rows.add(user, item, path, number)
         rows.ratings.append(_number(fields[2], "rating", path, number))
         rows.timestamps.append(_number(fields[3], "timestamp", path, number))
     return rows.interactions(rating_threshold, path)
@@ -280,14 +278,20 @@ def _read_lightgcn_pairs(path: FilePath) -> tuple[np.ndarray, np.ndarray, np.nda
         # A good line costs one match and one map; only a line that fails is taken apart.
         ids = list(map(int, fields)) if _DIGITS_AND_SPACES.fullmatch(line) and max(map(len, fields), default=0) <= 10 else None
         if ids is None or max(ids, default=0) > LARGEST_ID:
-            ids = [_whole_id(field, "item id" if place else "user id", path, number) for place, field in enumerate(fields)]
+            names = ("item id" if place else "user id" for place in range(len(fields)))
+            ids = [_whole_id(field, name, path, number, _OTHER_TABLES) for field, name in zip(fields, names, strict=True)]
         if ids:
             users.append(ids[0])
             counts.append(len(ids) - 1)
             items.extend(ids[1:])
     if not items:
         raise DataError("there are no interactions in it", path=path)
-    users = np.array(users, dtype=np.int64)
+    users, lengths = np.array(users, dtype=np.int64), set(counts)
+    if lengths in ({2}, {3}) and len(np.unique(users)) < len(users):
+        n_fields = lengths.pop() + 1
+        known = "user, item, rating" if n_fields == 3 else "user, item, rating, time (if by tabs: file_format u.data)"
+        wrong = f"every line has {n_fields} numbers and users have several lines: a table of {known}, not LightGCN text"
+        raise DataError(f"{wrong}{_OTHER_TABLES}", path=path)
     return np.repeat(users, np.array(counts)), np.array(items, dtype=np.int64), users
 
 
@@ -303,7 +307,7 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
             names = [name.strip() for name in header]
             if is_recbole:
                 names = _without_types(names, path, lines.line_num)
-            place = _find_columns(names, columns, path, lines.line_num)
+            place = find_columns(names, columns, "the header's columns", path=path, line=lines.line_num)
             for fields in lines:
                 number = lines.line_num
                 if len(fields) != len(names):
@@ -311,10 +315,7 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
                         continue
                     counts = f"number of fields: {len(fields)}, in the header: {len(names)}"
                     raise DataError(counts, path=path, line=number, value=separator.join(fields))
-                for kind in _REQUIRED:
-                    if not fields[place[kind]]:
-                        raise DataError(f"the {kind} id is empty", path=path, line=number)
-                rows.add(fields[place["user"]], fields[place["item"]])
+                rows.add(fields[place["user"]], fields[place["item"]], path, number)
                 if "rating" in place:
                     rows.ratings.append(_number(fields[place["rating"]], "rating", path, number))
                 if "timestamp" in place:
@@ -332,31 +333,6 @@ def _without_types(names: list[str], path, line: int) -> list[str]:
         needed = "a RecBole header gives each column as name:type, such as user_id:token"
         raise DataError(needed, path=path, line=line, value=bad[0])
     return [name.rpartition(":")[0] for name in names]
-
-
-def _find_columns(names: list[str], columns: dict[str, str | None], path, line: int) -> dict[str, int]:
-    """The place of each column there is: ``{"user": 0, "item": 1, ...}``."""
-    place = {}
-    header = f"the header's columns are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}"
-    simplified = [re.sub(r"[\s_.\-]", "", name).lower() for name in names]
-    for kind, wanted in columns.items():
-        if wanted == "" and kind not in _REQUIRED:
-            continue
-        usual = _COMMON_NAMES[kind]
-        matches = [name in usual for name in simplified] if wanted is None else [name == wanted for name in names]
-        if sum(matches) > 1:
-            several = f"several columns could be the {kind} column; set {kind}_column"
-            raise DataError(f"{several}; {header}", path=path, line=line)
-        if any(matches):
-            place[kind] = matches.index(True)
-        elif wanted is not None:
-            raise DataError(f"there is no column {wanted!r}; {header}", path=path, line=line)
-        elif kind in _REQUIRED:
-            unclear = f"it is unclear which column holds the {kind} ids; set {kind}_column"
-            raise DataError(f"{unclear}; {header}", path=path, line=line)
-    if len(set(place.values())) < len(place):
-        raise DataError("one column cannot serve two purposes", path=path, line=line, value=place)
-    return place
 
 
 def _guess_separator(path: FilePath) -> str:
@@ -404,10 +380,10 @@ def _numbered_lines(path: FilePath) -> Iterator[tuple[int, str]]:
         yield from enumerate(file, 1)
 
 
-def _whole_id(field: str, what: str, path, line: int) -> int:
-    """A whole-number id of 0 to 2**31 - 1."""
+def _whole_id(field: str, what: str, path, line: int, advice: str = "") -> int:
+    """A whole-number id of 0 to 2**31 - 1; `advice` follows the message if it is no number at all."""
     if not _WHOLE_NUMBER.fullmatch(field):
-        raise DataError(f"the {what} is not a whole number", path=path, line=line, value=field)
+        raise DataError(f"the {what} is not a whole number{advice}", path=path, line=line, value=field)
     if field.startswith("-"):
         raise DataError(f"the {what} is negative", path=path, line=line, value=field)
     digits = field.lstrip("0") or "0"
@@ -428,7 +404,3 @@ def _number(field: str, what: str, path, line: int, advice: str = "") -> float:
         raise DataError(f"the {what} must be finite", path=path, line=line, value=field)
     # An empty value would not be shown by the error itself.
     raise DataError(f"the {what} is {f'not a number{advice}' if text else 'empty'}", path=path, line=line, value=field or None)
-
-
-def _as_strings(ids: np.ndarray) -> list[str]:
-    return [str(number) for number in ids.tolist()]

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..shown import for_markdown
+
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not applicable"
 
 #: The checks whose figures have a column of their own, with the heading of that column.
@@ -294,12 +296,14 @@ def _text(rows, details, reports) -> str:
 
 def _markdown(rows, details, _) -> str:
     def cells(row):
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        return "| " + " | ".join(row) + " |"
 
     out = [cells(HEADINGS), "|" + "---|" * len(HEADINGS)]
-    out += [cells([*row[:-1], f"**{row[-1]}**" if row[-1] == "FAILED" else row[-1]]) for row in rows]
+    for operation, argument, *figures, verdict in rows:
+        names = for_markdown(operation), for_markdown(argument)
+        out.append(cells([*names, *figures, f"**{verdict}**" if verdict == "FAILED" else verdict]))
     for operation, lines in details:
-        out += ["", f"**{operation}**", "", "```text", *lines, "```"]
+        out += ["", f"**{for_markdown(operation)}**", "", "```text", *lines, "```"]
     return "\n".join(out)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ..shown import for_figure
 from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, SIZES, colour_bar, name_curve, new_picture
 
 #: Colour and marker of each kind of model.
@@ -21,7 +22,7 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     height = max(4.0, 1.0 + 0.2 * len(points))
     picture, axes = new_picture(7.5, height)
     draw_size_quality(axes, points, height, ylabel=ylabel, ceiling=ceiling)
-    axes.set(title=title)
+    axes.set(title=for_figure(title))
     return picture
 
 
@@ -58,8 +59,8 @@ def _name_points(axes, points, *, gap: float) -> None:
         right = axes.get_xlim()[1]
         axes.plot([size, right], [quality, height], color=GREY, linewidth=0.6, zorder=2, clip_on=False)
         # Many names make a column that is higher than the axes.
-        axes.annotate(name, (right, height), xytext=(3, 0), textcoords="offset points", fontsize=8, color=colour, va="center",
-                      annotation_clip=False)
+        axes.annotate(for_figure(name), (right, height), xytext=(3, 0), textcoords="offset points", fontsize=8, color=colour,
+                      va="center", annotation_clip=False)
 
 
 def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
@@ -153,8 +154,8 @@ def moved_by(names, values, baseline: float, *, spread: float | None = None, xla
         axes.plot(each, np.full(len(each), place), marker="o", markersize=4, markerfacecolor="white", markeredgecolor=FINE,
                   linestyle="none", zorder=3)
         axes.plot(mean, place, marker="s", markersize=6, color=FINE, linestyle="none", zorder=4)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), [for_figure(name) for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.margins(y=0.12)
-    axes.set(xlabel=xlabel, title=title)
+    axes.set(xlabel=xlabel, title=for_figure(title))
     return picture

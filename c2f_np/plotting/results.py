@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..shown import for_figure
 from ..training.phases import TITLES
 from .frontier import MODEL_STYLES, draw_size_quality
 from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, Picture, new_picture, plain
@@ -20,7 +21,7 @@ def learning_curves(history: list[dict], table: dict[str, dict], *, title: str =
     _draw_curves(curves, history)
     _draw_bars(bars, table)
     if title:
-        picture.suptitle(title, fontsize=11, color=INK)
+        picture.suptitle(for_figure(title), fontsize=11, color=INK)
     return picture
 
 
@@ -116,8 +117,8 @@ def _panels(panels, xlabel: str):
     heights = [max(len(lines), 1) + 2.5 for _, lines, *_ in panels]
     picture, all_axes = new_picture(7.5, 0.25 + 0.27 * sum(heights), len(panels), 1, height_ratios=heights)
     for axes, (title, lines, *_) in zip(np.ravel(all_axes), panels, strict=True):
-        axes.set_yticks(range(len(lines)), [line[0] for line in lines], fontsize=8, color=INK)
+        axes.set_yticks(range(len(lines)), [for_figure(line[0]) for line in lines], fontsize=8, color=INK)
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.margins(x=0.06)
-        axes.set(xlabel=xlabel, title=title)
+        axes.set(xlabel=xlabel, title=for_figure(title))
     return picture, np.ravel(all_axes)

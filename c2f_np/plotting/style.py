@@ -7,6 +7,7 @@ drew, and a notebook displays it.
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,12 +34,18 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png", dpi=_DPI)
+        self._draw_to(file, _DPI)
         return file.getvalue()
 
     def write(self, path) -> None:
         """Write a PNG file at the resolution of reports, whole or not at all."""
-        write_atomically(path, lambda file: self.savefig(file, format="png", dpi=_REPORT_DPI))
+        write_atomically(path, lambda file: self._draw_to(file, _REPORT_DPI))
+
+    def _draw_to(self, file, dpi: int) -> None:
+        with warnings.catch_warnings():
+            # A letter that no font here has is drawn as a box, which says as much.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            self.savefig(file, format="png", dpi=dpi)
 
 
 def new_picture(width: float = 7.0, height: float = 3.2, n_rows: int = 1, n_columns: int = 1, **subplots):

@@ -4,6 +4,7 @@
     S_coarse, S_fine, S_direct  .lengths (one number if all rows are equally long), .indices, .values; .scale if int8
     item_bias
     interactions                .lengths, .indices; may be left out
+    held_out                    likewise, of what else is known; left out where there is nothing
     user_ids, item_ids          UTF-8 text, all ids one after the other, and .lengths in bytes; may be left out
 
 The header names the assignments that the model has, so that one that got lost is not taken for one that never existed.
@@ -13,12 +14,13 @@ Shapes: see `c2f_np.serving.inference`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..archive import UNSIGNED, Array, open_archive, rows_increase, write_archive
-from ..errors import ModelFileError
+from ..errors import ModelFileError, SettingsError
 from ..schema import TEXT, Parameter, parameters_of
 from ..settings import Settings
 from .compact import Codebook, Compact, smallest_unsigned
@@ -29,6 +31,7 @@ KIND, VERSION = "exported model", 2
 SETTINGS = ("n_layers", "gate", "training", "composition", "layer_bridge", "degree", "dtype")
 _SETTINGS = {name: parameters_of(Settings)[name] for name in SETTINGS}
 _SIZES = {name: Parameter("", int, low=0 if name == "n_fine" else 1) for name in ("users", "items", "n_coarse", "n_fine", "dim")}
+_KNOWN = ("interactions", "held_out")
 _ASSIGNMENTS = ("S_coarse", "S_fine", "S_direct")
 _FORM = {"sizes": _SIZES, "settings": _SETTINGS, "assignments": [TEXT], "about": {}}
 _FLOATS = "float16 float32 float64"
@@ -44,6 +47,7 @@ class Exported:
     user_ids: np.ndarray | None
     item_ids: np.ndarray | None
     about: dict  # where the model comes from, and in what types it is stored
+    held_out: Compact | None = None  # other known interactions, which are not propagated
 
 
 def write(path, exported: Exported) -> None:
@@ -58,8 +62,9 @@ def write(path, exported: Exported) -> None:
         arrays |= _packed_codebook("F", parts.F)
     for name in assignments:
         arrays |= _packed(name, getattr(parts, name))
-    if exported.R is not None:
-        arrays |= _packed("interactions", exported.R)
+    for name, places in zip(_KNOWN, (exported.R, exported.held_out), strict=True):
+        if places is not None:
+            arrays |= _packed(name, places)
     for name in ("user_ids", "item_ids"):
         if getattr(exported, name) is not None:
             texts = [text.encode("utf-8") for text in getattr(exported, name).tolist()]
@@ -67,6 +72,15 @@ def write(path, exported: Exported) -> None:
             arrays |= {name: np.frombuffer(b"".join(texts), dtype=np.uint8), f"{name}.lengths": smallest_unsigned(lengths)}
     header = {"sizes": sizes, "settings": settings, "assignments": assignments, "about": exported.about}
     write_archive(path, KIND, VERSION, header, arrays, compressed=True)
+
+
+def require_replaceable(path) -> None:
+    """Raise SettingsError if something is at this path that is no exported model."""
+    if os.path.lexists(path):
+        try:
+            read(path)
+        except ModelFileError as error:
+            raise SettingsError(f"{path} is there and no exported model, so it is not replaced; choose another name") from error
 
 
 def read(path) -> Exported:
@@ -83,8 +97,8 @@ def read(path) -> Exported:
         layout |= _codebook_layout("F", "M") if m else {}
         for name, rows, columns in (("S_coarse", "N", "C"), ("S_fine", "C", "M"), ("S_direct", "N", "M")):
             layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
-        if "interactions.lengths" in members:
-            layout |= _places_layout("interactions", "U", "I")
+        for name in _KNOWN:
+            layout |= _places_layout(name, "U", "I") if f"{name}.lengths" in members else {}
         for name, n in (("user_ids", "U"), ("item_ids", "I")):
             layout |= _ids_layout(name, n) if name in members else {}
         arrays = members.read_all(layout, sizes)
@@ -100,13 +114,15 @@ def read(path) -> Exported:
             users,
             **{name: form.checked(settings[name]) for name, form in _SETTINGS.items()},
         )
-        R = _places("interactions", arrays, (users, items)) if "interactions.lengths" in arrays else None
+        R, held_out = (
+            _places(name, arrays, (users, items)) if f"{name}.lengths" in arrays else None for name in _KNOWN
+        )
         ids = [_ids(name, arrays, n) if name in arrays else None for name, n in (("user_ids", users), ("item_ids", items))]
     except KeyError as error:
         raise ModelFileError(f"{path}: {error.args[0]} is missing") from None
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    return Exported(parts, R, *ids, header["about"])
+    return Exported(parts, R, *ids, header["about"], held_out)
 
 
 def _places_layout(name: str, rows: str, columns: str, *, optional: bool = False) -> dict[str, Array]:

@@ -18,12 +18,14 @@ from ..data import Dataset
 from ..errors import DataError, SettingsError
 from ..evaluation import evaluate_embeddings
 from ..files import write_text_atomically
+from ..folders import folder_named, locked, refuse_strangers
 from ..model.codebook import soft_threshold
 from ..model.graph import normalised_adjacency
-from ..model_file import StoredModel
+from ..model_file import StoredModel, others_known
+from ..shown import for_markdown
 from ..training.problem import entity_embeddings
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
-from .exported_file import SETTINGS, Exported, write
+from .exported_file import SETTINGS, Exported, require_replaceable, write
 from .inference import Parts
 from .served import Served, load_exported
 
@@ -53,7 +55,8 @@ def export_model(
     weights : {"float32", "float16", "int8"}
         Of the assignments; int8 with one scale a column. Item biases are float32 with float32, else float16.
     with_interactions : bool
-        Without them the file is smaller, but :func:`c2f_np.serving.load_exported` must be given them, to propagate.
+        Those of training and those held out. Without them the file is smaller, but :func:`c2f_np.serving.load_exported` must be
+        given them, to propagate and to leave out what is known.
     with_ids : bool
         Without them users and items are numbers, counted from 0.
 
@@ -97,14 +100,13 @@ def reduce_model(
         n_users,
         **{name: dtype if name == "dtype" else getattr(settings, name) for name in SETTINGS},
     )
-    R = None
+    R = held_out = None
     if with_interactions:
-        pattern = sparse.csr_array(model.R, copy=True)
-        pattern.sum_duplicates()
-        pattern.eliminate_zeros()
-        R = _compact(pattern, None, "the interactions")
+        R = _places(sparse.csr_array(model.R, copy=True))
+        others = _places(others_known(model.R, model.known))
+        held_out = others if len(others.indices) else None
     ids = (np.asarray(model.user_ids, str), np.asarray(model.item_ids, str)) if with_ids else (None, None)
-    return Exported(parts, R, *ids, {"model": model.about, "codebook": codebook, "weights": weights})
+    return Exported(parts, R, *ids, {"model": model.about, "codebook": codebook, "weights": weights}, held_out)
 
 
 def require_same_embeddings(model: StoredModel) -> None:
@@ -119,6 +121,12 @@ def require_same_embeddings(model: StoredModel) -> None:
     difference = np.abs(found - expected).max(initial=0)
     if not difference <= 1e-8 * max(1.0, np.abs(expected).max(initial=0)):
         raise SettingsError(f"this form of the model cannot be exported: its embeddings would be off by {difference:.2g}")
+
+
+def _places(pattern: sparse.csr_array) -> Compact:
+    pattern.sum_duplicates()
+    pattern.eliminate_zeros()
+    return _compact(pattern, None, "the interactions")
 
 
 def _compact(matrix: sparse.csr_array | None, kind: str | None, what: str) -> Compact | None:
@@ -148,6 +156,8 @@ def measure(model: StoredModel, data: Dataset, part: str, folder) -> list[Row]:
     if relevant is None or relevant.nnz == 0:
         raise DataError(f"{data.name} has no {part} interactions")
     require_same_embeddings(model)
+    # What the types cost: the held-out interactions, in which they do not differ, are no part of that.
+    model = dataclasses.replace(model, known=None)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -178,7 +188,7 @@ def _markdown(rows: list[Row], model: StoredModel, data: Dataset, part: str) -> 
             cells += [f"{row.metrics[name]:.4f}", f"{lost:+.4f}" if lost else "0"]
         lines.append("| " + " | ".join(cells) + " |\n")
     return f"""\
-{data.name}, {part}, protocol {data.protocol}: {n_users:,} users, {n_items:,} items, \
+{for_markdown(data.name)}, {part}, protocol {data.protocol}: {n_users:,} users, {n_items:,} items, \
 {model.R.nnz:,} training interactions, width {dim}.
 
 | codebooks | weights | file, model alone | file | codebooks, bytes | parameters in memory | of LightGCN's \
@@ -201,7 +211,13 @@ propagate them it needs the interactions too; its propagated table is as large a
 
 def write_table(model: StoredModel, data: Dataset, folder) -> str:
     """Measure on test, or on validation where there is no test; write ``table.md`` beside the exported models, and return it."""
-    part = "validation" if data.test is None or data.test.nnz == 0 else "test"
-    text = _markdown(measure(model, data, part, folder), model, data, part)
-    write_text_atomically(Path(folder) / TABLE, text)
+    folder, part = folder_named(folder), "validation" if data.test is None or data.test.nnz == 0 else "test"
+    paths = [folder / f"{codebook}-{weights}.npz" for codebook, weights in product(NUMBER_TYPES, NUMBER_TYPES)]
+    for path in paths:
+        require_replaceable(path)
+    if not paths[0].exists():
+        refuse_strangers(folder, [TABLE], "no exported models")
+    with locked(folder):
+        text = _markdown(measure(model, data, part, folder), model, data, part)
+        write_text_atomically(folder / TABLE, text)
     return text

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError, SettingsError
 from ..files import FilePath
-from ..lookup import positions, require_k
+from ..lookup import positions, require_k, wanted_ids
 from ..model.propagation import propagate, propagate_backward
 from .compact import Compact, compact_matrix
 from .exported_file import Exported, read
@@ -29,7 +29,9 @@ from .inference import Layer, layer_of, start
 _COLUMNS = 8
 
 
-def load_exported(path: FilePath, *, interactions: ArrayLike | None = None) -> Served:
+def load_exported(
+    path: FilePath, *, interactions: ArrayLike | None = None, held_out: ArrayLike | None = None
+) -> Served:
     """Read a file that ``python -m c2f_np export`` wrote. Needs NumPy and the standard library only.
 
     Parameters
@@ -38,6 +40,8 @@ def load_exported(path: FilePath, *, interactions: ArrayLike | None = None) -> S
     interactions : array_like of int or str, shape (n, 2), optional
         User and item of the training interactions, for a file that was exported without them: whole numbers are positions,
         text is ids.
+    held_out : array_like of int or str, shape (n, 2), optional
+        Likewise of what else is known: it is not propagated, but left out of recommendations.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def load_exported(path: FilePath, *, interactions: ArrayLike | None = None) -> S
     DataError
         If the interactions do not fit the model.
     """
-    return Served(read(path), interactions=interactions)
+    return Served(read(path), interactions=interactions, held_out=held_out)
 
 
 class Served:
@@ -61,7 +65,7 @@ class Served:
     Parameters
     ----------
     exported : Exported
-    interactions : array_like of int or str, shape (n, 2), optional
+    interactions, held_out : array_like of int or str, shape (n, 2), optional
         See :func:`load_exported`.
 
     Attributes
@@ -72,18 +76,32 @@ class Served:
     about : dict
     """
 
-    def __init__(self, exported: Exported, *, interactions: ArrayLike | None = None) -> None:
+    def __init__(
+        self, exported: Exported, *, interactions: ArrayLike | None = None, held_out: ArrayLike | None = None
+    ) -> None:
         self._parts = exported.parts
         self.n_users, self.n_items = exported.parts.n_users, len(exported.parts.item_bias)
         self.user_ids, self.item_ids, self.about = exported.user_ids, exported.item_ids, exported.about
         self._order = None if self.user_ids is None else np.argsort(self.user_ids)
-        self._R = exported.R
-        if interactions is not None:
-            if exported.R is not None:
-                raise DataError("the file has the training interactions already")
-            self._R = self._interactions(interactions)
+        self._R, self._held_out = (
+            self._interactions(given, stored, what)
+            for given, stored, what in (
+                (interactions, exported.R, "training interactions"),
+                (held_out, exported.held_out, "held-out interactions"),
+            )
+        )
         self._layer: Layer | None = None
         self._table: np.ndarray | None = None
+
+    @property
+    def n_interactions(self) -> int:
+        """How many interactions are propagated; 0 where they are missing."""
+        return 0 if self._R is None else len(self._R.indices)
+
+    @property
+    def n_known(self) -> int:
+        """How many interactions are known, those that were held out included."""
+        return self.n_interactions + (0 if self._held_out is None else len(self._held_out.indices))
 
     @property
     def item_bias(self) -> np.ndarray:
@@ -102,7 +120,7 @@ class Served:
         k : int
             At most the number of items.
         exclude_seen : bool
-            Leave out the items of the user's training interactions. Without these only False is possible.
+            Leave out all items that the user is known to have. Without the training interactions only False is possible.
         from_table : bool
             Score with :meth:`embeddings`, which are propagated at the first call and kept. Otherwise with
             :meth:`score_user`, which keeps nothing.
@@ -120,7 +138,7 @@ class Served:
             If k is not between 1 and the number of items.
         """
         require_k(k, self.n_items)
-        rows = self._user_positions(users)
+        rows = self._positions(users, "user")
         top = np.full((len(rows), k), -1)
         values = np.full((len(rows), k), np.nan, self._parts.dtype)
         for row, u in enumerate(rows):
@@ -132,11 +150,42 @@ class Served:
             allowed = np.ones(self.n_items, bool)
             if exclude_seen:
                 allowed[self._require_interactions().row(u)] = False
+                if self._held_out is not None:
+                    allowed[self._held_out.row(u)] = False
             candidates = np.flatnonzero(allowed)
             # Stable: items with equal scores stay in the order of their positions.
             best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
             top[row, : len(best)], values[row, : len(best)] = best, scores[best]
         return (top if self.item_ids is None else np.where(top < 0, "", self.item_ids[top])), values
+
+    def similar_items(self, items: ArrayLike, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k items whose propagated embeddings have the largest cosine with each item's, without the item itself.
+
+        Parameters
+        ----------
+        items : one id or a sequence of ids
+            As in the data; positions, if the model has no ids.
+        k : int
+            At most the number of items less one.
+
+        Returns
+        -------
+        items : ndarray of str, or of int if the model has no ids, shape (n, k)
+        cosines : ndarray, shape (n, k)
+
+        Raises
+        ------
+        SettingsError
+            If k is out of range.
+        """
+        require_k(k, self.n_items - 1)
+        rows, H = self._positions(items, "item"), self.embeddings()[self._items]
+        norms = np.linalg.norm(H, axis=1, keepdims=True)
+        directions = H / np.where(norms > 0, norms, 1)
+        cosines = directions[rows] @ directions.T
+        cosines[np.arange(len(rows)), rows] = -np.inf
+        top = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return top if self.item_ids is None else self.item_ids[top], np.take_along_axis(cosines, top, axis=1)
 
     def embeddings(self) -> np.ndarray:
         """Propagated embeddings of all entities, users first, shape (N, d). Made at the first call, then kept.
@@ -225,8 +274,8 @@ class Served:
         -------
         dict of str to int
             "codebooks", "assignment weights", "assignment indices", "item biases", and their sum, "model"; and besides,
-            0 where absent: "interactions", "graph factors" (made at the first propagation), "propagated table" (made by
-            :meth:`embeddings`), "ids" (with the order to look them up in).
+            0 where absent: "interactions", "held-out interactions", "graph factors" (made at the first propagation),
+            "propagated table" (made by :meth:`embeddings`), "ids" (with the order to look them up in).
         """
         parts = self._parts
         books = [book for book in (parts.E_coarse, parts.F) if book is not None]
@@ -241,6 +290,7 @@ class Served:
         return sizes | {
             "model": sum(sizes.values()),
             "interactions": 0 if self._R is None else self._R.index_bytes,
+            "held-out interactions": 0 if self._held_out is None else self._held_out.index_bytes,
             "graph factors": _n_bytes(*factors),
             "propagated table": _n_bytes(self._table),
             "ids": _n_bytes(self.user_ids, self.item_ids, self._order),
@@ -285,20 +335,26 @@ class Served:
         if self._R is None:
             raise DataError(
                 "the model was exported without its training interactions: give them to load_exported() (they are needed to "
-                "propagate, and to leave out what was seen)"
+                "propagate, and to leave out what is known)"
             )
         return self._R
 
-    def _interactions(self, pairs) -> Compact:
-        pairs = np.asarray(pairs)
+    def _interactions(self, given: ArrayLike | None, stored: Compact | None, what: str) -> Compact | None:
+        """Those of the file, or those that are given in their place."""
+        if given is None:
+            return stored
+        if stored is not None:
+            raise DataError(f"the file has the {what} already")
+        pairs = np.asarray(given)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iuU":
-            raise DataError(f"interactions must be positions or ids of shape (n, 2), not {pairs.dtype} of shape {pairs.shape}")
+            raise DataError(f"{what} must be positions or ids of shape (n, 2), not {pairs.dtype} of shape {pairs.shape}")
         if pairs.dtype.kind == "U":
-            if self.user_ids is None:
-                raise DataError("the model was exported without ids: its interactions must be positions")
-            pairs = np.stack([self._user_positions(pairs[:, 0]), positions(pairs[:, 1], self.item_ids, "item")], axis=1)
+            if self.user_ids is None or self.item_ids is None:
+                raise DataError(f"the model was exported without ids: its {what} must be positions")
+            columns = [self._positions(column, kind) for column, kind in zip(pairs.T, ("user", "item"), strict=True)]
+            pairs = np.stack(columns, axis=1)
         if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= (self.n_users, self.n_items)).any()):
-            raise DataError(f"interactions beyond the model's {self.n_users} users and {self.n_items} items")
+            raise DataError(f"{what} beyond the model's {self.n_users} users and {self.n_items} items")
         return self._compact(np.unique(pairs, axis=0))
 
     def _compact(self, pairs: np.ndarray) -> Compact:
@@ -307,17 +363,18 @@ class Served:
     def _user_position(self, user) -> int:
         if np.ndim(user):
             raise DataError("give one user, not several", value=user)
-        return int(self._user_positions(user)[0])
+        return int(self._positions(user, "user")[0])
 
-    def _user_positions(self, users) -> np.ndarray:
-        if self.user_ids is not None:
-            return positions(users, self.user_ids, "user", self._order)
-        wanted = np.atleast_1d(np.asarray(users))
-        known = wanted.dtype.kind in "iu"
-        wrong = (wanted < 0) | (wanted >= self.n_users) if known else np.ones(len(wanted), bool)
-        if wrong.any():
-            raise DataError("unknown user", value=wanted[wrong][0])
-        return wanted
+    def _positions(self, ids: ArrayLike, kind: str) -> np.ndarray:
+        """Positions of users or items by their ids, or by the positions that stand for ids in a model without."""
+        known, order = (self.user_ids, self._order) if kind == "user" else (self.item_ids, None)
+        if known is not None:
+            return positions(ids, known, kind, order)
+        wanted, n = wanted_ids(ids, kind).tolist(), self.n_users if kind == "user" else self.n_items
+        for text in wanted:
+            if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < n):
+                raise DataError(f"unknown {kind}; the model was exported without ids, and has {n} of them", value=text)
+        return np.array([int(text) for text in wanted], dtype=np.int64)
 
 
 def _n_bytes(*arrays: np.ndarray | None) -> int:

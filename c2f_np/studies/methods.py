@@ -14,10 +14,9 @@ from threadpoolctl import threadpool_limits
 from ..data import Dataset
 from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
-from ..machine import forget_peak_memory, peak_memory, processor
+from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
 from ..model_file import size_in_bytes
-from ..recommender import versions
 from ..settings import Settings
 from ..training.loop import train, train_control
 from ..training.phases import Progress

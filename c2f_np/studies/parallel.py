@@ -1,16 +1,24 @@
-"""Doing many independent pieces of work at once: in processes of this machine, or on a Dask cluster, both through joblib."""
+"""Doing many independent pieces of work at once: in processes of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 from ..errors import SettingsError
+from ..processes import WorkerDied, Workers
 from ..schema import LIMITS, Parameter
 from ..threads import available_cores
 
-BACKENDS = ("loky", "dask")
+BACKENDS = ("processes", "dask")
+
+# Of a job that shares the machine with others.
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Options:
     """How a study is carried out; none of it changes what is measured."""
 
     jobs: int = 0  # at a time; 0: as many as there are cores, or workers of a scheduler
-    backend: str = "loky"  # processes of this machine, or "dask"
+    backend: str = "processes"  # processes of this machine, or "dask"
     scheduler: str | None = None  # address of a Dask scheduler; without one, a cluster of `jobs` processes is made here
     retry_failed: bool = False
     report_only: bool = False  # do no job; write the report of what is there
@@ -37,45 +45,47 @@ class Options:
     @property
     def threads_of_a_job(self) -> int:
         """Threads of each job: one, unless it has the machine to itself; then 0, the job's own choice."""
-        return 0 if self.n_jobs == 1 and self.backend == "loky" else 1
+        return 0 if self.n_jobs == 1 and self.backend == "processes" else 1
 
 
 @contextmanager
-def workers(options: Options) -> Iterator[Callable[[Callable, Iterable[tuple]], Iterator]]:
-    """A function that calls another one for each of many argument tuples and yields the results as they come, in any order.
+def workers(options: Options) -> Iterator[Callable]:
+    """``call(function, tasks, lost)``, which calls a function with each of many argument tuples and yields results as they come.
 
-    With one job everything happens in this process. SettingsError if Dask is asked for and not installed, or does not answer.
+    If a process dies over a task, its result is ``lost(*task, reason)``. With one job everything happens in this process.
+    SettingsError if Dask is asked for and not installed, or does not answer.
     """
-    from joblib import Parallel, delayed, parallel_config
-
     with ExitStack() as stack:
-        n_jobs = options.n_jobs
+        submit, count, died = None, options.n_jobs, WorkerDied
         if options.backend == "dask":
-            n_jobs = stack.enter_context(_dask(options)) or n_jobs
-            stack.enter_context(parallel_config(backend="dask", n_jobs=n_jobs))
-        elif n_jobs > 1:
-            stack.enter_context(parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1))
+            submit, count, died = stack.enter_context(_dask(options))
+        elif count > 1:
+            submit = stack.enter_context(Workers(count, _ONE_THREAD)).submit
 
-        def call(function: Callable, arguments: Iterable[tuple]) -> Iterator:
-            if n_jobs == 1 and options.backend == "loky":
-                yield from (function(*each) for each in arguments)
+        def call(function: Callable, tasks: Iterable[tuple], lost: Callable) -> Iterator:
+            if submit is None:
+                yield from (function(*task) for task in tasks)
                 return
-            # Without memory maps: a worker may sort or cast the arrays it is given.
-            parallel = Parallel(return_as="generator_unordered", batch_size=1, max_nbytes=None, pre_dispatch="2*n_jobs")
-            results = parallel(delayed(function)(*each) for each in arguments)
-            try:
-                yield from results
-            finally:
-                results.close()
+            waiting, running = iter(tasks), {}
+            while True:
+                running |= {submit(function, *task): task for task in islice(waiting, count - len(running))}
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task = running.pop(future)
+                    try:
+                        yield future.result()
+                    except died as error:
+                        yield lost(*task, str(error))
 
         yield call
 
 
 @contextmanager
-def _dask(options: Options) -> Iterator[int]:
-    """A Dask client for joblib; yields how many jobs it can do at a time."""
+def _dask(options: Options) -> Iterator[tuple]:
+    """A Dask cluster: how to submit work, how much it can do at a time, and what is raised where a process died."""
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client, KilledWorker, LocalCluster
     except ImportError as error:
         raise SettingsError('--backend dask needs Dask: python -m pip install "c2f_np[dask]"') from error
     with ExitStack() as stack:
@@ -87,4 +97,5 @@ def _dask(options: Options) -> Iterator[int]:
             client = stack.enter_context(Client(address, timeout="20s"))
         except (OSError, ValueError, TimeoutError) as error:
             raise SettingsError(f"the Dask scheduler {address} does not answer ({error})") from error
-        yield options.jobs or sum(client.nthreads().values())
+        count = options.jobs or sum(client.nthreads().values())
+        yield client.get_executor(pure=False).submit, max(count, 1), KilledWorker

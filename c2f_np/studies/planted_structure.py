@@ -30,13 +30,14 @@ from ..data.shipped import PlantedTruth, load_truth
 from ..errors import DataError
 from ..model.starts import partition_entities, start_fine
 from ..settings import STAGED, Settings
+from ..shown import write_figure
 from ..threads import working_threads
 from ..training.loop import begin, train
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
 from .store import write_csv
 from .study import Study
-from .study_report import markdown_table
+from .study_report import heading, markdown_table
 
 LEVELS, ENTITIES = ("group", "subgroup"), ("all", "users", "items")
 
@@ -150,8 +151,6 @@ def study_structure(dataset: Dataset, truth: dict, settings: dict, seeds: Iterab
 
     `settings` are those that differ from the presets'.
     """
-    from ..plotting.frontier import moved_by
-
     out, seeds, parts, rows = Path(out), list(seeds), [], []
     out.mkdir(parents=True, exist_ok=True)
     for preset in presets:
@@ -162,8 +161,10 @@ def study_structure(dataset: Dataset, truth: dict, settings: dict, seeds: Iterab
         file = f"planted-structure-{re.sub(r'[^a-z0-9]+', '-', preset)}.png"
         values = [[each[view]["ari subgroup all"] for each in by_seed] for view in by_seed[0]]
         label = "ARI with the subgroups, all entities"
-        moved_by(list(by_seed[0]), values, 0.0, xlabel=label, title=f"preset {preset}").write(out / file)
-        parts.append(f"## Preset {preset}\n\n{structure_table(by_seed)}\n\n![ARI of every partition]({file})\n")
+        names, title = list(by_seed[0]), f"preset {preset}"
+        drawn = write_figure(out / file, "frontier.moved_by", names, values, 0.0, xlabel=label, title=title)
+        parts.append(f"## Preset {preset}\n\n{structure_table(by_seed)}\n")
+        parts += [f"![ARI of every partition]({file})\n"] if drawn else []
     write_csv(out / "planted-structure.csv", rows)
     sizes = ", ".join(f"{len(np.unique(labels))} {level}s" for level, labels in truth.items())
     about = (
@@ -180,4 +181,4 @@ def carry_out_planted_study(study: Study, datasets: dict[str, Dataset], out) -> 
     source = study.sources[0]
     settings = study.common | source.settings
     text = study_structure(datasets[source.name], truth_of(load_truth()), settings, study.seeds, out, **study.options)
-    return f"# {study.title}\n\n{study.question}\n\n{text}"
+    return f"{heading(study)}\n\n{text}"

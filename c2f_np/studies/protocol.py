@@ -26,11 +26,12 @@ from ..errors import DataError
 from ..evaluation import DEFINITIONS, hit_matrix, over_all_users, rank_items, rank_sampled
 from ..files import write_text_atomically
 from ..settings import Settings
+from ..shown import for_markdown, write_figure
 from ..threads import working_threads
 from ..training.loop import train
 from ..training.problem import entity_embeddings, pose
 from .study import Study
-from .study_report import markdown_table
+from .study_report import heading, markdown_table
 
 OURS = tuple(definition for definition in DEFINITIONS if definition.name == "ours")
 TITLES = {"ndcg": "NDCG", "recall": "Recall"}
@@ -222,8 +223,6 @@ def study_protocol(
 
     `settings` are those that differ from the preset's; `choices` are for :func:`measure_choices`.
     """
-    from ..plotting.frontier import moved_by
-
     out, seeds, slug = Path(out), list(seeds), re.sub(r"[^\w-]+", "-", name)
     out.mkdir(parents=True, exist_ok=True)
     tables = []
@@ -238,20 +237,21 @@ def study_protocol(
         places = [place for place, row in enumerate(rows) if place and metric in row.values]
         labels = [re.sub(r" \(.*", "", rows[place].name) for place in places]  # the table has the names of libraries
         values = [[table[place].mean(metric, "fine") for table in tables] for place in places]
-        picture = moved_by(labels, values, rows[0].mean(metric, "fine"), xlabel=f"test {title}@{k}, fine", title=name)
-        picture.write(out / f"protocol-{slug}-{metric}.png")
-        shown.append(f"![what moves {title}](protocol-{slug}-{metric}.png)")
+        axis, file = f"test {title}@{k}, fine", f"protocol-{slug}-{metric}.png"
+        before = rows[0].mean(metric, "fine")
+        if write_figure(out / file, "frontier.moved_by", labels, values, before, xlabel=axis, title=name):
+            shown.append(f"![what moves {title}]({file})")
     n_counted = len(rows[0].values["ndcg"]["fine"])
     about = (
         f"{dataset.n_users:,} users, {n_counted:,} of them with test items; {dataset.n_items:,} items. Preset {preset}, "
         f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}. The first table is of the fine stage."
     )
-    return "\n\n".join([f"## {name}", about, protocol_tables(rows, "fine", k), "\n".join(shown)]) + "\n"
+    return "\n\n".join([f"## {for_markdown(name)}", about, protocol_tables(rows, "fine", k), "\n".join(shown)]) + "\n"
 
 
 def carry_out_protocol_study(study: Study, datasets: dict[str, Dataset], out) -> str:
     """The report of the study file, data set by data set."""
-    parts = [f"# {study.title}\n\n{study.question}\n"]
+    parts = [heading(study) + "\n"]
     for source in study.sources:
         settings = study.common | source.settings
         parts.append(study_protocol(source.name, datasets[source.name], settings, study.seeds, out, **study.options))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,11 @@ from pathlib import Path
 from ..data import Dataset, load_dataset
 from ..errors import SettingsError
 from ..files import write_text_atomically
+from ..folders import folder_named, locked
 from .jobs import Job, fingerprint, jobs_of
 from .methods import carry_out
 from .parallel import Options, workers
-from .store import REPORT, ROWS, STUDY, TABLE, Measurement, Store, table_lines, write_csv
+from .store import REPORT, ROWS, TABLE, Measurement, Store, table_lines, write_csv
 from .study import SPECIAL_KINDS, Study
 from .study_report import write_report
 
@@ -29,25 +30,36 @@ class Done:
     n_missing: int = 0
 
 
-#: Called with (jobs that have a row, all jobs, key of the job that has just ended), and once with the key "" before the first.
-Watch = Callable[[int, int, str], None]
+#: Called with (jobs that have a row, all jobs, key of the job that has just ended, keys of those at work), and with "" for the
+#: one that has ended before the first and when work begins.
+Watch = Callable[[int, int, str, list[str]], None]
+Waiting = Sequence[str]  # keys of the jobs that are not done, those at work first
 
 
 def run_study(study: Study, folder, options: Options | None = None, *, command: str = "", watch: Watch | None = None) -> Done:
     """Carry out a study in a folder, or go on with one that was stopped; `command` is written into the report.
 
     Jobs whose results are in the folder, for the same data, settings and version, are not done again. KeyboardInterrupt is passed
-    on after the tables and the report of what is there have been written.
+    on after the tables and the report of what is there have been written. SettingsError if another process is writing there, or
+    the folder holds files of a study's names and no study.
     """
-    options, store = options or Options(), Store(Path(folder))
+    options, store = options or Options(), Store(folder_named(folder))
+    store.refuse_strangers(study.text)
     if options.report_only and study.kind != "runs":
         raise SettingsError(f"--report-only: a study of the kind {study.kind} stores no rows to make a report from")
     if options.report_only and not (store.folder / ROWS).is_dir():
         raise SettingsError(f"--report-only: {store.folder} holds no results of a study; give their folder with --out")
     data = {source.name: load_dataset(source.source, protocol=source.protocol, **source.options) for source in study.sources}
-    jobs, report = jobs_of(study), store.folder / REPORT
-    store.prepare()
-    write_text_atomically(store.folder / STUDY, study.text)
+    jobs = jobs_of(study)
+    with locked(store.folder):
+        store.refuse_strangers(study.text)  # nobody else can have been there since
+        return _run_alone(study, data, jobs, store, options, command, watch)
+
+
+def _run_alone(study: Study, data: dict, jobs: list[Job], store: Store, options: Options, command: str, watch) -> Done:
+    """Carry out a study in a folder that is locked and may be written."""
+    report = store.folder / REPORT
+    store.prepare(study.text)
     if study.kind != "runs":
         module, _, name = SPECIAL_KINDS[study.kind].partition(":")
         write_text_atomically(report, getattr(importlib.import_module(module), name)(study, data, store.folder))
@@ -113,8 +125,7 @@ class _Work:
         """Do what is not done, in rounds: jobs that need others' bytes come after them."""
         rows = self.rows()
         tried = {key for key, row in rows.items() if row["status"] == "done" or not self.options.retry_failed}
-        if self.watch is not None:
-            self.watch(len(tried), len(self.jobs), "")
+        self._tell(tried, "")
         with ExitStack() as stack:
             call = None
             while todo := [job for job in self.jobs if job.key not in tried and (not job.needs or job.needs in tried)]:
@@ -126,15 +137,22 @@ class _Work:
                         # The job whose bytes it takes was done again, and they are the same.
                         self._note(job, row, rows, tried)
                     elif job.needs and settings["bytes"] is None:
-                        self._keep(job, settings, _without_its_need(job, settings), [], rows, tried)
+                        reason = f"{job.needs} failed, whose bytes this run takes"
+                        self._keep(job, settings, _failed("Needs", reason, settings), [], rows, tried)
                     else:
                         tasks.append((job, self.data[job.source.name], settings, self.options.threads_of_a_job))
                 if tasks and call is None:
                     call = stack.enter_context(workers(self.options))
-                for job, settings, row, measured in call(_carry_out, tasks) if tasks else ():
-                    self._keep(job, settings, row, measured, rows, tried)
+                # They are begun in this order, as many at a time as there are workers.
+                waiting = [task[0].key for task in tasks]
+                self._tell(tried, "", waiting)
+                for job, settings, row, measured in call(_carry_out, tasks, _lost) if tasks else ():
+                    waiting.remove(job.key)
+                    self._keep(job, settings, row, measured, rows, tried, waiting)
 
-    def _keep(self, job: Job, settings: dict, row: dict, measured: list[Measurement], rows: dict, tried: set) -> None:
+    def _keep(
+        self, job: Job, settings: dict, row: dict, measured: list[Measurement], rows: dict, tried: set, waiting: Waiting = ()
+    ) -> None:
         about = {
             "job": job.key,
             "data": job.source.name,
@@ -147,13 +165,16 @@ class _Work:
             "data_fingerprint": self.fingerprints[job.source.name],
         }
         self.store.write(job.key, about | row, measured)
-        self._note(job, self.store.read(job.key), rows, tried)
+        self._note(job, self.store.read(job.key), rows, tried, waiting)
 
-    def _note(self, job: Job, row: dict, rows: dict, tried: set) -> None:
+    def _note(self, job: Job, row: dict, rows: dict, tried: set, waiting: Waiting = ()) -> None:
         rows[job.key] = row
         tried.add(job.key)
+        self._tell(tried, job.key, waiting)
+
+    def _tell(self, tried: set, ended: str, waiting: Waiting = ()) -> None:
         if self.watch is not None:
-            self.watch(len(tried), len(self.jobs), job.key)
+            self.watch(len(tried), len(self.jobs), ended, list(waiting[: self.options.n_jobs]))
 
 
 def _carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple:
@@ -161,6 +182,11 @@ def _carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple:
     return job, settings, *carry_out(job, data, settings, threads)
 
 
-def _without_its_need(job: Job, settings: dict) -> dict:
-    error = {"type": "Needs", "message": f"{job.needs} failed, whose bytes this run takes", "traceback": ""}
+def _lost(job: Job, data: Dataset, settings: dict, threads: int, reason: str) -> tuple:
+    """As :func:`_carry_out`, of a job whose process died."""
+    return job, settings, _failed("WorkerDied", reason, settings), []
+
+
+def _failed(kind: str, message: str, settings: dict) -> dict:
+    error = {"type": kind, "message": message, "traceback": ""}
     return {"status": "failed", "error": error, "settings": settings, "versions": {}, "seconds": 0.0, "peak_memory": None}

@@ -5,6 +5,8 @@
     rows/<job>.npz       the metrics of every user, float32
     rows.csv             everything but users and tracebacks, a line for each measurement; made anew from the rows
     report.md, *.png
+
+A folder with a study file and a folder of rows belongs to a study, which may replace files of these names.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ from ..archive import Array, open_archive
 from ..errors import ModelFileError, SettingsError
 from ..evaluation import DEFAULT_METRICS
 from ..files import write_atomically, write_text_atomically
+from ..folders import delete_unfinished, refuse_strangers
 from ..schema import ANY_TEXT, COUNT, COUNT_OR_NONE, NUMBER, TEXT, Parameter, check_form, parse_json
+from ..shown import for_csv
 
 STUDY, ROWS, TABLE, REPORT = "study.toml", "rows", "rows.csv", "report.md"
+#: Patterns of what a study writes into its folder.
+WRITTEN = (STUDY, ROWS, TABLE, REPORT, "figure*.png", "protocol-*.json", "protocol-*.png", "planted-structure*")
 _KIND, _VERSION = "study row", 1
 _KINDS = Parameter("", str, choices=("popularity", "coarse", "fine", "other"))
 _OUTCOME = {
@@ -73,13 +79,23 @@ class Store:
 
     folder: Path
 
-    def prepare(self) -> None:
-        """Make the folder, and delete what a killed process left half written."""
+    def refuse_strangers(self, text: str) -> None:
+        """Raise SettingsError if the folder holds files of a study's names, and no study; `text` is that of the study file."""
+        study = self.folder / STUDY
+        if not (study.is_file() and (self.folder / ROWS).is_dir()):
+            present = [path.name for pattern in WRITTEN for path in self.folder.glob(pattern)]
+            if study.is_file() and study.read_bytes() == text.encode("utf-8"):  # which would be written there anyway
+                present.remove(STUDY)
+            refuse_strangers(self.folder, present, f"no study (which has {STUDY} and {ROWS}/)")
+
+    def prepare(self, text: str) -> None:
+        """Make the folder with the study file, and delete what a killed process left half written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(self.folder / STUDY, text)
         rows = self.folder / ROWS
-        rows.mkdir(parents=True, exist_ok=True)
-        for place in (self.folder, rows):
-            for leftover in place.glob(".*.part"):
-                leftover.unlink(missing_ok=True)
+        rows.mkdir(exist_ok=True)
+        delete_unfinished(self.folder, WRITTEN)
+        delete_unfinished(rows, ("*.json", "*.npz"))
 
     def write(self, key: str, row: dict, measured: list[Measurement]) -> None:
         """Keep a job's row; the file of its users first, so that a row that is there is whole."""
@@ -134,7 +150,7 @@ def write_csv(path: Path, lines: list[dict]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: for_csv(cell) for name, cell in line.items()} for line in lines)
     write_text_atomically(path, text.getvalue())
 
 

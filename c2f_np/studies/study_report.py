@@ -10,6 +10,7 @@ import numpy as np
 from ..data import Dataset
 from ..errors import ModelFileError
 from ..files import write_text_atomically
+from ..shown import for_markdown, for_terminal, write_figure
 from .jobs import Job
 from .statistics import LEVEL, N_RESAMPLES, Difference, compare_models, sample_deviation
 from .store import REPORT, ROWS, STUDY, TABLE, Store, part_of_report, versions_in_words
@@ -102,8 +103,8 @@ def write_report(
     """Write ``report.md`` and the figures; jobs without a row count as not done, and `command` is what the report comes from."""
     lines = {name: report_lines(study, name, each, jobs, rows, store) for name, each in data.items()}
     figures = _write_figures(study, data, lines, store)
-    text = [f"# {study.title}", "", study.question]
-    text += ["", "```bash", command, "```"] if command else []
+    text = [heading(study)]
+    text += ["", "```bash", for_terminal(command), "```"] if command else []
     text += [
         "",
         "± is the standard deviation over the seeds of the model (the split is the same). The intervals are about users: "
@@ -113,12 +114,17 @@ def write_report(
         f"All numbers, for every seed, phase and part of the data: `{TABLE}`. All settings: `{STUDY}`.",
     ]
     for name, each in data.items():
-        text += ["", f"## {name}", "", *_about(each), "", *_table(study, lines[name])]
-        text += ["", f"![{study.title}: {name}]({figures[name]})"] if name in figures else []
+        text += ["", f"## {for_markdown(name)}", "", *_about(each), "", *_table(study, lines[name])]
+        text += ["", f"![{for_markdown(study.title)}: {for_markdown(name)}]({figures[name]})"] if name in figures else []
     if "" in figures:
-        text += ["", f"![{study.title}]({figures['']})"]
+        text += ["", f"![{for_markdown(study.title)}]({figures['']})"]
     text += [*_failures(jobs, rows), *_missing(jobs, rows), *_versions(rows)]
     write_text_atomically(store.folder / REPORT, "\n".join(text) + "\n")
+
+
+def heading(study: Study) -> str:
+    """The title and the question of a study, which somebody wrote."""
+    return "\n".join([f"# {for_markdown(study.title)}", "", *map(for_markdown, study.question.splitlines())])
 
 
 def title_of(metric: str) -> str:
@@ -136,8 +142,9 @@ def markdown_table(head: list[str], rows, align: str) -> list[str]:
 def _about(data: Dataset) -> list[str]:
     sizes = ", ".join(f"{part} {matrix.nnz:,}" for part, matrix in data.parts())
     return [
-        f"{data.name}: {data.n_users:,} users, {data.n_items:,} items; interactions: {sizes}. Protocol {data.protocol}. "
-        f"Split: {data.split}. Fingerprint `{data.fingerprint()[:16]}`. Measured on: {part_of_report(data) or 'none'}."
+        f"{for_markdown(data.name)}: {data.n_users:,} users, {data.n_items:,} items; interactions: {sizes}. "
+        f"Protocol {data.protocol}. Split: {data.split}. Fingerprint `{data.fingerprint()[:16]}`. "
+        f"Measured on: {part_of_report(data) or 'none'}."
     ]
 
 
@@ -150,7 +157,7 @@ def _table(study: Study, lines: list[Line]) -> list[str]:
     head = ["run", f"{title_of(study.metric)}, mean ± sd", "users, interval"]
     head += ["reference"] if several else []
     if references:
-        head += [f"difference to {'the reference' if several else references[0]}", "won / lost / tied"]
+        head += [f"difference to {'the reference' if several else for_markdown(references[0])}", "won / lost / tied"]
     head += [title_of(second), "bytes", "seconds", "seeds"]
     rows = [_cells(line, second, len(head), several, bool(references)) for line in lines]
     return markdown_table(head, rows, "l" + "r" * (len(head) - 1))
@@ -159,12 +166,12 @@ def _table(study: Study, lines: list[Line]) -> list[str]:
 def _cells(line: Line, second: str, n_columns: int, several: bool, compared: bool) -> list[str]:
     if line.mean is None:
         nothing = [""] * (n_columns - 2)
-        return [line.label, "; ".join(dict.fromkeys(line.notes)) or "nothing to measure", *nothing]
-    cells = [line.label, f"{line.mean:.4f}" + ("" if math.isnan(line.sd) else f" ± {line.sd:.4f}")]
+        return [for_markdown(line.label), for_markdown("; ".join(dict.fromkeys(line.notes))) or "nothing to measure", *nothing]
+    cells = [for_markdown(line.label), f"{line.mean:.4f}" + ("" if math.isnan(line.sd) else f" ± {line.sd:.4f}")]
     cells.append("" if line.interval is None else f"{line.interval[0]:.4f} to {line.interval[1]:.4f}")
     d = line.difference
     if several:
-        cells.append(line.reference if d else "")
+        cells.append(for_markdown(line.reference) if d else "")
     if compared:
         cells.append("" if d is None else f"{d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
         cells.append("" if d is None else f"{d.won:,} / {d.lost:,} / {d.tied:,}")
@@ -176,9 +183,10 @@ def _failures(jobs: list[Job], rows: dict[str, dict]) -> list[str]:
     failed = [rows[job.key] for job in jobs if job.key in rows and rows[job.key]["status"] == "failed"]
     cells = []
     for row in failed:
-        message = " ".join(row["error"]["message"].split()).replace("|", "\\|")
+        message = for_markdown(" ".join(row["error"]["message"].split()))
         file = f"`{ROWS}/{row['job']}.json`" if row["error"]["traceback"] else ""
-        cells.append([row["data"], row["run"], str(row["seed"]), f"{row['error']['type']}: {message}", file])
+        data, run = for_markdown(row["data"]), for_markdown(row["run"])
+        cells.append([data, run, str(row["seed"]), f"{row['error']['type']}: {message}", file])
     table = markdown_table(["data", "run", "seed", "error", "traceback in"], cells, "llrll")
     return ["", "## Failed", "", *table] if failed else []
 
@@ -191,7 +199,7 @@ def _missing(jobs: list[Job], rows: dict[str, dict]) -> list[str]:
 def _versions(rows: dict[str, dict]) -> list[str]:
     made_with = [(versions_in_words(row), row.get("processor", "")) for row in rows.values() if row["versions"]]
     text = ["", "## Versions", ""] if made_with else []
-    return text + ["; ".join(filter(None, each)) + "." for each in dict.fromkeys(made_with)]
+    return text + [for_markdown("; ".join(filter(None, each))) + "." for each in dict.fromkeys(made_with)]
 
 
 def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list[Line]], store: Store) -> dict[str, str]:
@@ -199,8 +207,6 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
     shown = {name: measured for name, each in lines.items() if (measured := [line for line in each if line.mean is not None])}
     if not shown or study.figure == "none":
         return {}
-    from ..plotting import frontier, results
-
     parts = " or ".join(dict.fromkeys(part_of_report(data[name]) for name in shown))
     label, pictures = f"{parts} {title_of(study.metric)}", {}
     if study.figure == "frontier":
@@ -208,7 +214,7 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
             points = [(line.label, line.bytes, line.mean, line.kind) for line in each if line.bytes]
             file = "figure.png" if len(shown) == 1 else f"figure_{number}.png"
             if points:
-                pictures[name] = file, frontier.size_quality(points, ylabel=label, title=name)
+                pictures[name] = file, "frontier.size_quality", points, {"ylabel": label, "title": name}
     elif study.figure == "changes":
         panels = [
             (name, [(x.label, x.difference.mean, (x.difference.low, x.difference.high), x.kind) for x in each if x.difference])
@@ -217,7 +223,7 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
         panels = [panel for panel in panels if panel[1]]
         if panels:
             label = f"difference in {label} to the reference"
-            pictures[""] = "figure.png", results.differences_to_reference(panels, xlabel=label)
+            pictures[""] = "figure.png", "results.differences_to_reference", panels, {"xlabel": label}
     else:
         panels = [
             (
@@ -227,7 +233,9 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
             )
             for name, each in shown.items()
         ]
-        pictures[""] = "figure.png", results.means_over_users(panels, xlabel=label)
-    for file, picture in pictures.values():
-        picture.write(store.folder / file)
-    return {name: file for name, (file, _) in pictures.items()}
+        pictures[""] = "figure.png", "results.means_over_users", panels, {"xlabel": label}
+    return {
+        name: file
+        for name, (file, function, shown, more) in pictures.items()
+        if write_figure(store.folder / file, function, shown, **more)
+    }

@@ -13,34 +13,77 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data import Dataset
-from ..errors import SettingsError
+from ..errors import DataError, SettingsError
 from ..model.joint import exchange, relinked
 from ..model.sampling import drawn_batches
 from ..model.step import ModelState, fresh_moments, train_step
 from ..settings import Settings
 from ..threads import working_threads
-from .phases import STOPPING_METRIC, Best, Phase, Progress, control_phases, phases_of
+from .phases import STOPPING_METRIC, Best, Phase, Progress, chosen_epochs, control_phases, phases_of, refit_phases
 from .problem import Problem, evaluate_state, pose, training_graph
 
 AfterEpoch = Callable[[Progress], None] | None
+BeforeStart = Callable[[Phase], None] | None
 
 
 def train(
-    data: Dataset, settings: Settings, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
+    data: Dataset,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    after_epoch: AfterEpoch = None,
+    before_start: BeforeStart = None,
 ) -> Progress:
     """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
 
-    `after_epoch` is called with the progress after every epoch, for logs and checkpoints. ``finished`` of what is returned holds
-    the result of each phase. SettingsError if settings do not fit the data, or training diverges; DataError if there is nothing
-    to train on.
+    `after_epoch` is called with the progress after every epoch, for logs and checkpoints, `before_start` with a phase before its
+    start is prepared, which may take a while. ``finished`` of what is returned holds the result of each phase. SettingsError if
+    settings do not fit the data, or training diverges; DataError if there is nothing to train on.
     """
     problem = pose(data, settings)
-    return run_phases(phases_of(settings, problem.engine), problem, progress, after_epoch)
+    return run_phases(announced(phases_of(settings, problem.engine), before_start), problem, progress, after_epoch)
 
 
 def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
     """Continue the coarse stage of a finished training; see :func:`c2f_np.training.phases.control_phases`."""
     return run_phases(control_phases(done, problem), problem, None, after_epoch)
+
+
+def train_refit(
+    phases, epochs: dict[str, int], problem: Problem, *, after_epoch: AfterEpoch = None, before_start: BeforeStart = None
+) -> Progress:
+    """Train phases again, for as many epochs as :func:`c2f_np.training.phases.chosen_epochs` found, with nothing held out."""
+    *earlier, last = announced(refit_phases(phases, epochs), before_start)
+    if last.most_epochs:
+        return run_phases([*earlier, last], problem, None, after_epoch)
+    # No epoch improved on where the last phase starts, which then is the result.
+    done = run_phases(earlier, problem, None, after_epoch)
+    with working_threads(problem.threads, problem.settings.engine):
+        state = last.start(done.finished, problem).state
+    return dataclasses.replace(done, finished={**done.finished, last.name: Best(float("nan"), 0, state)})
+
+
+def train_or_refit(
+    phases, epochs: dict[str, int] | None, problem: Problem, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
+) -> tuple[Progress, dict[str, int]]:
+    """Train phases, or with epochs train them again; also returned are the epochs that led to the result."""
+    if epochs is not None:
+        return train_refit(phases, epochs, problem, after_epoch=after_epoch), epochs
+    done = run_phases(phases, problem, progress, after_epoch)
+    return done, chosen_epochs(phases, done)
+
+
+def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:
+    """The phases; each that does not go on from where training stands is told of before its start is prepared."""
+
+    def told_of(phase: Phase) -> Phase:
+        def start(finished, problem):
+            before_start(phase)
+            return phase.start(finished, problem)
+
+        return phase if phase.start is None else dataclasses.replace(phase, start=start)
+
+    return tuple(phases) if before_start is None else tuple(map(told_of, phases))
 
 
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
@@ -156,6 +199,14 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         n_seen += len(triples)
         if exchanges:
             pull = pull + step.gradients["Y"]
+    if not n_seen:
+        degree = np.diff(problem.R.indptr)
+        n_users = np.count_nonzero((degree > 0) & (degree < problem.n_items))
+        raise DataError(
+            f"nothing could be drawn to train on in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: an epoch "
+            f"draws as many users as there are training interactions ({problem.R.nnz:,}), and only {n_users:,} of "
+            f"{problem.n_users:,} users have both an interaction and an item left over; leave out the others"
+        )
     if exchanges:
         turn = (epoch + 1) // max(phase.exchange_every, 1)
         state, moments = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)

@@ -10,7 +10,8 @@
     joint           joint training from the coded table, or from the best state of "partition", if that validates better; without
                     a table, from a partition
 
-The control that the paper lacks (:func:`control_phases`) and the trained baselines (`c2f_np.baselines`) are lists of phases too.
+The control that the paper lacks (:func:`control_phases`), a refit (:func:`refit_phases`) and the trained baselines
+(`c2f_np.baselines`) are lists of phases too.
 """
 
 from __future__ import annotations
@@ -200,6 +201,34 @@ def control_phases(done: Progress, problem: Problem) -> tuple[Phase, Phase]:
     )
 
 
+def chosen_epochs(phases, done: Progress) -> dict[str, int]:
+    """How many epochs of each phase led to the result of a finished training, in the order of the phases.
+
+    A phase that the next one goes on from counts with all its epochs, others as far as the checkpoint that they handed on. Of the
+    two starts of joint training only the one that was taken led anywhere.
+    """
+    rivals = {"table": "partition", "partition": "table"}
+    epochs, before = {}, 0
+    for phase, following in zip(phases, (*phases[1:], None), strict=True):
+        if phase.name == rivals.get(done.started_from):
+            continue
+        if following is not None and following.start is None:
+            epochs[phase.name] = sum(row["phase"] == phase.name for row in done.history)
+            before += epochs[phase.name]
+        else:
+            epochs[phase.name], before = done.finished[phase.name].epoch - before, 0
+    return epochs
+
+
+def refit_phases(phases, epochs: dict[str, int]) -> tuple[Phase, ...]:
+    """The phases of :func:`chosen_epochs`, each as long as it says, with the rates that these epochs had."""
+    return tuple(
+        dataclasses.replace(phase, most_epochs=epochs[phase.name], schedule_epochs=phase.schedule_epochs or phase.most_epochs)
+        for phase in phases
+        if phase.name in epochs
+    )
+
+
 def _from(make: Callable) -> Callable:
     """A start that depends on data and settings alone."""
     return lambda finished, problem: Start(make(problem.R, problem.settings).astype(problem.settings.dtype))
@@ -215,9 +244,12 @@ def _after_table(finished: dict[str, Best], problem: Problem) -> Start:
     """Joint training's: the best table, coded, or the best that a partition led to; whichever validates better.
 
     The state is also the first candidate of the phase, as that of an epoch 0, so that the result never validates worse. (Without
-    validation scores are NaN: no comparison holds, the table is taken, and every later state replaces it.)
+    validation scores are NaN: no comparison holds, the table is taken, and every later state replaces it. A refit has trained
+    only the one that was taken.)
     """
     settings = problem.settings
+    if "table" not in finished:
+        return Start(finished["partition"].state, None, "partition")
     state = starts.code_table(finished["table"].state, problem.R, settings).astype(settings.dtype)
     started_from, result = "table", evaluate_state(state, problem, "validation")
     score = float("nan") if result is None else result.metrics[STOPPING_METRIC]

@@ -10,9 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 
 from tqdm import tqdm
 
@@ -20,10 +18,11 @@ from ..engine import AVAILABLE_ENGINES, ENGINES, LEFT_OUT
 from ..errors import SettingsError
 from ..gradcheck import Report, tabulate
 from ..gradcheck.report import COLUMNS, NOT_APPLICABLE
+from ..processes import Workers
 from ..threads import available_cores, one_blas_thread
 from .case import Case
 from .catalogue import CHECKED, cases
-from .interpreted import environment_of_children, is_interpreted, run_interpreted
+from .interpreted import environment_of_workers, is_interpreted, run_interpreted
 from .threads import one_kernel_thread
 
 
@@ -35,15 +34,16 @@ def check(op: str | None = None, engine: str | None = None, seed: int = 0, jobs:
     """
     here = is_interpreted()
     listed = [(case, (*group, number)) for group in groups(op, engine, seed) for number, case in enumerate(cases(*group))]
+    n_plain = max(jobs // 2, 1)  # few cases, and a process takes seconds to start
     with (
-        _Workers(jobs, compiled=True) as compiled,
-        _Workers(max(jobs // 2, 1), compiled=False) as plain,  # few cases, and a process takes seconds to start
+        Workers(jobs, environment_of_workers(compiled=True)) as compiled,
+        Workers(n_plain, environment_of_workers(compiled=False)) as plain,
         tqdm(total=len(listed), unit="case", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
     ):
         elsewhere = {}
         for case, task in listed:
             if case.interpreted and not here or jobs > 1:
-                elsewhere[task] = (plain if case.interpreted else compiled).submit(task)
+                elsewhere[task] = (plain if case.interpreted else compiled).submit(_run_task, *task)
                 elsewhere[task].add_done_callback(lambda _: bar.update())
         results = []
         for case, task in listed:
@@ -60,27 +60,6 @@ def groups(op: str | None = None, engine: str | None = None, seed: int = 0) -> l
     next(iter(cases(op, engine, seed)), None)  # raises if there is no such operation or engine
     engines = AVAILABLE_ENGINES if engine is None else (engine,)
     return [(o, e, seed) for o in (CHECKED if op is None else (op,)) for e in engines]
-
-
-class _Workers:
-    """Processes that run cases, started when they are first asked for."""
-
-    def __init__(self, jobs: int, compiled: bool):
-        self._jobs, self._compiled, self._pool = jobs, compiled, None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def submit(self, task: tuple) -> Future:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"))
-        # A process is started by the submission that needs it, and reads the environment then.
-        with environment_of_children(self._compiled):
-            return self._pool.submit(_run_task, *task)
 
 
 def _run_task(op: str, engine: str, seed: int, number: int) -> Report:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Callable
 
 from ..engine import AVAILABLE_ENGINES, ENGINES
+from ..processes import Workers
 from ..threads import available_cores
 
 PACKAGE = __name__.partition(".")[0]
@@ -30,23 +28,15 @@ def is_interpreted() -> bool:
     return bool(config.DISABLE_JIT)
 
 
-@contextmanager
-def environment_of_children(compiled: bool) -> Iterator[None]:
-    """Processes started inside the block compile or do not, and may use three threads."""
-    switch = _THREADS if compiled else _UNCOMPILED
-    before = {name: os.environ.get(name) for name in switch}
-    os.environ.update(switch)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def environment_of_workers(compiled: bool) -> dict[str, str]:
+    """For processes that compile or do not, and may use three threads."""
+    return _THREADS if compiled else _UNCOMPILED
 
 
 def call_interpreted(function: Callable, *arguments):
     """``function(*arguments)`` in a process that does not compile."""
-    with environment_of_children(compiled=False), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+    with Workers(1, _UNCOMPILED) as workers:
+        return workers.submit(function, *arguments).result()
 
 
 def run_interpreted(arguments: list[str]) -> int:

@@ -89,8 +89,8 @@ def test_evaluate_is_the_ranking_of_score(name, protocol):
     assert_array_equal(found.per_user["ndcg@5"], expected.per_user["ndcg@5"])
     assert model.evaluate().per_user is None
     items, scores = model.recommend(data.user_ids, k=14)
-    seen = np.diff(data.train.indptr)
-    assert ((items == "").sum(axis=1) == seen).all() and (np.isnan(scores) == (items == "")).all()
+    known = np.diff(data.known().indptr)
+    assert ((items == "").sum(axis=1) == known).all() and (np.isnan(scores) == (items == "")).all()
 
 
 def test_many_users_come_in_blocks(monkeypatch):

@@ -120,6 +120,9 @@ def test_single_files_are_checked_by_sha256_or_git_blob_id(site, expect, cache):
     assert load_dataset("gowalla", cache_dir=cache).test.nnz == 2
 
     (path / "train.txt").write_bytes(b"spoilt\n")
+    with pytest.raises(DataError, match="move it away"):
+        get("gowalla", url, cache)
+    (path / "train.txt").unlink()
     assert (get("gowalla", url, cache) / "train.txt").read_bytes() == TRAIN
 
 
@@ -183,7 +186,27 @@ def test_what_was_put_there_by_hand_is_used(expect, tmp_path):
     folder.mkdir()
     (folder / "ml-100k.zip").write_bytes(archive)
     get("ml-100k", nobody(), tmp_path)
-    assert files_below(tmp_path) == ["ml-100k/u.data"]
+    assert files_below(tmp_path) == ["ml-100k/ml-100k.zip", "ml-100k/u.data"]
+
+
+@pytest.mark.parametrize(("name", "file"), [("ml-100k", "ml-100k.zip"), ("gowalla", "train.txt")])
+def test_a_file_of_somebody_s_own_is_not_replaced(site, cache, name, file):
+    mine = cache / name / file
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(DataError, match="not replaced: move it away"):
+        get(name, site[1], cache)
+    assert mine.read_text() == "years of work"
+
+
+def test_a_server_that_never_stops_sending(site, expect, cache, monkeypatch):
+    folder, url = site
+    (folder / "ml-100k.zip").write_bytes(b"x" * 5000)
+    expect("ml-100k", sha256(b"x" * 5000))
+    monkeypatch.setattr("c2f_np.data.named._LARGEST_DOWNLOAD", 4999)
+    with pytest.raises(DataError, match="is too large"):
+        get("ml-100k", url, cache)
+    assert files_below(cache) == []
 
 
 @pytest.mark.parametrize("archive", [zip_of({"other": b""}), b"not a zip"])

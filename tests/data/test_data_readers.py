@@ -225,4 +225,9 @@ ids = st.text(string.ascii_letters + string.digits + " ,;\"'\t\n\r|é漢😀", m
 def test_csv_round_trip_of_any_ids(tmp_path, pairs):
     quoted = ['"' + a.replace('"', '""') + '","' + b.replace('"', '""') + '"' for a, b in pairs]
     path = write(tmp_path / "x.csv", "user,item\n" + "\n".join(quoted) + "\n")
-    assert sorted(rows(read_csv(path))) == sorted(set(pairs))
+    trimmed = {(a.strip(), b.strip()) for a, b in pairs}
+    if any(not name for pair in trimmed for name in pair):
+        with pytest.raises(DataError, match="id is empty"):
+            read_csv(path)
+    else:
+        assert sorted(rows(read_csv(path))) == sorted(trimmed)

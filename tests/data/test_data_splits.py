@@ -91,7 +91,7 @@ def test_impossible_splits():
         with pytest.raises(DataError, match="n_last"):
             split_temporal(interactions, n_last)
     with pytest.raises(DataError, match="needs timestamps, and a list has none"):
-        split_temporal(Interactions.from_rows("a", "x", source="a list"))
+        split_temporal(Interactions.from_rows(["a"], ["x"], source="a list"))
 
 
 def test_users_with_one_item_only():

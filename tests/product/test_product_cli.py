@@ -16,6 +16,7 @@ import pytest
 import c2f_np.run as run_module
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
+from c2f_np.folders import LOCK
 from c2f_np.training.loop import train as train_both
 from tests.stored import stored
 
@@ -32,7 +33,7 @@ def train(data, out, *more):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
 
 
 def assert_one_line_error(capsys, *parts):
@@ -60,7 +61,7 @@ def csv_file(tmp_path):
 
 
 COLUMNS = ["--user-column", "visitor", "--item-column", "product"]
-COMMANDS = ["demo", "data", "train", "control", "evaluate", "recommend", "export", "info", "study", "gradcheck", "parity"]
+COMMANDS = "demo data train refit control evaluate recommend export info study gradcheck parity".split()
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, None])
@@ -281,13 +282,13 @@ def same_model(first, second):
 
 @pytest.mark.parametrize("epoch", [1, 5, 8, 11])
 def test_stopped_by_hand_and_resumed(folder, tmp_path, monkeypatch, capsys, epoch):
-    def impatient(data, settings, *, progress, after_epoch):
+    def impatient(data, settings, *, progress, after_epoch, before_start):
         def stop(after):
             after_epoch(after)
             if len(after.history) == epoch:
                 raise KeyboardInterrupt
 
-        return train_both(data, settings, progress=progress, after_epoch=stop)
+        return train_both(data, settings, progress=progress, after_epoch=stop, before_start=before_start)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "train", impatient)

@@ -69,8 +69,12 @@ def test_the_table_is_what_the_files_are(folder, tmp_path, capsys):
         (["{folder}/model.npz", "--table", "--out", "{out}"], "not a run folder"),
         (["{folder}", "--data", "planted", "--out", "{out}"], "--data is for --table"),
         (["{folder}", "--data", "planted", "--table", "--out", "{out}"], "not what the model was trained on"),
-        (["{folder}", "--out", "{folder}/model.npz"], "is the model itself"),
-        (["{out}/none", "--out", "{out}"], "no such file"),
+        (["{folder}", "--out", "{folder}/model.npz"], "is there and no exported model"),
+        (["{out}/none", "--out", "{out}/small.npz"], "no such file"),
+        (["{folder}", "--out", "{out}"], "not the name of a file"),
+        (["{folder}", "--out", ""], "not the name of a file"),
+        (["{folder}", "--table", "--out", ""], "name of the folder to write is empty"),
+        (["{folder}", "--table", "--out", "{folder}/run.json"], "is not a folder"),
         (["{folder}", "--out", "{out}/none/small.npz"], "none"),
     ],
 )
@@ -79,3 +83,19 @@ def test_what_cannot_be_done_is_said_in_one_line(folder, tmp_path, capsys, argum
     assert main(["export", *filled]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("small.npz", []), ("exports/int8-int8.npz", ["--table"]), ("exports/table.md", ["--table"])]
+)
+def test_what_somebody_else_wrote_is_not_replaced(folder, tmp_path, capsys, name, more):
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_bytes(b"years of work")
+    out = mine.parent if more else mine
+    assert main(["export", str(folder), "--out", str(out), *more]) == 2
+    assert "replaced" in capsys.readouterr().err
+    assert mine.read_bytes() == b"years of work" and len(list(tmp_path.rglob("*"))) == len(mine.relative_to(tmp_path).parts)
+    mine.unlink()
+    for _ in range(2):  # an earlier export is replaced
+        assert main(["export", str(folder), "--out", str(out), *more]) == 0

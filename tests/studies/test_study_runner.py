@@ -10,6 +10,7 @@ from rows import whole_row
 
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
+from c2f_np.folders import locked
 from c2f_np.studies import Options, run_study
 from c2f_np.studies.jobs import jobs_of
 from c2f_np.studies.store import Store
@@ -24,9 +25,11 @@ class Watch:
     """Notes the jobs that end; stops after some, as Ctrl-C does."""
 
     def __init__(self, stop_after=None):
-        self.done, self.stop_after = [], stop_after
+        self.done, self.seen, self.stop_after = [], [], stop_after
 
-    def __call__(self, n_done, n_all, key):
+    def __call__(self, n_done, n_all, key, running):
+        assert len(running) <= 1 and key not in running and not set(running) & set(self.done)
+        self.seen += [running]
         if key:
             self.done.append(key)
         if len(self.done) == self.stop_after:
@@ -88,6 +91,13 @@ def test_a_study_from_end_to_end(tiny, tmp_path):
     assert of_users["ndcg@20"].mean() == pytest.approx(outcome["metrics"]["test"]["ndcg@20"], rel=1e-6)
 
 
+def test_every_job_is_announced_before_it_is_done(tiny, tmp_path):
+    study, watch = tiny(), Watch()
+    run_study(study, tmp_path / "out", ONE, watch=watch)
+    announced = [running[0] for running in watch.seen if running]
+    assert sorted(set(announced)) == sorted(watch.done) and len(watch.done) == N_JOBS
+
+
 def test_a_stopped_study_goes_on_to_the_same_report(finished, tmp_path):
     (study, whole), out = finished, tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
@@ -107,7 +117,7 @@ def test_a_stopped_study_goes_on_to_the_same_report(finished, tmp_path):
 def test_what_a_kill_leaves_behind_does_no_harm(finished):
     study, out = finished
     rows, before = out / "rows", contents(out)
-    (rows / ".southern-women_model_seed0.json.abc.part").write_text('{"status": "do')  # half written
+    (rows / ".southern-women_model_seed0.json.0123abcd.part").write_text('{"status": "do')  # half written
     (rows / "southern-women_model_seed0.json").unlink()  # its users are there, the row is not yet
     (rows / "southern-women_bpr-mf_seed1.json").write_text('{"status": "done"')
     (rows / "southern-women_bpr-mf_seed0.npz").write_bytes(b"PK nonsense")
@@ -218,7 +228,7 @@ def test_a_row_is_there_whole_or_not_at_all(tiny, tmp_path, monkeypatch):
     import c2f_np.studies.store as store_module
 
     key, store = jobs_of(tiny())[0].key, Store(tmp_path / "out")
-    store.prepare()
+    store.prepare("")
     row = whole_row(fingerprint="f")
 
     def disk_full(*_):
@@ -231,3 +241,40 @@ def test_a_row_is_there_whole_or_not_at_all(tiny, tmp_path, monkeypatch):
     assert store.read(key) is None and [path.suffix for path in (tmp_path / "out" / "rows").iterdir()] == [".npz"]
     store.write(key, row, [])
     assert store.read(key)["fingerprint"] == "f"
+
+
+@pytest.mark.parametrize("name", ["report.md", "rows.csv", "study.toml", "rows/", "figure.png"])
+def test_files_of_somebody_s_own_are_left_alone(tiny, tmp_path, name):
+    study, out = tiny(), tmp_path / "out"
+    out.mkdir()
+    (out / name).mkdir() if name.endswith("/") else (out / name).write_text("mine")
+    (out / ".report.md.part").write_text("mine too")
+    with pytest.raises(SettingsError, match=f"holds {name.rstrip('/')}, but no study"):
+        run_study(study, out, ONE)
+    assert sorted(path.name for path in out.iterdir()) == sorted([".report.md.part", name.rstrip("/")])
+
+
+def test_one_study_at_a_time_in_a_folder(finished):
+    study, out = finished
+    with locked(out), pytest.raises(SettingsError, match="another process is writing"):
+        run_study(study, out, ONE)
+
+
+def test_a_figure_that_fails_is_left_out_of_the_report(tiny, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no fonts here")
+
+    monkeypatch.setattr("c2f_np.plotting.style.Picture.savefig", broken)
+    with pytest.warns(UserWarning, match="figure.png: the figure could not be drawn .no fonts here."):
+        run_study(tiny('figure = "none"', 'figure = "means"'), tmp_path / "out", ONE)
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "## southern-women" in report and "![" not in report
+
+
+def test_names_that_mean_something_elsewhere(tiny, tmp_path):
+    name = "=1+1|<img onerror=x>$y$"
+    out = tmp_path / "out"
+    run_study(tiny('name = "bpr-mf"', f'name = "{name}"'), out, ONE)
+    assert r"| \=1+1\|\<img onerror=x\>\$y\$ |" in (out / "report.md").read_text(encoding="utf-8")
+    with open(out / "rows.csv", encoding="utf-8") as table:
+        assert {row["run"] for row in csv.DictReader(table)} >= {"'" + name, "popularity"}

@@ -30,7 +30,7 @@ def assert_same(out, other):
     assert users[0] == users[1]
 
 
-@pytest.mark.parametrize("backend", ["loky", "dask"])
+@pytest.mark.parametrize("backend", ["processes", "dask"])
 def test_two_processes_of_this_machine(alone, tmp_path, backend):
     if backend == "dask":
         pytest.importorskip("distributed")
@@ -102,3 +102,41 @@ def test_ctrl_c(tiny, tmp_path):
     assert code == 130 and "stopped; the same command continues it" in said and "Traceback" not in said
     assert len(rows_without_clocks(out)) == len(list(out.glob("rows/*.json"))) < 37
     assert "Not finished" in (out / "report.md").read_text(encoding="utf-8")
+
+
+def children_of(pid):
+    listed = subprocess.run(["ps", "--no-headers", "-o", "pid,args", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks for processes as on Linux")
+def test_a_worker_that_is_killed(tiny, tmp_path):
+    """Its job has failed, as the report says; the others go on, and the job can be done again."""
+    study, out = tiny(*LONGER), tmp_path / "out"
+    process = start(study, out, "--jobs", "2")
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("rows/*.json"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(children_of(process.pid)[0], signal.SIGKILL)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 1 and "1 of 37 jobs failed" in said and "Traceback" not in said
+    assert "WorkerDied: its process was killed" in (out / "report.md").read_text(encoding="utf-8")
+    assert run_study(study, out, Options(jobs=2, retry_failed=True)).n_failed == 0
+    run_study(study, tmp_path / "whole", ONE)
+    assert rows_without_clocks(out) == rows_without_clocks(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks for processes as on Linux")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_its_study(tiny, tmp_path, how):
+    study, out = tiny(*LONGER), tmp_path / "out"
+    process = start(study, out, "--jobs", "2")
+    while len(list(out.glob("rows/*.json"))) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    workers = children_of(process.pid)
+    process.send_signal(how)  # to this one alone
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2 and not any(os.path.exists(f"/proc/{pid}") for pid in workers)

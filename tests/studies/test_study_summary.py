@@ -26,7 +26,7 @@ def case(tiny, tmp_path):
     runs = tuple(run for run in study.runs if run.name in ("model", "other"))
     study = dataclasses.replace(study, reference="model", runs=runs)
     jobs, store, rows = jobs_of(study), Store(tmp_path / "out"), {}
-    store.prepare()
+    store.prepare("")
 
     def put(run, seed, parts, note="", users=USERS):
         measured = []

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from c2f_np.errors import SettingsError
+from c2f_np.processes import Workers
 from c2f_np.verification import command
 from c2f_np.verification.catalogue import CHECKED, cases
+from c2f_np.verification.interpreted import environment_of_workers
 from c2f_np.verification.operations import OPERATIONS
 from c2f_np.verification.sampling import SAMPLING
 from c2f_np.verification.threads import one_kernel_thread
@@ -54,9 +56,9 @@ def test_every_case_passes(op, engine):
 
 @pytest.mark.slow
 def test_every_interpreted_case_passes():
-    with command._Workers(2, compiled=False) as workers:
+    with Workers(2, environment_of_workers(compiled=False)) as workers:
         listed = [(op, number) for op in CHECKED for number, case in enumerate(cases(op, "numba", 1)) if case.interpreted]
-        for report in [workers.submit((op, "numba", 1, number)) for op, number in listed]:
+        for report in [workers.submit(command._run_task, op, "numba", 1, number) for op, number in listed]:
             hold(report.result())
         assert len(listed) > 100
 

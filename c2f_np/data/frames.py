@@ -1,0 +1,99 @@
+"""Data frames: tables in memory with named columns (of pandas, polars, Arrow, dictionaries) and a row for each interaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from ..errors import DataError
+from .columns import find_columns
+from .interactions import Interactions
+
+
+def has_columns(table: Any) -> bool:
+    """Whether something has named columns, so that it is no matrix."""
+    return _names(table) is not None
+
+
+def read_frame(
+    table: Any,
+    *,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    timestamp_column: str | None = None,
+    rating_threshold: float | None = None,
+) -> Interactions:
+    """Read a data frame with a row for each interaction.
+
+    Parameters
+    ----------
+    table : data frame of pandas, polars or Arrow, structured array, or mapping of names to columns
+    user_column, item_column, rating_column, timestamp_column : str, optional
+        Names of columns; see :func:`c2f_np.data.read_csv`.
+    rating_threshold : float, optional
+        Keep rows whose rating is at least this; by default every row counts.
+
+    Returns
+    -------
+    Interactions
+        With timestamps if there is such a column.
+
+    Raises
+    ------
+    DataError
+        If it is unclear which column is which, or a value cannot be used; with its row.
+    """
+    names = _names(table)
+    if names is None:
+        raise DataError(f"a data frame is needed, with named columns, not {type(table).__name__}")
+    if hasattr(table, "collect"):  # a lazy frame
+        table = table.collect()
+    given = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
+    wanted = {kind: None if name is None else str(name) for kind, name in given.items()}
+    advice = "; a matrix of users x items must be given as one, such as frame.to_numpy()"
+    place = find_columns([str(name) for name in names], wanted, "the data frame's columns", advice=advice)
+    columns = {kind: _column(table, names[at], kind) for kind, at in place.items()}
+    users, items = columns.pop("user"), columns.pop("item")
+    numbers = {f"{kind}s": _numbers(column, kind) for kind, column in columns.items()}
+    return Interactions.from_rows(users, items, **numbers, rating_threshold=rating_threshold, source="data frame")
+
+
+def _names(table: Any) -> list[Any] | None:
+    """The names of the columns of a table; None if it has none."""
+    if issparse(table):  # one of SciPy's kinds is a dictionary
+        return None
+    if isinstance(table, Mapping):
+        return list(table)
+    if isinstance(table, np.ndarray):
+        return None if table.dtype.names is None else list(table.dtype.names)
+    if hasattr(table, "collect_schema"):
+        return list(table.collect_schema().names())
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    return None if names is None or callable(names) else list(names)
+
+
+def _column(table: Any, name: Any, kind: str) -> Any:
+    try:
+        column = table[name]
+    except (TypeError, KeyError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"the column {name!r} cannot be read ({reason}); is it a data frame in memory?") from None
+    if getattr(column, "ndim", 1) != 1:
+        raise DataError(f"several columns are called {name!r}", value=kind)
+    return column
+
+
+def _numbers(column: Any, kind: str) -> np.ndarray:
+    """A column of ratings or times as numbers; times of day may be dates, which become seconds since 1970."""
+    values = np.asarray(column)
+    if values.dtype.kind == "M":
+        missing = np.isnat(values)
+        values = np.where(missing, np.nan, values.astype("datetime64[us]").astype(np.int64) / 1e6)
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"the column of the {kind} does not hold numbers; name another one") from None

@@ -1,0 +1,61 @@
+"""Names that come from outside (of files, data, users, items, runs), made harmless for the place where they are shown.
+
+A name may hold what a place takes for an instruction: colours and cursor movements in a terminal, HTML or the end of a cell in
+Markdown, a formula in a spreadsheet, mathematics in a figure. One function for each place; a usual name stays as it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import unicodedata
+import warnings
+from pathlib import Path
+
+# Control characters, invisible ones that turn text round, halves of pairs, and what begins a new line.
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# They join letters in many scripts, and emoji.
+_JOINERS = "\u200c\u200d"
+
+
+def for_terminal(text: object) -> str:
+    """In one line of a terminal or log: what cannot be seen is written as Python would, ``\\x1b``."""
+    return "".join(
+        char if char in _JOINERS or unicodedata.category(char) not in _UNSEEN else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
+
+
+def for_markdown(text: object) -> str:
+    """In a paragraph, heading or table cell of Markdown."""
+    shown = re.sub(r"([\\`*\[\]<>|&$~])", r"\\\1", for_terminal(text))
+    # Between letters an underscore means nothing; at the beginning of a line more than these do.
+    special = r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^\s*[#+=-]|^\s*\d+[.)](?=\s)"
+    return re.sub(special, lambda found: f"{found.group()[:-1]}\\{found.group()[-1]}", shown)
+
+
+def for_csv(cell: object) -> object:
+    """In a cell of a CSV file: text that a spreadsheet would take for a formula begins with an apostrophe; numbers stay."""
+    if not isinstance(cell, str):
+        return cell
+    shown = for_terminal(cell)
+    return "'" + shown if shown.lstrip()[:1] in ("=", "+", "-", "@") else shown
+
+
+def for_figure(text: object) -> str:
+    """In a figure, where text between two dollars would be mathematics."""
+    return for_terminal(text).replace("$", r"\$")
+
+
+def write_figure(path: Path, function: str, *arguments, **named) -> bool:
+    """Write what a function of `c2f_np.plotting` draws and tell whether it is there: a failure is a warning, numbers matter more.
+
+    The function is given as "module.function": where no folder is writable, Matplotlib may not even be imported.
+    """
+    module, _, name = function.partition(".")
+    try:
+        getattr(importlib.import_module(f".plotting.{module}", __package__), name)(*arguments, **named).write(path)
+    except Exception as error:  # of fonts, folders, a missing package: whatever it is
+        warnings.warn(f"{path}: the figure could not be drawn ({for_terminal(error)})", stacklevel=2)
+        return False
+    return True
