@@ -33,6 +33,7 @@ _BASES = {
                  ["southern-women", "--out", "run", "--resume", "--quiet"]],
     ("control",): [["run", "--quiet"]],
     ("evaluate",): [["run"]],
+    ("refit",): [["run", "--quiet"]],
     ("recommend",): [["run", "--user", "Nora Fayette"], ["run/model.npz", "--similar-to", "E1", "-k", "3"]],
     ("info",): [["run"], ["run/model.npz"]],
     ("export",): [["run", "--out", "small.npz"], ["run", "--out", "exports", "--table"]],
