@@ -378,6 +378,7 @@ def run_refit(
     request = read_request(folder)
     data = request.load_data() if data is None else data
     with locked(folder):
+        delete_unfinished(folder, [REFIT])
         done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
         if not done.is_done:
             raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")

@@ -145,7 +145,7 @@ def recommend_command(options) -> int:
         for rank, (item, value) in enumerate(left, start=1):
             print(f"{shown}\t{rank}\t{for_terminal(item)}\t{value:.4f}")
         if len(left) < options.k:
-            print(f"# {shown}: only {len(left)} items are left {missing}")
+            print(f"# {shown}: {f'only {len(left)}' if left else 'no'} items are left {missing}")
     return 0
 
 
