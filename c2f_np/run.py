@@ -139,7 +139,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     watch: Callable[[Progress], None] | None = None,
-    before_start: Callable[[Phase], None] | None = None,
+    before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
     data: Dataset | None = None,
 ) -> dict:
     """Carry out a request in a folder.
@@ -156,7 +156,7 @@ def run(
     watch : callable, optional
         Called with the progress after every epoch.
     before_start : callable, optional
-        Called with a phase before its start is prepared.
+        Called with a phase before its start is prepared, and with all phases.
     data : Dataset, optional
         The request's data, if they are loaded already.
 
@@ -346,7 +346,7 @@ def run_refit(
     *,
     data: Dataset | None = None,
     watch: Callable[[Progress], None] | None = None,
-    before_start: Callable[[Phase], None] | None = None,
+    before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
 ) -> StoredModel | None:
     """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
 
@@ -373,6 +373,7 @@ def run_refit(
     request = read_request(folder)
     data = request.load_data() if data is None else data
     with locked(folder):
+        delete_unfinished(folder, [REFIT])
         done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
         if not done.is_done:
             raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")

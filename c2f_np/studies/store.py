@@ -135,6 +135,8 @@ class Store:
                 layout = {f"{position}.users": Array("int64", ("n",), low=0)}
                 layout |= {f"{position}.{name}": Array("float32", ("n",), optional=True) for name in DEFAULT_METRICS}
                 arrays = members.read_all(layout)
+                if not len(arrays[f"{position}.users"]):
+                    raise members.error(f"{position}.users", "is empty")
                 mine = {name.partition(".")[2]: values for name, values in arrays.items()}
                 result.append((mine.pop("users"), mine))
         return result

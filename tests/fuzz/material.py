@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from c2f_np import load_dataset
+from c2f_np.baselines import BASELINES, make_baseline
 from c2f_np.cli import main
 from c2f_np.data import write_lightgcn
 from c2f_np.settings import Settings
@@ -48,6 +49,18 @@ method = "popularity"
 """
 
 
+_EVALUATE = """
+from c2f_np.baselines import load_baseline
+from c2f_np.data import load_dataset
+from c2f_np.errors import C2FError
+try:
+    load_baseline("model.npz").evaluate(load_dataset("southern-women"))
+except C2FError as error:
+    print(f"error: {error}")
+    raise SystemExit(2)
+"""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A file in a folder, of which copies are spoilt, and the calls that read it: (function of the worker, arguments)."""
@@ -64,8 +77,8 @@ def quietly(*arguments):
 
 
 def main_calls(*lines):
-    """Calls of the command line; a quoted word cannot hold spaces."""
-    return tuple(("main", tuple(line.split())) for line in lines)
+    """Calls of the command line; ``~`` stands for a space within a word."""
+    return tuple(("main", tuple(word.replace("~", " ") for word in line.split())) for line in lines)
 
 
 def samples(place: Path) -> list[Sample]:
@@ -81,12 +94,13 @@ def samples(place: Path) -> list[Sample]:
         words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
         quietly("train", "southern-women", "--out", run, "--preset", way, "--quiet", *words)
         resume = "train southern-women --out . --resume --quiet"
-        sample(f"run.json {way}", run, "run.json", *main_calls(resume, "evaluate .", "control . --quiet"))
-        sample(f"metrics.json {way}", run, "metrics.json", *main_calls("info .", "control . --quiet"))
-        using = ("info .", "info . --json", "recommend . --user E1", "recommend . --similar-to E1 -k 3", "evaluate .",
+        control = ("control . --quiet",) if way == "staged" else ()
+        sample(f"run.json {way}", run, "run.json", *main_calls(resume, "evaluate .", *control))
+        sample(f"metrics.json {way}", run, "metrics.json", *main_calls("info .", *control))
+        using = ("info .", "info . --json", "recommend . --user Nora~Fayette", "recommend . --similar-to E1 -k 3", "evaluate .",
                  "export . --out small.npz", "export . --out int8.npz --codebook int8 --weights int8")  # fmt: skip
         sample(f"model.npz {way}", run, "model.npz", *main_calls(*using))
-        sample(f"finished checkpoint {way}", run, "checkpoint.npz", *main_calls("control . --quiet", resume))
+        sample(f"finished checkpoint {way}", run, "checkpoint.npz", *main_calls(resume, *control))
         data, settings = load_dataset("southern-women", protocol="clean"), Settings.preset(way, **options)
         steps = {}
         train(data, settings, after_epoch=lambda step, steps=steps: steps.setdefault(step.phase, step))
@@ -102,6 +116,23 @@ def samples(place: Path) -> list[Sample]:
             exported.mkdir()
             quietly("export", run, "--out", exported / "small.npz", "--codebook", kind, "--weights", kind, *more)
             sample(f"exported {way} {kind}", exported, "small.npz", ("serve", ("small.npz",)))
+
+        refit = place / f"refit {way}"
+        shutil.copytree(run, refit)
+        sample(f"run.json {way}, refit", refit, "run.json", *main_calls("refit . --quiet"))
+        quietly("refit", refit, "--quiet")
+        sample(f"refit.npz {way}", refit, "refit.npz", *main_calls(*using))
+
+    for name in BASELINES:
+        few = {"dim": 4, "max_epochs": 1, "n_coarse": 4, "t_coarse": 2, "k": 3, "engine": "numpy"}
+        baseline = make_baseline(name)
+        baseline.set_params(**{key: value for key, value in few.items() if key in baseline.get_params()}).fit(data)
+        folder = place / f"baseline {name}"
+        folder.mkdir()
+        baseline.save(folder / "model.npz")
+        recommend = ["recommend model.npz --user Nora~Fayette -k 1", "recommend model.npz --similar-to E1 -k 2"]
+        recommend = recommend[: 1 if name == "popularity" else 2]  # which compares no items
+        sample(f"baseline {name}", folder, "model.npz", *main_calls("info model.npz", *recommend), ("run", (_EVALUATE,)))
 
     study = place / "study"
     study.mkdir()

@@ -33,6 +33,7 @@ _BASES = {
                  ["southern-women", "--out", "run", "--resume", "--quiet"]],
     ("control",): [["run", "--quiet"]],
     ("evaluate",): [["run"]],
+    ("refit",): [["run", "--quiet"]],
     ("recommend",): [["run", "--user", "Nora Fayette"], ["run/model.npz", "--similar-to", "E1", "-k", "3"]],
     ("info",): [["run"], ["run/model.npz"]],
     ("export",): [["run", "--out", "small.npz"], ["run", "--out", "exports", "--table"]],
@@ -66,7 +67,9 @@ def command_lines(rng) -> list[str]:
         if flag == "--mutants" or (flag == "--base-url" and "planted" in base):
             continue
         base.append(flag)
-        if action.nargs != 0:
+        if flag == "--mutate":  # even one takes a minute
+            base.append(pick(rng, ("-1", "0", "x", "1.5", "9" * 400, "9" * 5000, "")))
+        elif action.nargs != 0:
             base += [_odd(action, rng) for _ in range(1 if action.nargs is None else int(rng.integers(1, 4)))]
     if demanding:
         base += ["--seed", pick(rng, ("-1", "x", "1e400", "9" * 400, str(2**63), "", "1.5"))]

@@ -274,7 +274,8 @@ def other_members(raw, rng):
     elif how == 1:
         members.append(members[place])
     elif how == 2:
-        members[place] = (pick(rng, ("x.npy", "../x.npy", "", "header.npy", "a/b.npy", "state.E_fine.npy")), members[place][1])
+        name = pick(rng, ("x.npy", "../x.npy", ".npy", "header.npy", "a/b.npy", "state.E_fine.npy"))
+        members[place] = (name, members[place][1])
     elif how == 3:
         members += [(f"x{number}.npy", b"") for number in range(2000)]
     elif how == 4:

@@ -1,10 +1,12 @@
 """A sample of both fuzz runs, and that the watcher sees what it is there for."""
 
+import shutil
 import sys
 
 import pytest
 
 from tests.fuzz.__main__ import run
+from tests.fuzz.material import samples
 from tests.fuzz.worker import Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits and pipes")]
@@ -16,6 +18,19 @@ def test_no_input_ends_in_a_traceback_a_crash_a_hang_or_too_much_memory(what, co
     assert not failures, "\n".join(failures)
     # Most inputs are refused, and some still mean something: were all one or the other, the inputs would be no good.
     assert codes[2] > count / 4 and codes[0] > count / 20
+
+
+def test_what_is_not_spoilt_can_be_used(tmp_path):
+    tried, refused = [], []
+    with Worker() as worker:
+        for sample in samples(tmp_path):
+            for function, arguments in sample.calls:
+                folder = shutil.copytree(sample.folder, tmp_path / f"used {len(tried)}")
+                tried.append(sample.name)
+                outcome = worker.do(folder, function, arguments)
+                if outcome.code or outcome.wrong:
+                    refused.append((sample.name, arguments, outcome))
+    assert not refused
 
 
 @pytest.mark.parametrize(
