@@ -243,7 +243,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
 
     def after_epoch(progress: Progress) -> None:
         nonlocal replaces
-        # If there is no room for it, an earlier run stays whole; once it is there, the same command with --resume goes on.
+        # If there is no room for it, an earlier run stays whole; once it is there, --resume with these settings goes on.
         save_checkpoint(folder / CHECKPOINT, progress, request.settings, fingerprint)
         if replaces:
             for name in RESULTS:

@@ -31,7 +31,7 @@ def crash(every: int, place: Path) -> list[str]:
                 shutil.rmtree(out, ignore_errors=True)
                 if how:
                     shutil.copytree(earlier, out)
-                command = arguments(preset, out, *_PLAIN, epochs=_EPOCHS)
+                command = arguments(preset, out, "--seed", "0", *_PLAIN, epochs=_EPOCHS)
                 code = carry_out([*command, *how], said, lambda n=number: _end_at_call(n, str(place)))
                 ended = code == 0
                 name = f"preset {preset} {' '.join(how)}, call {number}"
