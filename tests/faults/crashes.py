@@ -37,7 +37,7 @@ def crash(every: int, place: Path) -> list[str]:
                 name = f"preset {preset} {' '.join(how)}, call {number}"
                 if code not in (0, _CRASHED):
                     failed.append(f"{name}: exit code {code}, {said.read_text()}")
-                failed += [f"{name}: {trouble}"] if (trouble := trouble_in(out)) else []
+                failed += [f"{name}: {trouble}"] if (trouble := trouble_in(out, replaces=bool(how))) else []
                 failed += [f"{name}: {wrong}"] if (wrong := _goes_on(command, out, said, expected, before, bool(how))) else []
             print(f"preset {preset}, {'replacing an earlier run' if how else 'a new run'}: {number // every - 1} crashes")
     return failed

@@ -78,8 +78,11 @@ def _without_clock(row: dict) -> dict:
     return {key: repr(value) for key, value in row.items() if key != "seconds"}
 
 
-def trouble_in(folder: Path) -> str:
-    """What is half written or lost where a run was stopped, or ""; temporary files may be left."""
+def trouble_in(folder: Path, *, replaces: bool = False) -> str:
+    """What is half written or lost where a run was stopped, or ""; temporary files may be left.
+
+    Of a run that replaces another one, the log may be the earlier one's still.
+    """
     try:
         if (folder / RUN).exists():
             json.loads((folder / RUN).read_text(encoding="utf-8"))
@@ -87,7 +90,7 @@ def trouble_in(folder: Path) -> str:
             json.loads((folder / METRICS).read_text(encoding="utf-8"))
         if (folder / MODEL).exists():
             stored(folder / MODEL)
-        if epochs_logged(folder) > epochs_kept(folder):
+        if epochs_logged(folder) > epochs_kept(folder) and not replaces:
             return f"{epochs_logged(folder)} epochs in the log, {epochs_kept(folder)} in the checkpoint"
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         return repr(error)
@@ -108,6 +111,9 @@ def epochs_logged(folder: Path) -> int:
 
 def difference(folder: Path, whole: dict) -> str:
     """The first file of a finished run that is not as in `whole`, or ""."""
+    missing = [name for name in whole if not (folder / name).exists()]
+    if missing:
+        return missing[0]
     mine = result(folder)
     return next((name for name in whole if mine[name] != whole[name]), "")
 

@@ -61,9 +61,10 @@ class Worker:
 
     def _stop(self):
         if self._process is not None:
+            self._pipe.close()  # which ends it, unless it hangs
+            self._process.join(3)
             self._process.kill()
             self._process.join()
-            self._pipe.close()
             self._process = None
 
 
