@@ -24,7 +24,7 @@ from .files import FilePath
 _WHOLE_WITH_POINT = re.compile(r"(0|-?[1-9][0-9]*)\.0+")
 # NumPy drops NULs at the end of a text, other control characters steer terminals, and lone surrogates are no text.
 _NOT_IN_AN_ID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_MISSING_TYPES = ("NAType", "NaTType", "Null")  # those of pandas and Arrow, which need not be installed
+_MISSING_TYPES = ("NAType", "NaTType")  # those of pandas, which need not be installed
 
 
 def as_id(value: object, kind: str, *, row: int | None = None, path: FilePath | None = None, line: int | None = None) -> str:

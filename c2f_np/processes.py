@@ -64,12 +64,13 @@ class Workers:
         return self._threads.submit(self._call, function, arguments)
 
     def _call(self, function: Callable, arguments: tuple):
-        process, connection = getattr(self._own, "worker", None) or self._start()
+        process, connection = getattr(self._own, "worker", (None, None))
+        if process is None or not process.is_alive():
+            process, connection = self._start()
         try:
             connection.send((function, arguments))
             result, error = connection.recv()
-        except (EOFError, ConnectionError):
-            self._own.worker = None
+        except (EOFError, OSError):
             process.join()
             raise WorkerDied(_cause(process.exitcode)) from None
         if error is not None:
@@ -106,7 +107,7 @@ def _without_interrupts() -> Iterator[None]:
 def _serve(connection) -> None:
     """In a worker: do what is asked for until nobody asks any more."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, ConnectionError):
+    with suppress(EOFError, OSError):
         while True:
             function, arguments = connection.recv()
             try:

@@ -46,8 +46,8 @@ from .training.problem import evaluate_state, pose
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"
 METRICS, MODEL, FIGURE, CONTROL = "metrics.json", "model.npz", "curves.png", "control.json"
 REFIT = "refit.npz"
-# In the order in which a new run deletes those of an earlier one: whatever stops it, what is left can be resumed.
-FILES = (REFIT, METRICS, FIGURE, CONTROL, MODEL, HISTORY, CHECKPOINT, RUN)
+RESULTS = (REFIT, METRICS, FIGURE, CONTROL, MODEL, HISTORY)
+FILES = (*RESULTS, CHECKPOINT, RUN)
 _PART = (None, {"*": dict.fromkeys(DEFAULT_METRICS, NUMBER)})
 _FORMS: dict[str, dict] = {
     RUN: {
@@ -139,7 +139,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     watch: Callable[[Progress], None] | None = None,
-    before_start: Callable[[Phase], None] | None = None,
+    before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
     data: Dataset | None = None,
 ) -> dict:
     """Carry out a request in a folder.
@@ -156,7 +156,7 @@ def run(
     watch : callable, optional
         Called with the progress after every epoch.
     before_start : callable, optional
-        Called with a phase before its start is prepared.
+        Called with a phase before its start is prepared, and with all phases.
     data : Dataset, optional
         The request's data, if they are loaded already.
 
@@ -243,12 +243,13 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
 
     def after_epoch(progress: Progress) -> None:
         nonlocal replaces
-        if replaces:
-            # On a full disk the request cannot be written, and the earlier run stays whole.
-            _write_json(folder / RUN, about)
-            _delete_results(folder)
-            replaces = False
+        # If there is no room for it, an earlier run stays whole; once it is there, the same command with --resume goes on.
         save_checkpoint(folder / CHECKPOINT, progress, request.settings, fingerprint)
+        if replaces:
+            for name in RESULTS:
+                (folder / name).unlink(missing_ok=True)
+            _write_json(folder / RUN, about)
+            replaces = False
         _write_history(folder / HISTORY, progress.history)
         if watch is not None:
             watch(progress)
@@ -278,12 +279,6 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
         title = f"{data.name}, protocol {data.protocol}"
         write_figure(folder / FIGURE, "results.learning_curves", list(progress.history), table, title=title)
     return metrics
-
-
-def _delete_results(folder: Path) -> None:
-    for name in FILES:
-        if name != RUN:
-            (folder / name).unlink(missing_ok=True)
 
 
 def _warn_of_another_version(folder: Path) -> None:
@@ -351,7 +346,7 @@ def run_refit(
     *,
     data: Dataset | None = None,
     watch: Callable[[Progress], None] | None = None,
-    before_start: Callable[[Phase], None] | None = None,
+    before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
 ) -> StoredModel | None:
     """Train a finished run's model again on everything that its data hold, and write ``refit.npz``.
 
@@ -378,6 +373,7 @@ def run_refit(
     request = read_request(folder)
     data = request.load_data() if data is None else data
     with locked(folder):
+        delete_unfinished(folder, [REFIT])
         done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
         if not done.is_done:
             raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")

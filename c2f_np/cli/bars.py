@@ -20,6 +20,12 @@ def _bar(**about):
     return tqdm(dynamic_ncols=True, mininterval=pause, maxinterval=pause, **about)
 
 
+def epochs_in_words(epochs: dict[str, int]) -> str:
+    """How long each phase was trained; the one phase of a baseline needs no name."""
+    names = {phase: f"{TITLES.get(phase, phase)}: " if len(epochs) > 1 else "" for phase in epochs}
+    return "; ".join(f"{names[phase]}{n} epoch{'' if n == 1 else 's'}" for phase, n in epochs.items())
+
+
 class PhaseBars:
     """Counts epochs and, unless quiet, shows one bar per phase; a phase that early stopping ends completes its bar."""
 
@@ -59,9 +65,9 @@ class PhaseBars:
             self._bar.refresh()
             self.close()
 
-    def prepare(self, phase: Phase) -> None:
-        """Say what takes time before a phase begins, and how many epochs it will have."""
-        self._most[phase.name] = phase.most_epochs
+    def prepare(self, phase: Phase, phases: tuple[Phase, ...]) -> None:
+        """Say what takes time before a phase begins; and note how many epochs each phase will have at most."""
+        self._most = {each.name: each.most_epochs for each in phases}
         if not self._quiet and phase.name in self._prepared:
             from tqdm import tqdm
 

@@ -9,6 +9,7 @@ from ..folders import folder_named
 from ..schema import add_options, given_options, parameters_of
 from ..settings import Settings
 from ..shown import for_terminal
+from .bars import epochs_in_words
 from .options import add_command, add_load_options, add_quiet, add_settings, load_options, protocol_of
 
 _TRAIN = """  python -m c2f_np train ml-100k --preset authors --out runs/authors --seed 1
@@ -81,8 +82,7 @@ def refit_command(options) -> int:
     if model is None:
         print(f"nothing was held out: the model in {shown} has learnt from everything already")
         return 0
-    epochs = ", ".join(f"{phase} {n} epochs" for phase, n in model.about["refit"].items())
-    print(f"trained on all {model.R.nnz:,} interactions: {epochs}")
+    print(f"trained on all {model.R.nnz:,} interactions: {epochs_in_words(model.about['refit'])}")
     print(f"written to {shown}: {REFIT}, which recommend, info and export now use")
     return 0
 

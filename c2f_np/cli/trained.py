@@ -11,6 +11,7 @@ from pathlib import Path
 from ..data import PROTOCOLS
 from ..serving.compact import NUMBER_TYPES
 from ..shown import for_terminal
+from .bars import epochs_in_words
 from .options import add_command, whole_number
 
 _EVALUATE = """  python -m c2f_np evaluate runs/demo
@@ -95,7 +96,8 @@ def _load_any(path: Path):
     from ..serving import load_exported
     from ..serving.exported_file import KIND
 
-    return {KIND: load_exported, BASELINE: load_baseline}.get(header_of(path).get("kind"), C2FRecommender.load)(path)
+    kind = str(header_of(path).get("kind"))
+    return {KIND: load_exported, BASELINE: load_baseline}.get(kind, C2FRecommender.load)(path)
 
 
 def _request(options, **load_options):
@@ -136,20 +138,19 @@ def recommend_command(options) -> int:
         ids, figures = model.recommend(options.user, options.k, exclude_seen=not options.with_seen)
     else:
         ids, figures = model.similar_items(options.similar_to, options.k)
-    print(f"# {for_terminal(path)}: {_learnt_from(model)}", file=sys.stderr)
+    print(f"# {for_terminal(path)}: {_learnt_from(model.n_interactions, model.n_known)}", file=sys.stderr)
     missing = "that the user does not already have" if options.user else "that the model compares with it"
     for wanted, row, values in zip(options.user or options.similar_to, ids, figures, strict=True):
         shown, left = for_terminal(wanted), [(item, value) for item, value in zip(row, values, strict=True) if not isnan(value)]
         for rank, (item, value) in enumerate(left, start=1):
             print(f"{shown}\t{rank}\t{for_terminal(item)}\t{value:.4f}")
         if len(left) < options.k:
-            print(f"# {shown}: only {len(left)} items are left {missing}")
+            print(f"# {shown}: {f'only {len(left)}' if left else 'no'} items are left {missing}")
     return 0
 
 
-def _learnt_from(model) -> str:
+def _learnt_from(n_learnt: int, n_known: int) -> str:
     """What a model was trained on, in words."""
-    n_learnt, n_known = model.n_interactions, model.n_known
     if not n_known:
         return "its interactions are not in the file"
     words = f"trained on {n_learnt:,} of {n_known:,} interactions"
@@ -171,8 +172,7 @@ def info_command(options) -> int:
     print(for_terminal(f"  data      {data.get('name')}, fingerprint {data.get('fingerprint', '')[:16]}"))
     print(for_terminal(f"  split     {data.get('split')}"))
     if "refit" in about:
-        epochs = ", ".join(f"{phase} {n} epochs" for phase, n in about["refit"].items())
-        print(for_terminal(f"  refitted  {epochs or 'in one step'}"))
+        print(for_terminal(f"  refitted  {epochs_in_words(about['refit']) or 'in one step'}"))
     print(f"  entities  {facts['users']:,} users, {facts['items']:,} items, ", end="")
     print(f"{facts['training_interactions']:,} training interactions of {facts['known_interactions']:,} that are known")
     print("  bytes that the model itself needs")
@@ -237,7 +237,7 @@ def export_command(options) -> int:
     if not options.table:
         require_replaceable(file_named(options.out))
     model = load_model(source)
-    return _export_table(model, options) if options.table else _export_file(model, options)
+    return _export_table(model, options) if options.table else _export_file(model, source, options)
 
 
 def _export_table(model, options) -> int:
@@ -248,7 +248,7 @@ def _export_table(model, options) -> int:
     return 0
 
 
-def _export_file(model, options) -> int:
+def _export_file(model, source: Path, options) -> int:
     from ..serving import load_exported
     from ..serving.exporting import export_model
 
@@ -260,7 +260,8 @@ def _export_file(model, options) -> int:
         with_interactions=not options.without_interactions,
         with_ids=not options.without_ids,
     )
-    sizes = load_exported(options.out).size_in_bytes()
+    sizes, n_known = load_exported(options.out).size_in_bytes(), (model.R if model.known is None else model.known).nnz
+    print(f"{for_terminal(source)}: {_learnt_from(model.R.nnz, n_known)}")
     print(f"{for_terminal(options.out)}: {Path(options.out).stat().st_size:,} bytes; in memory")
     names = ("codebooks", "assignment weights", "assignment indices", "item biases", "model", "interactions")
     names += ("held-out interactions", "ids")

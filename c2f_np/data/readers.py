@@ -317,7 +317,8 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
                     raise DataError(counts, path=path, line=number, value=separator.join(fields))
                 rows.add(fields[place["user"]], fields[place["item"]], path, number)
                 if "rating" in place:
-                    rows.ratings.append(_number(fields[place["rating"]], "rating", path, number))
+                    advice = '; write decimals with a point, or set rating_column to "" to do without'
+                    rows.ratings.append(_number(fields[place["rating"]], "rating", path, number, advice))
                 if "timestamp" in place:
                     advice = '; give seconds, or set timestamp_column to "" to do without'
                     rows.timestamps.append(_number(fields[place["timestamp"]], "timestamp", path, number, advice))

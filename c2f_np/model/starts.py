@@ -94,7 +94,7 @@ def _coclustering(R, n_parts: int, seed: int) -> np.ndarray:
     """Spectral co-clustering of the entities that have interactions; the others are dealt out in turn."""
     from sklearn.cluster import SpectralCoclustering
 
-    R = sparse.csr_array(R, dtype=np.float64)
+    R = sparse.csr_array(R)
     degree = np.concatenate([np.asarray(R.sum(axis=1)).ravel(), np.asarray(R.sum(axis=0)).ravel()])
     linked = degree > 0
     users, items = linked[: R.shape[0]], linked[R.shape[0] :]

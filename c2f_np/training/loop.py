@@ -23,7 +23,7 @@ from .phases import STOPPING_METRIC, Best, Phase, Progress, chosen_epochs, contr
 from .problem import Problem, evaluate_state, pose, training_graph
 
 AfterEpoch = Callable[[Progress], None] | None
-BeforeStart = Callable[[Phase], None] | None
+BeforeStart = Callable[[Phase, tuple[Phase, ...]], None] | None  # the phase, and all phases
 
 
 def train(
@@ -78,7 +78,7 @@ def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:
 
     def told_of(phase: Phase) -> Phase:
         def start(finished, problem):
-            before_start(phase)
+            before_start(phase, tuple(phases))
             return phase.start(finished, problem)
 
         return phase if phase.start is None else dataclasses.replace(phase, start=start)

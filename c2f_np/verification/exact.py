@@ -373,6 +373,10 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         n_users, n_items, links, entries, m, d, n_layers, neg_size, batch = rng.integers(
             1, (500, 500, 5000, 9000, 30, 70, 5, 6, 900)
         ).tolist()  # fmt: skip
+        n, n_steps = n_users + n_items, math.ceil(links * neg_size / batch)
+        if rng.random() < 0.5:  # where both cost about as much
+            even = n_steps * min(n, 3 * batch) * m * d / max(n_layers * (2 * d * n_steps - 2 * m - d), 1)
+            entries = max(int(even * rng.choice([0.9, 1.1])), 1)
         if rng.random() < 0.2:  # where the precision decides: float64 takes more memory than allowed
             n_users, entries, m, d, n_layers = 1_000_000, 10**12, 30, 70, 3
         how, dtype = str(rng.choice(["auto", "auto", "layers", "collapsed"])), str(rng.choice(["float32", "float64"]))
@@ -383,7 +387,7 @@ def collapse_pays_check(engine: str, rng) -> Checks:
             composition=composition, layer=SimpleNamespace(X_hat=SimpleNamespace(matrix=SimpleNamespace(nnz=entries)))
         )
         posed = SimpleNamespace(settings=s, n_users=n_users, n_items=n_items, R=SimpleNamespace(nnz=links))
-        n, n_steps = n_users + n_items, math.ceil(links * neg_size / batch)
+        n = n_users + n_items
         layered = n_steps * 2 * n_layers * entries * d * 4
         collapsed = n_steps * 2 * min(n, 3 * batch) * 2 * m * d + n_layers * entries * (2 * m + d) * 4
         fits = n * (2 * m + 2 * d) * (4 if dtype == "float32" else 8) <= 2**30

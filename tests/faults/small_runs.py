@@ -5,14 +5,15 @@ import json
 import os
 import sys
 import traceback
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from c2f_np.archive import read_archive
+import c2f_np.plotting.results  # noqa: F401  once here, and not in every process that is forked
 from c2f_np.cli import main
 from c2f_np.run import CHECKPOINT, HISTORY, METRICS, MODEL, RUN
-from c2f_np.training.checkpoint import KIND, VERSION
+from tests.stored import stored
 
 PRESETS = ("default", "staged", "authors", "paper")
 _SIZES = ["--n-coarse", "6", "--n-fine", "4", "--dim", "8", "--t-fine", "2", "--partition", "random", "--patience", "999"]
@@ -60,8 +61,8 @@ def carry_out(command: list[str], said: Path, prepare=None) -> int:
 def result(folder: Path) -> dict:
     """Everything that a finished run wrote, without clocks, memory and the number of threads."""
     found = {}
-    for name, kind, version in ((MODEL, "model", 1), (CHECKPOINT, KIND, VERSION)):
-        header, arrays = read_archive(folder / name, kind, version)
+    for name in (MODEL, CHECKPOINT):
+        header, arrays = stored(folder / name)
         header["settings"].pop("threads")
         header["history"] = [_without_clock(row) for row in header.get("history", [])]
         found[name] = header, {key: (array.dtype.str, array.shape, array.tobytes()) for key, array in arrays.items()}
@@ -77,19 +78,22 @@ def _without_clock(row: dict) -> dict:
     return {key: repr(value) for key, value in row.items() if key != "seconds"}
 
 
-def trouble_in(folder: Path) -> str:
-    """What is half written or lost where a run was stopped, or ""; temporary files may be left."""
+def trouble_in(folder: Path, *, replaces: bool = False) -> str:
+    """What is half written or lost where a run was stopped, or ""; temporary files may be left.
+
+    Of a run that replaces another one, the log may be the earlier one's still.
+    """
     try:
         if (folder / RUN).exists():
             json.loads((folder / RUN).read_text(encoding="utf-8"))
         if (folder / METRICS).exists():
             json.loads((folder / METRICS).read_text(encoding="utf-8"))
         if (folder / MODEL).exists():
-            read_archive(folder / MODEL, "model", 1)
-        if epochs_logged(folder) > epochs_kept(folder):
+            stored(folder / MODEL)
+        if epochs_logged(folder) > epochs_kept(folder) and not replaces:
             return f"{epochs_logged(folder)} epochs in the log, {epochs_kept(folder)} in the checkpoint"
-    except ValueError as error:
-        return str(error)
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        return repr(error)
     return ""
 
 
@@ -97,7 +101,7 @@ def epochs_kept(folder: Path) -> int:
     """Epochs in the checkpoint."""
     if not (folder / CHECKPOINT).exists():
         return 0
-    return len(read_archive(folder / CHECKPOINT, KIND, VERSION)[0]["history"])
+    return len(stored(folder / CHECKPOINT)[0]["history"])
 
 
 def epochs_logged(folder: Path) -> int:
@@ -107,6 +111,9 @@ def epochs_logged(folder: Path) -> int:
 
 def difference(folder: Path, whole: dict) -> str:
     """The first file of a finished run that is not as in `whole`, or ""."""
+    missing = [name for name in whole if not (folder / name).exists()]
+    if missing:
+        return missing[0]
     mine = result(folder)
     return next((name for name in whole if mine[name] != whole[name]), "")
 

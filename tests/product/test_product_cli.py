@@ -16,6 +16,7 @@ import pytest
 import c2f_np.run as run_module
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
+from c2f_np.cli.bars import JobBar
 from c2f_np.folders import LOCK
 from c2f_np.training.loop import train as train_both
 from tests.stored import stored
@@ -88,6 +89,18 @@ def test_from_a_csv_to_recommendations(csv_file, tmp_path, capsys):
         assert main(["evaluate", str(out), *more]) == 0
     assert main(["info", str(out)]) == 0 and main(["info", str(out), "--json"]) == 0
     assert "nan" not in capsys.readouterr().out.lower()
+
+
+def test_what_takes_time_is_said_before(tmp_path, capsys):
+    assert train("southern-women", tmp_path / "run") == 0
+    said = capsys.readouterr().err
+    assert said.index("first a partition of users and items") < said.index("100%") < said.index("first a SparsePCA")
+    bar = JobBar()
+    bar(0, 3, "", ["one_seed0", "two_seed0"])
+    bar(1, 3, "one_seed0", ["two_seed0"])
+    bar.close()
+    said = capsys.readouterr().err
+    assert "0/3" in said and "2 at work: one_seed0, two_seed0" in said and "1/3" in said and "1 at work: two_seed0" in said
 
 
 def test_metrics_and_history(folder):

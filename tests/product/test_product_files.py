@@ -72,9 +72,9 @@ def assert_all_refused(path, kind, header, arrays, read):
         with pytest.raises(ModelFileError) as error:
             read(path)
         said = str(error.value)
-        # All others are measured by the interactions.
-        named = {"interactions": ("interactions", "user_ids", "state", "held_out"), "held_out": ("held_out",)}
-        named = named.get(name.partition(".")[0], (name,))
+        # All others are measured by the interactions, and the held-out ones by each other.
+        measures = {"interactions": ("interactions", "user_ids", "state"), "held_out": ("held_out",)}
+        named = measures.get(name.split(".")[0], (name,))
         assert str(path) in said and any(each in said for each in named) and (how in said or how == "has the shape"), said
 
 

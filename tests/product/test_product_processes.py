@@ -1,0 +1,38 @@
+"""Worker processes: results and errors come back, a death costs one piece of work, nothing is left behind."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from c2f_np.processes import WorkerDied, Workers
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
+
+
+def test_work_errors_and_deaths():
+    with Workers(1, {"C2F_NP_TEST": "seen"}) as workers:
+        assert workers.submit(os.getenv, "C2F_NP_TEST").result(60) == "seen"
+        assert "C2F_NP_TEST" not in os.environ
+        first = workers.submit(os.getpid).result(60)
+        with pytest.raises(ZeroDivisionError):
+            workers.submit(divmod, 1, 0).result(60)
+        assert workers.submit(os.getpid).result(60) == first
+        with pytest.raises(WorkerDied, match="exit code 7"):
+            workers.submit(os._exit, 7).result(60)
+        with pytest.raises(WorkerDied, match="killed, as the system does when memory ends"):
+            workers.submit(signal.raise_signal, signal.SIGKILL).result(60)
+        # One that dies while it has nothing to do costs nothing.
+        idle = workers.submit(os.getpid).result(60)
+        os.kill(idle, signal.SIGKILL)
+        time.sleep(0.5)
+        assert workers.submit(os.getpid).result(60) not in (first, idle)
+
+
+def test_the_end_does_not_wait():
+    started = time.monotonic()
+    with Workers(2, {}) as workers:
+        sleeping = [workers.submit(time.sleep, 300) for _ in range(4)]
+    assert time.monotonic() - started < 60
+    assert all(each.cancelled() or isinstance(each.exception(60), WorkerDied) for each in sleeping)
