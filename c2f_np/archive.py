@@ -22,13 +22,13 @@ import numpy as np
 
 from .errors import ModelFileError, SettingsError
 from .files import write_atomically
-from .schema import check_form, parse_json
+from .schema import check_form, in_short, parse_json
 
 if TYPE_CHECKING:
     import scipy.sparse as sparse
 
 _HEADER = "header"
-FLOATS, UNSIGNED = "float32 float64", "uint8 uint16 uint32 uint64"
+UNSIGNED = "uint8 uint16 uint32 uint64"
 # What a small file may unpack to; beyond it so many times its size. Real files unpack to less than ten times theirs.
 _ALWAYS_ALLOWED, _MOST_TIMES = 2**24, 100
 _LARGEST_HEADER = 2**20
@@ -80,7 +80,7 @@ class Members:
         for info in file.infolist():
             name = info.filename.removesuffix(".npy")
             if name in self._infos:
-                raise self.error(name, "is there twice")
+                raise self.error(in_short(name), "is there twice")
             self._infos[name] = info
 
     def __iter__(self) -> Iterator[str]:
@@ -90,6 +90,7 @@ class Members:
         return name in self._infos
 
     def error(self, name: str, what: str) -> ModelFileError:
+        what = what if len(what) <= 200 else f"{what[:200]} ..."  # some of it is the file's own words
         return ModelFileError(f"{self.path}: {name} {what}")
 
     def promised(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
@@ -98,7 +99,7 @@ class Members:
             raise self.error(name, "is missing")
         info = self._infos[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise self.error(name, "is compressed in a way that no file of this program is")
+            raise self.error(name, "is compressed in a way that NumPy does not write")
         # What the zip and npy readers raise over damaged bytes is of no end of kinds.
         try:
             with self._file.open(info) as stream, warnings.catch_warnings():
@@ -107,8 +108,8 @@ class Members:
                 read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(stream)
                 size = stream.tell() + math.prod(shape) * dtype.itemsize
-        except Exception as error:
-            raise self.error(name, f"is damaged ({error})") from error
+        except Exception as error:  # whose words would not do: NumPy advises to trust the file
+            raise self.error(name, "is damaged, or no array") from error
         if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
             raise self.error(name, f"is no plain array: its header says {dtype} of the shape {shape}")
         if size != info.file_size:
@@ -123,7 +124,7 @@ class Members:
             with self._file.open(self._infos[name]) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
         except Exception as error:
-            raise self.error(name, f"is damaged ({error})") from error
+            raise self.error(name, f"is damaged ({' '.join(str(error).split())})") from error
 
     def allow(self, name: str, n_bytes: int) -> None:
         """Note memory that is needed for an array; an error if all together is out of proportion to the file."""

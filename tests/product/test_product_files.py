@@ -316,7 +316,7 @@ def test_a_member_that_is_there_twice(tmp_path):
         file.writestr("x.npy", b"1")
         with pytest.warns(UserWarning):
             file.writestr("x.npy", b"2")
-    with pytest.raises(ModelFileError, match="x is there twice"), open_members(tmp_path / "x.npz"):
+    with pytest.raises(ModelFileError, match="'x' is there twice"), open_members(tmp_path / "x.npz"):
         pass
 
 
