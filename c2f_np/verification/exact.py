@@ -52,7 +52,10 @@ def largest(row, t: int) -> list[int]:
 def assignment_update_check(engine: str, rng) -> Checks:
     """Ties, negative entries, rows in blocks; least squares of full and deficient rank; the softmax of the fine update."""
     columns_of = engine_named(engine).largest_columns
-    for at in pairwise_cover({"n": (1, 6, 70), "m": (1, 4, 9), "t": (1, 2, 3, 4, 6), "values": ("ties", "distinct")}, rng):
+    shapes = pairwise_cover({"n": (1, 6, 70), "m": (1, 4, 9), "t": (1, 2, 3, 4, 6)}, rng)
+    # Of many rows with ties each number of links, whatever the cover has chosen.
+    shapes += [{"n": 70, "m": 9, "t": t} for t in (2, 3, 4, 6)]
+    for at in [shape | {"values": values} for shape in shapes for values in ("ties", "distinct")]:
         n, m, t = at["n"], at["m"], min(at["t"], at["m"])
         W = rng.integers(-2, 3, (n, m)).astype(float) if at["values"] == "ties" else rng.standard_normal((n, m))
         expected = [largest(row, t) for row in W]
@@ -101,8 +104,8 @@ def assignment_update_check(engine: str, rng) -> Checks:
 
 def link_exchange_check(engine: str, rng) -> Checks:
     """The weakest link goes and the one with the largest pull comes, row by row; ties, blocks, rows without a gradient."""
-    options = {"t": (1, 2, 3, 5, 6), "k": (6, 8), "rows": (1, 4, 12, 13, 100), "values": ("ties", "distinct"), "dtype": DTYPES}
-    for at in pairwise_cover(options, rng):
+    options = {"t": (1, 2, 3, 5, 6), "k": (6, 8), "rows": (1, 4, 12, 13, 100), "dtype": DTYPES}
+    for at in [drawn | {"values": values} for drawn in pairwise_cover(options, rng) for values in ("ties", "distinct")]:
         n, k, t, d = 13, at["k"], at["t"], 3
 
         def numbers(*shape, ties=at["values"] == "ties"):
@@ -238,7 +241,9 @@ def ranking_check(engine: str, rng) -> Checks:
     """Order, ties, masks of many items, lists longer than what is left, some of the rows, and where a NaN is."""
     from ..kernels.ranking import rank_rows
 
-    for at in pairwise_cover({"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}, rng):
+    shapes = pairwise_cover({"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}, rng)
+    shapes += [{"items": 90, "k": k, "masked": masked, "ties": True} for k in (3, 60) for masked in (0.0, 0.4)]
+    for at in shapes:
         n, m, k = 7, at["items"], min(at["k"], at["items"])
         scores = rng.integers(-2, 3, (n, m)).astype(float) if at["ties"] else rng.standard_normal((n, m))
         scores[2, 0], scores[3, 0] = -np.inf, np.inf

@@ -201,6 +201,9 @@ def code_check(engine: str, rng) -> Checks:
         for name, theirs in expected.items():
             ours = getattr(found, name)
             yield f"{name} {at}", off(dense(ours), theirs) if theirs is not None else float(ours is not None), 1e-7
+        Y = Y.astype(np.float32)  # of a trained table: the code is computed in float64 all the same
+        found, wide = (links.residual_code(table, *given, seed=seed) for table in (Y, Y.astype(np.float64)))
+        yield f"float32 {at}", float(differs(found.E_hat, wide.E_hat) or found.errors != wide.errors), 0
 
 
 def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dict | None:
