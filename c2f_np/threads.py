@@ -103,9 +103,10 @@ def kernel_threads(count: int) -> Iterator[None]:
 
 
 def _threading_layer() -> str:
-    """What Numba's threads come from: "omp", "tbb" or "workqueue"; "" before they are started."""
+    """What Numba's threads come from: "omp", "tbb" or "workqueue"; "" before they are started, or where nothing is compiled."""
     try:
-        return sys.modules["numba"].threading_layer()
+        numba = sys.modules["numba"]
+        return "" if numba.config.DISABLE_JIT else numba.threading_layer()
     except (KeyError, ValueError):
         return ""
 
