@@ -117,7 +117,8 @@ def demo_command(options) -> int:
         print("(The first run on a machine also compiles.)", flush=True)
     report = demo(options.out, seed=options.seed or 0, threads=options.threads or 0, watch=watch)
     if not options.quiet:
-        print(f"\n{report}\n\nwritten to {for_terminal(options.out)}: {FIGURE}, and both models with their logs")
+        drawn = f", and {FIGURE}" if (Path(options.out) / FIGURE).exists() else ""
+        print(f"\n{report}\n\nwritten to {for_terminal(options.out)}: both models with their logs{drawn}")
     return 0
 
 

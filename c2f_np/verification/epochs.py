@@ -29,7 +29,7 @@ from ..model.step import fresh_moments, train_step
 from ..settings import Settings
 from ..training import loop
 from ..training.phases import control_phases, phases_of
-from ..training.problem import evaluate_state, pose, training_graph
+from ..training.problem import entity_embeddings, evaluate_state, pose, training_graph
 from . import reference
 from .case import Case
 from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of
@@ -121,7 +121,11 @@ def _train(worst: Worst, posed, names):
         most[name] = min(first or whole, whole)
     phases = phases_of(s, posed.engine)
     _hold_start(worst, posed, names[0], loop.begin(phases, posed).state)
-    return _follow(worst, posed, phases, most, s.patience)
+    done = _follow(worst, posed, phases, most, s.patience)
+    stage, state = _stage(names[-1], posed), done.result.state
+    H = stage.forward(state, stage.graph(state, posed.A)).H_entities
+    worst.same("embeddings of the result", _bits(entity_embeddings(state, posed.A, s)), _bits(H))
+    return done
 
 
 def _follow(worst: Worst, posed, phases, most: dict[str, int], patience: float, longest: int = 0):

@@ -195,7 +195,7 @@ def code_check(engine: str, rng) -> Checks:
     for at in pairwise_cover(options, rng):
         given, expected = (6, 4, at["t_coarse"], at["t_direct"]), None
         while expected is None:
-            Y, seed = rng.standard_normal((30, at["d"])), int(rng.integers(100))
+            Y, seed = rng.standard_normal((30, at["d"])), int(rng.integers(100)) + 2**31 * int(rng.integers(2))
             expected = _residual_code(Y, *given, seed, at["rounds"])
         found = links.residual_code(Y, *given, seed=seed, rounds=at["rounds"])
         for name, theirs in expected.items():
@@ -325,6 +325,10 @@ def _table_starts(rng) -> Checks:
         drawn = np.random.default_rng(seed).standard_normal
         hashed = table_stage.HashedTable(n, 5, n_hashes, 8).start(d, scale, np.random.default_rng(seed))
         yield "start of a hashed table", off(hashed["codebook"], scale / math.sqrt(n_hashes) * drawn((5, d))), 1e-15
+    settings = Settings.preset("default", dim=d, seed=seed)
+    table = starts.start_table(sparse.csr_array((20, 3)), settings)
+    drawn = starts.generator(seed, "start table").standard_normal
+    yield "start of the default's table", off(table.E_coarse, 0.1 * drawn((n, d))), 1e-15
     drawn = np.random.default_rng(seed).standard_normal
     products = table_stage.QuotientRemainderTable(n, 4).start(d, scale, np.random.default_rng(seed))
     for name, rows in (("quotients", 6), ("remainders", 4)):
