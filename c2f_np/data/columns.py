@@ -1,8 +1,9 @@
-"""Which column of a table holds what: by the name that is asked for, else by its usual names."""
+"""Which column of a table holds what, by the name that is asked for or else by its usual names; and dates as numbers."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from ..errors import DataError
 from ..files import FilePath
@@ -56,3 +57,11 @@ def find_columns(
     if len(set(place.values())) < len(place):
         raise DataError("one column cannot serve two purposes", path=path, line=line, value=place)
     return place
+
+
+def date_in_seconds(text: str) -> float:
+    """Seconds since 1970 of an ISO 8601 date, with or without a time; in UTC, if no zone is given. ValueError if it is none."""
+    if not re.match(r"\d{4}-\d", text.strip()):  # 20240311 is a number, of seconds
+        raise ValueError(text)
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

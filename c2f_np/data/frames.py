@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
 from ..errors import DataError
-from .columns import find_columns
+from .columns import date_in_seconds, find_columns
 from .interactions import Interactions
 
 
@@ -88,8 +89,11 @@ def _column(table: Any, name: Any, kind: str) -> Any:
 
 
 def _numbers(column: Any, kind: str) -> np.ndarray:
-    """A column of ratings or times as numbers; times of day may be dates, which become seconds since 1970."""
+    """A column of ratings or times as numbers; times may be dates, also as ISO 8601 text, which become seconds since 1970."""
     values = np.asarray(column)
+    if kind == "timestamp" and values.dtype.kind in "OU" and len(values) and all(isinstance(value, str) for value in values):
+        with suppress(ValueError):
+            values = np.array([date_in_seconds(value) for value in values])
     if values.dtype.kind == "M":
         missing = np.isnat(values)
         values = np.where(missing, np.nan, values.astype("datetime64[us]").astype(np.int64) / 1e6)

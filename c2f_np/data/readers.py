@@ -36,7 +36,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import FilePath, write_text_atomically
 from ..ids import Numbering
-from .columns import find_columns
+from .columns import date_in_seconds, find_columns
 from .dataset import Dataset, disjoint_parts
 from .interactions import Interactions, assemble, keys_of_codes
 from .splits import Split
@@ -320,8 +320,12 @@ def _read_table(path, separator: str, columns: dict, rating_threshold, is_recbol
                     advice = '; write decimals with a point, or set rating_column to "" to do without'
                     rows.ratings.append(_number(fields[place["rating"]], "rating", path, number, advice))
                 if "timestamp" in place:
-                    advice = '; give seconds, or set timestamp_column to "" to do without'
-                    rows.timestamps.append(_number(fields[place["timestamp"]], "timestamp", path, number, advice))
+                    advice = ' or date; give seconds, or a date as 2024-03-11, or set timestamp_column to "" to do without'
+                    field = fields[place["timestamp"]]
+                    try:
+                        rows.timestamps.append(date_in_seconds(field))
+                    except ValueError:
+                        rows.timestamps.append(_number(field, "timestamp", path, number, advice))
         except csv.Error as error:
             raise DataError(f"not a well-formed table: {error}", path=path, line=lines.line_num) from None
     return rows.interactions(rating_threshold, path)

@@ -185,3 +185,10 @@ def test_a_split_of_none_holds_nothing_out(tmp_path):
     assert "no validation: nothing stops training early" in data.describe()
     asked = load_dataset(tmp_path / "a.csv", split="none", validation_fraction=0.3)
     assert asked.validation.nnz > 0 and "no validation" not in asked.describe() and (asked.known() != data.train).nnz == 0
+
+
+def test_times_may_be_dates_in_text():
+    read = read_frame({"user": [1, 1], "item": [1, 2], "time": ["2024-03-11", "1970-01-01T00:00:07Z"]})
+    assert read.timestamp.tolist() == [1710115200, 7]
+    with pytest.raises(DataError, match="the column of the timestamp does not hold numbers"):
+        read_frame({"user": [1], "item": [1], "time": ["11.03.2024"]})

@@ -231,3 +231,19 @@ def test_csv_round_trip_of_any_ids(tmp_path, pairs):
             read_csv(path)
     else:
         assert sorted(rows(read_csv(path))) == sorted(trimmed)
+
+
+def test_times_may_be_dates(tmp_path):
+    moments = {
+        "2024-03-11": 1710115200, "2024-03-11T08:30": 1710145800, "2024-03-11 08:30:00.5": 1710145800.5, "1969-12-31": -86400,
+        "2024-03-11T08:30+02:00": 1710138600, "2024-03-11T08:30:00Z": 1710145800, "1710115200": 1710115200, "20240311": 20240311,
+    }  # fmt: skip
+    path = tmp_path / "dated.csv"
+    path.write_text("user,item,time\n" + "".join(f"u,i{k},{text}\n" for k, text in enumerate(moments)), encoding="utf-8")
+    read = read_csv(path)
+    assert read.timestamp.tolist() == list(moments.values())
+    for wrong in ("2024-13-01", "11.03.2024", "2024-3", "2024-03-11T25:00"):
+        path.write_text(f"user,item,time\nu,i,{wrong}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=r"line 2: the timestamp is not a number or date; give seconds") as caught:
+            read_csv(path)
+        assert wrong in str(caught.value)
