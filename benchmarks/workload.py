@@ -17,9 +17,9 @@ from c2f_np.model.sampling import sample_triples
 from c2f_np.model.starts import start_fine
 from c2f_np.model.step import AdamMoments, ModelState, fresh_moments, train_step
 from c2f_np.settings import Settings
-from c2f_np.training.loop import begin
-from c2f_np.training.phases import Phase, phases_of
-from c2f_np.training.problem import Problem, pose, training_graph
+from c2f_np.training.loop import Phase, begin, training_graph
+from c2f_np.training.phases import phases_of
+from c2f_np.training.problem import Problem, pose
 
 from .plan import Plan
 from .sizes import SIZES, Size, like, synthetic

@@ -22,8 +22,9 @@ from .model.step import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
 from .settings import Settings
 from .threads import working_threads
-from .training.loop import train_or_refit
-from .training.phases import Best, Progress, phases_of
+from .training import train_or_refit
+from .training.loop import Best, Progress
+from .training.phases import phases_of
 from .training.problem import entity_embeddings, pose
 
 __all__ = ["C2FRecommender"]
@@ -156,7 +157,7 @@ class C2FRecommender(EmbeddingRecommender):
         progress : Progress, optional
             Where an earlier run stood.
         after_epoch : callable, optional
-            Called with a :class:`c2f_np.training.phases.Progress` after every epoch.
+            Called with a :class:`c2f_np.training.loop.Progress` after every epoch.
 
         Returns
         -------

@@ -38,9 +38,10 @@ from .schema import COUNT, NUMBER, TEXT, Parameter, check_form, parse_json, refu
 from .settings import PRESETS, Settings
 from .shown import for_terminal, write_figure
 from .threads import working_threads
+from .training import train, train_control, train_refit
 from .training.checkpoint import load_checkpoint, save_checkpoint
-from .training.loop import train, train_control, train_refit
-from .training.phases import TITLES, Phase, Progress, chosen_epochs, phase_names, phases_of
+from .training.loop import Phase, Progress
+from .training.phases import TITLES, chosen_epochs, phase_names, phases_of
 from .training.problem import evaluate_state, pose
 
 RUN, CHECKPOINT, HISTORY = "run.json", "checkpoint.npz", "history.csv"

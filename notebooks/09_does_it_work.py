@@ -41,7 +41,8 @@ from c2f_np.evaluation import evaluate_embeddings, evaluate_ranking, rank_items
 from c2f_np.model_file import size_in_bytes
 from c2f_np.plotting.frontier import found_groups, size_quality
 from c2f_np.settings import Settings
-from c2f_np.training.loop import begin, run_phases, train
+from c2f_np.training import train
+from c2f_np.training.loop import begin, run_phases
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
 

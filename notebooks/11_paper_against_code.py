@@ -54,7 +54,8 @@ from c2f_np.model.step import ModelState
 from c2f_np.plotting.frontier import moved_by
 from c2f_np.settings import Settings
 from c2f_np.training.loop import begin, run_phases
-from c2f_np.training.phases import Start, phases_of
+from c2f_np.training.loop import Start
+from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import evaluate_state, pose
 
 # %% [markdown]
@@ -556,7 +557,7 @@ assert clean > authors + 0.002
 # | learning rate of the coarse stage | how soon, in few epochs | asserted above |
 # | masking | every number | asserted above |
 #
-# What does one make of a model whose second half does next to nothing? Three things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.loop.train_control` continues the coarse stage exactly so, without any fine codebook. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training, the preset `default`, are made of nothing but the sections above.
+# What does one make of a model whose second half does next to nothing? Three things at least. The *coarse* stage stands (notebook 09): it is the older LEGCF, and it compresses well. And a comparison needs a control: the fine stage of the paper comes with another learning rate, another batch size and further epochs, and an improvement over the coarse stage may be due to these. `c2f_np.training.train_control` continues the coarse stage exactly so, without any fine codebook. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training, the preset `default`, are made of nothing but the sections above.
 
 # %% [markdown]
 # ## Exercises

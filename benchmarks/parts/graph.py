@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_np.training.problem import training_graph
+from c2f_np.training.loop import training_graph
 
 from ..records import timing_record
 from ..timing import Competitor, interleave

@@ -23,8 +23,9 @@ from ..model_file import pack_state, size_in_bytes, state_layout, state_sizes, u
 from ..schema import checked_values, described
 from ..settings import STAGED, Settings
 from ..threads import working_threads
-from ..training.loop import train_or_refit
-from ..training.phases import Progress, phases_of
+from ..training import train_or_refit
+from ..training.loop import Progress
+from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.

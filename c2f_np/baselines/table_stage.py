@@ -39,7 +39,7 @@ from ..model.loss import Triples, batch_loss_backward
 from ..model.sparse import SparseOperator
 from ..model.step import Forward, Stage
 from ..threads import training_threads
-from ..training.phases import Phase, Start
+from ..training.loop import Phase, Start
 from ..training.problem import Problem
 
 Parameters = dict[str, np.ndarray]
@@ -232,6 +232,9 @@ class TableStage(Stage):
     trained: tuple[str, ...]
     engine: ModuleType
 
+    def random(self, seed: int, name: str, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([seed, epoch + 1])
+
     def graph(self, state: TableState, A: sparse.csr_array) -> SparseOperator:
         return self.engine.symmetric_operator(A)
 
@@ -259,9 +262,6 @@ class TableProblem(Problem):
     """Data and settings of a table model; the settings are the estimator's parameters."""
 
     settings: Any
-
-    def random(self, stage: str, epoch: int) -> np.random.Generator:
-        return np.random.default_rng([self.settings.seed, epoch + 1])
 
     @property
     def threads(self) -> int:

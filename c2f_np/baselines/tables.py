@@ -27,8 +27,8 @@ from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
 from ..schema import LIMITS, checked_values, described
 from ..threads import working_threads
-from ..training.loop import train_or_refit
-from ..training.phases import Progress
+from ..training import train_or_refit
+from ..training.loop import Progress
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, TableStage, TableState, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from ..settings import Settings
-from ..training.phases import TITLES, Phase, Progress, phases_of
+from ..training.loop import Phase, Progress
+from ..training.phases import TITLES, phases_of
 
 _PARTITION, _CODING = "a partition of users and items", "the table is coded"
 

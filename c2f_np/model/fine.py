@@ -39,7 +39,14 @@ from .codebook import (
 from .graph import expanded_graph_backward
 from .links import update_fine_assignment
 from .loss import Triples, batch_loss_backward
-from .propagation import BridgedLayer, CollapsedPropagation, bridged_layer, collapse, propagate_backward_structure
+from .propagation import (
+    BridgedLayer,
+    CollapsedPropagation,
+    bridged_layer,
+    collapse,
+    collapse_pays,
+    propagate_backward_structure,
+)
 from .step import Forward, ModelState, Stage
 
 COMPOSITIONS = ("coarse", "bridged")
@@ -183,6 +190,22 @@ class FineStage(Stage):
         return fine_graph(
             A, state.S_coarse, state.S_fine, s.gate,
             composition=s.composition, layer_bridge=s.layer_bridge, degree=s.degree, engine=self.engine,
+        )  # fmt: skip
+
+    def graph_for_steps(self, state: ModelState, A, n_triples: int) -> FineGraph:
+        """The graph, collapsed where this pays."""
+        graph = self.graph(state, A)
+        return collapsed_graph(graph, state.E_coarse, self.settings.n_layers) if self._collapses(graph, n_triples) else graph
+
+    def _collapses(self, graph: FineGraph, n_triples: int) -> bool:
+        """Whether so many triples are cheaper collapsed. A function of sizes, so that every run decides alike."""
+        s = self.settings
+        if graph.composition != "coarse" or s.propagation != "auto":
+            return s.propagation == "collapsed"
+        n = graph.layer.S_coarse.shape[0]
+        return collapse_pays(
+            n, graph.layer.X_hat.matrix.nnz, s.n_fine, s.dim, s.n_layers,
+            n_steps=-(-n_triples // s.fine_batch), n_rows=min(n, 3 * s.fine_batch), itemsize=np.dtype(s.dtype).itemsize,
         )  # fmt: skip
 
     def forward(self, state: ModelState, graph: FineGraph, *, batch: Triples | None = None) -> FineForward:

@@ -27,6 +27,12 @@ _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
+def generator(seed: int, *purpose) -> np.random.Generator:
+    """A stream of its own for each purpose, whatever was drawn elsewhere."""
+    words = [b for part in purpose for b in str(part).encode()]
+    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
+
+
 def drawn_batches(rng: np.random.Generator, R, neg_size: int, batch_size: int, *, engine) -> Iterator[Triples]:
     """The batches of an epoch, each sorted by user: as many draws as R has entries, shuffled and cut; the last is the rest."""
     columns = sample_triples(R, R.nnz, neg_size, int(rng.integers(2**63)), engine=engine)

@@ -26,18 +26,13 @@ from ..errors import SettingsError
 from ..settings import Settings
 from .graph import bipartite_adjacency
 from .links import largest_softmax, require_row_entries, residual_code
+from .sampling import generator
 from .step import ModelState
 
 PARTITIONS = ("auto", "metis", "coclustering", "random")
 FINE_STARTS = ("scores", "components")  # of the fine stage; from a partition, jointly trained codebooks both start unit normal
 # Of a table. Small, so that nearly all of a row is learned; not 0, where all rows would learn the same.
 _TABLE_SCALE = 0.1
-
-
-def generator(seed: int, *purpose) -> np.random.Generator:
-    """A stream of its own for each purpose, whatever was drawn elsewhere."""
-    words = [b for part in purpose for b in str(part).encode()]
-    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
 # ---- partitions --------------------------------------------------------------------------------------------------------

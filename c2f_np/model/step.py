@@ -15,13 +15,16 @@ bias : (N,), users first     bias_global : (1,)     x, g, m, v : any one shape
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import SettingsError
 from .loss import Triples, batch_loss
+from .sampling import generator
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -87,6 +90,16 @@ class Stage:
     gradients(forward, slope, state, graph, triples, l2=, decay=)
     updated(forward, state)                                 the assignment in closed form, where there is such an update
     """
+
+    graph: Callable[..., Any]
+
+    def random(self, seed: int, name: str, epoch: int) -> np.random.Generator:
+        """The random numbers of an epoch of the stage of that name, counted from 0."""
+        return generator(seed, name, epoch)
+
+    def graph_for_steps(self, state, A, n_triples: int):
+        """The graph of a state for the steps of an epoch of at most so many triples; a stage may prepare more for so many."""
+        return self.graph(state, A)
 
     def graph_after(self, graph, moved):
         """The graph after a step: the same, unless the step has moved weights of it."""

@@ -18,8 +18,8 @@ from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
 from ..model_file import size_in_bytes
 from ..settings import Settings
-from ..training.loop import train, train_control
-from ..training.phases import Progress
+from ..training import train, train_control
+from ..training.loop import Progress
 from ..training.problem import Problem, pose, stage_of
 from .jobs import COARSE, Job, has_parameter
 from .store import Measurement, part_of_report

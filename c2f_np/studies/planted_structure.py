@@ -32,7 +32,8 @@ from ..model.starts import partition_entities, start_fine
 from ..settings import STAGED, Settings
 from ..shown import write_figure
 from ..threads import working_threads
-from ..training.loop import begin, train
+from ..training import train
+from ..training.loop import begin
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
 from .store import write_csv

@@ -28,7 +28,7 @@ from ..files import write_text_atomically
 from ..settings import Settings
 from ..shown import for_markdown, write_figure
 from ..threads import working_threads
-from ..training.loop import train
+from ..training import train
 from ..training.problem import entity_embeddings, pose
 from .study import Study
 from .study_report import heading, markdown_table

@@ -1,4 +1,4 @@
-"""Training: one phase after another (`c2f_np.training.phases`), each ended by early stopping on validation NDCG@5.
+"""The loop: one phase after another, each a number of epochs that early stopping on validation NDCG@5 ends.
 
 An epoch is a function of (progress, phases, problem): its random numbers come from (seed, stage, epoch), so that a resumed run
 takes the very steps that an uninterrupted one takes.
@@ -7,83 +7,116 @@ takes the very steps that an uninterrupted one takes.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ..data import Dataset
 from ..errors import DataError, SettingsError
 from ..model.joint import exchange, relinked
 from ..model.sampling import drawn_batches
-from ..model.step import ModelState, fresh_moments, train_step
+from ..model.step import AdamMoments, ModelState, fresh_moments, train_step
 from ..settings import Settings
 from ..threads import working_threads
-from .phases import STOPPING_METRIC, Best, Phase, Progress, chosen_epochs, control_phases, phases_of, refit_phases
-from .problem import Problem, evaluate_state, pose, training_graph
+from .problem import Problem, evaluate_state
 
-AfterEpoch = Callable[[Progress], None] | None
-BeforeStart = Callable[[Phase, tuple[Phase, ...]], None] | None  # the phase, and all phases
-
-
-def train(
-    data: Dataset,
-    settings: Settings,
-    *,
-    progress: Progress | None = None,
-    after_epoch: AfterEpoch = None,
-    before_start: BeforeStart = None,
-) -> Progress:
-    """Train to the end, through all phases that the settings ask for, from the beginning or from an earlier run's `progress`.
-
-    `after_epoch` is called with the progress after every epoch, for logs and checkpoints, `before_start` with a phase before its
-    start is prepared, which may take a while. ``finished`` of what is returned holds the result of each phase. SettingsError if
-    settings do not fit the data, or training diverges; DataError if there is nothing to train on.
-    """
-    problem = pose(data, settings)
-    return run_phases(announced(phases_of(settings, problem.engine), before_start), problem, progress, after_epoch)
+STOPPING_METRIC = "ndcg@5"
+AfterEpoch = Callable[["Progress"], None] | None
 
 
-def train_control(done: Progress, problem: Problem, *, after_epoch: AfterEpoch = None) -> Progress:
-    """Continue the coarse stage of a finished training; see :func:`c2f_np.training.phases.control_phases`."""
-    return run_phases(control_phases(done, problem), problem, None, after_epoch)
+@dataclass(frozen=True)
+class Phase:
+    """One phase."""
+
+    name: str  # a second phase carries the name of its stage, the first one that name and "_phase1"
+    stage: Any  # what is trained and how: a `c2f_np.model.step.Stage`
+    start: Callable | None  # start(finished, problem) -> Start; None goes on from where training stands, with its moments
+    most_epochs: int
+    patience: int  # evaluations without improvement that end the phase
+    learning_rate: float
+    batch: int
+    schedule: str = "constant"  # or "cosine", "steps"
+    schedule_epochs: int = 0  # E of the schedule; 0: most_epochs
+    update_every: int | None = None  # epochs between closed-form updates of the assignment; 0: once; None: never
+    exchange_every: int = 0  # epochs between exchanges of links; 0: once
+    exchange_epochs: int = 0  # within which links are exchanged
+
+    def rate_of(self, epoch: int) -> float:
+        """The learning rate of an epoch of the phase, counted from 0.
+
+        ``cosine`` is ``(1 + cos(pi e / E)) / 2`` of the rate; ``steps`` is 1 for two thirds of the E epochs, 1/3 for a sixth and
+        1/10 for the last sixth.
+        """
+        rate, most = self.learning_rate, self.schedule_epochs or self.most_epochs
+        if self.schedule == "cosine":
+            return rate * (1 + math.cos(math.pi * epoch / most)) / 2
+        if self.schedule == "steps":
+            sixth = 6 * epoch // most
+            return rate if sixth < 4 else rate / 3 if sixth == 4 else rate / 10
+        return rate
+
+    def updates_in(self, epoch: int) -> bool:
+        """Whether the assignment is updated in this epoch, counted from 0."""
+        if self.update_every is None:
+            return False
+        return epoch == 0 if self.update_every == 0 else epoch % self.update_every == 0
+
+    def exchanges_after(self, epoch: int) -> bool:
+        """Whether links are exchanged at the end of this epoch, counted from 0."""
+        if epoch >= self.exchange_epochs:
+            return False
+        return epoch == 0 if self.exchange_every == 0 else (epoch + 1) % self.exchange_every == 0
 
 
-def train_refit(
-    phases, epochs: dict[str, int], problem: Problem, *, after_epoch: AfterEpoch = None, before_start: BeforeStart = None
-) -> Progress:
-    """Train phases again, for as many epochs as :func:`c2f_np.training.phases.chosen_epochs` found, with nothing held out."""
-    *earlier, last = announced(refit_phases(phases, epochs), before_start)
-    if last.most_epochs:
-        return run_phases([*earlier, last], problem, None, after_epoch)
-    # No epoch improved on where the last phase starts, which then is the result.
-    done = run_phases(earlier, problem, None, after_epoch)
-    with working_threads(problem.threads, problem.settings.engine):
-        state = last.start(done.finished, problem).state
-    return dataclasses.replace(done, finished={**done.finished, last.name: Best(float("nan"), 0, state)})
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint of a phase."""
+
+    score: float  # validation NDCG@5, or NaN where nothing was there to validate on
+    epoch: int  # of the stage, from 1; 0 is the state that joint training after a table started from
+    state: ModelState
 
 
-def train_or_refit(
-    phases, epochs: dict[str, int] | None, problem: Problem, *, progress: Progress | None = None, after_epoch: AfterEpoch = None
-) -> tuple[Progress, dict[str, int]]:
-    """Train phases, or with epochs train them again; also returned are the epochs that led to the result."""
-    if epochs is not None:
-        return train_refit(phases, epochs, problem, after_epoch=after_epoch), epochs
-    done = run_phases(phases, problem, progress, after_epoch)
-    return done, chosen_epochs(phases, done)
+@dataclass(frozen=True)
+class Progress:
+    """A training run between two epochs: all that the next one depends on, so that a run can go on as if never interrupted."""
+
+    phase: str  # the name of a phase, or "done"
+    stage_epoch: int  # epochs finished in this stage
+    phase_epoch: int  # and in this phase
+    state: ModelState  # where training stands, not the best checkpoint
+    moments: AdamMoments
+    best: Best | None = None  # of this phase, so far
+    bad_evaluations: int = 0  # since it improved
+    finished: dict[str, Best] = field(default_factory=dict)  # the result of each finished phase
+    history: tuple[dict, ...] = ()  # a row for each epoch
+    started_from: str = ""  # of joint training after a table, whichever validated better: "table" or "partition"
+
+    @property
+    def stage(self) -> str:
+        """"coarse", "fine", "partition", "table" or "joint"."""
+        return self.phase.removesuffix("_phase1")
+
+    @property
+    def is_done(self) -> bool:
+        return self.phase == "done"
+
+    @property
+    def result(self) -> Best:
+        """The best checkpoint of the phase that finished last: of a training that is done, the model."""
+        return list(self.finished.values())[-1]
 
 
-def announced(phases, before_start: BeforeStart) -> tuple[Phase, ...]:
-    """The phases; each that does not go on from where training stands is told of before its start is prepared."""
+@dataclass(frozen=True)
+class Start:
+    """Where a phase begins; `best` is its first candidate, if the state counts as one."""
 
-    def told_of(phase: Phase) -> Phase:
-        def start(finished, problem):
-            before_start(phase, tuple(phases))
-            return phase.start(finished, problem)
-
-        return phase if phase.start is None else dataclasses.replace(phase, start=start)
-
-    return tuple(phases) if before_start is None else tuple(map(told_of, phases))
+    state: Any
+    best: Best | None = None
+    started_from: str = ""
 
 
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
@@ -184,7 +217,7 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
     """All batches of an epoch: new state, moments, graph, and the mean losses (BPR, regulariser)."""
     settings, stage, epoch = problem.settings, phase.stage, progress.phase_epoch
     state, moments, rate = progress.state, progress.moments, phase.rate_of(epoch)
-    rng = problem.random(progress.stage, progress.stage_epoch)
+    rng = stage.random(settings.seed, progress.stage, progress.stage_epoch)
     exchanges, pull = phase.exchanges_after(epoch), 0
     totals, n_seen = np.zeros(2), 0
     for number, triples in enumerate(drawn_batches(rng, problem.R, settings.neg_size, phase.batch, engine=problem.engine)):
@@ -212,6 +245,11 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         state, moments = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
         graph = relinked(graph, state)
     return state, moments, graph, totals / n_seen
+
+
+def training_graph(stage, state, problem: Problem):
+    """The graph of a state for the steps of an epoch."""
+    return stage.graph_for_steps(state, problem.A, problem.R.nnz * problem.settings.neg_size)
 
 
 def _note_evaluation(progress: Progress, score: float) -> Progress:

@@ -19,19 +19,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from ..errors import SettingsError
 from ..model import starts
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.joint import JointStage, table_stage
-from ..model.step import AdamMoments, ModelState
 from ..settings import Settings
+from .loop import STOPPING_METRIC, Best, Phase, Progress, Start
 from .problem import Problem, evaluate_state
 
-STOPPING_METRIC = "ndcg@5"
 CONTROL = ("control_phase1", "control")
 #: What tables, figures and progress bars call the result of a phase.
 TITLES = {
@@ -46,98 +43,6 @@ TITLES = {
     "table": "start: full table",
     "joint": "both codebooks, jointly",
 }
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase."""
-
-    name: str  # a second phase carries the name of its stage, the first one that name and "_phase1"
-    stage: Any  # what is trained and how: a `c2f_np.model.step.Stage`
-    start: Callable | None  # start(finished, problem) -> Start; None goes on from where training stands, with its moments
-    most_epochs: int
-    patience: int  # evaluations without improvement that end the phase
-    learning_rate: float
-    batch: int
-    schedule: str = "constant"  # or "cosine", "steps"
-    schedule_epochs: int = 0  # E of the schedule; 0: most_epochs
-    update_every: int | None = None  # epochs between closed-form updates of the assignment; 0: once; None: never
-    exchange_every: int = 0  # epochs between exchanges of links; 0: once
-    exchange_epochs: int = 0  # within which links are exchanged
-
-    def rate_of(self, epoch: int) -> float:
-        """The learning rate of an epoch of the phase, counted from 0.
-
-        ``cosine`` is ``(1 + cos(pi e / E)) / 2`` of the rate; ``steps`` is 1 for two thirds of the E epochs, 1/3 for a sixth and
-        1/10 for the last sixth.
-        """
-        rate, most = self.learning_rate, self.schedule_epochs or self.most_epochs
-        if self.schedule == "cosine":
-            return rate * (1 + math.cos(math.pi * epoch / most)) / 2
-        if self.schedule == "steps":
-            sixth = 6 * epoch // most
-            return rate if sixth < 4 else rate / 3 if sixth == 4 else rate / 10
-        return rate
-
-    def updates_in(self, epoch: int) -> bool:
-        """Whether the assignment is updated in this epoch, counted from 0."""
-        if self.update_every is None:
-            return False
-        return epoch == 0 if self.update_every == 0 else epoch % self.update_every == 0
-
-    def exchanges_after(self, epoch: int) -> bool:
-        """Whether links are exchanged at the end of this epoch, counted from 0."""
-        if epoch >= self.exchange_epochs:
-            return False
-        return epoch == 0 if self.exchange_every == 0 else (epoch + 1) % self.exchange_every == 0
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best checkpoint of a phase."""
-
-    score: float  # validation NDCG@5, or NaN where nothing was there to validate on
-    epoch: int  # of the stage, from 1; 0 is the state that joint training after a table started from
-    state: ModelState
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A training run between two epochs: all that the next one depends on, so that a run can go on as if never interrupted."""
-
-    phase: str  # the name of a phase, or "done"
-    stage_epoch: int  # epochs finished in this stage
-    phase_epoch: int  # and in this phase
-    state: ModelState  # where training stands, not the best checkpoint
-    moments: AdamMoments
-    best: Best | None = None  # of this phase, so far
-    bad_evaluations: int = 0  # since it improved
-    finished: dict[str, Best] = field(default_factory=dict)  # the result of each finished phase
-    history: tuple[dict, ...] = ()  # a row for each epoch
-    started_from: str = ""  # of joint training after a table, whichever validated better: "table" or "partition"
-
-    @property
-    def stage(self) -> str:
-        """"coarse", "fine", "partition", "table" or "joint"."""
-        return self.phase.removesuffix("_phase1")
-
-    @property
-    def is_done(self) -> bool:
-        return self.phase == "done"
-
-    @property
-    def result(self) -> Best:
-        """The best checkpoint of the phase that finished last: of a training that is done, the model."""
-        return list(self.finished.values())[-1]
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a phase begins; `best` is its first candidate, if the state counts as one."""
-
-    state: Any
-    best: Best | None = None
-    started_from: str = ""
 
 
 def phases_of(settings: Settings, engine) -> tuple[Phase, ...]:

@@ -12,12 +12,11 @@ from ..data import Dataset
 from ..engine import engine_named
 from ..evaluation import EvaluationResult, evaluate_embeddings
 from ..model.coarse import CoarseStage
-from ..model.fine import FineGraph, FineStage, collapsed_graph
+from ..model.fine import FineStage
 from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage
-from ..model.propagation import collapse_pays
 from ..model.sampling import require_something_to_rank
-from ..model.starts import generator, require_partition
+from ..model.starts import require_partition
 from ..model.step import ModelState
 from ..settings import Settings
 from ..threads import training_threads
@@ -41,10 +40,6 @@ class Problem:
     def n_items(self) -> int:
         return self.R.shape[1]
 
-    def random(self, stage: str, epoch: int) -> np.random.Generator:
-        """The random numbers of an epoch of a stage, counted from 0."""
-        return generator(self.settings.seed, stage, epoch)
-
     @property
     def threads(self) -> int:
         """How many threads the compiled kernels use for this problem."""
@@ -65,26 +60,6 @@ def stage_of(state: ModelState, settings: Settings):
     """The stage that a state without a phase, such as a finished model, is to be evaluated as."""
     kind = JointStage if settings.training == "joint" else FineStage if state.is_fine else CoarseStage
     return kind(settings, engine_named(settings.engine))
-
-
-def training_graph(stage, state: ModelState, problem: Problem):
-    """The graph of a state for training steps: that of the fine stage is collapsed where this pays."""
-    graph = stage.graph(state, problem.A)
-    if isinstance(graph, FineGraph) and _should_collapse(graph, problem):
-        return collapsed_graph(graph, state.E_coarse, problem.settings.n_layers)
-    return graph
-
-
-def _should_collapse(graph: FineGraph, problem: Problem) -> bool:
-    """Whether training steps over this graph are cheaper collapsed. A function of sizes, so that every run decides alike."""
-    s, n = problem.settings, problem.n_users + problem.n_items
-    if graph.composition != "coarse" or s.propagation != "auto":
-        return s.propagation == "collapsed"
-    return collapse_pays(
-        n, graph.layer.X_hat.matrix.nnz, s.n_fine, s.dim, s.n_layers,
-        n_steps=-(-problem.R.nnz * s.neg_size // s.fine_batch), n_rows=min(n, 3 * s.fine_batch),
-        itemsize=np.dtype(s.dtype).itemsize,
-    )  # fmt: skip
 
 
 def entity_embeddings(state: ModelState, A: sparse.csr_array, settings: Settings) -> np.ndarray:

@@ -20,7 +20,8 @@ from ..model import graph, joint, links, loss, sampling, starts, step
 from ..settings import Settings
 from ..threads import in_threads
 from ..training import checkpoint, loop
-from ..training.phases import Phase, phases_of
+from ..training.loop import Phase
+from ..training.phases import phases_of
 from ..training.problem import pose
 from .case import Checks, differs, off
 from .points import dense

@@ -23,13 +23,14 @@ from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage
 from ..model.links import residual_code
 from ..model.loss import Triples
-from ..model.sampling import sample_triples
-from ..model.starts import generator, partition_entities
+from ..model.sampling import generator, sample_triples
+from ..model.starts import partition_entities
 from ..model.step import fresh_moments, train_step
 from ..settings import Settings
-from ..training import loop
+from ..training import loop, train_control
+from ..training.loop import training_graph
 from ..training.phases import control_phases, phases_of
-from ..training.problem import entity_embeddings, evaluate_state, pose, training_graph
+from ..training.problem import entity_embeddings, evaluate_state, pose
 from . import reference
 from .case import Case
 from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of
@@ -393,7 +394,7 @@ def _follow_control(worst: Worst, done, posed) -> None:
     phases = control_phases(done, posed)
     worst.same("where the control starts", _bits(loop.begin(phases, posed).state), _bits(done.finished["coarse"].state))
     followed = _follow(worst, posed, phases, most, math.inf, posed.settings.max_epochs)
-    worst.same("the control", _bits(loop.train_control(done, posed)), _bits(followed))
+    worst.same("the control", _bits(train_control(done, posed)), _bits(followed))
 
 
 # ---- the trainer of the baselines ----------------------------------------------------------------------------------------

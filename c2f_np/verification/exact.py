@@ -19,12 +19,11 @@ from ..errors import DataError, SettingsError
 from ..model import codebook, graph, links, loss, propagation, step
 from ..model import sparse as model_sparse
 from ..model.coarse import coarse_graph
-from ..model.fine import collapsed_graph, fine_forward, fine_graph
+from ..model.fine import FineStage, collapsed_graph, fine_forward, fine_graph
 from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
 from ..settings import Settings
 from ..threads import kernel_threads
-from ..training import problem
 from . import problems
 from .beyond import BEYOND, BEYOND_BOTH
 from .case import Case, Checks, differs, off, verdict_case
@@ -388,17 +387,16 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         composition = "coarse" if how == "collapsed" else str(rng.choice(["coarse", "coarse", "bridged"]))
         s = Settings(n_coarse=5, n_fine=m, dim=d, n_layers=n_layers, t_fine=1, neg_size=neg_size, fine_batch=batch,
                      propagation=how, composition=composition, dtype=dtype)  # fmt: skip
-        graph = SimpleNamespace(
-            composition=composition, layer=SimpleNamespace(X_hat=SimpleNamespace(matrix=SimpleNamespace(nnz=entries)))
-        )
-        posed = SimpleNamespace(settings=s, n_users=n_users, n_items=n_items, R=SimpleNamespace(nnz=links))
+        layer = SimpleNamespace(X_hat=SimpleNamespace(matrix=SimpleNamespace(nnz=entries)),
+                                S_coarse=SimpleNamespace(shape=(n_users + n_items, 5)))  # fmt: skip
+        graph = SimpleNamespace(composition=composition, layer=layer)
         n = n_users + n_items
         layered = n_steps * 2 * n_layers * entries * d * 4
         collapsed = n_steps * 2 * min(n, 3 * batch) * 2 * m * d + n_layers * entries * (2 * m + d) * 4
         fits = n * (2 * m + 2 * d) * (4 if dtype == "float32" else 8) <= 2**30
         expected = how == "collapsed" or how == "auto" and composition == "coarse" and collapsed < layered and fits
         chosen.add((how, expected))
-        yield "the decision", float(problem._should_collapse(graph, posed) != expected), 0
+        yield "the decision", float(FineStage(s, None)._collapses(graph, links * neg_size) != expected), 0
     yield "both decisions", float(not {("auto", True), ("auto", False)} <= chosen), 0
 
 

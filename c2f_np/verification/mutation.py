@@ -44,8 +44,8 @@ from .threads import one_kernel_thread
 FOLDERS = ("model", "kernels")
 STEP = {
     "training.problem": None,
-    "training.loop": ("train_epoch", "_train_on_triples"),
-    "training.phases": ("Phase.rate_of", "Phase.updates_in", "Phase.exchanges_after", "_after_table"),
+    "training.loop": ("train_epoch", "_train_on_triples", "Phase.rate_of", "Phase.updates_in", "Phase.exchanges_after"),
+    "training.phases": ("_after_table",),
     "baselines.table_stage": None, "baselines.tables": None,
 }  # fmt: skip
 #: Written for the compiler; there is nothing of them in plain Python.

@@ -174,7 +174,7 @@ def batch_cases(engine: str, seed: int) -> Iterator[Case]:
             n = len(plain_batches(R, settings.neg_size, 10**6, plain_stream(settings.seed, stage, epoch))[0])
             divisor = next(size for size in range(7, n + 1) if n % size == 0)
             for size in (divisor, max(n - 1, 1), n, n + 7, int(rng.integers(3, 30))):
-                drawn = problem.random(stage, epoch), R, settings.neg_size, size
+                drawn = sampling.generator(settings.seed, stage, epoch), R, settings.neg_size, size
                 with np.errstate(over="ignore"):
                     found = list(sampling.drawn_batches(*drawn, engine=problem.engine))
                 expected = plain_batches(R, settings.neg_size, size, plain_stream(settings.seed, stage, epoch))

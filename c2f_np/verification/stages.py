@@ -23,7 +23,7 @@ from ..model.joint import exchange
 from ..model.loss import batch_loss
 from ..model.propagation import bridged_layer
 from ..model.step import fresh_moments, train_step
-from ..training.problem import training_graph
+from ..training.loop import training_graph
 from . import points, problems, reference
 from .case import SETTINGS, Case, InDtype, gradient_case, promoted
 from .cover import in_turns

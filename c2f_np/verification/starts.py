@@ -18,6 +18,7 @@ import scipy.sparse as sparse
 from ..baselines import table_stage, tables
 from ..errors import SettingsError
 from ..model import links, starts
+from ..model.sampling import generator
 from ..model.step import ModelState
 from ..settings import Settings
 from . import problems, reference
@@ -327,7 +328,7 @@ def _table_starts(rng) -> Checks:
         yield "start of a hashed table", off(hashed["codebook"], scale / math.sqrt(n_hashes) * drawn((5, d))), 1e-15
     settings = Settings.preset("default", dim=d, seed=seed)
     table = starts.start_table(sparse.csr_array((20, 3)), settings)
-    drawn = starts.generator(seed, "start table").standard_normal
+    drawn = generator(seed, "start table").standard_normal
     yield "start of the default's table", off(table.E_coarse, 0.1 * drawn((n, d))), 1e-15
     drawn = np.random.default_rng(seed).standard_normal
     products = table_stage.QuotientRemainderTable(n, 4).start(d, scale, np.random.default_rng(seed))

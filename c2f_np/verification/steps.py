@@ -19,7 +19,7 @@ import scipy.sparse as sparse
 
 from ..model.joint import exchange, relinked
 from ..model.step import AdamMoments, fresh_moments, train_step
-from ..training.problem import training_graph
+from ..training.loop import training_graph
 from . import points, reference
 from .case import Case
 from .points import N_USERS, N, Point, U, Worst, dense, draw_batch, on_links, parts_of

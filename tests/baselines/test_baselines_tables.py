@@ -21,7 +21,7 @@ from c2f_np.baselines.table_stage import (
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.evaluation import evaluate_ranking
 from c2f_np.settings import Settings
-from c2f_np.training.loop import train
+from c2f_np.training import train
 
 TABLES = ("bpr-mf", "lightgcn", "narrow-lightgcn", "hashed", "quotient-remainder")
 SHORT = {"dim": 8, "max_epochs": 4, "eval_every": 2, "lr": 2e-2}

@@ -13,8 +13,8 @@ from c2f_np.baselines import BASELINES, make_baseline
 from c2f_np.cli import main
 from c2f_np.data import write_lightgcn
 from c2f_np.settings import Settings
+from c2f_np.training import train
 from c2f_np.training.checkpoint import save_checkpoint
-from c2f_np.training.loop import train
 
 SMALL = {"n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "max_epochs": 2, "eval_every": 1, "partition": "random"}
 _JOINT = {"table_epochs": 2, "partition_epochs": 1}

@@ -18,7 +18,7 @@ from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
 from c2f_np.cli.bars import JobBar
 from c2f_np.folders import LOCK
-from c2f_np.training.loop import train as train_both
+from c2f_np.training import train as train_both
 from tests.stored import stored
 
 SMALL = [

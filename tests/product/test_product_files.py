@@ -21,8 +21,8 @@ from c2f_np.run import read_json, read_request
 from c2f_np.schema import LIMITS, Parameter, check_form, parameters_of, parse_json
 from c2f_np.serving import load_exported
 from c2f_np.settings import PRESETS
+from c2f_np.training import train
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
-from c2f_np.training.loop import train
 from tests.stored import stored, write
 
 SMALL = {"n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "n_components": 4, "max_epochs": 2, "eval_every": 1,

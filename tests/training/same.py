@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import scipy.sparse as sparse
 
+from c2f_np.training import train
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
-from c2f_np.training.loop import begin, run_epoch, train
+from c2f_np.training.loop import begin, run_epoch
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import pose
 

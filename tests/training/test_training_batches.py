@@ -10,10 +10,9 @@ from small import STAGES
 
 import c2f_np.training.loop as loop
 from c2f_np.baselines import LightGCN
-from c2f_np.model.sampling import drawn_batches
-from c2f_np.model.starts import generator
+from c2f_np.model.sampling import drawn_batches, generator
 from c2f_np.settings import PRESETS, Settings
-from c2f_np.training.loop import train
+from c2f_np.training import train
 from c2f_np.training.problem import pose
 from c2f_np.verification.sampling import plain_batches, plain_stream
 
@@ -85,7 +84,8 @@ def test_trained_tables_step_on_whole_epochs_each_its_own(data, engine, monkeypa
 
 def triples_of(problem, stage, epoch, batch_size):
     """An epoch's triples in the order of its batches."""
-    rng, s = problem.random(stage, epoch), problem.settings
+    s = problem.settings
+    rng = generator(s.seed, stage, epoch)
     batches = list(drawn_batches(rng, problem.R, s.neg_size, batch_size, engine=problem.engine))
     assert {len(batch) for batch in batches[:-1]} <= {batch_size} and 0 < len(batches[-1]) <= batch_size
     for batch in batches:

@@ -17,9 +17,10 @@ from c2f_np.errors import ModelFileError
 from c2f_np.model.step import AdamMoments, ModelState
 from c2f_np.schema import parameters_of
 from c2f_np.settings import PRESETS, Settings
+from c2f_np.training import train
 from c2f_np.training.checkpoint import load_checkpoint, save_checkpoint
-from c2f_np.training.loop import train
-from c2f_np.training.phases import Best, Progress, phase_names
+from c2f_np.training.loop import Best, Progress
+from c2f_np.training.phases import phase_names
 from tests.stored import stored
 
 SMALL = STAGES | {"patience": 2}

@@ -8,8 +8,7 @@ import pytest
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
 from c2f_np.settings import Settings
-from c2f_np.training import loop
-from c2f_np.training.loop import train, train_control
+from c2f_np.training import loop, train, train_control
 from c2f_np.training.phases import CONTROL
 from c2f_np.training.problem import pose
 

@@ -18,7 +18,7 @@ from c2f_np.cli import main
 from c2f_np.errors import SettingsError
 from c2f_np.run import Request, comparison_table, run, run_control
 from c2f_np.settings import Settings
-from c2f_np.training.loop import train, train_control
+from c2f_np.training import train, train_control
 from c2f_np.training.phases import phases_of
 from c2f_np.training.problem import pose
 

@@ -14,9 +14,10 @@ from c2f_np.model import starts
 from c2f_np.model.loss import Triples
 from c2f_np.model.step import fresh_moments, train_step
 from c2f_np.settings import STAGED
-from c2f_np.training.loop import run_epoch, train
+from c2f_np.training import train
+from c2f_np.training.loop import run_epoch, training_graph
 from c2f_np.training.phases import phases_of
-from c2f_np.training.problem import pose, stage_of, training_graph
+from c2f_np.training.problem import pose, stage_of
 
 PHASES = ("coarse_phase1", "coarse", "fine_phase1", "fine")
 

@@ -7,7 +7,7 @@ from small import WAYS, joint, stages, table
 
 from c2f_np.data import Dataset, load_dataset
 from c2f_np.errors import DataError, SettingsError
-from c2f_np.training.loop import train
+from c2f_np.training import train
 from c2f_np.training.phases import phase_names, phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
 

@@ -8,8 +8,7 @@ from same import assert_same
 from small import WAYS, stages, table
 
 from c2f_np.data import Dataset
-from c2f_np.training import loop
-from c2f_np.training.loop import train, train_refit
+from c2f_np.training import loop, train, train_refit
 from c2f_np.training.phases import chosen_epochs, phases_of
 from c2f_np.training.problem import pose
 

@@ -20,8 +20,7 @@ from c2f_np.model.links import residual_code
 from c2f_np.model.starts import _strongest, code_table, start_table
 from c2f_np.run import Request, comparison_table, run
 from c2f_np.settings import Settings
-from c2f_np.training import loop, phases
-from c2f_np.training.loop import train
+from c2f_np.training import loop, phases, train
 from c2f_np.training.phases import phase_names, phases_of
 from c2f_np.training.problem import evaluate_state, pose
 
