@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_study_runner import ONE, contents, report_without_seconds, rows_without_clocks
@@ -105,8 +106,9 @@ def test_ctrl_c(tiny, tmp_path):
 
 
 def children_of(pid):
-    listed = subprocess.run(["ps", "--no-headers", "-o", "pid,args", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+    """The workers that any thread of a process has started."""
+    pids = [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()]
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks for processes as on Linux")
