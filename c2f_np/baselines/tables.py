@@ -127,9 +127,10 @@ class TableRecommender(EmbeddingRecommender):
     def _posed(self, R: sparse.csr_array, data: Any) -> tuple[Table, TableProblem]:
         """The table, and what is trained on; of a file there are no data."""
         table, settings = self._made_for(*R.shape)
-        require_something_to_rank(sparse.csr_array(R))
-        A = normalised_adjacency(sparse.csr_array(R)).astype(self.dtype)
-        return table, TableProblem(data, settings, sparse.csr_array(R), A, engine_named(self.engine))
+        R = sparse.csr_array(R)
+        require_something_to_rank(R)
+        A = normalised_adjacency(R).astype(self.dtype)
+        return table, TableProblem(data, settings, R, A, engine_named(self.engine))
 
     def _packed(self) -> dict[str, np.ndarray]:
         return dict(self.parameters_)
