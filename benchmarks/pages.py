@@ -123,10 +123,11 @@ def presets_table() -> str:
     found = means("presets", "ml-100k")
     lines = ["| preset | what it trains | for whom | NDCG@20 | training |", "|---|---|---|---:|---|"]
     for name, (what, whom) in PRESETS.items():
-        each = found[name]
-        lines.append(f"| `{name}` | {what} | {whom} | {each['ndcg']:.3f} | {each['epochs']:.0f} epochs, {each['seconds']:.0f} s |")
+        ndcg, epochs, seconds = (found[name][column] for column in ("ndcg", "epochs", "seconds"))
+        lines.append(f"| `{name}` | {what} | {whom} | {ndcg:.3f} | {epochs:.0f} epochs, {seconds:.0f} s |")
     seeds = found["default"]["seeds"]
-    return "\n".join([*lines, "", f"NDCG@20 and training: MovieLens 100K, means over {seeds} seeds, on two cores with other jobs beside."])
+    lines += ["", f"NDCG@20 and training: MovieLens 100K, means over {seeds} seeds, on two cores with other jobs beside."]
+    return "\n".join(lines)
 
 
 def numbers() -> str:
