@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reas
 
 
 @pytest.mark.parametrize(
-    "fault", [["kill", "--count", "8", "--seed", "2"], ["crash", "--every", "17"], ["full-disk", "--count", "8", "--seed", "2"]]
+    "fault", [["kill", "--count", "5", "--seed", "2"], ["crash", "--every", "29"], ["full-disk", "--count", "5", "--seed", "2"]]
 )
 def test_a_sample(fault):
     root = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from tests.fuzz.worker import Worker
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits and pipes")]
 
 
-@pytest.mark.parametrize("what, count", [("files", 120), ("options", 60)])
+@pytest.mark.parametrize("what, count", [("files", 80), ("options", 60)])
 def test_no_input_ends_in_a_traceback_a_crash_a_hang_or_too_much_memory(what, count, capsys):
     codes, failures = run(what, 7, range(count))
     assert not failures, "\n".join(failures)

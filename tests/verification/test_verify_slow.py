@@ -17,16 +17,22 @@ def test_every_mistake_of_the_catalogue_is_killed_by_each_operation_that_must_no
     assert code == 0, [f"{m['operation']} lets it pass: {m['place']}: {m['mistake']}" for m in found if not m["killed_by"]]
 
 
-def test_most_of_a_sample_of_mutants_are_killed(capfd):
-    """Not all: what still survives is counted in docs/mutation.md. Raise the bound with every survivor that is dealt with."""
-    command.run(mutate=16, seed=1, json=True)
+@pytest.mark.parametrize(
+    ("op", "within"),
+    [
+        ("joint_step", "model.joint"), ("assignment_update", "model.links"), ("optimiser", "model.step"),
+        ("coarse_stage", "model.coarse"), ("batches", "model.sampling"),
+    ],
+)  # fmt: skip
+def test_no_mutant_of_a_sample_survives(op, within, capfd):
+    """Of one module by the cases of one operation, on what these run; docs/mutation.md has samples of everything."""
+    assert command.run(op=op, within=within, mutate=12, seed=5, json=True) == 0
     verdicts = [mutant["verdict"] for mutant in json.loads(capfd.readouterr().out)["mutants"]]
-    assert len(verdicts) == 16
-    assert verdicts.count("survived") <= 6, verdicts
+    assert len(verdicts) == 12 and "survived" not in verdicts
 
 
-@pytest.mark.parametrize("seed", (2, 3))
-def test_every_case_passes_at_other_points(seed):
+def test_every_case_passes_at_other_points():
+    seed = 2
     with one_kernel_thread():
         for case in cases(None, "numpy", seed):
             report = case.run(seed)
