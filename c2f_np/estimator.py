@@ -410,6 +410,41 @@ class EmbeddingRecommender(Recommender):
 
     embeddings_: np.ndarray
 
+    def fit(
+        self,
+        interactions: Trainable,
+        validation: sparse.sparray | None = None,
+        *,
+        user_column: str | None = None,
+        item_column: str | None = None,
+        after_epoch: Callable[[Any], None] | None = None,
+    ) -> Self:
+        """Train; see :meth:`Recommender.fit`.
+
+        Parameters
+        ----------
+        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        validation : sparse matrix, shape (U, I), optional
+            Held-out interactions for early stopping; only with a matrix.
+        user_column, item_column : str, optional
+            Of a data frame.
+        after_epoch : callable, optional
+            Called after every epoch: of a table model with the row of ``history_``, else with a
+            :class:`c2f_np.training.loop.Progress`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the interactions cannot be used.
+        SettingsError
+            If a parameter does not fit, or training diverges.
+        """
+        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
+
     def _biases(self) -> tuple[np.ndarray | None, np.ndarray | None, float]:
         """Biases of the users (U,) and of the items (I,), or None, and the global one."""
         return None, None, 0.0

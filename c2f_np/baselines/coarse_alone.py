@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
 from ..data import Dataset
-from ..estimator import EmbeddingRecommender, Trainable, validation_share
+from ..estimator import EmbeddingRecommender, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.step import ModelState
@@ -97,18 +97,6 @@ class Coarse(EmbeddingRecommender):
         n_coarse = Settings.preset(self.preset, **own).n_coarse
         # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
         return Settings.preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
-
-    def fit(
-        self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
-        *,
-        user_column: str | None = None,
-        item_column: str | None = None,
-        after_epoch: Callable[[Progress], None] | None = None,
-    ) -> Self:
-        """Train the coarse stage; see :meth:`c2f_np.C2FRecommender.fit`."""
-        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
 
     def _learn(
         self, data: Dataset, epochs: dict[str, int] | None, after_epoch: Callable[[Progress], None] | None = None

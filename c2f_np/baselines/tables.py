@@ -21,7 +21,7 @@ from ..archive import Array
 from ..data import Dataset
 from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, Trainable, validation_share
+from ..estimator import EmbeddingRecommender, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
@@ -64,40 +64,6 @@ class TableRecommender(EmbeddingRecommender):
     engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
     threads: int = described(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
     validation_fraction: float = validation_share()
-
-    def fit(
-        self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
-        *,
-        user_column: str | None = None,
-        item_column: str | None = None,
-        after_epoch: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Self:
-        """Train.
-
-        Parameters
-        ----------
-        interactions : Dataset, sparse matrix of shape (U, I), or data frame
-        validation : sparse matrix, shape (U, I), optional
-            Held-out interactions for early stopping; only with a matrix.
-        user_column, item_column : str, optional
-            Of a data frame; see :meth:`Recommender.fit`.
-        after_epoch : callable, optional
-            Called with the row of ``history_`` after every epoch.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        DataError
-            If the interactions cannot be used.
-        SettingsError
-            If a parameter does not fit, or training diverges.
-        """
-        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
 
     def _learn(
         self,
