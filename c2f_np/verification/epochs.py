@@ -413,7 +413,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     kind, own = {
         "full": (tables.LightGCN, {}), "hashed": (tables.HashedLightGCN, {"n_rows": 6, "n_hashes": 2}),
         "products": (tables.QuotientRemainderLightGCN, {"n_remainders": 5}),
-        "narrow": (tables.NarrowLightGCN, {"bytes": np.dtype(c["dtype"]).itemsize * (3 * N + c["item_bias"] * data.n_items)}),
+        "narrow": (tables.NarrowLightGCN, {"bytes": np.dtype(c["dtype"]).itemsize * (4 * N - 1 + c["item_bias"] * data.n_items)}),
     }[c["table"]]  # fmt: skip
     s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,

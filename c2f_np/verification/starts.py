@@ -35,6 +35,7 @@ def partitions_check(engine: str, rng) -> Checks:
     # Some without interactions, on both sides and not at the end.
     linked[[1, 4]] = False
     linked[:, 2] = False
+    linked[0] = np.arange(n_items) == 3  # and one with a single one
     R, n, seed = sparse.csr_array(linked.astype(float)), n_users + n_items, int(rng.integers(100))
     users, items = np.flatnonzero(linked.any(axis=1)), np.flatnonzero(linked.any(axis=0))
     most = min(len(users), len(items))
