@@ -155,7 +155,7 @@ def test_neighbourhood_by_hand(preset):
 @pytest.mark.parametrize(
     "preset, where, name, wrong",
     [
-        ("staged", Layer, "forward", lambda layer, X: layer._without_bridge(X)),
+        ("staged", Layer, "forward", lambda layer, X: layer.without_bridge(X)),
         ("staged", inference, "_links", lambda parts: [(parts.S_coarse, slice(0, 21), slice(21, 26))]),
         ("default", Layer, "forward", lambda layer, X: inference._bipartite_product(layer.R, 9, X)),
         (
