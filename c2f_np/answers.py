@@ -1,6 +1,6 @@
 """What can be asked of every fitted model, exported ones included, beside lists for its own users. NumPy alone.
 
-New users, filters of items, explanations and data frames of answers are written here once; a model says how its scores come about.
+New users, filters of items, explanations, and answers as data frames are written here once; a model says how it scores.
 
 Shapes
 ------
@@ -167,14 +167,22 @@ class Answers:
         """
         library = library or library_of(users) or getattr(self, "_library", None) or "pandas"
         frame = _frame_maker(library)
-        n_users = self._sizes()["user"]
-        wanted = self._ids("user", np.arange(n_users)) if users is None else wanted_ids(users, "user")
+        wanted = self.all_users() if users is None else wanted_ids(users, "user")
         items, scores = self.recommend(wanted, k, exclude_seen=exclude_seen, only=only, without=without)
         there = ~np.isnan(scores)
         rank = np.broadcast_to(np.arange(1, k + 1), scores.shape)[there]
         columns = {"user": np.repeat(wanted, there.sum(axis=1)), "item": items[there]}
         columns = {kind: _as_column(values, self._ids(kind, np.arange(self._sizes()[kind]))) for kind, values in columns.items()}
         return frame(columns | {"score": scores[there], "rank": rank})
+
+    def all_users(self) -> np.ndarray:
+        """The ids of all users, in the order of the data.
+
+        Returns
+        -------
+        ndarray, shape (U,)
+        """
+        return self._ids("user", np.arange(self._sizes()["user"]))
 
     def explain(self, user: str | int, item: str | int) -> Explanation:
         """What the score of an item for a user is made of: a share of each item that the model has learnt from of the user.

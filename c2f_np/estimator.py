@@ -113,7 +113,14 @@ class Recommender(Answers, BaseEstimator):
         """
         return self._fit(self._as_dataset(interactions, validation, user_column, item_column))
 
-    def refit(self, *, after_epoch: Callable[[Any], None] | None = None) -> Self:
+    def refit(
+        self,
+        interactions: Trainable | None = None,
+        *,
+        user_column: str | None = None,
+        item_column: str | None = None,
+        after_epoch: Callable[[Any], None] | None = None,
+    ) -> Self:
         """Learn again from all that the data hold, validation and test included: to recommend, not to be judged.
 
         The settings are the same; every phase of a training makes the epochs that validation chose. If nothing was held out, the
@@ -121,6 +128,11 @@ class Recommender(Answers, BaseEstimator):
 
         Parameters
         ----------
+        interactions : Dataset, Interactions, sparse matrix, or data frame, optional
+            To be learnt from in place of the data of ``fit``: all that there are by now, old and new. Users and items may have
+            come, and those that have gone are forgotten.
+        user_column, item_column : str, optional
+            Of a data frame.
         after_epoch : callable, optional
             As ``fit`` of a trained model takes it.
 
@@ -131,14 +143,20 @@ class Recommender(Answers, BaseEstimator):
         Raises
         ------
         DataError
-            If the model was loaded from a file, which does not hold the data.
+            If the interactions cannot be used; if there are none and the model was loaded from a file, which does not hold them.
         """
         check_is_fitted(self, "interactions_")
-        if not hasattr(self, "data_"):
-            raise DataError("a loaded model has no data to refit on: fit it first, or refit the run folder on the command line")
-        if self.known_.nnz == self.interactions_.nnz:
+        if not hasattr(self, "epochs_"):
+            raise DataError("the file of this model is older than refit() of loaded models: fit it once more")
+        if interactions is not None:
+            data = self._as_dataset(interactions, None, user_column, item_column)
+        elif hasattr(self, "data_"):
+            data = self.data_
+        else:
+            raise DataError("a loaded model has no data to refit on: give refit() all interactions, old and new")
+        if interactions is None and self.known_.nnz == self.interactions_.nnz:
             return self
-        return self._fit(self.data_, self.epochs_, after_epoch=after_epoch)
+        return self._fit(data, self.epochs_, after_epoch=after_epoch)
 
     def _fit(self, data: Dataset, epochs: dict[str, int] | None = None, **options: Any) -> Self:
         """Learn from the training part, or with the epochs of an earlier fit from everything."""
@@ -173,6 +191,8 @@ class Recommender(Answers, BaseEstimator):
         self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
         if about is not None:
             self.about_ = about
+            if (epochs := about.get("refit", about.get("epochs"))) is not None:
+                self.epochs_ = epochs
 
     def _about(self) -> dict[str, Any]:
         """Where the model comes from, for its file."""
@@ -180,7 +200,7 @@ class Recommender(Answers, BaseEstimator):
             return self.about_
         refitted = self.interactions_.nnz > self.data_.train.nnz
         about = where_from(self.data_.whole() if refitted else self.data_)
-        return about | ({"refit": self.epochs_} if refitted else {})
+        return about | {"refit" if refitted else "epochs": self.epochs_}
 
     def save(self, path: FilePath) -> None:
         """Write a model file (``.npz``, no pickle), aside and then renamed.

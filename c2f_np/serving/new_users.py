@@ -8,18 +8,18 @@ M = X_0 + ... + X_{L-1} the sum of what every node sends, the layers of user u a
     own       = Z_u / (L + 1)
 
 The score of an item is <H_u, H_i> and biases, so it splits in the same way, exactly. In the two stages the weights of the graph
-are normalised once more, by f = D^-1/2: carried_j has the further factor f_u f_j, and what the user's links to codebook rows bring
-belongs to its own part, own = (Z_u + sum_c s_c (f_u f_c M_c + b_c)) / (L + 1), with b_c what the bridge adds.
+are normalised once more, by f = D^-1/2: carried_j has the further factor f_u f_j, and what the user's links to codebook rows
+bring belongs to its own part, own = (Z_u + sum_c s_c (f_u f_c M_c + b_c)) / (L + 1), with b_c what the bridge adds.
 
-*A new user* hears the items, and nothing hears it: embeddings and the degrees n_j stay as they were trained. So after joint training
-`carried` is that of a trained user with the same items, to the last digit. (In the two stages f_u depends on the user's links.)
-Links and Z come from the items in closed form. With q_u = sum_j a_j M_j / sqrt(m), and Y_u the row that the codebooks compose for u
+*A new user* hears the items, and nothing hears it: embeddings and the degrees n_j stay as they were trained. So after joint
+training `carried` is that of a trained user with the same items. (In the two stages f_u depends on the user's links.) Links and Z
+come from the items in closed form. With q_u = sum_j a_j M_j / sqrt(m), and Y_u the row that the codebooks compose for u
 (Z_u = tanh(Y_u)), over the trained users
 
     B = argmin sum_u |Y_u - q_u B|^2 + rho |B|^2,   rho = 0.01 times the mean of the diagonal of sum_u q_u^T q_u
 
-and q B of the new user is coded as in training: t rows of the coarse codebook and their weights by matching pursuit, then t_direct
-rows of F for what is left. Models with a table instead of codebooks take q B itself for Z.
+and q B of the new user is coded as in training: t rows of the coarse codebook and their weights by matching pursuit, then
+t_direct rows of F for what is left. Models with a table instead of codebooks take q B itself for Z.
 
 Shapes
 ------
