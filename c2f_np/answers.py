@@ -22,6 +22,7 @@ import numpy as np
 from .errors import DataError, SettingsError
 from .ids import is_one_id, one_by_one
 from .lookup import require_k, wanted_ids
+from .shown import for_terminal
 
 if TYPE_CHECKING:
     from .serving.new_users import Splitter, UserParts
@@ -61,6 +62,28 @@ class Explanation:
     contributions: np.ndarray
     own: float
     bias: float
+
+    def lines(self, most: int = 10) -> list[str]:
+        """The sum, line by line, with so many of the items.
+
+        Parameters
+        ----------
+        most : int
+
+        Returns
+        -------
+        list of str
+            Each a number, a tab, and what it belongs to.
+        """
+        values, names = self.contributions.tolist(), [for_terminal(item) for item in self.items.tolist()]
+        rows = list(zip(values, names, strict=True))[:most]
+        if others := values[most:]:
+            rows.append((sum(others), f"({len(others)} more items)"))
+        rows += [(self.own, "(the user's own part)"), (self.bias, "(biases)"), (self.score, "(score)")]
+        return [f"{value:.4f}\t{name}" for value, name in rows]
+
+    def __str__(self) -> str:
+        return "\n".join([f"the score of {for_terminal(self.item)} is the sum of", *self.lines()])
 
 
 class Answers:

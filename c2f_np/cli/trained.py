@@ -199,14 +199,8 @@ def explain_command(options) -> int:
         why = model.explain_from(_ids_in([options.items]), options.item)
     else:
         why = model.explain(options.user, options.item)
-    rows = list(zip(why.contributions.tolist(), map(for_terminal, why.items.tolist()), strict=True))
-    shown, others = rows[: options.k], rows[options.k :]
-    if others:
-        shown.append((sum(value for value, _ in others), f"({len(others)} more items)"))
-    shown += [(why.own, "(the user's own part)"), (why.bias, "(biases)"), (why.score, "(score)")]
     print(f"# {for_terminal(path)}: the score of {for_terminal(why.item)} is the sum of", file=sys.stderr)
-    for value, name in shown:
-        print(f"{value:.4f}\t{name}")
+    print("\n".join(why.lines(options.k)))
     return 0
 
 

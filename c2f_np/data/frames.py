@@ -97,7 +97,7 @@ def read_parquet(path: FilePath, **options: Any) -> Interactions:
         interactions = read_frame(_Parquet(pyarrow.dataset.dataset(path, format="parquet")), **options)
     except DataError as error:
         raise DataError(str(error), path=path) from None
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # also of column names that are no text
         raise DataError(f"it cannot be read as Parquet: {str(error).partition(chr(10))[0]}", path=path) from None
     return replace(interactions, source=str(Path(path)))
 

@@ -134,24 +134,30 @@ def splitter_of_table(Z: np.ndarray, M: np.ndarray, R: Compact, n_layers: int) -
     return _splitter(n_layers, Z, Z, M, R, (), None, None)
 
 
-def splitter_of_parts(parts: Parts, layer: Layer, R: Compact) -> Splitter:
+def splitter_of_parts(parts: Parts, layer: Layer, R: Compact, columns_at_a_time: int = 8) -> Splitter:
     """Of a model with codebooks, which `layer` propagates."""
-    X0, L, (n, c, _) = start(parts, slice(None)), parts.n_layers, parts.sizes
-    M = L * propagate(X0, layer, L - 1) if L else X0
-    books = linked(parts, *bridged(parts, slice(None)))
-    counts = [S.starts for S in (parts.S_coarse, parts.S_direct) if S is not None]  # as many in every row
+    L, (n, c, _) = parts.n_layers, parts.sizes
+    coarse = slice(n, n + c)
+    blocks = [slice(first, first + columns_at_a_time) for first in range(0, parts.dim, columns_at_a_time)]
+    Y, M, sent, added = [], [], [], []
+    for columns in blocks:
+        X0 = start(parts, columns)
+        whole = L * propagate(X0, layer, L - 1) if L else X0
+        Y.append(composed(parts, linked(parts, *bridged(parts, columns)))[:, : parts.n_users])
+        M.append(whole[:, parts.n_users : n])
+        if layer.factor is not None:
+            change = np.zeros_like(whole[:, coarse]) if parts.F is None else layer.change(whole, layer.without_bridge(whole))
+            is_message = parts.layer_bridge == "exchange"
+            sent.append(layer.factor[coarse] * (whole[:, coarse] + change * is_message))
+            added.append(change * (not is_message))
+    Y, M = np.concatenate(Y).T, np.concatenate(M).T
     nodes = None
     if layer.factor is not None:
-        f_items, f = layer.factor[parts.n_users : n, None], layer.factor[n : n + c]
-        sent, added = M[:, n : n + c], np.zeros_like(M[:, :c])
-        if parts.F is not None:
-            change = layer.change(M, layer.without_bridge(M))
-            sent, added = (sent + change, added) if parts.layer_bridge == "exchange" else (sent, change)
-        eps = np.finfo(parts.dtype).eps
-        nodes = CodebookNodes(f_items, (f * sent).T, added.T, parts.degree == "signed", eps)
-    Y = composed(parts, books)[:, : parts.n_users].T
-    books = tuple((E.T, t) for E, t in zip(books, counts, strict=True))
-    return _splitter(L, np.tanh(Y), Y, M[:, parts.n_users : n].T, R, books, parts.S_coarse, nodes)
+        factor, eps = layer.factor[parts.n_users : n, None], float(np.finfo(parts.dtype).eps)
+        nodes = CodebookNodes(factor, np.concatenate(sent).T, np.concatenate(added).T, parts.degree == "signed", eps)
+    counts = [S.starts for S in (parts.S_coarse, parts.S_direct) if S is not None]  # as many in every row
+    books = zip(linked(parts, *bridged(parts, slice(None))), counts, strict=True)
+    return _splitter(L, np.tanh(Y), Y, M, R, tuple((E.T, t) for E, t in books), parts.S_coarse, nodes)
 
 
 def _splitter(n_layers: int, Z: np.ndarray, Y: np.ndarray, M: np.ndarray, R: Compact, *codebooks) -> Splitter:
