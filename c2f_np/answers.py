@@ -142,7 +142,8 @@ class Answers:
         n_items = self._sizes()["item"]
         require_k(k, n_items)
         allowed = self._allowed(only, without)
-        given = [items] if is_one_id(items) else one_by_one(items, "item")
+        rows_of_ids = isinstance(items, np.ndarray) and items.ndim == 2
+        given = [items] if is_one_id(items) else list(items) if rows_of_ids else one_by_one(items, "item")
         users = [given] if all(map(is_one_id, given)) else given
         top, scores = np.full((len(users), k), -1), np.full((len(users), k), np.nan)
         for row, of_user in enumerate(users):

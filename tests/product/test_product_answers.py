@@ -90,6 +90,9 @@ def test_new_users(named, data):
     name, model = named
     items, scores = model.recommend_from([HER_EVENTS, ["E1"]], 5)
     assert items.shape == scores.shape == (2, 5) and not set(items[0]) & set(HER_EVENTS)
+    assert model.recommend_from(np.array([["E1", "E2"], ["E5", "E6"]]), 3)[0].shape == (2, 3)
+    with pytest.raises(DataError, match="a column of a data frame"):
+        model.recommend_from({"item": ["E1"]})
     alone = model.recommend_from(HER_EVENTS, 5)
     assert alone[0].tolist() == [items[0].tolist()] and alone[1].tolist() == [scores[0].tolist()]
     assert set(model.recommend_from("E1", 14, exclude_seen=False)[0][0]) == set(data.item_ids)
