@@ -606,30 +606,6 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         return evaluate_embeddings(H[:n_users], H[n_users:], self._biases()[1], relevant, masked, ks, **options)
 
 
-def _columns(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
-    return values if places is None else values[:, places]
-
-
-def _rows(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
-    return values if places is None else values[places]
-
-
-def _within(pattern: sparse.csr_array | None, places: np.ndarray | None) -> sparse.csr_array | None:
-    """A pattern's columns at these places."""
-    return pattern if pattern is None or places is None else sparse.csr_array(pattern[:, places])
-
-
-def _widened(
-    top: np.ndarray, values: np.ndarray, places: np.ndarray | None, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of lists of places among some, lists of k among all."""
-    if places is None:
-        return top, values
-    missing = ((0, 0), (0, k - top.shape[1]))
-    top = np.where(top < 0, -1, places[top])
-    return np.pad(top, missing, constant_values=-1), np.pad(values, missing, constant_values=np.nan)
-
-
 def validation_share() -> Any:
     """The dataclass field ``validation_fraction`` of the baselines that stop early."""
     return described(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
@@ -685,3 +661,25 @@ def as_dataset(
             return whole
         split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
     return apply_protocol(split, "clean", validation_fraction=validation_fraction, seed=seed)
+
+
+def _columns(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    return values if places is None else values[:, places]
+
+
+def _rows(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    return values if places is None else values[places]
+
+
+def _within(pattern: sparse.csr_array | None, places: np.ndarray | None) -> sparse.csr_array | None:
+    """A pattern's columns at these places."""
+    return pattern if pattern is None or places is None else sparse.csr_array(pattern[:, places])
+
+
+def _widened(top: np.ndarray, values: np.ndarray, places: np.ndarray | None, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of lists of places among some, lists of k among all."""
+    if places is None:
+        return top, values
+    missing = ((0, 0), (0, k - top.shape[1]))
+    top = np.where(top < 0, -1, places[top])
+    return np.pad(top, missing, constant_values=-1), np.pad(values, missing, constant_values=np.nan)
