@@ -142,8 +142,7 @@ class Answers:
         n_items = self._sizes()["item"]
         require_k(k, n_items)
         allowed = self._allowed(only, without)
-        rows_of_ids = isinstance(items, np.ndarray) and items.ndim == 2
-        given = [items] if is_one_id(items) else list(items) if rows_of_ids else one_by_one(items, "item")
+        given = _each(items)
         users = [given] if all(map(is_one_id, given)) else given
         top, scores = np.full((len(users), k), -1), np.full((len(users), k), np.nan)
         for row, of_user in enumerate(users):
@@ -257,7 +256,7 @@ class Answers:
     def _mask(self, items: Items, name: str) -> np.ndarray:
         """Items as a boolean array, shape (I,). Ids that the model does not know cannot be recommended anyway: a warning."""
         known = self._ids("item", np.arange(self._sizes()["item"])).astype(str)
-        values = [items] if is_one_id(items) else one_by_one(items, "item")
+        values = _each(items)
         if values and all(isinstance(value, bool | np.bool_) for value in values):
             if len(values) != len(known):
                 raise DataError(f"`{name}` needs a boolean for each of the {len(known)} items", value=len(values))
@@ -345,6 +344,13 @@ def best_of(scores: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndar
     top, values = np.full(k, -1), np.full(k, np.nan, scores.dtype)
     top[: len(best)], values[: len(best)] = best, scores[best]
     return top, values
+
+
+def _each(items: Any) -> list[Any]:
+    """One item, several, or lists of them, as a list."""
+    if is_one_id(items):
+        return [items]
+    return list(items) if isinstance(items, np.ndarray) and items.ndim == 2 else one_by_one(items, "item")
 
 
 def library_of(table: Any) -> str | None:
