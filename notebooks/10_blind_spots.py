@@ -348,7 +348,7 @@ assert survives, "if this fails, somebody has mended the hole: change the text"
 # Compiled kernels have blind spots of their own: they work in groups of rows, have variants for some widths, and run in threads. The catalogue has mutants of kernels too; each is put in where Numba does not compile and kernels are plain Python, in a process of its own, and must be killed by the cases of the compiled engine.
 
 # %%
-once = mutant("kernels.loss._gather", "first occurrence only")
+once = mutant("kernels.step._gather", "first occurrence only")
 outcome = kill(once, engine="numba", op="bpr")[0]
 print(outcome.case, "|", ", ".join(outcome.killed_by))
 assert outcome.killed

@@ -329,7 +329,7 @@ def row_groups_check(engine: str, rng) -> Checks:
 
 def chunks_check(engine: str, rng) -> Checks:
     """tanh in chunks of rows on threads: the last chunk whole, short or of one row."""
-    from ..kernels.codebook import tanh_in_place
+    from ..kernels.propagation import tanh_in_place
 
     for at in pairwise_cover({"n": (0, 1, 15, 16, 17, 33, 70), "chunks": (1, 3, 16), "threads": possible_threads()}, rng):
         X = rng.standard_normal((at["n"], 2))

@@ -158,7 +158,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.codebook.compose_backward", "compose", "coarse_stage")(
         ("tanh' forgotten", "tanh_backward(grad_Z, Z)", "grad_Z"),
     ),
-    *_in("kernels.codebook.compose_backward", "compose")(
+    *_in("kernels.propagation.compose_backward", "compose")(
         ("half of the row groups", "S.transpose_row_bounds", "S.transpose_row_bounds[:32]"),
     ),
     *_in("model.codebook.compose_backward_assignment", "compose", "coarse_structure")(
@@ -168,10 +168,10 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.codebook.tanh_backward", "compose", "coarse_stage", "joint_stage")(
         ("wrong sign", "1 - Z ** 2", "1 + Z ** 2"),
     ),
-    *_in("kernels.codebook._scale_by_tanh_slope", "optimiser")(
+    *_in("kernels.propagation._scale_by_tanh_slope", "optimiser")(
         ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % block] * Z[k % block]"),
     ),
-    *_in("kernels.codebook._gather", "compose", "coarse_stage")(
+    *_in("kernels.propagation._gather_links", "compose", "coarse_stage")(
         ("tanh' forgotten", "grad_Z[i, f] * (one - Z[i, f] * Z[i, f])", "grad_Z[i, f]"),
     ),
     # ---- soft threshold
@@ -257,10 +257,10 @@ MUTANTS: tuple[Mutant, ...] = (
     *_in("model.loss.sigmoid", "bpr", "coarse_stage")(
         ("one branch only", "np.where(x >= 0, 1, small)", "1"),
     ),
-    *_in("kernels.loss._softplus_and_slopes", "bpr", "coarse_stage")(
+    *_in("kernels.step._softplus_and_slopes", "bpr", "coarse_stage")(
         ("branches exchanged", "one if difference >= 0 else small", "small if difference >= 0 else one"),
     ),
-    *_in("kernels.loss._gather", "bpr", "coarse_stage")(
+    *_in("kernels.step._gather", "bpr", "coarse_stage")(
         ("first occurrence only", "start[k + 1]", "start[k] + 1"),
         ("user's bias", "i, j = (positive[b], negative[b])", "total += s\ni, j = (positive[b], negative[b])"),
         ("biases of the group added up", "H.dtype.type(0)", "grad_bias[entities[k - 1]]"),
@@ -271,14 +271,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("duplicates forgotten", "np.add.at(count, entities, 1)", "count[entities] += 1"),
         ("negatives forgotten", "(triples.user, triples.positive, triples.negative)", "(triples.user, triples.positive)"),
     ),
-    *_in("kernels.loss.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
+    *_in("kernels.step.squared_norm_penalty_backward", "regulariser", "coarse_stage")(
         ("count forgotten", "where.counts", "where.counts ** 0"),
     ),
-    *_in("kernels.loss.add_scaled_rows", "regulariser", "coarse_stage")(
+    *_in("kernels.step.add_scaled_rows", "regulariser", "coarse_stage")(
         ("row of the position, not of the entity", "Z[entities[k], f]", "Z[k, f]"),
     ),
     # ---- triples
-    *_in("kernels.loss.sort_slots", "triples", "batches")(
+    *_in("kernels.step.sort_slots", "triples", "batches")(
         ("slots of the negatives in the wrong role", "2 * n_triples", "n_triples"),
     ),
     # ---- stages

@@ -143,7 +143,7 @@ def sampling_cases(engine: str, seed: int) -> Iterator[Case]:
             if not is_compiled(engine):
                 hashed, below = sampling.hash64(random), sampling.below(random, bounds)
             else:
-                from ..kernels.sampling import _below, _hash64
+                from ..kernels.step import _below, _hash64
 
                 hashed, below = [_hash64(x) for x in random], [_below(x, b) for x, b in zip(random, bounds, strict=True)]
         yield "hash", unequal(np.array(hashed, np.uint64), np.array([mixed(int(x)) for x in random], np.uint64)), 0.0

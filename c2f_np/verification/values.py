@@ -544,8 +544,8 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "compose": (
         Text({"width": WIDTHS, "shape": SHAPES, "t": (1, 2, 3, 6)}, _compose, _call_compose, _expected_compose, _few_if_wide,
-             "codebook.compose codebook.compose_above codebook.compose_backward codebook._gather "
-             "codebook.tanh_backward codebook._scale_by_tanh_slope"),
+             "propagation.compose propagation.compose_above propagation.compose_backward propagation._gather_links "
+             "propagation.tanh_backward propagation._scale_by_tanh_slope"),
     ),
     "soft_threshold": (
         Text({"width": WIDTHS, "rows": (1, 2, 70), "tau": (0.0, 0.06, 0.5, 2.0)}, _shrink, _call_shrink,
@@ -579,18 +579,18 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "optimiser": (
         Text({"size": ((1,), (7,), (3, 5), (13, 4)), "n_steps": (1, 2, 6, 8), "block": (1, 4, 51, 52, 99)}, _adam, _call_adam,
-             _expected_adam, kernels="step.adam_update step._adam codebook.tanh_backward"),
+             _expected_adam, kernels="step.adam_update step._adam propagation.tanh_backward"),
     ),
     "bpr": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "scale": (0.3, 1.0, 2.0)}, _bpr, _call_bpr,
              _expected_bpr,
              lambda c: (c["batch"] != "many" or c["width"] <= MANY_UP_TO) and (c["scale"] <= 1 or c["width"] <= 64),
-             "loss.bpr_loss loss._differences loss._softplus_and_slopes loss.bpr_backward loss._gather"),
+             "step.bpr_loss step._differences step._softplus_and_slopes step.bpr_backward step._gather"),
     ),
     "regulariser": (
         Text({"width": WIDTHS, "batch": tuple(problems.BATCHES), "onto": (False, True)}, _penalty, _call_penalty,
              _expected_penalty, lambda c: c["batch"] != "many" or c["width"] <= MANY_UP_TO,
-             "loss.squared_norm_penalty loss.squared_norms loss.squared_norm_penalty_backward loss.add_scaled_rows"),
+             "step.squared_norm_penalty step.squared_norms step.squared_norm_penalty_backward step.add_scaled_rows"),
     ),
     "table_composition": (
         Text({"width": WIDTHS, "shape": ((1, 1), (7, 3), (6, 3), (5, 8))}, _products, _call_products,

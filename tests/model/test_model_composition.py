@@ -4,7 +4,7 @@ import scipy.sparse as sparse
 from model_rules import WIDTHS, check_engines, compose, compose_backward, random_sparse, tanh_backward
 from numpy.testing import assert_allclose, assert_array_equal
 
-from c2f_np.kernels.codebook import tanh_in_place
+from c2f_np.kernels.propagation import tanh_in_place
 from c2f_np.model.codebook import compose_backward_assignment
 from c2f_np.threads import kernel_threads
 from c2f_np.verification.threads import possible_threads

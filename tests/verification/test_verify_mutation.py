@@ -153,12 +153,12 @@ def test_constants_defaults_and_properties():
 
 
 def test_a_constant_is_changed_in_every_module_that_imported_it():
-    from c2f_np.kernels import compiled, loss
+    from c2f_np.kernels import compiled, step
 
     first = next(candidates("c2f_np.kernels.compiled", ["LANE"]))
     with applied(first):
-        assert loss.LANE == compiled.LANE == 17
-    assert loss.LANE == compiled.LANE == 16
+        assert step.LANE == compiled.LANE == 17
+    assert step.LANE == compiled.LANE == 16
 
 
 def test_constants_that_are_assigned_together_are_changed_one_by_one():
@@ -255,10 +255,10 @@ def test_the_share_leaves_out_what_is_equivalent():
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
 def test_the_command_measures_one_operation(capfd):
-    code = command.run(op="regulariser", mutate=8, within="kernels.loss.add_scaled_rows", seed=1, json=True)
+    code = command.run(op="regulariser", mutate=8, within="kernels.step.add_scaled_rows", seed=1, json=True)
     data = json.loads(capfd.readouterr().out)
     assert code == 0 and data["passed"] and len(data["mutants"]) == 8
-    assert all(m["place"] == "kernels.loss.add_scaled_rows" and m["verdict"] for m in data["mutants"])
+    assert all(m["place"] == "kernels.step.add_scaled_rows" and m["verdict"] for m in data["mutants"])
 
 
 def test_an_operation_is_asked_only_about_what_it_runs(capfd):
