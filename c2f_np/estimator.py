@@ -10,8 +10,11 @@ R : (U, I) interactions     scores : (n, I)     embeddings of entities, users fi
 
 from __future__ import annotations
 
+import copy
+import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -22,22 +25,32 @@ from sklearn.utils.validation import check_is_fitted
 from .archive import Array, open_archive, write_archive
 from .data import Dataset, Interactions, Split, apply_protocol, read_frame, split_none
 from .data.frames import has_columns
-from .engine import DEFAULT_ENGINE
+from .data.interactions import keys_of_codes, matrix_of_keys
+from .engine import DEFAULT_ENGINE, ENGINES
 from .errors import DataError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
+from .evaluation.metrics import DEFAULT_METRIC, length_of
 from .files import FilePath
-from .lookup import positions, require_k
+from .lookup import known_positions, positions, require_k
 from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
-from .schema import TEXT, described, refuse_unknown
-from .threads import one_blas_thread
+from .schema import LIMITS, TEXT, Parameter, described, refuse_unknown
+from .threads import one_blas_thread, threads_of
+from .training.loop import Progress, epoch_in_words
 
-__all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_dataset", "validation_share"]
+__all__ = ["Baseline", "EmbeddingRecommender", "Ids", "RandomState", "Recommender", "Trainable", "as_dataset", "validation_share"]
 
 #: One id or several, as in the data.
 Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
 #: What ``fit`` takes: a data set, interactions, a matrix of users x items, or a data frame with a row for each interaction.
 Trainable: TypeAlias = Dataset | Interactions | sparse.sparray | Any
+
+#: What ``random_state`` may be. Of a generator a copy draws the seed, so that a second fit does the same as the first.
+RandomState: TypeAlias = int | np.random.RandomState | np.random.Generator | None
+
+#: Parameters of the estimators that go by scikit-learn's names, and the settings that they are.
+SETTING_OF = {"random_state": "seed", "n_jobs": "threads"}
+_PARAMETER_OF = {setting: parameter for parameter, setting in SETTING_OF.items()}
 
 #: What the files of all models but C2FRecommender's say that they are.
 BASELINE = "baseline"
@@ -46,6 +59,7 @@ _FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
 
 # Users whose scores of all items are held at a time.
 _BLOCK = 512
+_log = logging.getLogger(__name__)
 
 
 class Recommender(BaseEstimator):
@@ -55,6 +69,8 @@ class Recommender(BaseEstimator):
     ----------
     data_ : Dataset
         What ``fit`` was given.
+    n_features_in_ : int
+        The number of items.
     interactions_ : csr_array, shape (U, I)
         The interactions that it learnt from: those of training, or after ``refit`` all.
     known_ : csr_array, shape (U, I)
@@ -72,7 +88,10 @@ class Recommender(BaseEstimator):
         Of a loaded model: where it comes from.
     """
 
+    n_jobs: int | None
+    verbose: int
     data_: Dataset
+    n_features_in_: int
     interactions_: sparse.csr_array
     known_: sparse.csr_array
     user_ids_: np.ndarray
@@ -85,9 +104,10 @@ class Recommender(BaseEstimator):
 
     def fit(
         self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
+        X: Trainable,
+        y: object = None,
         *,
+        validation: sparse.sparray | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
     ) -> Self:
@@ -95,7 +115,9 @@ class Recommender(BaseEstimator):
 
         Parameters
         ----------
-        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        y : ignored
+            There for scikit-learn, which passes labels.
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions; only with a matrix.
         user_column, item_column : str, optional
@@ -112,7 +134,7 @@ class Recommender(BaseEstimator):
         SettingsError
             If a parameter does not fit.
         """
-        return self._fit(self._as_dataset(interactions, validation, user_column, item_column))
+        return self._fit(self._as_dataset(X, y, validation, user_column, item_column))
 
     def refit(self, *, after_epoch: Callable[[Any], None] | None = None) -> Self:
         """Learn again from all that the data hold, validation and test included: to recommend, not to be judged.
@@ -143,12 +165,37 @@ class Recommender(BaseEstimator):
 
     def _fit(self, data: Dataset, epochs: dict[str, int] | None = None, **options: Any) -> Self:
         """Learn from the training part, or with the epochs of an earlier fit from everything."""
+        threads_of(self.n_jobs)  # refused before anything is computed
         started, learnt_from = time.perf_counter(), data if epochs is None else data.whole()
+        R = learnt_from.train
+        self._tell(f"begins to learn from {R.nnz:,} interactions of {R.shape[0]:,} users and {R.shape[1]:,} items")
         epochs = self._learn(learnt_from, epochs, **options)
         self.data_, self.epochs_ = data, epochs
-        self._set_known(learnt_from.train, data.known(), data.user_ids, data.item_ids)
+        self._set_known(R, data.known(), data.user_ids, data.item_ids)
         self.seconds_ = time.perf_counter() - started
+        self._tell(f"has learnt in {self.seconds_:.2f} s")
         return self
+
+    def _tell(self, what: str) -> None:
+        """Log what the model does; print it too if it is verbose."""
+        text = f"{type(self).__name__} {what}"
+        _log.info(text)
+        if self.verbose:
+            print(text, flush=True)
+
+    def _watched(self, after_epoch: Callable[[Any], None] | None) -> Callable[[Progress], None] | None:
+        """What is called after an epoch, which the loop logs: it prints what the model's `verbose` asks for."""
+        if not self.verbose:
+            return after_epoch
+
+        def watch(progress: Progress) -> None:
+            text, is_milestone = epoch_in_words(progress)
+            if is_milestone or self.verbose > 1:
+                print(text, flush=True)
+            if after_epoch is not None:
+                after_epoch(progress)
+
+        return watch
 
     def _learn(
         self, data: Dataset, epochs: dict[str, int] | None, after_epoch: Callable[[Any], None] | None = None
@@ -157,14 +204,23 @@ class Recommender(BaseEstimator):
         raise NotImplementedError
 
     def _as_dataset(
-        self, interactions: Any, validation: Any, user_column: str | None = None, item_column: str | None = None
+        self, X: Any, y: Any, validation: Any, user_column: str | None = None, item_column: str | None = None
     ) -> Dataset:
+        if getattr(y, "ndim", 1) == 2 and 1 not in y.shape:
+            raise DataError("the second argument of fit is scikit-learn's y; interactions to stop by are given as validation=...")
         fraction = getattr(self, "validation_fraction", 0.0)
-        columns = {"user_column": user_column, "item_column": item_column}
-        return as_dataset(interactions, validation, validation_fraction=fraction, seed=self._split_seed(), **columns)
+        self._columns = {"user_column": user_column, "item_column": item_column}
+        return as_dataset(X, validation, validation_fraction=fraction, seed=self.seed, **self._columns)
 
-    def _split_seed(self) -> int:
-        return getattr(self, "seed", 0)
+    @property
+    def seed(self) -> int:
+        """The setting ``seed``, which ``random_state`` gives."""
+        return seed_of(getattr(self, "random_state", None))
+
+    @property
+    def threads(self) -> int:
+        """The setting ``threads``, which ``n_jobs`` gives."""
+        return threads_of(self.n_jobs)
 
     def _set_known(
         self, R: Any, known: Any, user_ids: np.ndarray, item_ids: np.ndarray, about: dict[str, Any] | None = None
@@ -172,6 +228,7 @@ class Recommender(BaseEstimator):
         """What is known of users and items; `about` is that of a file."""
         self.interactions_, self.known_ = sparse.csr_array(R), sparse.csr_array(R if known is None else known)
         self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
+        self.n_features_in_ = len(self.item_ids_)
         if about is not None:
             self.about_ = about
 
@@ -193,6 +250,8 @@ class Recommender(BaseEstimator):
         """
         check_is_fitted(self, "interactions_")
         given = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()}
+        if given.get("random_state") is not None:
+            given["random_state"] = self.seed
         header = {"model": type(self).__name__, "parameters": given, "about": self._about()}
         known = pack_entities(self.interactions_, self.known_, self.user_ids_, self.item_ids_)
         write_archive(path, BASELINE, _VERSION, header, known | self._packed())
@@ -215,8 +274,9 @@ class Recommender(BaseEstimator):
             if header["model"] != cls.__name__:
                 raise ModelFileError(f"{path}: it holds a model of the kind {header['model']!r:.40}, not {cls.__name__}")
             try:
-                refuse_unknown(header["parameters"], cls().get_params(), "parameter")
-                model = cls(**header["parameters"])
+                given = _in_parameters(header["parameters"])
+                refuse_unknown(given, cls().get_params(), "parameter")
+                model = cls(**given)
                 known = members.read_all(*entities_layout(members))
                 model._set_known(*unpack_entities(known, path), header.get("about", {}))
                 n_users, n_items = model.interactions_.shape
@@ -240,9 +300,98 @@ class Recommender(BaseEstimator):
         """Become the model of these arrays."""
         raise NotImplementedError
 
-    def score(self, users: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         """Scores of all items for users given by row number, shape (n, I)."""
         raise NotImplementedError
+
+    def score_items(self, users: Ids) -> np.ndarray:
+        """Scores of all items for each user, whatever the user has.
+
+        Parameters
+        ----------
+        users : one id or a sequence of ids
+
+        Returns
+        -------
+        ndarray, shape (n, I)
+            In the order of ``item_ids_``.
+
+        Raises
+        ------
+        DataError
+            If a user is unknown.
+        """
+        check_is_fitted(self, "interactions_")
+        return self._scores(positions(users, self.user_ids_, "user"))
+
+    def score(self, X: Trainable, y: object = None, *, metric: str = DEFAULT_METRIC) -> float:
+        """How well the model ranks interactions that it has not learnt from, as one number: what scikit-learn compares models by.
+
+        All items compete but those that the data of ``fit`` hold for the user. Users and items that the model does not know are
+        left out. Of X that is all in what ``fit`` was given, the score is that of training.
+
+        Parameters
+        ----------
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+            The interactions to be found; of a data set its test part, by its protocol (:meth:`evaluate`).
+        y : ignored
+        metric : str
+            ``"ndcg@k"`` or ``"recall@k"``, with any k.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        DataError
+            If X holds no interaction of known users and items, or only some of X was given to ``fit``.
+        SettingsError
+            If there is no such metric.
+        """
+        check_is_fitted(self, "interactions_")
+        k = length_of(metric)
+        if isinstance(X, Dataset):
+            return self.evaluate(X, ks=(k,)).metrics[metric]
+        relevant = self._in_own_numbering(X)
+        known = self.known_ != 0
+        n_known = relevant.multiply(known).nnz
+        if 0 < n_known < relevant.nnz:
+            raise DataError(
+                f"{n_known:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split with "
+                "c2f_np.model_selection, which keeps all rows of a user and an item together, or leave out the duplicates"
+            )
+        masked = sparse.csr_array(self.interactions_ - relevant.multiply(self.interactions_)) if n_known else self.known_
+        return self._evaluated(relevant, masked, (k,), **self._workers()).metrics[metric]
+
+    def _in_own_numbering(self, X: Any) -> sparse.csr_array:
+        """Interactions of any form as a matrix of the model's users and items."""
+        shape = self.interactions_.shape
+        if has_columns(X):
+            X = read_frame(X, **self._columns, rating_column="", timestamp_column="")
+        if not isinstance(X, Interactions):
+            if np.shape(X) != shape:
+                raise DataError(
+                    f"X has {np.shape(X)[-1] if np.ndim(X) else 0} features, but {type(self).__name__} is expecting {shape[1]} "
+                    f"features as input: a matrix must hold the model's {shape[0]} users and {shape[1]} items, not the shape "
+                    f"{np.shape(X)}. (Rows of a matrix are users; to hold out interactions of every user, split Interactions or "
+                    "a data frame with c2f_np.model_selection)"
+                )
+            return Dataset.from_matrices(X, name="X").train
+        places, ids = (self.user_ids_, self.item_ids_), (X.user_ids, X.item_ids)
+        users, items = (known_positions(mine, theirs) for mine, theirs in zip(places, ids, strict=True))
+        rows, columns = users[X.user], items[X.item]
+        both = (rows >= 0) & (columns >= 0)
+        if not both.any():
+            raise DataError("X holds no interaction of a user and an item that the model knows")
+        if n_left_out := int(np.count_nonzero(~both)):
+            _log.info("score leaves out %d of %d interactions, of users or items that the model does not know", n_left_out, both.size)
+        return matrix_of_keys(keys_of_codes(rows[both], columns[both], shape[1]), shape)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse, tags.input_tags.positive_only = True, True
+        return tags
 
     def size_in_bytes(self) -> dict[str, int]:
         """What must be stored beside the training interactions, part by part, and their sum as ``"model"``."""
@@ -374,14 +523,14 @@ class Recommender(BaseEstimator):
 
     def _workers(self) -> dict[str, Any]:
         """Engine and threads of ranking."""
-        return {"engine": getattr(self, "engine", DEFAULT_ENGINE), "n_threads": getattr(self, "threads", 0) or None}
+        return {"engine": getattr(self, "engine", DEFAULT_ENGINE), "n_threads": self.threads or None}
 
     def _best(self, rows: np.ndarray, masked: sparse.csr_array | None, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions and scores of the k best items for users given by row number; -1 where none is left."""
         top, scores = [], []
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            values = self.score(block)
+            values = self._scores(block)
             top.append(rank_items(values, None if masked is None else masked[block], k, **self._workers()))
             scores.append(np.take_along_axis(values, np.maximum(top[-1], 0), axis=1))
         if not top:
@@ -391,7 +540,7 @@ class Recommender(BaseEstimator):
     def _evaluated(
         self, relevant: sparse.csr_array, masked: sparse.csr_array | None, ks: Sequence[int], **options: Any
     ) -> EvaluationResult:
-        return evaluate_ranking(self.score, relevant, masked, ks, **options)
+        return evaluate_ranking(self._scores, relevant, masked, ks, **options)
 
     def _named(self, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         missing = top < 0
@@ -412,9 +561,10 @@ class EmbeddingRecommender(Recommender):
 
     def fit(
         self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
+        X: Trainable,
+        y: object = None,
         *,
+        validation: sparse.sparray | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
         after_epoch: Callable[[Any], None] | None = None,
@@ -423,7 +573,8 @@ class EmbeddingRecommender(Recommender):
 
         Parameters
         ----------
-        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        y : ignored
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.
         user_column, item_column : str, optional
@@ -443,23 +594,21 @@ class EmbeddingRecommender(Recommender):
         SettingsError
             If a parameter does not fit, or training diverges.
         """
-        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
+        return self._fit(self._as_dataset(X, y, validation, user_column, item_column), after_epoch=after_epoch)
 
     def _biases(self) -> tuple[np.ndarray | None, np.ndarray | None, float]:
         """Biases of the users (U,) and of the items (I,), or None, and the global one."""
         return None, None, 0.0
 
-    def score(self, users: np.ndarray) -> np.ndarray:
-        """Scores of all items for users given by row number, shape (n, I)."""
-        check_is_fitted(self, "interactions_")
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         H, n_users = self.embeddings_, self.interactions_.shape[0]
         user_bias, item_bias, global_bias = self._biases()
         with one_blas_thread():
-            scores: np.ndarray = H[users] @ H[n_users:].T
+            scores: np.ndarray = H[rows] @ H[n_users:].T
         if item_bias is not None:
             scores += item_bias
         if user_bias is not None:
-            scores += user_bias[users][:, None]
+            scores += user_bias[rows][:, None]
         scores += H.dtype.type(global_bias)
         return scores
 
@@ -489,13 +638,60 @@ class EmbeddingRecommender(Recommender):
         return evaluate_embeddings(H[:n_users], H[n_users:], self._biases()[1], relevant, masked, ks, **options)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
+class Baseline(Recommender):
+    """The parameters that all baselines have.
+
+    Parameters
+    ----------
+    engine : {"numba", "numpy"}
+        Compiled loops, or the readable ones.
+    n_jobs : int, optional
+        Threads, as scikit-learn counts them: -1 for all cores. None: all cores, or one for a small problem. Results are the same.
+    verbose : int
+        1 prints what is done and every evaluation, 2 every epoch. All of it is logged in any case (``c2f_np``).
+    """
+
+    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
+    n_jobs: int | None = described(None, "threads; -1: all cores, None: what suits the problem (results are the same bits)")
+    verbose: int = 0
+
+
+def seed_of(random_state: RandomState) -> int:
+    """The seed that a `random_state` stands for; a generator is not moved on by this."""
+    if random_state is None:
+        return 0
+    if isinstance(random_state, np.random.RandomState):
+        return int(copy.deepcopy(random_state).randint(LIMITS["seed"], dtype=np.int64))
+    if isinstance(random_state, np.random.Generator):
+        return int(copy.deepcopy(random_state).integers(LIMITS["seed"]))
+    seed: int = Parameter("random_state", int, low=0, high=LIMITS["seed"]).checked(random_state)
+    return seed
+
+
+def as_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of an estimator under the names of settings: ``random_state`` as ``seed``, ``n_jobs`` as ``threads``."""
+    own = {SETTING_OF.get(name, name): value for name, value in parameters.items()}
+    if own["seed"] is not None:
+        own["seed"] = seed_of(own["seed"])
+    if own["threads"] is not None:
+        own["threads"] = threads_of(own["threads"])
+    return own
+
+
+def _in_parameters(stored: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a file under their present names: ``seed`` and ``threads`` were parameters once."""
+    given = {_PARAMETER_OF.get(name, name): value for name, value in stored.items()}
+    return given | ({"n_jobs": stored["threads"] or None} if "threads" in stored else {})
+
+
 def validation_share() -> Any:
     """The dataclass field ``validation_fraction`` of the baselines that stop early."""
     return described(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
 
 
 def as_dataset(
-    interactions: Trainable,
+    X: Trainable,
     validation: sparse.sparray | None,
     *,
     validation_fraction: float = 0.0,
@@ -507,7 +703,7 @@ def as_dataset(
 
     Parameters
     ----------
-    interactions : Dataset, Interactions, matrix of shape (U, I), or data frame
+    X : Dataset, Interactions, matrix of shape (U, I), or data frame
     validation : matrix, shape (U, I), or None
         Only with a matrix.
     validation_fraction : float
@@ -526,20 +722,20 @@ def as_dataset(
     DataError
         If the interactions cannot be used.
     """
-    is_frame, is_rows = has_columns(interactions), isinstance(interactions, Interactions)
-    if validation is not None and (is_frame or is_rows or isinstance(interactions, Dataset)):
+    is_frame, is_rows = has_columns(X), isinstance(X, Interactions)
+    if validation is not None and (is_frame or is_rows or isinstance(X, Dataset)):
         raise DataError("validation belongs to the data set itself; give it only with a matrix")
     if not is_frame and (user_column, item_column) != (None, None):
         raise DataError("user_column and item_column are for data frames", value=user_column or item_column)
-    if isinstance(interactions, Dataset):
-        return interactions
+    if isinstance(X, Dataset):
+        return X
     if is_frame:
         columns: dict[str, Any] = {"user_column": user_column, "item_column": item_column}
-        interactions, is_rows = read_frame(interactions, **columns, rating_column="", timestamp_column=""), True
+        X, is_rows = read_frame(X, **columns, rating_column="", timestamp_column=""), True
     if is_rows:
-        split = split_none(interactions)
+        split = split_none(X)
     else:
-        whole = Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
+        whole = Dataset.from_matrices(X, validation, name="matrix", split="as given")
         if validation is not None or not validation_fraction:
             return whole
         split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))

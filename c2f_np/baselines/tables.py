@@ -19,9 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
 from ..data import Dataset
-from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
+from ..engine import engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, validation_share
+from ..estimator import Baseline, EmbeddingRecommender, RandomState, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.sampling import require_something_to_rank
@@ -35,8 +35,15 @@ _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class TableRecommender(EmbeddingRecommender):
+class TableRecommender(Baseline, EmbeddingRecommender):
     """What all table models share: their parameters, training and scoring. A subclass says which table.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or Generator, optional
+        Of start, sampling and what is set aside for validation. None is 0: training is reproducible unless you vary it.
+    engine, n_jobs, verbose
+        As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
@@ -59,10 +66,8 @@ class TableRecommender(EmbeddingRecommender):
     max_epochs: int = described(1000, "most epochs", low=1)
     start_scale: float = described(0.1, "standard deviation of the ego embeddings at the start", low=0.0)
     max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)
-    seed: int = described(0, "seed of start and sampling", low=0)
+    random_state: RandomState = None
     dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
-    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
-    threads: int = described(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
     validation_fraction: float = validation_share()
 
     def _learn(
@@ -78,7 +83,7 @@ class TableRecommender(EmbeddingRecommender):
             if after_epoch is not None:
                 after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
 
-        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=watch)
+        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=self._watched(watch))
         self._set_state(done.result.state, phase.stage, problem)
         self.best_epoch_ = done.result.epoch
         self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -319,6 +320,7 @@ def _check_part(name: str, matrix: Any, shape: tuple[int, ...]) -> None:
         raise DataError(f"the column indices of {name} must be sorted, without duplicates")
 
 
+_NEGATIVE = "negative. Negative values in data are no interactions: leave them out"
 _FEW, _RATINGS_END = 4, 10
 _ROWS = "a table of users and items is read by Interactions.from_rows(users, items) or as a data frame"
 
@@ -343,20 +345,28 @@ def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], d
         raise DataError(f"{part}: a data frame is no matrix of users x items; fit() and c2f_np.data.read_frame take its rows")
     if not issparse(matrix):
         matrix = np.asarray(matrix)
+        if matrix.dtype == object:
+            with suppress(TypeError, ValueError):  # numbers of Python's
+                matrix = matrix.astype(np.float64)
     if matrix.ndim != 2:
         raise DataError(f"{part} must be a matrix of users x items, not an array of {matrix.ndim} dimensions")
+    if matrix.dtype.kind == "c":
+        raise DataError(f"{part}: Complex data not supported", value=matrix.dtype)
     if matrix.dtype.kind not in "buif":
         raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}; {_ROWS}")
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     if 0 in shape:
-        raise DataError(f"{part} has shape {shape}: there must be at least one user and one item")
+        raise DataError(
+            f"{part} has {shape[0]} sample(s) and {shape[1]} feature(s) (shape={shape}) while a minimum of 1 is required: "
+            "there must be at least one user and one item"
+        )
     if issparse(matrix):  # in this form duplicates and explicit zeros are still there
         entries = matrix.tocoo()
         users, items, values = entries.row, entries.col, entries.data
     else:
         users, items = np.nonzero(matrix)
         values = matrix[users, items]
-    for what, bad in (("not a finite number", ~np.isfinite(values)), ("negative", values < 0)):
+    for what, bad in (("not a finite number (NaN or inf)", ~np.isfinite(values)), (_NEGATIVE, values < 0)):
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])

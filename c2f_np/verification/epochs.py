@@ -49,7 +49,8 @@ TABLES = {
     "validation": (True, False, "empty"),
 }  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
-COARSE, OTHERS = {"lr": "coarse_lr", "batch": "coarse_batch"}, ("preset", "validation_fraction")
+COARSE = {"lr": "coarse_lr", "batch": "coarse_batch", "random_state": "seed", "n_jobs": "threads"}
+OTHERS = ("preset", "validation_fraction", "verbose")
 BIASES = ("bias", "bias_global")
 BATCH = 70  # about two full batches of an epoch, and one that is not
 

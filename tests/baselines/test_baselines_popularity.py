@@ -25,7 +25,7 @@ def test_counts_scores_and_size():
     np.testing.assert_array_equal(model.counts_, [3, 1, 3, 0, 2])
     assert model.counts_.dtype == np.int32
     assert model.size_in_bytes()["model"] == 20
-    scores = model.score(np.array([2, 0]))
+    scores = model.score_items(np.array([2, 0]))
     np.testing.assert_array_equal(scores, [[3, 1, 3, 0, 2]] * 2)
 
 
