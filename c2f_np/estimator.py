@@ -327,8 +327,8 @@ class Recommender(BaseEstimator):
     def score(self, X: Trainable, y: object = None, *, metric: str = DEFAULT_METRIC) -> float:
         """How well the model ranks interactions that it has not learnt from, as one number: what scikit-learn compares models by.
 
-        All items compete but those that the data of ``fit`` hold for the user. Users and items that the model does not know are
-        left out. Of X that is all in what ``fit`` was given, the score is that of training.
+        All items compete but those of the user that ``fit`` was given to learn from and to stop by. Interactions of users or items of which the model
+        has learnt nothing are left out. Of X that is all in what ``fit`` was given, the score is that of training.
 
         Parameters
         ----------
@@ -345,7 +345,7 @@ class Recommender(BaseEstimator):
         Raises
         ------
         DataError
-            If X holds no interaction of known users and items, or only some of X was given to ``fit``.
+            If most of X is of unknown users or items, or some of X, but not all, was given to ``fit``.
         SettingsError
             If there is no such metric.
         """
@@ -353,40 +353,45 @@ class Recommender(BaseEstimator):
         k = length_of(metric)
         if isinstance(X, Dataset):
             return self.evaluate(X, ks=(k,)).metrics[metric]
-        relevant = self._in_own_numbering(X)
-        known = self.known_ != 0
-        n_known = relevant.multiply(known).nnz
-        if 0 < n_known < relevant.nnz:
+        validation = getattr(getattr(self, "data_", None), "validation", None)
+        given = self.interactions_ != 0 if validation is None else (self.interactions_ + validation) != 0
+        relevant = self._in_own_numbering(X, given)
+        n_given = relevant.multiply(given).nnz
+        if 0 < n_given < relevant.nnz:
             raise DataError(
-                f"{n_known:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split with "
+                f"{n_given:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split with "
                 "c2f_np.model_selection, which keeps all rows of a user and an item together, or leave out the duplicates"
             )
-        masked = sparse.csr_array(self.interactions_ - relevant.multiply(self.interactions_)) if n_known else self.known_
+        masked = sparse.csr_array(given > relevant)
         return self._evaluated(relevant, masked, (k,), **self._workers()).metrics[metric]
 
-    def _in_own_numbering(self, X: Any) -> sparse.csr_array:
-        """Interactions of any form as a matrix of the model's users and items."""
+    def _in_own_numbering(self, X: Any, given: sparse.csr_array) -> sparse.csr_array:
+        """Interactions of any form as a matrix of the model's users and items: those of whom anything was given."""
         shape = self.interactions_.shape
         if has_columns(X):
             X = read_frame(X, **self._columns, rating_column="", timestamp_column="")
         if not isinstance(X, Interactions):
             if np.shape(X) != shape:
                 raise DataError(
-                    f"X has {np.shape(X)[-1] if np.ndim(X) else 0} features, but {type(self).__name__} is expecting {shape[1]} "
-                    f"features as input: a matrix must hold the model's {shape[0]} users and {shape[1]} items, not the shape "
-                    f"{np.shape(X)}. (Rows of a matrix are users; to hold out interactions of every user, split Interactions or "
-                    "a data frame with c2f_np.model_selection)"
+                    f"X has {np.shape(X)[-1] if np.ndim(X) else 0} features, but {type(self).__name__} is expecting {shape[1]} features "
+                    f"as input: a matrix must hold the model's {shape[0]} users and {shape[1]} items, not the shape {np.shape(X)}. "
+                    "Rows of a matrix are users: to hold out interactions of every user, split Interactions or a data frame with "
+                    "c2f_np.model_selection"
                 )
-            return Dataset.from_matrices(X, name="X").train
-        places, ids = (self.user_ids_, self.item_ids_), (X.user_ids, X.item_ids)
-        users, items = (known_positions(mine, theirs) for mine, theirs in zip(places, ids, strict=True))
-        rows, columns = users[X.user], items[X.item]
-        both = (rows >= 0) & (columns >= 0)
-        if not both.any():
-            raise DataError("X holds no interaction of a user and an item that the model knows")
-        if n_left_out := int(np.count_nonzero(~both)):
-            _log.info("score leaves out %d of %d interactions, of users or items that the model does not know", n_left_out, both.size)
-        return matrix_of_keys(keys_of_codes(rows[both], columns[both], shape[1]), shape)
+            X = Interactions.from_matrix(X, user_ids=self.user_ids_, item_ids=self.item_ids_)
+        users, items = known_positions(self.user_ids_, X.user_ids)[X.user], known_positions(self.item_ids_, X.item_ids)[X.item]
+        learnt_users, learnt_items = given.count_nonzero(axis=1) > 0, given.count_nonzero(axis=0) > 0
+        kept = (users >= 0) & (items >= 0) & learnt_users[users] & learnt_items[items]
+        n_kept = int(np.count_nonzero(kept))
+        if 2 * n_kept < len(X):
+            raise DataError(
+                f"{len(X) - n_kept:,} of the {len(X):,} interactions to score by are of users or items of which the model has learnt "
+                "nothing; split with c2f_np.model_selection, which holds out some items of every user (folds of rows in their "
+                "order hold out whole users), or leave them out"
+            )
+        if n_kept < len(X):
+            _log.info("%d of %d interactions are of users or items of which nothing was learnt", len(X) - n_kept, len(X))
+        return matrix_of_keys(keys_of_codes(users[kept], items[kept], shape[1]), shape)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,7 +21,7 @@ from ..ids import as_ids, require_ids
 from ..lookup import wanted_ids
 from ..shown import for_terminal
 from .frames import has_columns
-from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
+from .interactions import Interactions, keys_of_codes, keys_of_matrix, matrix_of_keys
 
 PROTOCOLS = ("authors", "clean")
 PARTS = ("train", "validation", "test")
@@ -206,6 +206,18 @@ class Dataset:
         csr_array of int8, shape (U, I)
         """
         return matrix_of_keys(np.unique(np.concatenate([keys_of_matrix(part) for _, part in self.parts()])), self.train.shape)
+
+    def interactions(self) -> Interactions:
+        """Return all but the test part as rows, for splits that scikit-learn makes: settings are not chosen by test.
+
+        Returns
+        -------
+        Interactions
+            Without times, of all users and items.
+        """
+        parts = [keys_of_matrix(part) for name, part in self.parts() if name != "test"]
+        user, item = np.divmod(np.sort(np.concatenate(parts)), self.n_items)
+        return Interactions(user, item, None, self.user_ids, self.item_ids, self.name, self.report)
 
     def whole(self) -> Dataset:
         """Return the same interactions with all of them in training: for a model that will be used rather than judged."""

@@ -119,9 +119,7 @@ class Interactions:
         """
         from .dataset import Dataset
 
-        made = Dataset.from_matrices(R, user_ids=user_ids, item_ids=item_ids, name=source)
-        codes = np.divmod(keys_of_matrix(made.train), made.n_items)
-        return cls(*codes, None, made.user_ids, made.item_ids, source, made.report)
+        return Dataset.from_matrices(R, user_ids=user_ids, item_ids=item_ids, name=source).interactions()
 
     def matrix(self) -> csr_array:
         """The pairs as a binary csr_array of int8, shape (U, I)."""
