@@ -34,6 +34,7 @@ from .files import FilePath
 from .lookup import known_positions, positions, require_k
 from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
 from .schema import LIMITS, TEXT, Parameter, described, refuse_unknown
+from .shown import html_table
 from .threads import one_blas_thread, threads_of
 from .training.loop import Progress, epoch_in_words
 
@@ -327,8 +328,9 @@ class Recommender(BaseEstimator):
     def score(self, X: Trainable, y: object = None, *, metric: str = DEFAULT_METRIC) -> float:
         """How well the model ranks interactions that it has not learnt from, as one number: what scikit-learn compares models by.
 
-        All items compete but those of the user that ``fit`` was given to learn from and to stop by. Interactions of users or items of which the model
-        has learnt nothing are left out. Of X that is all in what ``fit`` was given, the score is that of training.
+        All items compete but those of the user that ``fit`` was given to learn from and to stop by. Interactions of users or
+        items of which the model has learnt nothing are left out. Of X that is all in what ``fit`` was given, the score is that
+        of training.
 
         Parameters
         ----------
@@ -359,8 +361,8 @@ class Recommender(BaseEstimator):
         n_given = relevant.multiply(given).nnz
         if 0 < n_given < relevant.nnz:
             raise DataError(
-                f"{n_given:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split with "
-                "c2f_np.model_selection, which keeps all rows of a user and an item together, or leave out the duplicates"
+                f"{n_given:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split "
+                "with c2f_np.model_selection, which keeps all rows of a user and an item together, or leave out the duplicates"
             )
         masked = sparse.csr_array(given > relevant)
         return self._evaluated(relevant, masked, (k,), **self._workers()).metrics[metric]
@@ -369,12 +371,13 @@ class Recommender(BaseEstimator):
         """Interactions of any form as a matrix of the model's users and items: those of whom anything was given."""
         shape = self.interactions_.shape
         if has_columns(X):
-            X = read_frame(X, **self._columns, rating_column="", timestamp_column="")
+            columns: dict[str, Any] = {**self._columns, "rating_column": "", "timestamp_column": ""}
+            X = read_frame(X, **columns)
         if not isinstance(X, Interactions):
             if np.shape(X) != shape:
                 raise DataError(
-                    f"X has {np.shape(X)[-1] if np.ndim(X) else 0} features, but {type(self).__name__} is expecting {shape[1]} features "
-                    f"as input: a matrix must hold the model's {shape[0]} users and {shape[1]} items, not the shape {np.shape(X)}. "
+                    f"X has {(0, *np.shape(X))[-1]} features, but {type(self).__name__} is expecting {shape[1]} features as "
+                    f"input: a matrix must hold the model's {shape[0]} users and {shape[1]} items, not the shape {np.shape(X)}. "
                     "Rows of a matrix are users: to hold out interactions of every user, split Interactions or a data frame with "
                     "c2f_np.model_selection"
                 )
@@ -385,13 +388,31 @@ class Recommender(BaseEstimator):
         n_kept = int(np.count_nonzero(kept))
         if 2 * n_kept < len(X):
             raise DataError(
-                f"{len(X) - n_kept:,} of the {len(X):,} interactions to score by are of users or items of which the model has learnt "
-                "nothing; split with c2f_np.model_selection, which holds out some items of every user (folds of rows in their "
+                f"{len(X) - n_kept:,} of the {len(X):,} interactions to score by are of users or items of which the model has "
+                "learnt nothing; split with c2f_np.model_selection, which holds out some items of every user (folds of rows in their "
                 "order hold out whole users), or leave them out"
             )
         if n_kept < len(X):
             _log.info("%d of %d interactions are of users or items of which nothing was learnt", len(X) - n_kept, len(X))
         return matrix_of_keys(keys_of_codes(users[kept], items[kept], shape[1]), shape)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: parameters that are not at their defaults, and what was learnt."""
+        defaults = type(self)().get_params()
+        rows = [(name, f"{value!r:.80}") for name, value in self.get_params().items() if repr(value) != repr(defaults[name])]
+        if not hasattr(self, "interactions_"):
+            return html_table(type(self).__name__, rows, note="not fitted")
+        n_users, n_items = self.interactions_.shape
+        rows.append(("learnt from", f"{self.n_interactions:,} interactions of {n_users:,} users and {n_items:,} items"))
+        if epochs := getattr(self, "epochs_", None):
+            rows.append(("epochs", ", ".join(f"{phase} {n}" for phase, n in epochs.items())))
+        if hasattr(self, "seconds_"):
+            rows.append(("time", f"{self.seconds_:.2f} s"))
+        return html_table(type(self).__name__, [*rows, ("bytes", f"{self.size_in_bytes()['model']:,}")])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """scikit-learn would show its own diagram, which knows nothing of users and items; in pipelines it does."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

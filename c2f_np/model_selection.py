@@ -89,8 +89,8 @@ class _UserSplit(BaseEstimator):
     def split(self, X: Any, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Row numbers of training and test, split after split.
 
-        All rows of a user and an item are in one part. A user keeps something in training, and so does an item: rows of test whose
-        item is not in training are in neither part.
+        All rows of a user and an item are in one part. Every user keeps something in training. Rows that would be test, but whose
+        item is not in training, are in neither part.
 
         Parameters
         ----------

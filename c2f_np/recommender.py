@@ -53,8 +53,8 @@ class C2FRecommender(EmbeddingRecommender):
         Precision of training.
     engine : {"numba", "numpy"}, optional
     n_jobs : int, optional
-        Threads, as scikit-learn counts them: -1 for all cores. None leaves it to the setting ``threads``, which by default takes all
-        cores, or one for a small problem. The result does not depend on it.
+        Threads, as scikit-learn counts them: -1 for all cores. None leaves it to the setting ``threads``, which by default takes
+        all cores, or one for a small problem. The result does not depend on it.
     verbose : int
         1 prints what is done and every evaluation, 2 every epoch. All of it is logged in any case (``c2f_np``).
     settings : Settings or mapping, optional
@@ -145,8 +145,8 @@ class C2FRecommender(EmbeddingRecommender):
         for parameter, name in () if isinstance(given, Settings) else SETTING_OF.items():
             if name in own and further.get(name, own[name]) != own[name]:
                 raise SettingsError(
-                    f"{parameter} = {getattr(self, parameter)!r} and settings[{name!r}] = {further[name]!r} say different things of "
-                    "the same; give one of them"
+                    f"{parameter} = {getattr(self, parameter)!r} and settings[{name!r}] = {further[name]!r} say different things "
+                    "of the same; give one of them"
                 )
         return Settings.preset(preset, **further | own)
 

@@ -44,7 +44,7 @@ def threads_of(n_jobs: int | None) -> int:
     """The setting ``threads`` for scikit-learn's `n_jobs`: None is 0 (the choice is ours), -1 all cores, -2 all but one."""
     number = Parameter("n_jobs", int, high=LIMITS["threads"], optional=True).checked(n_jobs)
     if number == 0:
-        raise SettingsError("n_jobs must not be 0: give a number of threads, -1 for all cores, or None for what suits the problem")
+        raise SettingsError("n_jobs must not be 0: give a number of threads, -1 for all cores, or None for our choice")
     return 0 if number is None else number if number > 0 else max(available_cores() + 1 + number, 1)
 
 

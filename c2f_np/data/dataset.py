@@ -19,7 +19,7 @@ from scipy.sparse import csr_array, issparse, sparray
 from ..errors import DataError
 from ..ids import as_ids, require_ids
 from ..lookup import wanted_ids
-from ..shown import for_terminal
+from ..shown import for_terminal, html_table
 from .frames import has_columns
 from .interactions import Interactions, keys_of_codes, keys_of_matrix, matrix_of_keys
 
@@ -256,6 +256,15 @@ class Dataset:
         lines.extend(f"  {what.replace('_', ' ')}: {count:,}" for what, count in self.report.items() if count)
         lines.append(f"  fingerprint: {self.fingerprint()[:16]}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what :meth:`describe` says, but for the fingerprint."""
+        rows = [("users, items", f"{self.n_users:,}, {self.n_items:,}")]
+        rows += [(part, f"{matrix.nnz:,} interactions of {self.n_users - _n_empty_rows(matrix):,} users")
+                 for part, matrix in self.parts()]  # fmt: skip
+        rows += [("split", self.split), ("protocol", f"{self.protocol} ({_PROTOCOL_IN_WORDS[self.protocol]})")]
+        rows += [(what.replace("_", " "), f"{count:,}") for what, count in self.report.items() if count]
+        return html_table(self.name, rows)
 
     def user_index(self, ids: ArrayLike) -> np.ndarray:
         """Return the indices of external user ids.

@@ -175,7 +175,8 @@ def test_training_learns_and_stops():
 
 
 def test_patience_counts_from_the_last_improvement(data):
-    model = make_baseline("lightgcn", dim=4, lr=0.01, eval_every=1, patience=3, max_epochs=60).fit(data.train, validation=data.test)
+    model = make_baseline("lightgcn", dim=4, lr=0.01, eval_every=1, patience=3, max_epochs=60)
+    model.fit(data.train, validation=data.test)
     scores = [row["validation_ndcg@5"] for row in model.history_]
     best = [epoch for epoch, score in enumerate(scores, 1) if score > max(scores[: epoch - 1], default=-1)]
     # On the way there were evaluations without improvement, more than 3 of them, but no 3 in a row before the end.
@@ -189,7 +190,8 @@ def test_without_validation_the_last_state_is_kept(data):
 
 
 def test_impossible_parameters_and_divergence(data):
-    for wrong in ({"dim": 0}, {"lr": -1}, {"patience": 1.5}, {"dtype": "float16"}, {"item_bias": 1}, {"random_state": -1}, {"lr": None}):
+    for wrong in ({"dim": 0}, {"lr": -1}, {"patience": 1.5}, {"dtype": "float16"}, {"item_bias": 1},
+                  {"random_state": -1}, {"lr": None}):  # fmt: skip
         with pytest.raises(SettingsError, match=next(iter(wrong))):
             make_baseline("lightgcn", **(SHORT | wrong)).fit(data)
     with pytest.raises(SettingsError, match="n_layers must be at most 0"):

@@ -43,7 +43,10 @@ def rows(data):
     return data.interactions()
 
 
-@pytest.mark.parametrize("name", [name if name in ("ease", "lightgcn") else pytest.param(name, marks=pytest.mark.slow) for name in ALL])
+QUICK = ("ease", "lightgcn")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in ALL if name not in QUICK)])
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_own_checks(name):
     if "expected_failed_checks" not in inspect.signature(check_estimator).parameters:
@@ -100,7 +103,7 @@ def test_files_with_the_earlier_names_of_parameters(data, tmp_path):
 
 
 def test_silent_unless_verbose_and_logged_always(data, capsys, caplog):
-    model = C2FRecommender(n_coarse=2, n_fine=2, dim=4, settings=FEW | {"table_epochs": 2, "partition_epochs": 0, "eval_every": 2})
+    model = clone(TINY).set_params(settings=FEW | {"t_fine": 1, "table_epochs": 2, "partition_epochs": 0, "eval_every": 2})
     with caplog.at_level(logging.DEBUG, logger="c2f_np"):
         model.fit(data)
     assert capsys.readouterr() == ("", "")
@@ -147,9 +150,8 @@ def test_a_grid_search_finds_the_better_setting(rows, n_jobs):
     ).fit(rows)
     found = search.cv_results_
     assert search.best_params_ == {"lr": 0.01} and found["mean_test_score"][1] > found["mean_test_score"][0]
-    by_hand = [
-        LightGCN(dim=4, max_epochs=20, lr=0.01).fit(rows[train]).score(rows[test], metric="ndcg@5") for train, test in cv.split(rows)
-    ]
+    best = LightGCN(dim=4, max_epochs=20, lr=0.01)
+    by_hand = [best.fit(rows[train]).score(rows[test], metric="ndcg@5") for train, test in cv.split(rows)]
     assert found["mean_test_score"][1] == pytest.approx(np.mean(by_hand))
     assert search.best_estimator_.recommend("Nora Fayette", k=2)[0].shape == (1, 2)
 
