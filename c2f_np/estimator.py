@@ -15,11 +15,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sparse
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .archive import Array, open_archive, write_archive
@@ -57,6 +56,17 @@ _PARAMETER_OF = {setting: parameter for parameter, setting in SETTING_OF.items()
 BASELINE = "baseline"
 _VERSION = 1
 _FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
+
+if TYPE_CHECKING:
+
+    class BaseEstimator:
+        """scikit-learn's, which has no types: to type checkers it would be anything, and so would every name of a model."""
+
+        def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+        def set_params(self, **params: Any) -> Self: ...
+        def __sklearn_tags__(self) -> Any: ...
+else:
+    from sklearn.base import BaseEstimator
 
 # Users whose scores of all items are held at a time.
 _BLOCK = 512
@@ -389,8 +399,8 @@ class Recommender(BaseEstimator):
         if 2 * n_kept < len(X):
             raise DataError(
                 f"{len(X) - n_kept:,} of the {len(X):,} interactions to score by are of users or items of which the model has "
-                "learnt nothing; split with c2f_np.model_selection, which holds out some items of every user (folds of rows in their "
-                "order hold out whole users), or leave them out"
+                "learnt nothing; split with c2f_np.model_selection, which holds out some items of every user (folds of rows in "
+                "their order hold out whole users), or leave them out"
             )
         if n_kept < len(X):
             _log.info("%d of %d interactions are of users or items of which nothing was learnt", len(X) - n_kept, len(X))

@@ -21,13 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
-
 from .data import Interactions
 from .data.frames import codes_of_rows, has_columns
 from .data.splits import drawn_per_user, share_per_user
 from .errors import DataError, SettingsError
-from .estimator import RandomState, Recommender, seed_of
+from .estimator import BaseEstimator, RandomState, Recommender, seed_of
 from .evaluation.metrics import DEFAULT_METRIC, length_of
 from .schema import Parameter
 
@@ -60,7 +58,7 @@ class RankingScorer:
 
 
 def make_ranking_scorer(metric: str = DEFAULT_METRIC) -> RankingScorer:
-    """A scorer for ``GridSearchCV``, ``cross_val_score`` and their like; see :meth:`c2f_np.C2FRecommender.score`.
+    """A scorer for ``GridSearchCV`` and its like; see :meth:`c2f_np.C2FRecommender.score`.
 
     Parameters
     ----------

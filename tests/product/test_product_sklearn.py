@@ -3,6 +3,7 @@
 import inspect
 import logging
 import pickle
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.archive import write_archive
 from c2f_np.baselines import BASELINES, EASE, Coarse, ItemKNN, LightGCN, Popularity, make_baseline
-from c2f_np.data import Interactions, read_frame
+from c2f_np.data import Dataset, Interactions, read_frame
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.model_selection import LeaveLastOut, UserShuffleSplit, make_ranking_scorer
 from c2f_np.threads import available_cores
@@ -225,3 +226,38 @@ def test_interactions_are_rows_that_can_be_chosen(rows, data):
     assert len(rows[np.arange(64) < 10]) == 10
     with pytest.raises(IndexError):
         rows[[64]]
+
+
+class Reading(HTMLParser):
+    """The text of HTML, and how many elements of each kind are open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.words, self.open, self.seen = [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_what_notebooks_show(data):
+    model = EASE(regularisation=3.0).fit(data)
+    hostile = Dataset.from_matrices(data.train, name="<script>alert(1)</script>\x1b[31m", split='"><img src=x onerror=1>')
+    text = LightGCN(dtype="<b>float32</b>")._repr_html_()
+    shown = [Reading(each._repr_html_()) for each in (data, model, model.evaluate(), hostile)] + [Reading(text)]
+    for page in shown:
+        assert page.open == [] and page.seen == {"div", "table", "tr", "th", "td"}
+    of_data, of_model, of_result, of_hostile, of_new = (page.words for page in shown)
+    assert "57 interactions of 18 users" in of_data and of_data[0] == "southern-women"
+    assert ["regularisation", "3.0", "learnt from", "57 interactions of 18 users and 14 items"] == of_model[1:5]
+    assert f"{model.evaluate().metrics['recall@20']:.4f}" == of_result[of_result.index("Recall") + 3] and "@20" in of_result
+    assert of_hostile[0] == "<script>alert(1)</script>\\x1b[31m" and '"><img src=x onerror=1>' in of_hostile
+    assert of_new == ["LightGCN", "dtype", "'<b>float32</b>'", "not fitted"]
+    assert model._repr_mimebundle_()["text/html"] == model._repr_html_()
