@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from .data import Interactions
 from .data.frames import codes_of_rows, has_columns
 from .data.splits import drawn_per_user, share_per_user

@@ -136,12 +136,12 @@ class TableRecommender(Baseline, EmbeddingRecommender):
     def _biases(self) -> tuple[None, np.ndarray | None, float]:
         return None, self.parameters_.get("item_bias"), 0.0
 
-    def _numbers_for(self, n_items: int, smallest: int, what: str) -> int:
-        """How many numbers of the model's precision ``bytes`` leaves for the table, at least `smallest`."""
+    def _numbers_for(self, budget: int, n_items: int, smallest: int, what: str) -> int:
+        """How many numbers of the model's precision so many bytes leave for the table, at least `smallest`."""
         size, biases = np.dtype(self.dtype).itemsize, n_items if self.item_bias else 0
-        numbers: int = self.bytes // size - biases
+        numbers: int = budget // size - biases
         if numbers < smallest:
-            raise SettingsError(f"bytes = {self.bytes} is too little for {what}: at least {(smallest + biases) * size}")
+            raise SettingsError(f"bytes = {budget} is too little for {what}: at least {(smallest + biases) * size}")
         return numbers
 
 
@@ -178,7 +178,7 @@ class NarrowLightGCN(TableRecommender):
         if self.bytes is None:
             return self.dim
         n = n_users + n_items
-        return min(self._numbers_for(n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
+        return min(self._numbers_for(self.bytes, n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -201,7 +201,8 @@ class HashedLightGCN(TableRecommender):
     def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
         if self.bytes is not None:
-            n_rows = min(self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim, LIMITS["n_rows"])
+            numbers = self._numbers_for(self.bytes, n_items, self.dim, f"one row of width {self.dim}")
+            n_rows = min(numbers // self.dim, LIMITS["n_rows"])
         return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype, self.engine)
 
 
@@ -227,7 +228,7 @@ class QuotientRemainderLightGCN(TableRecommender):
         n_remainders = self.n_remainders
         if self.bytes is not None:
             fewest = _rows(n, _fewest_rows(n))
-            numbers = self._numbers_for(n_items, fewest * self.dim, f"{fewest} rows of width {self.dim}")
+            numbers = self._numbers_for(self.bytes, n_items, fewest * self.dim, f"{fewest} rows of width {self.dim}")
             n_remainders = _most_remainders(n, numbers // self.dim)
         return QuotientRemainderTable(n, _fewest_rows(n) if n_remainders is None else min(n_remainders, n))
 

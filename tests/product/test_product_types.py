@@ -15,7 +15,8 @@ import c2f_np
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = (
-    "c2f_np", "c2f_np.data", "c2f_np.evaluation", "c2f_np.gradcheck", "c2f_np.baselines", "c2f_np.serving", "c2f_np.model_selection",
+    "c2f_np", "c2f_np.data", "c2f_np.evaluation", "c2f_np.gradcheck", "c2f_np.baselines", "c2f_np.serving",
+    "c2f_np.model_selection",
 )  # fmt: skip
 
 SCRIPT = '''
