@@ -408,8 +408,9 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     }[c["table"]]  # fmt: skip
     s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
-        eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02, seed=int(rng.integers(1000)),
-        dtype=c["dtype"], engine=engine, threads=1, validation_fraction=0.0, **own,
+        eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02,
+        random_state=int(rng.integers(1000)),
+        dtype=c["dtype"], engine=engine, n_jobs=1, validation_fraction=0.0, **own,
     )  # fmt: skip
     table = {
         "full": table_stage.FullTable(N), "narrow": table_stage.FullTable(N),
