@@ -111,3 +111,6 @@ class EASE(Baseline):
     def _similarities(self, rows: np.ndarray) -> np.ndarray:
         similarities: np.ndarray = self.weights_[rows]
         return similarities
+
+    def _weights_of(self, items: np.ndarray) -> np.ndarray:
+        return self._similarities(items)
