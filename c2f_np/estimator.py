@@ -237,8 +237,8 @@ class Recommender(Answers, BaseEstimator):
         if getattr(y, "ndim", 1) == 2 and 1 not in y.shape:
             raise DataError("the second argument of fit is scikit-learn's y; interactions to stop by are given as validation=...")
         fraction, self._library = getattr(self, "validation_fraction", 0.0), library_of(X)
-        self._columns = {"user_column": user_column, "item_column": item_column}
-        return as_dataset(X, validation, validation_fraction=fraction, seed=self.seed, **self._columns)
+        self._column_names = {"user_column": user_column, "item_column": item_column}
+        return as_dataset(X, validation, validation_fraction=fraction, seed=self.seed, **self._column_names)
 
     @property
     def seed(self) -> int:
@@ -400,7 +400,7 @@ class Recommender(Answers, BaseEstimator):
         """Interactions of any form as a matrix of the model's users and items: those of whom anything was given."""
         shape = self.interactions_.shape
         if has_columns(X):
-            columns: dict[str, Any] = {**getattr(self, "_columns", {}), "rating_column": "", "timestamp_column": ""}
+            columns: dict[str, Any] = {**getattr(self, "_column_names", {}), "rating_column": "", "timestamp_column": ""}
             X = read_frame(X, **columns)
         if not isinstance(X, Interactions):
             if np.shape(X) != shape:

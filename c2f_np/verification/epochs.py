@@ -428,11 +428,11 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         "products": table_stage.QuotientRemainderTable(N, 5),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
-    given = (data,) if rng.random() < 0.5 else (data.train, data.validation)  # a data set or its matrices
+    given = {"X": data} if rng.random() < 0.5 else {"X": data.train, "validation": data.validation}  # a data set, or matrices
     if rng.random() < 0.5:
-        trained = s.fit(*given, after_epoch=rows.append)
+        trained = s.fit(**given, after_epoch=rows.append)
     else:
-        trained = s.fit(*given)
+        trained = s.fit(**given)
         rows = trained.history_
     values = table.start(3 if c["table"] == "narrow" else s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}

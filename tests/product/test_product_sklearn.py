@@ -131,6 +131,9 @@ def test_score_is_the_evaluation_as_one_number(data, rows):
     for X in (data, data.test, data.test.toarray(), held_out, frame):
         assert named.score(X) == pytest.approx(expected["ndcg@20"])
         assert named.score(X, metric="recall@5") == pytest.approx(expected["recall@5"])
+    for name in BASELINES:  # trained on a frame, judged by a frame, whatever its columns are called
+        other = clone(ALL[name]).fit({"who": frame["user"], "what": frame["item"]}, user_column="who", item_column="what")
+        assert 0 <= other.score({"who": frame["user"], "what": frame["item"]}) <= 1
     assert named.score(rows) > named.score(held_out)  # what was learnt, found again
     with pytest.raises(DataError, match="were given to fit"):
         named.score(data.train + data.test)
