@@ -10,41 +10,66 @@ R : (U, I) interactions     scores : (n, I)     embeddings of entities, users fi
 
 from __future__ import annotations
 
+import copy
+import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sparse
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .answers import Answers, EmbeddingAnswers, Ids, Items, library_of
 from .archive import Array, open_archive, write_archive
 from .data import Dataset, Interactions, Split, apply_protocol, read_frame, split_none
 from .data.frames import has_columns
-from .engine import DEFAULT_ENGINE
+from .data.interactions import keys_of_codes, matrix_of_keys
+from .engine import DEFAULT_ENGINE, ENGINES
 from .errors import DataError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
+from .evaluation.metrics import DEFAULT_METRIC, length_of
 from .files import FilePath
-from .lookup import positions, require_k
+from .lookup import known_positions, positions, require_k
 from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
-from .schema import TEXT, described, refuse_unknown
+from .schema import LIMITS, TEXT, Parameter, described, refuse_unknown
 from .serving.new_users import Splitter
-from .threads import one_blas_thread
+from .shown import html_table
+from .threads import one_blas_thread, threads_of
+from .training.loop import Progress, epoch_in_words
 
-__all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_dataset", "validation_share"]
+__all__ = ["Baseline", "EmbeddingRecommender", "Ids", "RandomState", "Recommender", "Trainable", "as_dataset", "validation_share"]
 
 #: What ``fit`` takes: a data set, interactions, a matrix of users x items, or a data frame with a row for each interaction.
 Trainable: TypeAlias = Dataset | Interactions | sparse.sparray | Any
+
+#: What ``random_state`` may be. Of a generator a copy draws the seed, so that a second fit does the same as the first.
+RandomState: TypeAlias = int | np.random.RandomState | np.random.Generator | None
+
+#: Parameters of the estimators that go by scikit-learn's names, and the settings that they are.
+SETTING_OF = {"random_state": "seed", "n_jobs": "threads"}
+_PARAMETER_OF = {setting: parameter for parameter, setting in SETTING_OF.items()}
 
 #: What the files of all models but C2FRecommender's say that they are.
 BASELINE = "baseline"
 _VERSION = 1
 _FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
 
+if TYPE_CHECKING:
+
+    class BaseEstimator:
+        """scikit-learn's, which has no types: to type checkers it would be anything, and so would every name of a model."""
+
+        def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+        def set_params(self, **params: Any) -> Self: ...
+        def __sklearn_tags__(self) -> Any: ...
+else:
+    from sklearn.base import BaseEstimator
+
 # Users whose scores of all items are held at a time.
 _BLOCK = 512
+_log = logging.getLogger(__name__)
 
 
 class Recommender(Answers, BaseEstimator):
@@ -54,6 +79,8 @@ class Recommender(Answers, BaseEstimator):
     ----------
     data_ : Dataset
         What ``fit`` was given.
+    n_features_in_ : int
+        The number of items.
     interactions_ : csr_array, shape (U, I)
         The interactions that it learnt from: those of training, or after ``refit`` all.
     known_ : csr_array, shape (U, I)
@@ -71,7 +98,10 @@ class Recommender(Answers, BaseEstimator):
         Of a loaded model: where it comes from.
     """
 
+    n_jobs: int | None
+    verbose: int
     data_: Dataset
+    n_features_in_: int
     interactions_: sparse.csr_array
     known_: sparse.csr_array
     user_ids_: np.ndarray
@@ -84,9 +114,10 @@ class Recommender(Answers, BaseEstimator):
 
     def fit(
         self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
+        X: Trainable,
+        y: object = None,
         *,
+        validation: sparse.sparray | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
     ) -> Self:
@@ -94,7 +125,9 @@ class Recommender(Answers, BaseEstimator):
 
         Parameters
         ----------
-        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        y : ignored
+            There for scikit-learn, which passes labels.
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions; only with a matrix.
         user_column, item_column : str, optional
@@ -111,7 +144,7 @@ class Recommender(Answers, BaseEstimator):
         SettingsError
             If a parameter does not fit.
         """
-        return self._fit(self._as_dataset(interactions, validation, user_column, item_column))
+        return self._fit(self._as_dataset(X, y, validation, user_column, item_column))
 
     def refit(
         self,
@@ -149,7 +182,7 @@ class Recommender(Answers, BaseEstimator):
         if not hasattr(self, "epochs_"):
             raise DataError("the file of this model is older than refit() of loaded models: fit it once more")
         if interactions is not None:
-            data = self._as_dataset(interactions, None, user_column, item_column)
+            data = self._as_dataset(interactions, None, None, user_column, item_column)
         elif hasattr(self, "data_"):
             data = self.data_
         else:
@@ -160,12 +193,37 @@ class Recommender(Answers, BaseEstimator):
 
     def _fit(self, data: Dataset, epochs: dict[str, int] | None = None, **options: Any) -> Self:
         """Learn from the training part, or with the epochs of an earlier fit from everything."""
+        threads_of(self.n_jobs)  # refused before anything is computed
         started, learnt_from = time.perf_counter(), data if epochs is None else data.whole()
+        R = learnt_from.train
+        self._tell(f"begins to learn from {R.nnz:,} interactions of {R.shape[0]:,} users and {R.shape[1]:,} items")
         epochs = self._learn(learnt_from, epochs, **options)
         self.data_, self.epochs_ = data, epochs
-        self._set_known(learnt_from.train, data.known(), data.user_ids, data.item_ids)
+        self._set_known(R, data.known(), data.user_ids, data.item_ids)
         self.seconds_ = time.perf_counter() - started
+        self._tell(f"has learnt in {self.seconds_:.2f} s")
         return self
+
+    def _tell(self, what: str) -> None:
+        """Log what the model does; print it too if it is verbose."""
+        text = f"{type(self).__name__} {what}"
+        _log.info(text)
+        if self.verbose:
+            print(text, flush=True)
+
+    def _watched(self, after_epoch: Callable[[Any], None] | None) -> Callable[[Progress], None] | None:
+        """What is called after an epoch, which the loop logs: it prints what the model's `verbose` asks for."""
+        if not self.verbose:
+            return after_epoch
+
+        def watch(progress: Progress) -> None:
+            text, is_milestone = epoch_in_words(progress)
+            if is_milestone or self.verbose > 1:
+                print(text, flush=True)
+            if after_epoch is not None:
+                after_epoch(progress)
+
+        return watch
 
     def _learn(
         self, data: Dataset, epochs: dict[str, int] | None, after_epoch: Callable[[Any], None] | None = None
@@ -174,14 +232,23 @@ class Recommender(Answers, BaseEstimator):
         raise NotImplementedError
 
     def _as_dataset(
-        self, interactions: Any, validation: Any, user_column: str | None = None, item_column: str | None = None
+        self, X: Any, y: Any, validation: Any, user_column: str | None = None, item_column: str | None = None
     ) -> Dataset:
-        fraction, self._library = getattr(self, "validation_fraction", 0.0), library_of(interactions)
-        columns = {"user_column": user_column, "item_column": item_column}
-        return as_dataset(interactions, validation, validation_fraction=fraction, seed=self._split_seed(), **columns)
+        if getattr(y, "ndim", 1) == 2 and 1 not in y.shape:
+            raise DataError("the second argument of fit is scikit-learn's y; interactions to stop by are given as validation=...")
+        fraction, self._library = getattr(self, "validation_fraction", 0.0), library_of(X)
+        self._column_names = {"user_column": user_column, "item_column": item_column}
+        return as_dataset(X, validation, validation_fraction=fraction, seed=self.seed, **self._column_names)
 
-    def _split_seed(self) -> int:
-        return getattr(self, "seed", 0)
+    @property
+    def seed(self) -> int:
+        """The setting ``seed``, which ``random_state`` gives."""
+        return seed_of(getattr(self, "random_state", None))
+
+    @property
+    def threads(self) -> int:
+        """The setting ``threads``, which ``n_jobs`` gives."""
+        return threads_of(self.n_jobs)
 
     def _set_known(
         self, R: Any, known: Any, user_ids: np.ndarray, item_ids: np.ndarray, about: dict[str, Any] | None = None
@@ -189,6 +256,7 @@ class Recommender(Answers, BaseEstimator):
         """What is known of users and items; `about` is that of a file."""
         self.interactions_, self.known_ = sparse.csr_array(R), sparse.csr_array(R if known is None else known)
         self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
+        self.n_features_in_ = len(self.item_ids_)
         if about is not None:
             self.about_ = about
             if (epochs := about.get("refit", about.get("epochs"))) is not None:
@@ -212,6 +280,8 @@ class Recommender(Answers, BaseEstimator):
         """
         check_is_fitted(self, "interactions_")
         given = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()}
+        if given.get("random_state") is not None:
+            given["random_state"] = self.seed
         header = {"model": type(self).__name__, "parameters": given, "about": self._about()}
         known = pack_entities(self.interactions_, self.known_, self.user_ids_, self.item_ids_)
         write_archive(path, BASELINE, _VERSION, header, known | self._packed())
@@ -234,8 +304,9 @@ class Recommender(Answers, BaseEstimator):
             if header["model"] != cls.__name__:
                 raise ModelFileError(f"{path}: it holds a model of the kind {header['model']!r:.40}, not {cls.__name__}")
             try:
-                refuse_unknown(header["parameters"], cls().get_params(), "parameter")
-                model = cls(**header["parameters"])
+                given = _in_parameters(header["parameters"])
+                refuse_unknown(given, cls().get_params(), "parameter")
+                model = cls(**given)
                 known = members.read_all(*entities_layout(members))
                 model._set_known(*unpack_entities(known, path), header.get("about", {}))
                 n_users, n_items = model.interactions_.shape
@@ -259,9 +330,123 @@ class Recommender(Answers, BaseEstimator):
         """Become the model of these arrays."""
         raise NotImplementedError
 
-    def score(self, users: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         """Scores of all items for users given by row number, shape (n, I)."""
         raise NotImplementedError
+
+    def score_items(self, users: Ids) -> np.ndarray:
+        """Scores of all items for each user, whatever the user has.
+
+        Parameters
+        ----------
+        users : one id or a sequence of ids
+
+        Returns
+        -------
+        ndarray, shape (n, I)
+            In the order of ``item_ids_``.
+
+        Raises
+        ------
+        DataError
+            If a user is unknown.
+        """
+        check_is_fitted(self, "interactions_")
+        return self._scores(positions(users, self.user_ids_, "user"))
+
+    def score(self, X: Trainable, y: object = None, *, metric: str = DEFAULT_METRIC) -> float:
+        """How well the model ranks interactions that it has not learnt from, as one number: what scikit-learn compares models by.
+
+        All items compete but those of the user that ``fit`` was given to learn from and to stop by. Interactions of users or
+        items of which the model has learnt nothing are left out. Of X that is all in what ``fit`` was given, the score is that
+        of training.
+
+        Parameters
+        ----------
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+            The interactions to be found; of a data set its test part, by its protocol (:meth:`evaluate`).
+        y : ignored
+        metric : str
+            ``"ndcg@k"`` or ``"recall@k"``, with any k.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        DataError
+            If most of X is of unknown users or items, or some of X, but not all, was given to ``fit``.
+        SettingsError
+            If there is no such metric.
+        """
+        check_is_fitted(self, "interactions_")
+        k = length_of(metric)
+        if isinstance(X, Dataset):
+            return self.evaluate(X, ks=(k,)).metrics[metric]
+        validation = getattr(getattr(self, "data_", None), "validation", None)
+        given = self.interactions_ != 0 if validation is None else (self.interactions_ + validation) != 0
+        relevant = self._in_own_numbering(X, given)
+        n_given = relevant.multiply(given).nnz
+        if 0 < n_given < relevant.nnz:
+            raise DataError(
+                f"{n_given:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split "
+                "with c2f_np.model_selection, which keeps all rows of a user and an item together, or leave out the duplicates"
+            )
+        masked = sparse.csr_array(given > relevant)
+        return self._evaluated(relevant, masked, (k,), **self._workers()).metrics[metric]
+
+    def _in_own_numbering(self, X: Any, given: sparse.csr_array) -> sparse.csr_array:
+        """Interactions of any form as a matrix of the model's users and items: those of whom anything was given."""
+        shape = self.interactions_.shape
+        if has_columns(X):
+            columns: dict[str, Any] = {**getattr(self, "_column_names", {}), "rating_column": "", "timestamp_column": ""}
+            X = read_frame(X, **columns)
+        if not isinstance(X, Interactions):
+            if np.shape(X) != shape:
+                raise DataError(
+                    f"X has {(0, *np.shape(X))[-1]} features, but {type(self).__name__} is expecting {shape[1]} features as "
+                    f"input: a matrix must hold the model's {shape[0]} users and {shape[1]} items, not the shape {np.shape(X)}. "
+                    "Rows of a matrix are users: to hold out interactions of every user, split Interactions or a data frame with "
+                    "c2f_np.model_selection"
+                )
+            X = Interactions.from_matrix(X, user_ids=self.user_ids_, item_ids=self.item_ids_)
+        users, items = known_positions(self.user_ids_, X.user_ids)[X.user], known_positions(self.item_ids_, X.item_ids)[X.item]
+        learnt_users, learnt_items = given.count_nonzero(axis=1) > 0, given.count_nonzero(axis=0) > 0
+        kept = (users >= 0) & (items >= 0) & learnt_users[users] & learnt_items[items]
+        n_kept = int(np.count_nonzero(kept))
+        if 2 * n_kept < len(X):
+            raise DataError(
+                f"{len(X) - n_kept:,} of the {len(X):,} interactions to score by are of users or items of which the model has "
+                "learnt nothing; split with c2f_np.model_selection, which holds out some items of every user (folds of rows in "
+                "their order hold out whole users), or leave them out"
+            )
+        if n_kept < len(X):
+            _log.info("%d of %d interactions are of users or items of which nothing was learnt", len(X) - n_kept, len(X))
+        return matrix_of_keys(keys_of_codes(users[kept], items[kept], shape[1]), shape)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: parameters that are not at their defaults, and what was learnt."""
+        defaults = type(self)().get_params()
+        rows = [(name, f"{value!r:.80}") for name, value in self.get_params().items() if repr(value) != repr(defaults[name])]
+        if not hasattr(self, "interactions_"):
+            return html_table(type(self).__name__, rows, note="not fitted")
+        n_users, n_items = self.interactions_.shape
+        rows.append(("learnt from", f"{self.n_interactions:,} interactions of {n_users:,} users and {n_items:,} items"))
+        if epochs := getattr(self, "epochs_", None):
+            rows.append(("epochs", ", ".join(f"{phase} {n}" for phase, n in epochs.items())))
+        if hasattr(self, "seconds_"):
+            rows.append(("time", f"{self.seconds_:.2f} s"))
+        return html_table(type(self).__name__, [*rows, ("bytes", f"{self.size_in_bytes()['model']:,}")])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """scikit-learn would show its own diagram, which knows nothing of users and items; in pipelines it does."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse, tags.input_tags.positive_only = True, True
+        return tags
 
     def size_in_bytes(self) -> dict[str, int]:
         """What must be stored beside the training interactions, part by part, and their sum as ``"model"``."""
@@ -435,7 +620,7 @@ class Recommender(Answers, BaseEstimator):
 
     def _workers(self) -> dict[str, Any]:
         """Engine and threads of ranking."""
-        return {"engine": getattr(self, "engine", DEFAULT_ENGINE), "n_threads": getattr(self, "threads", 0) or None}
+        return {"engine": getattr(self, "engine", DEFAULT_ENGINE), "n_threads": self.threads or None}
 
     def _best(
         self, rows: np.ndarray, masked: sparse.csr_array | None, k: int, items: np.ndarray | None
@@ -444,7 +629,7 @@ class Recommender(Answers, BaseEstimator):
         top, scores = [], []
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            values = _columns(self.score(block), items)
+            values = _columns(self._scores(block), items)
             top.append(rank_items(values, None if masked is None else masked[block], k, **self._workers()))
             scores.append(np.take_along_axis(values, np.maximum(top[-1], 0), axis=1))
         if not top:
@@ -454,7 +639,7 @@ class Recommender(Answers, BaseEstimator):
     def _evaluated(
         self, relevant: sparse.csr_array, masked: sparse.csr_array | None, ks: Sequence[int], **options: Any
     ) -> EvaluationResult:
-        return evaluate_ranking(self.score, relevant, masked, ks, **options)
+        return evaluate_ranking(self._scores, relevant, masked, ks, **options)
 
     def _named(self, kind: str, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._ids(kind, top), np.where(top < 0, np.nan, scores)
@@ -481,7 +666,7 @@ class Recommender(Answers, BaseEstimator):
         return scores
 
     def _shares(self, items: np.ndarray, u: int | None, item: int) -> tuple[np.ndarray, np.ndarray, float, float, float]:
-        score = self._scores_of_new(items)[item] if u is None else self.score(np.array([u]))[0, item]
+        score = self._scores_of_new(items)[item] if u is None else self._scores(np.array([u]))[0, item]
         return items, self._weights_of(items)[:, item], 0.0, 0.0, float(score)
 
     def _weights_of(self, items: np.ndarray) -> np.ndarray:
@@ -503,9 +688,10 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
 
     def fit(
         self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
+        X: Trainable,
+        y: object = None,
         *,
+        validation: sparse.sparray | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
         after_epoch: Callable[[Any], None] | None = None,
@@ -514,7 +700,8 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
 
         Parameters
         ----------
-        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        y : ignored
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.
         user_column, item_column : str, optional
@@ -534,23 +721,21 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         SettingsError
             If a parameter does not fit, or training diverges.
         """
-        return self._fit(self._as_dataset(interactions, validation, user_column, item_column), after_epoch=after_epoch)
+        return self._fit(self._as_dataset(X, y, validation, user_column, item_column), after_epoch=after_epoch)
 
     def _biases(self) -> tuple[np.ndarray | None, np.ndarray | None, float]:
         """Biases of the users (U,) and of the items (I,), or None, and the global one."""
         return None, None, 0.0
 
-    def score(self, users: np.ndarray) -> np.ndarray:
-        """Scores of all items for users given by row number, shape (n, I)."""
-        check_is_fitted(self, "interactions_")
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         H, n_users = self.embeddings_, self.interactions_.shape[0]
         user_bias, item_bias, global_bias = self._biases()
         with one_blas_thread():
-            scores: np.ndarray = H[users] @ H[n_users:].T
+            scores: np.ndarray = H[rows] @ H[n_users:].T
         if item_bias is not None:
             scores += item_bias
         if user_bias is not None:
-            scores += user_bias[users][:, None]
+            scores += user_bias[rows][:, None]
         scores += H.dtype.type(global_bias)
         return scores
 
@@ -606,13 +791,60 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         return evaluate_embeddings(H[:n_users], H[n_users:], self._biases()[1], relevant, masked, ks, **options)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
+class Baseline(Recommender):
+    """The parameters that all baselines have.
+
+    Parameters
+    ----------
+    engine : {"numba", "numpy"}
+        Compiled loops, or the readable ones.
+    n_jobs : int, optional
+        Threads, as scikit-learn counts them: -1 for all cores. None: all cores, or one for a small problem. Results are the same.
+    verbose : int
+        1 prints what is done and every evaluation, 2 every epoch. All of it is logged in any case (``c2f_np``).
+    """
+
+    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
+    n_jobs: int | None = described(None, "threads; -1: all cores, None: what suits the problem (results are the same bits)")
+    verbose: int = 0
+
+
+def seed_of(random_state: RandomState) -> int:
+    """The seed that a `random_state` stands for; a generator is not moved on by this."""
+    if random_state is None:
+        return 0
+    if isinstance(random_state, np.random.RandomState):
+        return int(copy.deepcopy(random_state).randint(LIMITS["seed"], dtype=np.int64))
+    if isinstance(random_state, np.random.Generator):
+        return int(copy.deepcopy(random_state).integers(LIMITS["seed"]))
+    seed: int = Parameter("random_state", int, low=0, high=LIMITS["seed"]).checked(random_state)
+    return seed
+
+
+def as_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of an estimator under the names of settings: ``random_state`` as ``seed``, ``n_jobs`` as ``threads``."""
+    own = {SETTING_OF.get(name, name): value for name, value in parameters.items()}
+    if own["seed"] is not None:
+        own["seed"] = seed_of(own["seed"])
+    if own["threads"] is not None:
+        own["threads"] = threads_of(own["threads"])
+    return own
+
+
+def _in_parameters(stored: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a file under their present names: ``seed`` and ``threads`` were parameters once."""
+    given = {_PARAMETER_OF.get(name, name): value for name, value in stored.items()}
+    return given | ({"n_jobs": stored["threads"] or None} if "threads" in stored else {})
+
+
 def validation_share() -> Any:
     """The dataclass field ``validation_fraction`` of the baselines that stop early."""
     return described(0.1, "share set aside for early stopping, if a matrix is given", low=0.0, high=1.0)
 
 
 def as_dataset(
-    interactions: Trainable,
+    X: Trainable,
     validation: sparse.sparray | None,
     *,
     validation_fraction: float = 0.0,
@@ -624,7 +856,7 @@ def as_dataset(
 
     Parameters
     ----------
-    interactions : Dataset, Interactions, matrix of shape (U, I), or data frame
+    X : Dataset, Interactions, matrix of shape (U, I), or data frame
     validation : matrix, shape (U, I), or None
         Only with a matrix.
     validation_fraction : float
@@ -643,20 +875,20 @@ def as_dataset(
     DataError
         If the interactions cannot be used.
     """
-    is_frame, is_rows = has_columns(interactions), isinstance(interactions, Interactions)
-    if validation is not None and (is_frame or is_rows or isinstance(interactions, Dataset)):
+    is_frame, is_rows = has_columns(X), isinstance(X, Interactions)
+    if validation is not None and (is_frame or is_rows or isinstance(X, Dataset)):
         raise DataError("validation belongs to the data set itself; give it only with a matrix")
     if not is_frame and (user_column, item_column) != (None, None):
         raise DataError("user_column and item_column are for data frames", value=user_column or item_column)
-    if isinstance(interactions, Dataset):
-        return interactions
+    if isinstance(X, Dataset):
+        return X
     if is_frame:
         columns: dict[str, Any] = {"user_column": user_column, "item_column": item_column}
-        interactions, is_rows = read_frame(interactions, **columns, rating_column="", timestamp_column=""), True
+        X, is_rows = read_frame(X, **columns, rating_column="", timestamp_column=""), True
     if is_rows:
-        split = split_none(interactions)
+        split = split_none(X)
     else:
-        whole = Dataset.from_matrices(interactions, validation, name="matrix", split="as given")
+        whole = Dataset.from_matrices(X, validation, name="matrix", split="as given")
         if validation is not None or not validation_fraction:
             return whole
         split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))

@@ -24,10 +24,15 @@ def wanted_ids(ids: Any, kind: str) -> np.ndarray:
 def positions(ids: object, known: np.ndarray, kind: str, order: np.ndarray | None = None) -> np.ndarray:
     """Positions of ids among the known ones, or a DataError that names the first unknown one. `order` is that of `known`."""
     wanted = wanted_ids(ids, kind)
+    found = known_positions(known, wanted, order)
+    if (found < 0).any():
+        raise DataError(f"unknown {kind}", value=wanted[found < 0][0])
+    return found
+
+
+def known_positions(known: np.ndarray, wanted: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """Positions of texts among the known ones; -1 for those that are not."""
     order = np.argsort(known) if order is None else order
     place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
     found: np.ndarray = order[place]
-    wrong = known[found] != wanted
-    if wrong.any():
-        raise DataError(f"unknown {kind}", value=wanted[wrong][0])
-    return found
+    return np.where(known[found] == wanted, found, -1)

@@ -15,7 +15,8 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
-from .estimator import EmbeddingRecommender, Trainable
+from .errors import SettingsError
+from .estimator import SETTING_OF, EmbeddingRecommender, RandomState, Trainable, as_settings
 from .files import FilePath
 from .model.graph import normalised_adjacency
 from .model.step import ModelState
@@ -48,14 +49,20 @@ class C2FRecommender(EmbeddingRecommender):
         Factor of the regulariser.
     max_epochs, patience : int, optional
         Most epochs of a phase, and evaluations without improvement that end it.
-    seed : int, optional
+    random_state : int, RandomState or Generator, optional
+        What the setting ``seed`` comes from. None leaves it to the settings, where it is 0 if it is not given: training is
+        reproducible unless you vary it. Of a generator a copy is used.
     dtype : {"float32", "float64"}, optional
         Precision of training.
     engine : {"numba", "numpy"}, optional
-    threads : int, optional
-        0: all cores, one for a small problem. The result does not depend on it.
+    n_jobs : int, optional
+        Threads, as scikit-learn counts them: -1 for all cores. None leaves it to the setting ``threads``, which by default takes
+        all cores, or one for a small problem. The result does not depend on it.
+    verbose : int
+        1 prints what is done and every evaluation, 2 every epoch. All of it is logged in any case (``c2f_np``).
     settings : Settings or mapping, optional
-        Any other fields of :class:`c2f_np.settings.Settings`, whose help texts explain them. What is given above goes first.
+        Any other fields of :class:`c2f_np.settings.Settings`, whose help texts explain them. What is given above goes first; a
+        mapping with another ``seed`` or ``threads`` than the parameters say is refused.
     validation_fraction : float
         Share of each user's interactions that ``fit`` sets aside for early stopping when it is given a matrix without validation.
         With 0, every phase trains for all its epochs.
@@ -101,10 +108,11 @@ class C2FRecommender(EmbeddingRecommender):
         l2: float | None = None,
         max_epochs: int | None = None,
         patience: int | None = None,
-        seed: int | None = None,
+        random_state: RandomState = None,
         dtype: str | None = None,
         engine: str | None = None,
-        threads: int | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
         settings: Settings | Mapping[str, Any] | None = None,
         validation_fraction: float = 0.1,
     ) -> None:
@@ -116,10 +124,11 @@ class C2FRecommender(EmbeddingRecommender):
         self.l2 = l2
         self.max_epochs = max_epochs
         self.patience = patience
-        self.seed = seed
+        self.random_state = random_state
         self.dtype = dtype
         self.engine = engine
-        self.threads = threads
+        self.n_jobs = n_jobs
+        self.verbose = verbose
         self.settings = settings
         self.validation_fraction = validation_fraction
 
@@ -131,17 +140,25 @@ class C2FRecommender(EmbeddingRecommender):
         SettingsError
             If one does not fit.
         """
-        own = self.get_params(deep=False)
-        further, preset = own.pop("settings"), own.pop("preset")
-        del own["validation_fraction"]
-        further = further.to_dict() if isinstance(further, Settings) else dict(further or {})
-        return Settings.preset(preset, **further | {name: value for name, value in own.items() if value is not None})
+        own = as_settings(self.get_params(deep=False))
+        given, preset = own.pop("settings"), own.pop("preset")
+        del own["validation_fraction"], own["verbose"]
+        further = given.to_dict() if isinstance(given, Settings) else dict(given or {})
+        own = {name: value for name, value in own.items() if value is not None}
+        for parameter, name in () if isinstance(given, Settings) else SETTING_OF.items():
+            if name in own and further.get(name, own[name]) != own[name]:
+                raise SettingsError(
+                    f"{parameter} = {getattr(self, parameter)!r} and settings[{name!r}] = {further[name]!r} say different things "
+                    "of the same; give one of them"
+                )
+        return Settings.preset(preset, **further | own)
 
     def fit(
         self,
-        interactions: Trainable,
-        validation: sparse.sparray | None = None,
+        X: Trainable,
+        y: object = None,
         *,
+        validation: sparse.sparray | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
         progress: Progress | None = None,
@@ -151,8 +168,10 @@ class C2FRecommender(EmbeddingRecommender):
 
         Parameters
         ----------
-        interactions : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
+        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
             Of a matrix every stored nonzero is an interaction, of a data frame every row.
+        y : ignored
+            There for scikit-learn, which passes labels.
         validation : sparse matrix, shape (U, I), optional
             Held-out interactions for early stopping; only with a matrix.
         user_column, item_column : str, optional
@@ -173,7 +192,7 @@ class C2FRecommender(EmbeddingRecommender):
         SettingsError
             If a setting does not fit, or training diverges.
         """
-        data = self._as_dataset(interactions, validation, user_column, item_column)
+        data = self._as_dataset(X, y, validation, user_column, item_column)
         return self._fit(data, after_epoch=after_epoch, progress=progress)
 
     def _learn(
@@ -186,13 +205,21 @@ class C2FRecommender(EmbeddingRecommender):
         settings = self.resolved_settings()
         problem = pose(data, settings)
         phases = phases_of(settings, problem.engine)
-        done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=after_epoch)
+        watch = self._watched(after_epoch)
+        done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=watch)
         self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
         self._set_state(done.result.state, settings, data.train)
         return epochs
 
-    def _split_seed(self) -> int:
+    @property
+    def seed(self) -> int:
+        """The setting ``seed``."""
         return self.resolved_settings().seed
+
+    @property
+    def threads(self) -> int:
+        """The setting ``threads``."""
+        return self.resolved_settings().threads
 
     def _set_state(self, state: ModelState, settings: Settings, R: sparse.csr_array) -> None:
         self.state_, self.settings_ = state, settings

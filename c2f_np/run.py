@@ -438,7 +438,7 @@ def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] 
     relevant = getattr(problem.data, part)
     if relevant is None or relevant.nnz == 0:
         return None
-    popular = Popularity(engine=problem.settings.engine, threads=problem.settings.threads).fit(problem.data)
+    popular = Popularity(engine=problem.settings.engine, n_jobs=problem.settings.threads or None).fit(problem.data)
     rows = {"popularity": popular.evaluate(part=part).metrics}
     for phase in phases_of(problem.settings, problem.engine):
         rows[phase.name] = evaluate_state(progress.finished[phase.name].state, problem, part, stage=phase.stage).metrics

@@ -6,10 +6,12 @@ Markdown, a formula in a spreadsheet, mathematics in a figure. One function for 
 
 from __future__ import annotations
 
+import html
 import importlib
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # Control characters, invisible ones that turn text round, halves of pairs, and what begins a new line.
@@ -45,6 +47,31 @@ def for_csv(cell: object) -> object:
 def for_figure(text: object) -> str:
     """In a figure, where text between two dollars would be mathematics."""
     return for_terminal(text).replace("$", r"\$")
+
+
+def for_html(text: object) -> str:
+    """In text or an attribute of HTML."""
+    return html.escape(for_terminal(text))
+
+
+def html_table(title: object, rows: Iterable[Sequence[object]], *, header: Sequence[object] = (), note: object = "") -> str:
+    """A small table for a notebook, all of it escaped, in the colours of the page around it, be they light or dark."""
+    line, around = "rgba(128,128,128,.4)", "padding:.15em .8em;border:0;background:none;color:inherit"
+
+    def row(cells: Sequence[object], rule: str = "") -> str:
+        first, *others = map(for_html, cells)
+        shown = f'<th style="{around};text-align:left;font-weight:normal;opacity:.75;white-space:nowrap{rule}">{first}</th>'
+        style = f"{around};text-align:{'right' if header else 'left'}{rule}"
+        return f"<tr>{shown}" + "".join(f'<td style="{style}">{cell}</td>' for cell in others) + "</tr>"
+
+    shown = (row(("", *header), f";border-bottom:1px solid {line}") if header else "") + "".join(map(row, rows))
+    below = f'<div style="opacity:.75;margin-top:.3em">{for_html(note)}</div>' if note else ""
+    return (
+        f'<div style="display:inline-block;border:1px solid {line};border-radius:6px;padding:.5em .7em;max-width:56em">'
+        f'<div style="font-weight:600;border-bottom:1px solid {line};padding-bottom:.3em">{for_html(title)}</div>'
+        f'<table style="border-collapse:collapse;border:0;margin:.3em 0 0;font-size:inherit">{shown}</table>'
+        f"{below}</div>"
+    )
 
 
 def write_figure(path: Path, function: str, *arguments, **named) -> bool:

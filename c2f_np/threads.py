@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from .engine import AVAILABLE_ENGINES, ENGINES, is_compiled
 from .errors import SettingsError
+from .schema import LIMITS, Parameter
 
 # Multiplications and additions in one sparse product below which a second thread does not pay for being woken. Measured: at 0.7
 # million one thread is faster by a third, at 10 million two are; and on a busy machine every hand-over can take milliseconds.
@@ -37,6 +38,14 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_of(n_jobs: int | None) -> int:
+    """The setting ``threads`` for scikit-learn's `n_jobs`: None is 0 (the choice is ours), -1 all cores, -2 all but one."""
+    number = Parameter("n_jobs", int, high=LIMITS["threads"], optional=True).checked(n_jobs)
+    if number == 0:
+        raise SettingsError("n_jobs must not be 0: give a number of threads, -1 for all cores, or None for our choice")
+    return 0 if number is None else number if number > 0 else max(available_cores() + 1 + number, 1)
 
 
 def in_threads(work: Callable[[int], None], starts: Iterable[int], n_threads: int) -> None:

@@ -120,7 +120,7 @@ for model in simple.values():
 R = data.train.toarray().astype(np.float64)
 P = np.linalg.inv(R.T @ R + 100 * np.eye(800))
 by_hand = R @ (np.eye(800) - P / np.diag(P))
-assert np.allclose(simple["EASE"].score(np.arange(1000)), by_hand, rtol=0, atol=1e-6)
+assert np.allclose(simple["EASE"].score_items(data.user_ids), by_hand, rtol=0, atol=1e-6)
 
 # %%
 n = R.sum(axis=0)
@@ -129,7 +129,7 @@ np.fill_diagonal(cosine, 0)
 keep = np.argsort(-cosine, axis=1, kind="stable")[:, :20]
 neighbours = np.zeros_like(cosine)
 np.put_along_axis(neighbours, keep, np.take_along_axis(cosine, keep, axis=1), axis=1)
-assert np.allclose(simple["item-kNN"].score(np.arange(1000)), R @ neighbours.T, rtol=0, atol=1e-5)
+assert np.allclose(simple["item-kNN"].score_items(data.user_ids), R @ neighbours.T, rtol=0, atol=1e-5)
 
 # %% [markdown]
 # And as a ceiling, a cheat: the *rules* by which the data were drawn, popularity times affinity, with the true subgroups.
@@ -215,8 +215,8 @@ print({phase: round(best.score, 4) for phase, best in phases.items()}, "validati
 
 # %%
 most = size_in_bytes(joint)["model"]
-tables = {"LightGCN, 32 columns": make_baseline("lightgcn", dim=32, max_epochs=60, threads=1),
-          "narrow LightGCN, joint bytes": make_baseline("narrow-lightgcn", bytes=most, max_epochs=60, threads=1)}
+tables = {"LightGCN, 32 columns": make_baseline("lightgcn", dim=32, max_epochs=60, n_jobs=1),
+          "narrow LightGCN, joint bytes": make_baseline("narrow-lightgcn", bytes=most, max_epochs=60, n_jobs=1)}
 for name, model in tables.items():
     model.fit(data)
     quality[name], size[name] = model.evaluate().metrics["ndcg@20"], model.size_in_bytes()["model"]

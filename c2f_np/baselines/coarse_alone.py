@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
 from ..data import Dataset
-from ..estimator import EmbeddingRecommender, validation_share
+from ..estimator import EmbeddingRecommender, RandomState, as_settings, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.step import ModelState
@@ -31,7 +31,7 @@ from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
-_NOT_SETTINGS = ("preset", "validation_fraction")
+_NOT_SETTINGS = ("preset", "validation_fraction", "verbose")
 _RENAMED = {"lr": "coarse_lr", "batch": "coarse_batch"}
 
 
@@ -47,6 +47,8 @@ class Coarse(EmbeddingRecommender):
         ``coarse_lr`` and ``coarse_batch`` of :class:`c2f_np.Settings`.
     n_coarse, dim, ... : optional
         The fields of the same names.
+    random_state, n_jobs, verbose : optional
+        As for :class:`c2f_np.C2FRecommender`.
     validation_fraction : float
         As for :class:`c2f_np.C2FRecommender`.
 
@@ -80,10 +82,11 @@ class Coarse(EmbeddingRecommender):
     phase1_epochs: int | None = None
     lr_schedule: str | None = None
     update_every: int | None = None
-    seed: int | None = None
+    random_state: RandomState = None
     dtype: str | None = None
     engine: str | None = None
-    threads: int | None = None
+    n_jobs: int | None = None
+    verbose: int = 0
     validation_fraction: float = validation_share()
 
     def resolved_settings(self) -> Settings:
@@ -95,7 +98,8 @@ class Coarse(EmbeddingRecommender):
             If one does not fit.
         """
         checked_values(self)
-        own = {_RENAMED.get(name, name): value for name, value in self.get_params().items() if name not in _NOT_SETTINGS}
+        given = as_settings(self.get_params())
+        own = {_RENAMED.get(name, name): value for name, value in given.items() if name not in _NOT_SETTINGS}
         n_coarse = Settings.preset(self.preset, **own).n_coarse
         # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
         return Settings.preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
@@ -107,12 +111,13 @@ class Coarse(EmbeddingRecommender):
         problem = pose(data, settings)
         # The phases of the coarse stage, to the very states that the whole training has; the fine one is never begun.
         phases = phases_of(settings, problem.engine)[:-2]
-        done, epochs = train_or_refit(phases, epochs, problem, after_epoch=after_epoch)
+        done, epochs = train_or_refit(phases, epochs, problem, after_epoch=self._watched(after_epoch))
         self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
         self._set_state(done.result.state, settings, problem.A)
         return epochs
 
-    def _split_seed(self) -> int:
+    @property
+    def seed(self) -> int:
         return self.resolved_settings().seed
 
     def _set_state(self, state: ModelState, settings: Settings, A: sparse.csr_array) -> None:

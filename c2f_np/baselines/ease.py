@@ -19,9 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
 from ..data import Dataset
-from ..engine import DEFAULT_ENGINE, ENGINES
 from ..errors import SettingsError
-from ..estimator import Recommender
+from ..estimator import Baseline
 from ..files import FilePath
 from ..schema import checked_values, described
 from ..threads import one_blas_thread
@@ -58,7 +57,7 @@ def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class EASE(Recommender):
+class EASE(Baseline):
     """The strongest of the simple ones, and the largest: I x I numbers.
 
     Parameters
@@ -66,9 +65,8 @@ class EASE(Recommender):
     regularisation : float
     max_items : int
         With more items ``fit`` refuses: the weights take 4 bytes and the computation another 16 for every pair of items.
-    engine : {"numba", "numpy"}
-        Of the ranking.
-    threads : int
+    engine, n_jobs, verbose
+        As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
@@ -77,8 +75,6 @@ class EASE(Recommender):
 
     regularisation: float = described(500.0, "weight of the squared weights", low=1e-9)
     max_items: int = described(15_000, "refuse to work with more items than this", low=1)
-    engine: str = described(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
-    threads: int = described(0, "threads; 0: all cores", low=0)
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
@@ -102,10 +98,9 @@ class EASE(Recommender):
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         self.weights_ = arrays["weights"]
 
-    def score(self, users: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         """The user's row times the weights, float32, shape (n, I)."""
-        check_is_fitted(self, "interactions_")
-        scores: np.ndarray = self.interactions_[users].astype(np.float32) @ self.weights_
+        scores: np.ndarray = self.interactions_[rows].astype(np.float32) @ self.weights_
         return scores
 
     def size_in_bytes(self) -> dict[str, int]:

@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array, csr_layout, pack_csr, unpack_csr
 from ..data import Dataset
-from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
-from ..estimator import Recommender
+from ..engine import engine_named
+from ..estimator import Baseline
 from ..files import FilePath
 from ..model.links import keep_largest
 from ..schema import checked_values, described
@@ -62,7 +62,7 @@ def item_neighbours(R: sparse.csr_array, k: int, shrinkage: float, *, engine: st
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ItemKNN(Recommender):
+class ItemKNN(Baseline):
     """Item-based neighbours by cosine.
 
     Parameters
@@ -70,8 +70,8 @@ class ItemKNN(Recommender):
     k : int
         Neighbours kept for an item.
     shrinkage : float
-    engine : {"numba", "numpy"}
-    threads : int
+    engine, n_jobs, verbose
+        As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
@@ -80,8 +80,6 @@ class ItemKNN(Recommender):
 
     k: int = described(200, "neighbours kept for an item", low=1)
     shrinkage: float = described(10.0, "added to the denominator of the cosine", low=0.0)
-    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
-    threads: int = described(0, "threads; 0: all cores", low=0)
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
@@ -104,10 +102,9 @@ class ItemKNN(Recommender):
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         self._set_neighbours(unpack_csr("neighbours", arrays, (len(self.item_ids_),) * 2, path))
 
-    def score(self, users: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         """Sums of similarities, float32, shape (n, I)."""
-        check_is_fitted(self, "interactions_")
-        scores: np.ndarray = (self.interactions_[users].astype(np.float32) @ self._columns).toarray()
+        scores: np.ndarray = (self.interactions_[rows].astype(np.float32) @ self._columns).toarray()
         return scores
 
     def size_in_bytes(self) -> dict[str, int]:

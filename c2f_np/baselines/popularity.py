@@ -12,29 +12,24 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
 from ..data import Dataset
-from ..engine import DEFAULT_ENGINE, ENGINES
-from ..estimator import Recommender
+from ..estimator import Baseline
 from ..files import FilePath
-from ..schema import checked_values, described
+from ..schema import checked_values
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Popularity(Recommender):
+class Popularity(Baseline):
     """Recommend what most users have.
 
     Parameters
     ----------
-    engine : {"numba", "numpy"}
-        Of the ranking.
-    threads : int
+    engine, n_jobs, verbose
+        As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
     counts_ : ndarray of int32, shape (I,)
     """
-
-    engine: str = described(DEFAULT_ENGINE, "compiled ranking, or the readable one", choices=ENGINES)
-    threads: int = described(0, "threads; 0: all cores", low=0)
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
@@ -52,10 +47,9 @@ class Popularity(Recommender):
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         self.counts_ = arrays["counts"]
 
-    def score(self, users: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         """The counts, the same row for everyone: a read-only view, float64, shape (n, I)."""
-        check_is_fitted(self, "interactions_")
-        return np.broadcast_to(self.counts_.astype(np.float64), (len(users), len(self.counts_)))
+        return np.broadcast_to(self.counts_.astype(np.float64), (len(rows), len(self.counts_)))
 
     def size_in_bytes(self) -> dict[str, int]:
         """4 bytes an item."""

@@ -19,9 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
 from ..data import Dataset
-from ..engine import DEFAULT_ENGINE, ENGINES, engine_named
+from ..engine import engine_named
 from ..errors import SettingsError
-from ..estimator import EmbeddingRecommender, validation_share
+from ..estimator import Baseline, EmbeddingRecommender, RandomState, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.propagation import propagate
@@ -38,8 +38,15 @@ _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class TableRecommender(EmbeddingRecommender):
+class TableRecommender(Baseline, EmbeddingRecommender):
     """What all table models share: their parameters, training and scoring. A subclass says which table.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or Generator, optional
+        Of start, sampling and what is set aside for validation. None is 0: training is reproducible unless you vary it.
+    engine, n_jobs, verbose
+        As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
@@ -62,10 +69,8 @@ class TableRecommender(EmbeddingRecommender):
     max_epochs: int = described(1000, "most epochs", low=1)
     start_scale: float = described(0.1, "standard deviation of the ego embeddings at the start", low=0.0)
     max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)
-    seed: int = described(0, "seed of start and sampling", low=0)
+    random_state: RandomState = None
     dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
-    engine: str = described(DEFAULT_ENGINE, "compiled loops, or the readable ones", choices=ENGINES)
-    threads: int = described(0, "threads; 0: all cores, one for a small problem (results are the same bits)", low=0)
     validation_fraction: float = validation_share()
 
     def _learn(
@@ -81,7 +86,7 @@ class TableRecommender(EmbeddingRecommender):
             if after_epoch is not None:
                 after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
 
-        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=watch)
+        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=self._watched(watch))
         self._set_state(done.result.state, phase.stage, problem)
         self.best_epoch_ = done.result.epoch
         self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
@@ -139,12 +144,12 @@ class TableRecommender(EmbeddingRecommender):
     def _biases(self) -> tuple[None, np.ndarray | None, float]:
         return None, self.parameters_.get("item_bias"), 0.0
 
-    def _numbers_for(self, n_items: int, smallest: int, what: str) -> int:
-        """How many numbers of the model's precision ``bytes`` leaves for the table, at least `smallest`."""
+    def _numbers_for(self, budget: int, n_items: int, smallest: int, what: str) -> int:
+        """How many numbers of the model's precision so many bytes leave for the table, at least `smallest`."""
         size, biases = np.dtype(self.dtype).itemsize, n_items if self.item_bias else 0
-        numbers: int = self.bytes // size - biases
+        numbers: int = budget // size - biases
         if numbers < smallest:
-            raise SettingsError(f"bytes = {self.bytes} is too little for {what}: at least {(smallest + biases) * size}")
+            raise SettingsError(f"bytes = {budget} is too little for {what}: at least {(smallest + biases) * size}")
         return numbers
 
 
@@ -181,7 +186,7 @@ class NarrowLightGCN(TableRecommender):
         if self.bytes is None:
             return self.dim
         n = n_users + n_items
-        return min(self._numbers_for(n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
+        return min(self._numbers_for(self.bytes, n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -204,7 +209,8 @@ class HashedLightGCN(TableRecommender):
     def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
         if self.bytes is not None:
-            n_rows = min(self._numbers_for(n_items, self.dim, f"one row of width {self.dim}") // self.dim, LIMITS["n_rows"])
+            numbers = self._numbers_for(self.bytes, n_items, self.dim, f"one row of width {self.dim}")
+            n_rows = min(numbers // self.dim, LIMITS["n_rows"])
         return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype, self.engine)
 
 
@@ -230,7 +236,7 @@ class QuotientRemainderLightGCN(TableRecommender):
         n_remainders = self.n_remainders
         if self.bytes is not None:
             fewest = _rows(n, _fewest_rows(n))
-            numbers = self._numbers_for(n_items, fewest * self.dim, f"{fewest} rows of width {self.dim}")
+            numbers = self._numbers_for(self.bytes, n_items, fewest * self.dim, f"{fewest} rows of width {self.dim}")
             n_remainders = _most_remainders(n, numbers // self.dim)
         return QuotientRemainderTable(n, _fewest_rows(n) if n_remainders is None else min(n_remainders, n))
 

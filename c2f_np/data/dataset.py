@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ from scipy.sparse import csr_array, issparse, sparray
 from ..errors import DataError
 from ..ids import as_ids, require_ids
 from ..lookup import positions, wanted_ids
-from ..shown import for_terminal
+from ..shown import for_terminal, html_table
 from .frames import has_columns, read_frame
 from .interactions import Interactions, keys_of_codes, keys_of_matrix, matrix_of_keys
 
@@ -256,6 +257,18 @@ class Dataset:
         """
         return matrix_of_keys(np.unique(np.concatenate([keys_of_matrix(part) for _, part in self.parts()])), self.train.shape)
 
+    def interactions(self) -> Interactions:
+        """Return all but the test part as rows, for splits that scikit-learn makes: settings are not chosen by test.
+
+        Returns
+        -------
+        Interactions
+            Without times, of all users and items.
+        """
+        parts = [keys_of_matrix(part) for name, part in self.parts() if name != "test"]
+        user, item = np.divmod(np.sort(np.concatenate(parts)), self.n_items)
+        return Interactions(user, item, None, self.user_ids, self.item_ids, self.name, self.report)
+
     def whole(self) -> Dataset:
         """Return the same interactions with all of them in training: for a model that will be used rather than judged."""
         split = f"everything is training ({', '.join(name for name, part in self.parts() if part.nnz)})"
@@ -293,6 +306,15 @@ class Dataset:
         lines.extend(f"  {what.replace('_', ' ')}: {count:,}" for what, count in self.report.items() if count)
         lines.append(f"  fingerprint: {self.fingerprint()[:16]}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what :meth:`describe` says, but for the fingerprint."""
+        rows = [("users, items", f"{self.n_users:,}, {self.n_items:,}")]
+        rows += [(part, f"{matrix.nnz:,} interactions of {self.n_users - _n_empty_rows(matrix):,} users")
+                 for part, matrix in self.parts()]  # fmt: skip
+        rows += [("split", self.split), ("protocol", f"{self.protocol} ({_PROTOCOL_IN_WORDS[self.protocol]})")]
+        rows += [(what.replace("_", " "), f"{count:,}") for what, count in self.report.items() if count]
+        return html_table(self.name, rows)
 
     def user_index(self, ids: ArrayLike) -> np.ndarray:
         """Return the indices of external user ids.
@@ -369,6 +391,7 @@ def _check_part(name: str, matrix: Any, shape: tuple[int, ...]) -> None:
         raise DataError(f"the column indices of {name} must be sorted, without duplicates")
 
 
+_NEGATIVE = "negative. Negative values in data are no interactions: leave them out"
 _FEW, _RATINGS_END = 4, 10
 _ROWS = "a table of users and items is read by Interactions.from_rows(users, items) or as a data frame"
 
@@ -393,20 +416,28 @@ def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], d
         raise DataError(f"{part}: a data frame is no matrix of users x items; fit() and c2f_np.data.read_frame take its rows")
     if not issparse(matrix):
         matrix = np.asarray(matrix)
+        if matrix.dtype == object:
+            with suppress(TypeError, ValueError):  # numbers of Python's
+                matrix = matrix.astype(np.float64)
     if matrix.ndim != 2:
         raise DataError(f"{part} must be a matrix of users x items, not an array of {matrix.ndim} dimensions")
+    if matrix.dtype.kind == "c":
+        raise DataError(f"{part}: Complex data not supported", value=matrix.dtype)
     if matrix.dtype.kind not in "buif":
         raise DataError(f"{part} must hold booleans, integers or real numbers, not {matrix.dtype}; {_ROWS}")
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     if 0 in shape:
-        raise DataError(f"{part} has shape {shape}: there must be at least one user and one item")
+        raise DataError(
+            f"{part} has {shape[0]} sample(s) and {shape[1]} feature(s) (shape={shape}) while a minimum of 1 is required: "
+            "there must be at least one user and one item"
+        )
     if issparse(matrix):  # in this form duplicates and explicit zeros are still there
         entries = matrix.tocoo()
         users, items, values = entries.row, entries.col, entries.data
     else:
         users, items = np.nonzero(matrix)
         values = matrix[users, items]
-    for what, bad in (("not a finite number", ~np.isfinite(values)), ("negative", values < 0)):
+    for what, bad in (("not a finite number (NaN or inf)", ~np.isfinite(values)), (_NEGATIVE, values < 0)):
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             raise DataError(f"{part}: the value of user {users[at]}, item {items[at]} is {what}", value=values[at])

@@ -17,6 +17,7 @@ from scipy.sparse import issparse
 
 from ..errors import DataError
 from ..files import FilePath
+from ..ids import as_ids
 from .columns import date_in_seconds, find_columns
 from .interactions import Interactions
 
@@ -55,19 +56,30 @@ def read_frame(
     DataError
         If it is unclear which column is which, or a value cannot be used; with its row.
     """
+    columns = _columns(table, user=user_column, item=item_column, rating=rating_column, timestamp=timestamp_column)
+    users, items = columns.pop("user"), columns.pop("item")
+    numbers = {f"{kind}s": _numbers(column, kind) for kind, column in columns.items()}
+    return Interactions.from_rows(users, items, **numbers, rating_threshold=rating_threshold, source="data frame")
+
+
+def codes_of_rows(table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Numbers of the users and of the items of a data frame's rows, and the times if there are any."""
+    columns = _columns(table, rating="", user=None, item=None, timestamp=None)
+    users, items = (np.unique(as_ids(columns[kind], kind), return_inverse=True)[1] for kind in ("user", "item"))
+    return users, items, _numbers(columns["timestamp"], "timestamp") if "timestamp" in columns else None
+
+
+def _columns(table: Any, **given: str | None) -> dict[str, Any]:
+    """The columns of a data frame by their kind: those that are given by name, or else found; "" for none."""
     names = _names(table)
     if names is None:
         raise DataError(f"a data frame is needed, with named columns, not {type(table).__name__}")
     if hasattr(table, "collect"):  # a lazy frame
         table = table.collect()
-    given = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
     wanted = {kind: None if name is None else str(name) for kind, name in given.items()}
     advice = "; a matrix of users x items must be given as one, such as frame.to_numpy()"
     place = find_columns([str(name) for name in names], wanted, "the data frame's columns", advice=advice)
-    columns = {kind: _column(table, names[at], kind) for kind, at in place.items()}
-    users, items = columns.pop("user"), columns.pop("item")
-    numbers = {f"{kind}s": _numbers(column, kind) for kind, column in columns.items()}
-    return Interactions.from_rows(users, items, **numbers, rating_threshold=rating_threshold, source="data frame")
+    return {kind: _column(table, names[at], kind) for kind, at in place.items()}
 
 
 def read_parquet(path: FilePath, **options: Any) -> Interactions:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import numbers
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -87,6 +88,38 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pairs, and 2: scikit-learn takes the pairs for the rows of a table, which it may split."""
+        return len(self), 2
+
+    def __getitem__(self, which: Any) -> Interactions:
+        """Some of the pairs, by their numbers or a mask, each once and in order; the users and items stay what they are."""
+        rows = np.asarray(which[0] if isinstance(which, tuple) else which)
+        kept = np.unique(np.arange(len(self))[rows])
+        times = None if self.timestamp is None else self.timestamp[kept]
+        return replace(self, user=self.user[kept], item=self.item[kept], timestamp=times)
+
+    @classmethod
+    def from_matrix(cls, R: Any, *, user_ids: Any = None, item_ids: Any = None, source: str = "matrix") -> Interactions:
+        """The interactions of a matrix of users x items, each as a row: for splits that scikit-learn makes.
+
+        Parameters
+        ----------
+        R : sparse matrix or array, or dense array, shape (U, I)
+        user_ids, item_ids : sequence of str or int, length U and I, optional
+            By default the numbers of rows and columns.
+        source : str
+
+        Raises
+        ------
+        DataError
+            If it is no matrix of interactions: see :meth:`c2f_np.Dataset.from_matrices`.
+        """
+        from .dataset import Dataset
+
+        return Dataset.from_matrices(R, user_ids=user_ids, item_ids=item_ids, name=source).interactions()
 
     def matrix(self) -> csr_array:
         """The pairs as a binary csr_array of int8, shape (U, I)."""

@@ -93,10 +93,9 @@ def split_random(interactions: Interactions, test_fraction: float = 0.2, seed: S
     _check_fraction(test_fraction, "test_fraction")
     rng = _generator(seed, _STREAM_TEST)
     per_user = np.bincount(interactions.user, minlength=interactions.n_users)
-    n_test = np.floor(test_fraction * per_user + 0.5).astype(np.int64)
-    n_test = np.minimum(np.maximum(n_test, 1), np.maximum(per_user - 1, 0))
+    n_test = share_per_user(per_user, test_fraction)
     how = f"test: {test_fraction:.0%} of each user's items at random ({_in_words(seed)})"
-    return _split(interactions, _draw_per_user(interactions.user, n_test, rng), how)
+    return _split(interactions, drawn_per_user(interactions.user, n_test, rng), how)
 
 
 def split_temporal(interactions: Interactions, n_last: int = 1, seed: Seed = 0) -> Split:
@@ -132,7 +131,7 @@ def split_temporal(interactions: Interactions, n_last: int = 1, seed: Seed = 0) 
     rng = _generator(seed, _STREAM_TIES)
     n_last = min(n_last, len(interactions))
     n_test = np.minimum(n_last, np.maximum(np.bincount(user, minlength=interactions.n_users) - 1, 0))
-    held_out = _draw_per_user(user, n_test, rng, first_by=-time)
+    held_out = drawn_per_user(user, n_test, rng, first_by=-time)
     # The draw decided for users who keep an item as late as the earliest one held out.
     first_out, last_kept = np.full(interactions.n_users, np.inf), np.full(interactions.n_users, -np.inf)
     np.minimum.at(first_out, user[held_out], time[held_out])
@@ -211,11 +210,17 @@ def _share_of_training(train, fraction: float, rng):
 
 def _drawn_and_left(matrix, how_many: np.ndarray, rng):
     keys = keys_of_matrix(matrix)
-    taken = _draw_per_user(keys // matrix.shape[1], how_many, rng)
+    taken = drawn_per_user(keys // matrix.shape[1], how_many, rng)
     return matrix_of_keys(keys[taken], matrix.shape), matrix_of_keys(keys[~taken], matrix.shape)
 
 
-def _draw_per_user(user: np.ndarray, how_many: np.ndarray, rng: np.random.Generator, first_by=None) -> np.ndarray:
+def share_per_user(per_user: np.ndarray, share: float) -> np.ndarray:
+    """So many of each user's items, rounded half up; at least one, and one fewer than there are at most."""
+    wanted = np.floor(share * per_user + 0.5).astype(np.int64)
+    return np.minimum(np.maximum(wanted, 1), np.maximum(per_user - 1, 0))
+
+
+def drawn_per_user(user: np.ndarray, how_many: np.ndarray, rng: np.random.Generator, first_by=None) -> np.ndarray:
     """Choose `how_many` pairs of each user, smallest `first_by` first, else at random; bool, shape (n,). Chance breaks ties."""
     # Sorting uniform numbers, not Generator.choice: NumPy guarantees the stream of random() for longer.
     chance = rng.random(len(user))

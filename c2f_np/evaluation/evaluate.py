@@ -14,6 +14,7 @@ from scipy import sparse
 
 from ..engine import DEFAULT_ENGINE, is_compiled
 from ..errors import DataError
+from ..shown import html_table
 from ..threads import in_threads
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
@@ -51,6 +52,15 @@ class EvaluationResult:
     users: np.ndarray | None = field(default=None, repr=False, compare=False)
     per_user: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
     ties: dict[int, int] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row for each metric, a column for each k."""
+        names, ks = (list(dict.fromkeys(key.split("@")[place] for key in self.metrics)) for place in (0, 1))
+        shown = {"ndcg": "NDCG", "recall": "Recall"}
+        rows = [(shown.get(name, name), *(f"{self.metrics[f'{name}@{k}']:.4f}" for k in ks)) for name in names]
+        left_out = f", {self.n_users_left_out:,} without relevant items left out" if self.n_users_left_out else ""
+        note = f"means over {self.n_users:,} users{left_out}"
+        return html_table("evaluation", rows, header=[f"@{k}" for k in ks], note=f"{note}; protocol {self.protocol or 'none'}")
 
 
 def evaluate_ranking(

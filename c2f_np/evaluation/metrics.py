@@ -18,8 +18,18 @@ from ..errors import DataError, SettingsError
 from .inputs import list_lengths, pattern_of, positive_integer
 
 DEFAULT_KS = (5, 10, 20, 50)
+#: The one that models are compared by.
+DEFAULT_METRIC = "ndcg@20"
 #: The metrics at those lengths, as results name them.
 DEFAULT_METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in DEFAULT_KS)
+
+
+def length_of(metric: str) -> int:
+    """The k of a metric such as "ndcg@20"; SettingsError unless it is ndcg or recall at a whole number."""
+    name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
+    if name not in ("ndcg", "recall") or not (k.isascii() and k.isdigit() and k == str(int(k)) and int(k)):
+        raise SettingsError(f'a metric is "ndcg@k" or "recall@k" with a whole number, such as "{DEFAULT_METRIC}", not {metric!r}')
+    return int(k)
 
 
 def hit_matrix(topk: ArrayLike, relevant: sparse.sparray) -> np.ndarray:

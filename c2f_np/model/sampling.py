@@ -58,7 +58,10 @@ def require_something_to_rank(R: sparse.csr_array) -> None:
     """Raise DataError if no user has both an item and a non-item."""
     degree = np.diff(R.indptr)
     if not ((degree > 0) & (degree < R.shape[1])).any():
-        raise DataError("no user has both an interaction and an item left over: there is nothing to rank")
+        raise DataError(
+            "no user has both an interaction and an item left over: there is nothing to rank "
+            f"(n_samples = {R.shape[0]} users, n_features = {R.shape[1]} items)"
+        )
 
 
 def hash64(x: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..settings import Settings
 from .study import C2F, COARSE, Run, Source, Study
 
 #: Settings that the study's seeds and the number of jobs determine.
-NOT_FOR_STUDIES = ("seed", "threads")
+NOT_FOR_STUDIES = ("seed", "threads", "random_state", "n_jobs")
 _MOST_JOBS = 100_000
 # The coarse stage alone has its own names for these settings of c2f.
 _OF_COARSE = {"coarse_lr": "lr", "coarse_batch": "batch"}
@@ -60,13 +60,13 @@ def _job(study: Study, source: Source, run: Run, seed: int, runs: dict[str, Run]
         settings = settings_of_run(study, run, source).to_dict() | {"seed": seed}
     else:
         settings = _baseline_parameters(study, run, source, place)
-        settings |= {"seed": seed} if has_parameter(run.method, "seed") else {}
+        settings |= {"seed": seed} if has_parameter(run.method, "random_state") else {}
     return Job(key_of(source.name, run.name, seed), source, run, seed, settings, needs)
 
 
 def _seeds(study: Study, run: Run) -> tuple[int, ...]:
     seeds = run.seeds or study.seeds
-    return seeds if run.method == C2F or has_parameter(run.method, "seed") else seeds[:1]
+    return seeds if run.method == C2F or has_parameter(run.method, "random_state") else seeds[:1]
 
 
 def has_parameter(method: str, name: str) -> bool:

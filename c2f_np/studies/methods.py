@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..training import train, train_control
 from ..training.loop import Progress
 from ..training.problem import Problem, pose, stage_of
-from .jobs import COARSE, Job, has_parameter
+from .jobs import COARSE, Job
 from .store import Measurement, part_of_report
 from .study import C2F, WITHIN
 from .surgery import ANALYSES
@@ -141,9 +141,8 @@ def measure_baseline(job: Job, data: Dataset, settings: dict, threads: int) -> l
 
     method = job.run.method
     parameters = with_rows_for_bytes(settings, data) if method == COARSE else settings
-    if has_parameter(method, "threads"):
-        parameters = parameters | {"threads": threads}
-    model = make_baseline(method, **parameters)
+    parameters = {"random_state" if name == "seed" else name: value for name, value in parameters.items()}
+    model = make_baseline(method, **parameters, n_jobs=threads or None)
     model.fit(data)
     return [
         Measurement(

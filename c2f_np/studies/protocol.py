@@ -56,7 +56,8 @@ def trained_scorers(dataset: Dataset, settings: Settings) -> dict[str, Scorer]:
     """Popularity and the two stages of one training."""
     problem = pose(dataset, settings)
     finished = train(dataset, settings).finished
-    scorers: dict[str, Scorer] = {"popularity": Popularity().fit(dataset).score}
+    popular = Popularity().fit(dataset)
+    scorers: dict[str, Scorer] = {"popularity": lambda users: popular.score_items(dataset.user_ids[users])}
     with working_threads(problem.threads, settings.engine):
         for phase in ("coarse", "fine"):
             state = finished[phase].state

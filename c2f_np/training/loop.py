@@ -7,6 +7,7 @@ takes the very steps that an uninterrupted one takes.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from .problem import Problem, evaluate_state
 
 STOPPING_METRIC = "ndcg@5"
 AfterEpoch = Callable[["Progress"], None] | None
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,20 @@ def run_phases(phases, problem: Problem, progress: Progress | None = None, after
         graph = None
         while not progress.is_done:
             progress, graph = run_epoch(phases, progress, problem, graph)
+            text, is_milestone = epoch_in_words(progress)
+            _log.log(logging.INFO if is_milestone else logging.DEBUG, text)
             if after_epoch is not None:
                 after_epoch(progress)
     return progress
+
+
+def epoch_in_words(progress: Progress) -> tuple[str, bool]:
+    """The epoch that was finished last, in one line; and whether it was evaluated or ended its phase."""
+    row = progress.history[-1]
+    score, ends = row["validation_ndcg@5"], progress.phase != row["phase"]
+    validated = "" if math.isnan(score) else f", validation NDCG@5 {score:.4f}"
+    text = f"{row['phase']}, epoch {row['epoch']}: loss {row['loss']:.4f}{validated}{'; the phase ends' if ends else ''}"
+    return text, bool(validated) or ends
 
 
 def _require_fit(progress: Progress, problem: Problem) -> None:

@@ -51,7 +51,8 @@ TABLES = {
     "validation": (True, False, "empty"),
 }  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
-COARSE, OTHERS = {"lr": "coarse_lr", "batch": "coarse_batch"}, ("preset", "validation_fraction")
+COARSE = {"lr": "coarse_lr", "batch": "coarse_batch", "random_state": "seed", "n_jobs": "threads"}
+OTHERS = ("preset", "validation_fraction", "verbose")
 BIASES = ("bias", "bias_global")
 BATCH = 70  # about two full batches of an epoch, and one that is not
 
@@ -417,8 +418,9 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     }[c["table"]]  # fmt: skip
     s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
-        eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02, seed=int(rng.integers(1000)),
-        dtype=c["dtype"], engine=engine, threads=1, validation_fraction=0.0, **own,
+        eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02,
+        random_state=int(rng.integers(1000)),
+        dtype=c["dtype"], engine=engine, n_jobs=1, validation_fraction=0.0, **own,
     )  # fmt: skip
     table = {
         "full": table_stage.FullTable(N), "narrow": table_stage.FullTable(N),
@@ -426,11 +428,11 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         "products": table_stage.QuotientRemainderTable(N, 5),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
-    given = (data,) if rng.random() < 0.5 else (data.train, data.validation)  # a data set or its matrices
+    given = {"X": data} if rng.random() < 0.5 else {"X": data.train, "validation": data.validation}  # a data set, or matrices
     if rng.random() < 0.5:
-        trained = s.fit(*given, after_epoch=rows.append)
+        trained = s.fit(**given, after_epoch=rows.append)
     else:
-        trained = s.fit(*given)
+        trained = s.fit(**given)
         rows = trained.history_
     values = table.start(3 if c["table"] == "narrow" else s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}

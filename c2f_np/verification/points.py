@@ -246,9 +246,10 @@ def joint_point(engine: str, c: dict, rng) -> Point:
 
 def table_point(engine: str, c: dict, rng) -> Point:
     """Parameters of a baseline, for a configuration of TABLES."""
-    settings = TableRecommender(**_numbers(rng, c, engine) | {
+    numbers = _numbers(rng, c, engine)
+    settings = TableRecommender(n_jobs=numbers.pop("threads"), **numbers | {
         "item_bias": c["item_bias"], "lr": rng.uniform(0.03, 0.05), "batch": 17, "neg_size": 3, "eval_every": 2, "patience": 3,
-        "max_epochs": 5, "start_scale": 0.3, "seed": 1,
+        "max_epochs": 5, "start_scale": 0.3, "random_state": 1,
     })  # fmt: skip
     n_hashes, n_rows, m, seed = (int(rng.integers(*ends)) for ends in ((1, 4), (3, 9), (2, 7), (0, 99)))
     table, fixed = {

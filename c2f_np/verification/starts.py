@@ -313,7 +313,7 @@ def sizes_check(engine: str, rng) -> Checks:
             yield "remainders as given", float(fixed.n_remainders != min(wanted, n)), 0
         without = tables.QuotientRemainderLightGCN(**own)._table(n_users, n_items)
         yield "remainders by default", float(without.n_remainders != tables._fewest_rows(n)), 0
-        hashed = tables.HashedLightGCN(n_rows=5, n_hashes=3, seed=8, **own)._table(n_users, n_items)
+        hashed = tables.HashedLightGCN(n_rows=5, n_hashes=3, random_state=8, **own)._table(n_users, n_items)
         yield "rows as given", float((hashed.n_rows, hashed.n_hashes, hashed.seed, hashed.n_entities) != (5, 3, 8, n)), 0
         yield "width as given", float(tables.NarrowLightGCN(dim=d, **own)._width(n_users, n_items) != d), 0
         yield "a row each", float(tables.LightGCN(**own)._table(n_users, n_items).n_entities != n), 0

@@ -25,13 +25,13 @@ def test_counts_scores_and_size():
     np.testing.assert_array_equal(model.counts_, [3, 1, 3, 0, 2])
     assert model.counts_.dtype == np.int32
     assert model.size_in_bytes()["model"] == 20
-    scores = model.score(np.array([2, 0]))
+    scores = model.score_items(np.array([2, 0]))
     np.testing.assert_array_equal(scores, [[3, 1, 3, 0, 2]] * 2)
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_evaluated_with_ties_by_index(engine):
-    score = Popularity().fit(TRAIN).score
+    score = Popularity().fit(TRAIN).score_items
     # Unmasked, everybody's list is 0, 2, 4, 1, 3.
     # With the training items out, user 0 gets 1, 3; user 1 gets 4, 1, 3; user 2 gets 3.
     relevant = sparse.csr_array(np.array([[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]]))

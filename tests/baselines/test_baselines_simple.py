@@ -27,7 +27,7 @@ EVERYONE = np.arange(4)
 
 def test_popularity_by_hand():
     model = Popularity().fit(R)
-    assert_array_equal(model.score(EVERYONE), [[3, 2, 2, 0, 1]] * 4)
+    assert_array_equal(model.score_items(EVERYONE), [[3, 2, 2, 0, 1]] * 4)
     items, scores = model.recommend([0, 3], k=3)
     assert items.tolist() == [["2", "4", "3"], ["0", "1", "4"]]
     assert_array_equal(scores, [[2, 1, 0], [3, 2, 1]])
@@ -53,8 +53,8 @@ def test_an_item_is_worth_its_own_neighbours():
     model = ItemKNN(k=2, shrinkage=0.0).fit(R)
     a, b, c = 2 / np.sqrt(6), 1 / np.sqrt(6), 1 / np.sqrt(3)
     # User 1 has items 0, 1 and 2; user 3 has item 2 alone.
-    assert_allclose(model.score(np.array([1])), [[a, a + 0.5, b + 0.5, 0, c]], rtol=1e-6)
-    assert_allclose(model.score(np.array([3])), [[0, 0.5, 0, 0, 0]], rtol=1e-6)
+    assert_allclose(model.score_items(np.array([1])), [[a, a + 0.5, b + 0.5, 0, c]], rtol=1e-6)
+    assert_allclose(model.score_items(np.array([3])), [[0, 0.5, 0, 0, 0]], rtol=1e-6)
     # 7 similarities, their places, and 6 row starts.
     assert model.size_in_bytes() == {"similarities": 28, "indices": 28, "row starts": 24, "model": 80}
 
@@ -69,7 +69,7 @@ def test_ease_solves_its_problem():
         expected = np.linalg.solve(X.T @ X + 0.5 * np.eye(4), X.T @ DENSE[:, item])
         assert_allclose(W[others, item], expected, atol=1e-6)
     model = EASE(regularisation=0.5).fit(R)
-    assert_allclose(model.score(EVERYONE), DENSE @ W, atol=1e-6)
+    assert_allclose(model.score_items(EVERYONE), DENSE @ W, atol=1e-6)
     assert model.size_in_bytes() == {"weights": 100, "model": 100}
 
 
@@ -84,7 +84,7 @@ def test_evaluate_is_the_ranking_of_score(name, protocol):
     data = load_dataset("southern-women", protocol=protocol)
     model = make_baseline(name).fit(data)
     found = model.evaluate(per_user=True)
-    expected = evaluate_ranking(model.score, data.test, data.masked_when_ranking("test"), per_user=True, protocol=protocol)
+    expected = evaluate_ranking(model._scores, data.test, data.masked_when_ranking("test"), per_user=True, protocol=protocol)
     assert found == expected and found.protocol == protocol
     assert_array_equal(found.per_user["ndcg@5"], expected.per_user["ndcg@5"])
     assert model.evaluate().per_user is None
@@ -125,7 +125,7 @@ def test_errors():
     with pytest.raises(ValueError, match="not fitted"):
         Popularity().recommend("0")
     with pytest.raises(ValueError, match="not fitted"):
-        ItemKNN().score(EVERYONE)
+        ItemKNN().score_items(EVERYONE)
     model = Popularity().fit(R)
     with pytest.raises(DataError, match="no test interactions"):
         model.evaluate()

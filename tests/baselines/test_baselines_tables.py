@@ -117,9 +117,9 @@ def test_fitted_on_a_data_set_and_judged_like_everyone(name, data):
     model = make_baseline(name, **(COARSE if name == "coarse" else SHORT)).fit(data)
     assert model.embeddings_.shape == (32, 8) and model.embeddings_.dtype == np.float32
     assert 1 <= model.best_epoch_ and len(model.history_) >= 3 and model.seconds_ > 0
-    scores = model.score(np.arange(18))
+    scores = model.score_items(data.user_ids)
     assert scores.shape == (18, 14) and np.isfinite(scores).all()
-    expected = evaluate_ranking(model.score, data.test, data.masked_when_ranking("test"), protocol="clean")
+    expected = evaluate_ranking(model._scores, data.test, data.masked_when_ranking("test"), protocol="clean")
     assert model.evaluate().metrics == pytest.approx(expected.metrics)
     assert model.evaluate(per_user=True).per_user["ndcg@5"].shape == (18,)
     items, best = model.recommend(data.user_ids[:2], k=3, exclude_seen=False)
@@ -135,15 +135,15 @@ def test_fitted_on_a_matrix_cloned_and_not_fitted(name, data):
     again = clone(model)
     assert again.get_params() == model.get_params() and not hasattr(again, "interactions_")
     with pytest.raises(ValueError, match="not fitted"):
-        again.score(np.arange(2))
-    again.fit(data.train.toarray(), data.test)
+        again.score_items(np.arange(2))
+    again.fit(data.train.toarray(), validation=data.test)
     assert (again.interactions_ != data.train).nnz == 0 and again.user_ids_[3] == "3"
     assert again.evaluate(part="validation").n_users == 18
     alone = model.fit(sparse.coo_array(data.train))
     set_aside = 0 if alone.data_.validation is None else alone.data_.validation.nnz
     assert (set_aside > 0) == (name in (*TABLES, "coarse"))  # what is not trained needs no early stopping
     with pytest.raises(DataError, match="belongs to the data set"):
-        model.fit(data, data.test)
+        model.fit(data, validation=data.test)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -151,13 +151,13 @@ def test_same_bits_at_any_number_of_threads_and_engines_agree(name, data):
     results = []
     threads = numba.get_num_threads()
     for engine, n in (("numba", 1), ("numba", 2), ("numpy", 1)):
-        model = make_baseline(name, **SHORT, item_bias=True, dtype="float64", engine=engine, threads=n).fit(data)
+        model = make_baseline(name, **SHORT, item_bias=True, dtype="float64", engine=engine, n_jobs=n).fit(data)
         results.append([*model.parameters_.values(), model.embeddings_])
     assert numba.get_num_threads() == threads
     for one, two, readable in zip(*results, strict=True):
         assert_array_equal(one, two)
         assert_allclose(readable, one, atol=1e-7)
-    other = make_baseline(name, **SHORT, item_bias=True, dtype="float64", seed=1).fit(data)
+    other = make_baseline(name, **SHORT, item_bias=True, dtype="float64", random_state=1).fit(data)
     assert not np.allclose(other.embeddings_, results[0][-1])
 
 
@@ -175,7 +175,8 @@ def test_training_learns_and_stops():
 
 
 def test_patience_counts_from_the_last_improvement(data):
-    model = make_baseline("lightgcn", dim=4, lr=0.01, eval_every=1, patience=3, max_epochs=60).fit(data.train, data.test)
+    model = make_baseline("lightgcn", dim=4, lr=0.01, eval_every=1, patience=3, max_epochs=60)
+    model.fit(data.train, validation=data.test)
     scores = [row["validation_ndcg@5"] for row in model.history_]
     best = [epoch for epoch, score in enumerate(scores, 1) if score > max(scores[: epoch - 1], default=-1)]
     # On the way there were evaluations without improvement, more than 3 of them, but no 3 in a row before the end.
@@ -189,7 +190,8 @@ def test_without_validation_the_last_state_is_kept(data):
 
 
 def test_impossible_parameters_and_divergence(data):
-    for wrong in ({"dim": 0}, {"lr": -1}, {"patience": 1.5}, {"dtype": "float16"}, {"item_bias": 1}, {"seed": -1}, {"lr": None}):
+    for wrong in ({"dim": 0}, {"lr": -1}, {"patience": 1.5}, {"dtype": "float16"}, {"item_bias": 1},
+                  {"random_state": -1}, {"lr": None}):  # fmt: skip
         with pytest.raises(SettingsError, match=next(iter(wrong))):
             make_baseline("lightgcn", **(SHORT | wrong)).fit(data)
     with pytest.raises(SettingsError, match="n_layers must be at most 0"):

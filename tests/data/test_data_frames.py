@@ -95,7 +95,7 @@ def test_a_matrix_is_no_frame_and_a_frame_no_matrix():
     with pytest.raises(DataError, match="is no matrix"):
         Dataset.from_matrices(Frame(COLUMNS))
     with pytest.raises(DataError, match="only with a matrix"):
-        EASE().fit(Frame(COLUMNS), np.eye(3))
+        EASE().fit(Frame(COLUMNS), validation=np.eye(3))
     with pytest.raises(DataError, match="are for data frames"):
         EASE().fit(np.eye(3), user_column="user")
     with pytest.raises(DataError, match="with named columns, not list"):

@@ -19,7 +19,8 @@ R.data[:] = 1
 SMALL = dict(table_epochs=2, partition_epochs=2, partition="random")
 
 def fit(seed, engine="numba"):
-    model = C2FRecommender(n_coarse=6, n_fine=4, dim=8, max_epochs=2, threads=2, seed=seed, engine=engine, settings=SMALL).fit(R)
+    own = {"n_coarse": 6, "n_fine": 4, "dim": 8, "max_epochs": 2}
+    model = C2FRecommender(**own, n_jobs=2, random_state=seed, engine=engine, settings=SMALL).fit(R)
     model.save(f"{sys.argv[1]}/{seed}.npz")
     return load(seed)
 

@@ -35,7 +35,7 @@ def test_means_are_over_seeds(tmp_path, monkeypatch):
     assert means("s", "ml-100k") == {} and beside("t", ["mine"]) == ""
 
 
-@pytest.mark.parametrize(("page", "count"), [("reading_the_model.md", 2), ("recommender.md", 10), ("serving.md", 1)])
+@pytest.mark.parametrize(("page", "count"), [("reading_the_model.md", 2), ("recommender.md", 11), ("serving.md", 1)])
 def test_examples_run(page, count, capsys, tmp_path, monkeypatch):
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) == count

@@ -15,6 +15,7 @@ from c2f_np import C2FRecommender, load_dataset
 from c2f_np.archive import write_archive
 from c2f_np.data import Dataset
 from c2f_np.errors import DataError, ModelFileError, SettingsError
+from c2f_np.estimator import SETTING_OF
 from c2f_np.model.step import ModelState
 from c2f_np.model_file import size_in_bytes
 from c2f_np.serving import load_exported
@@ -39,8 +40,8 @@ def model(data, request):
 
 def test_parameters_are_settings_that_people_set():
     names = set(inspect.signature(C2FRecommender).parameters)
-    fields = {field.name for field in dataclasses.fields(Settings)}
-    assert names - fields == {"preset", "settings", "validation_fraction"} and len(names) <= 14
+    fields = {field.name for field in dataclasses.fields(Settings)} - set(SETTING_OF.values()) | set(SETTING_OF)
+    assert names - fields == {"preset", "settings", "validation_fraction", "verbose"} and len(names) <= 15
 
 
 def test_settings_in_their_order():
@@ -48,7 +49,7 @@ def test_settings_in_their_order():
     model = C2FRecommender("staged", dim=8, settings={"dim": 16, "gate": 0.3})
     assert model.resolved_settings() == Settings.preset("staged", dim=8, gate=0.3)
     whole = Settings.preset("authors", dim=32)
-    assert C2FRecommender("staged", seed=5, settings=whole).resolved_settings() == dataclasses.replace(whole, seed=5)
+    assert C2FRecommender("staged", random_state=5, settings=whole).resolved_settings() == dataclasses.replace(whole, seed=5)
 
 
 def test_clone_get_and_set(model):
@@ -76,13 +77,13 @@ def test_fit_on_a_matrix(data, kind, dtype):
 
 
 def test_fit_on_a_matrix_with_validation(data):
-    fitted = C2FRecommender(settings=SMALL).fit(data.train, data.test)
+    fitted = C2FRecommender(settings=SMALL).fit(data.train, validation=data.test)
     assert (fitted.data_.validation != data.test).nnz == 0
     assert (fitted.interactions_ != data.train).nnz == 0
     alone = C2FRecommender(settings=SMALL, validation_fraction=0).fit(data.train)
     assert alone.data_.validation is None and np.isnan(alone.history_[-1]["validation_ndcg@5"])
     with pytest.raises(DataError):
-        C2FRecommender(settings=SMALL).fit(data, data.test)
+        C2FRecommender(settings=SMALL).fit(data, validation=data.test)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])

@@ -45,14 +45,14 @@ def assert_nothing_known(recommended, data):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_the_data_hold_is_never_recommended(data, name, tmp_path):
     model = make(name).fit(data)
-    scored = model.score(np.arange(18))
+    scored = model.score_items(data.user_ids)
     assert_nothing_known(model.recommend(data.user_ids, k=14)[0], data)
     assert (model.recommend(data.user_ids, k=14, exclude_seen=False)[0] != "").all()
     # What is judged is not affected: only training items (here for validation) are left out.
     assert model.evaluate(part="validation").n_users > 0 and (model.interactions_ != data.train).nnz == 0
     assert model.refit() is model
     assert (model.interactions_ != data.known()).nnz == 0 and model.data_ is data
-    assert (model.score(np.arange(18)) != scored).any()
+    assert (model.score_items(data.user_ids) != scored).any()
     assert_nothing_known(model.recommend(data.user_ids, k=14)[0], data)
     for part in ("validation", "test"):
         with pytest.raises(DataError, match="has learnt from .* interactions, so they cannot judge it: evaluate before refit"):

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -13,16 +14,20 @@ import pytest
 import c2f_np
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLIC = ("c2f_np", "c2f_np.data", "c2f_np.evaluation", "c2f_np.gradcheck", "c2f_np.baselines", "c2f_np.serving")
+PUBLIC = (
+    "c2f_np", "c2f_np.data", "c2f_np.evaluation", "c2f_np.gradcheck", "c2f_np.baselines", "c2f_np.serving",
+    "c2f_np.model_selection",
+)  # fmt: skip
 
 SCRIPT = '''
 import numpy as np
 import c2f_np
 from c2f_np import C2FRecommender, Dataset, Settings, load_dataset
 from c2f_np.baselines import make_baseline
-from c2f_np.data import read_csv
+from c2f_np.data import Interactions, read_csv
 from c2f_np.evaluation import evaluate_embeddings, ndcg_at_k, rank_items
 from c2f_np.gradcheck import check_gradients
+from c2f_np.model_selection import UserShuffleSplit, make_ranking_scorer
 from c2f_np.serving import load_exported
 
 data = load_dataset("planted")
@@ -41,6 +46,15 @@ reveal_type(model.history_)  # list[dict[str, Any]]
 reveal_type(model.state_.E_coarse.ndim)  # int
 reveal_type(C2FRecommender.load("model.npz").settings_)  # c2f_np.settings.Settings
 reveal_type(Settings.preset("paper").dim)  # int
+reveal_type(model.score_items("alice").ndim)  # int
+reveal_type(model.score(data, metric="ndcg@5"))  # float
+reveal_type(model.get_params())  # dict[str, Any]
+reveal_type(model.set_params(dim=8, random_state=0, n_jobs=2, verbose=1))  # c2f_np.recommender.C2FRecommender
+reveal_type(model.refit().n_features_in_)  # int
+reveal_type(data.interactions()[[1, 2]])  # c2f_np.data.interactions.Interactions
+reveal_type(Interactions.from_matrix(array))  # c2f_np.data.interactions.Interactions
+reveal_type(make_ranking_scorer("ndcg@20")(model, data))  # float
+reveal_type(next(UserShuffleSplit(3).split(data.interactions()))[0].ndim)  # int
 reveal_type(make_baseline("ease").fit(data))  # c2f_np.estimator.Recommender
 reveal_type(check_gradients(np.sin, np.cos, {"x": array}))  # c2f_np.gradcheck.report.Report
 reveal_type(evaluate_embeddings(array, array, None, data.train, None).metrics)  # dict[str, float]
@@ -55,6 +69,7 @@ c2f_np.load_data_set("planted")
 c2f_np.C2FRecommender(n_coarse="many")
 c2f_np.C2FRecommender(coarse_rows=3)
 c2f_np.load_dataset("planted").fingerprints()
+c2f_np.C2FRecommender().recomend("alice")
 '''
 
 
@@ -71,7 +86,22 @@ def test_scripts_see_the_types_and_their_mistakes(tmp_path):
     revealed = {n: text for n, text in enumerate(SCRIPT.splitlines(), 1) if text.startswith("reveal_type")}
     shown = {n: text.split('"')[1].replace("builtins.", "") for file, n, text in found if "Revealed type" in text}
     assert shown == {n: text.split("# ")[1] for n, text in revealed.items()} and len(shown) >= 15
-    assert [(file, n) for file, n, text in found if text.startswith("error:")] == [("mistakes", n) for n in (4, 5, 6, 7)], said
+    assert [(file, n) for file, n, text in found if text.startswith("error:")] == [("mistakes", n) for n in (4, 5, 6, 7, 8)], said
+
+
+@pytest.mark.slow
+def test_pyright_sees_them_too(tmp_path):
+    pytest.importorskip("pyright")
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    (tmp_path / "mistakes.py").write_text(MISTAKES, encoding="utf-8")
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)], "reportMissingModuleSource": False}))
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False).stdout
+    found = json.loads(said)["generalDiagnostics"]
+    errors = [(Path(one["file"]).stem, one["range"]["start"]["line"] + 1) for one in found if one["severity"] == "error"]
+    assert errors == [("mistakes", n) for n in (4, 5, 6, 7, 8)], said
+    shown = [one["message"] for one in found if one["severity"] == "information"]
+    assert len(shown) == SCRIPT.count("reveal_type") and not any("Unknown" in text for text in shown), shown
 
 
 def test_the_package_says_that_it_is_typed_and_offers_what_it_lists():

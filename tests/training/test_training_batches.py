@@ -71,7 +71,8 @@ def test_training_steps_on_whole_epochs_each_its_own(data, preset, engine, monke
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_trained_tables_step_on_whole_epochs_each_its_own(data, engine, monkeypatch):
     seen = watched(monkeypatch)
-    model = LightGCN(dim=4, n_layers=1, item_bias=True, batch=64, neg_size=3, max_epochs=3, eval_every=9, seed=5, engine=engine)
+    own = {"dim": 4, "n_layers": 1, "item_bias": True, "batch": 64, "neg_size": 3, "max_epochs": 3, "eval_every": 9}
+    model = LightGCN(**own, random_state=5, engine=engine)
     model.fit(data)
     R = pose(data, small()).R
     expected = [batch for epoch in (1, 2, 3) for batch in plain_batches(R, 3, 64, np.random.default_rng([5, epoch]))]

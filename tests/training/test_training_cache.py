@@ -13,7 +13,7 @@ from c2f_np.baselines import LightGCN
 from c2f_np.data import load_dataset
 
 threads = int(sys.argv[1])
-model = LightGCN(dim=48, max_epochs=1, seed=3, threads=threads).fit(load_dataset("planted"))
+model = LightGCN(dim=48, max_epochs=1, random_state=3, n_jobs=threads).fit(load_dataset("planted"))
 assert numba.config.NUMBA_NUM_THREADS == threads
 print(hashlib.sha256(model.embeddings_.tobytes()).hexdigest())
 """
