@@ -1,0 +1,58 @@
+"""How the documentation site is built: ``python -m sphinx -W -b html -c docs . site`` from the root of the repository.
+
+The root is Sphinx's source folder, so that a page stands once and its relative links are right on a code host and in the site.
+"""
+
+import c2f_np
+
+project = "c2f_np"
+author = "the c2f_np developers"
+version = release = c2f_np.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # MathJax and its fonts, copied into the site
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_external_toc",
+]
+include_patterns = [
+    "index.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb", "notebooks/README.md",
+    "data/README.md", "benchmarks/results.md",
+]  # fmt: skip
+exclude_patterns = ["**/.ipynb_checkpoints"]
+external_toc_path = "docs/_toc.yml"
+
+# Pages and notebooks. Notebooks are shown as they are stored, with outputs; notebooks/build.py executes them.
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_fence_as_directive = ["math"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"
+
+# Docstrings.
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+default_role = "py:obj"
+napoleon_custom_sections = ["Shapes"]
+napoleon_google_docstring = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "c2f_np"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+}
+html_sidebars = {"index": [], "CHANGELOG": []}
