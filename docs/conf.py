@@ -3,7 +3,12 @@
 The root is Sphinx's source folder, so that a page stands once and its relative links are right on a code host and in the site.
 """
 
+import sys
+from pathlib import Path
+
 import c2f_np
+
+sys.path.insert(0, str(Path(__file__).parent))  # for docstrings.py
 
 project = "c2f_np"
 author = "the c2f_np developers"
@@ -12,6 +17,7 @@ version = release = c2f_np.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "docstrings",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -34,12 +40,13 @@ myst_heading_anchors = 4
 nb_execution_mode = "off"
 
 # Docstrings.
+autodoc_default_options = {"exclude-members": "set_fit_request, set_score_request, get_metadata_routing"}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
-default_role = "py:obj"
-napoleon_custom_sections = ["Shapes"]
+default_role = "code"
 napoleon_google_docstring = False
+napoleon_use_param = napoleon_use_rtype = False  # types are prose, not names to link
 
 html_theme = "pydata_sphinx_theme"
 html_title = "c2f_np"
