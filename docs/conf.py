@@ -8,7 +8,7 @@ from pathlib import Path
 
 import c2f_np
 
-sys.path.insert(0, str(Path(__file__).parent))  # for docstrings.py
+sys.path.insert(0, str(Path(__file__).parent))  # for prepare.py
 
 project = "c2f_np"
 author = "the c2f_np developers"
@@ -17,7 +17,7 @@ version = release = c2f_np.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "docstrings",
+    "prepare",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -38,6 +38,7 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # nothing from the network
 
 # Docstrings.
 autodoc_default_options = {"exclude-members": "set_fit_request, set_score_request, get_metadata_routing"}
