@@ -34,7 +34,7 @@ exclude_patterns = ["**/.ipynb_checkpoints"]
 external_toc_path = "docs/_toc.yml"
 
 # Pages and notebooks. Notebooks are shown as they are stored, with outputs; notebooks/build.py executes them.
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
@@ -45,6 +45,8 @@ nb_ipywidgets_js = {}  # nothing from the network
 autodoc_default_options = {"exclude-members": "set_fit_request, set_score_request, get_metadata_routing"}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+add_module_names = False
+toc_object_entries_show_parents = "hide"
 python_maximum_signature_line_length = 88
 default_role = "code"
 napoleon_google_docstring = False
@@ -65,4 +67,4 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
-html_sidebars = {"index": [], "CHANGELOG": []}
+html_sidebars = {"index": [], "README": [], "CHANGELOG": []}

@@ -35,7 +35,7 @@ LOOK = r"""async () => {
   const shown = document.querySelector("article, main, body").cloneNode(true);
   shown.querySelectorAll("pre, code, script, style, mjx-container").forEach(each => each.remove());
   return {
-    raw: shown.textContent.match(/.{0,20}(\$\$|\\[a-zA-Z]{2,}|\\[()\[\]]).{0,20}/g) || [],
+    raw: shown.textContent.match(/.{0,20}(\$\$|:::|\\[a-zA-Z]{2,}|\\[()\[\]]).{0,20}/g) || [],
     waiting: [...document.querySelectorAll(".math")].filter(each => !each.querySelector("mjx-container")).length,
     wrong: [...document.querySelectorAll("mjx-merror, merror")].map(each => each.textContent),
     formulas: document.querySelectorAll("mjx-container").length,
