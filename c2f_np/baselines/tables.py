@@ -93,7 +93,6 @@ class TableRecommender(EmbeddingRecommender):
     def _posed(self, R: sparse.csr_array, data: Any) -> tuple[Table, TableProblem]:
         """The table, and what is trained on; of a file there are no data."""
         table, settings = self._made_for(*R.shape)
-        R = sparse.csr_array(R)
         require_something_to_rank(R)
         A = normalised_adjacency(R).astype(self.dtype)
         return table, TableProblem(data, settings, R, A, engine_named(self.engine))

@@ -134,7 +134,7 @@ def start_fine_assignment(
 ) -> sparse.csr_array:
     """S_f, from a partition into M parts. P is never formed: it is a constant plus one entry a row."""
     n = len(parts)
-    elsewhere = 0.5 / (n_fine - 1) if n_fine > 1 else 0.5
+    elsewhere = 0.5 / max(n_fine - 1, 1)
     own = sparse.csr_array((np.full(n, 0.5 - elsewhere), (np.arange(n), parts)), shape=(n, n_fine))
     transpose = sparse.csr_array(S_coarse.T, dtype=np.float64)
     affinity = elsewhere * np.asarray(transpose.sum(axis=1)).reshape(-1, 1) + (transpose @ own).toarray()

@@ -112,7 +112,7 @@ def starts_check(engine: str, rng) -> Checks:
     """Eight links and nine, wide codebooks, the partition that was asked for, gates above a half."""
     S = starts.start_coarse_assignment(np.arange(50) % 9, 9, 8, 0.5, rng)
     yield "eight links", float(any(len(set(S.indices[8 * i : 8 * i + 8])) != 8 for i in range(50))), 0
-    wide = starts.start_fine_codebook(rng.standard_normal((60, 200)), 40, 4, kind="scores", threshold=1.0, seed=1)
+    wide = starts.start_fine_codebook(rng.standard_normal((9, 200)), 40, 2, kind="scores", threshold=1.0, seed=1)
     places = np.flatnonzero(wide.any(axis=0))
     yield "scores stand everywhere", float(places.min() > 20 or places.max() < 180), 0
     R = sparse.csr_array((rng.random((9, 12)) < 0.3).astype(np.int8))

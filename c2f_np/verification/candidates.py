@@ -156,11 +156,10 @@ def _only_raises(node: ast.AST) -> bool:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = _called(node.value)
         return called.lstrip("_").startswith("require") or called in ("simplefilter", "check_is_fitted", "checked_values")
-    if isinstance(node, ast.If):
-        return not node.orelse and all(isinstance(part, ast.Raise) for part in node.body)
-    if isinstance(node, ast.For):
-        local = all(isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) for part in node.body[:-1])
-        return local and _only_raises(node.body[-1])
+    if isinstance(node, (ast.If, ast.For)):
+        *before, last = node.body
+        local = all(isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) for part in before)
+        return not node.orelse and local and (isinstance(last, ast.Raise) or _only_raises(last))
     return False
 
 

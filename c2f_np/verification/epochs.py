@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import Coarse, table_stage, tables
+from ..baselines import Coarse, load_baseline, table_stage, tables
 from ..engine import engine_named
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
@@ -27,9 +29,9 @@ from ..model.sampling import generator, sample_triples
 from ..model.starts import partition_entities
 from ..model.step import fresh_moments, train_step
 from ..settings import Settings
-from ..training import loop, train_control
+from ..training import loop, train_control, train_refit
 from ..training.loop import training_graph
-from ..training.phases import control_phases, phases_of
+from ..training.phases import chosen_epochs, control_phases, phases_of
 from ..training.problem import entity_embeddings, evaluate_state, pose
 from . import reference
 from .case import Case
@@ -126,6 +128,10 @@ def _train(worst: Worst, posed, names):
     stage, state = _stage(names[-1], posed), done.result.state
     H = stage.forward(state, stage.graph(state, posed.A)).H_entities
     worst.same("embeddings of the result", _bits(entity_embeddings(state, posed.A, s)), _bits(H))
+    if _can_be_scored(posed.data):
+        held_out = dataclasses.replace(posed.data, validation=None)
+        again = train_refit(phases, chosen_epochs(phases, done), pose(held_out, s))
+        worst.same("a refit on the same interactions", _bits(again.result.state), _bits(state))
     return done
 
 
@@ -314,6 +320,10 @@ def _hold_end(worst: Worst, posed, after, following) -> None:
                        (own, 0, True))  # fmt: skip
             worst.same("the better start", started == "table" or own > -1 and rival.score == own, True)
             worst.same("the worse start", rival is None or own >= rival.score, True)
+            if started == "table":
+                tied = {"table": table, "partition": loop.Best(own, 1, table.state)}
+                again = phases_of(s, posed.engine)[-1].start(tied, posed).started_from
+                worst.same("of two starts that validate equally well", again, "table")
 
 
 def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
@@ -403,7 +413,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     kind, own = {
         "full": (tables.LightGCN, {}), "hashed": (tables.HashedLightGCN, {"n_rows": 6, "n_hashes": 2}),
         "products": (tables.QuotientRemainderLightGCN, {"n_remainders": 5}),
-        "narrow": (tables.NarrowLightGCN, {"bytes": np.dtype(c["dtype"]).itemsize * (3 * N + c["item_bias"] * data.n_items)}),
+        "narrow": (tables.NarrowLightGCN, {"bytes": np.dtype(c["dtype"]).itemsize * (4 * N - 1 + c["item_bias"] * data.n_items)}),
     }[c["table"]]  # fmt: skip
     s = kind(
         dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
@@ -417,7 +427,11 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
     given = (data,) if rng.random() < 0.5 else (data.train, data.validation)  # a data set or its matrices
-    trained = s.fit(*given, after_epoch=rows.append)
+    if rng.random() < 0.5:
+        trained = s.fit(*given, after_epoch=rows.append)
+    else:
+        trained = s.fit(*given)
+        rows = trained.history_
     values = table.start(3 if c["table"] == "narrow" else s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}
     values = {name: value.astype(s.dtype) for name, value in values.items()}
@@ -456,6 +470,15 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
     H = reference.table(p, reference.adjacency(data.train.toarray()), s)[1]
     worst.add("embeddings", trained.embeddings_, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
+    with tempfile.TemporaryDirectory() as folder:
+        trained.save(path := Path(folder, "model.npz"))
+        read = load_baseline(path)
+    for name in ("parameters_", "embeddings_"):
+        worst.same(f"{name} of a saved model", _bits(getattr(read, name)), _bits(getattr(trained, name)))
+    for name in ("interactions_", "known_"):
+        stored = [(getattr(model, name) != 0).toarray().tolist() for model in (read, trained)]
+        worst.same(f"{name} of a saved model", *stored)
+    worst.same("biases of a saved model", _bits(read._biases()[1]), _bits(items))
     return worst
 
 
