@@ -16,13 +16,14 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
+from filelock import FileLock
 
 import c2f_np
 
-sphinx = pytest.importorskip("sphinx", reason="the site needs the extra `site`")
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by the extra `site`")
+pytest.importorskip("sphinx_external_toc", reason="the site needs the extra `site`")
+playwright = pytest.importorskip("playwright.sync_api", reason="the extra `site` drives the browser")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -46,14 +47,15 @@ LOOK = r"""async () => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site; one that a command has built before is taken where C2F_SITE says so."""
-    if built := os.environ.get("C2F_SITE"):
-        return Path(built)
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", "-d", folder / "trees"]
-    done = subprocess.run([*command, ".", folder / "html"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder / "html"
+    """The built site, once for all processes of a run of tests."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", "."]
+            done = subprocess.run([*command, folder], cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+    return folder
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
