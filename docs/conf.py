@@ -61,7 +61,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
-    "footer_start": ["copyright"],
+    "footer_start": [],
     "footer_end": [],
     "navigation_with_keys": False,
     "show_toc_level": 2,
