@@ -19,6 +19,7 @@ import scipy.sparse as sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .answers import Answers, EmbeddingAnswers, Ids, Items, library_of
 from .archive import Array, open_archive, write_archive
 from .data import Dataset, Interactions, Split, apply_protocol, read_frame, split_none
 from .data.frames import has_columns
@@ -29,12 +30,10 @@ from .files import FilePath
 from .lookup import positions, require_k
 from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
 from .schema import TEXT, described, refuse_unknown
+from .serving.new_users import Splitter
 from .threads import one_blas_thread
 
 __all__ = ["EmbeddingRecommender", "Ids", "Recommender", "Trainable", "as_dataset", "validation_share"]
-
-#: One id or several, as in the data.
-Ids = str | int | Sequence[str] | Sequence[int] | np.ndarray
 
 #: What ``fit`` takes: a data set, interactions, a matrix of users x items, or a data frame with a row for each interaction.
 Trainable: TypeAlias = Dataset | Interactions | sparse.sparray | Any
@@ -48,7 +47,7 @@ _FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
 _BLOCK = 512
 
 
-class Recommender(BaseEstimator):
+class Recommender(Answers, BaseEstimator):
     """The interface of all models. A subclass has ``score`` and ``size_in_bytes`` and says how it learns and compares items.
 
     Attributes
@@ -114,7 +113,14 @@ class Recommender(BaseEstimator):
         """
         return self._fit(self._as_dataset(interactions, validation, user_column, item_column))
 
-    def refit(self, *, after_epoch: Callable[[Any], None] | None = None) -> Self:
+    def refit(
+        self,
+        interactions: Trainable | None = None,
+        *,
+        user_column: str | None = None,
+        item_column: str | None = None,
+        after_epoch: Callable[[Any], None] | None = None,
+    ) -> Self:
         """Learn again from all that the data hold, validation and test included: to recommend, not to be judged.
 
         The settings are the same; every phase of a training makes the epochs that validation chose. If nothing was held out, the
@@ -122,6 +128,11 @@ class Recommender(BaseEstimator):
 
         Parameters
         ----------
+        interactions : Dataset, Interactions, sparse matrix, or data frame, optional
+            To be learnt from in place of the data of ``fit``: all that there are by now, old and new. Users and items may have
+            come, and those that have gone are forgotten.
+        user_column, item_column : str, optional
+            Of a data frame.
         after_epoch : callable, optional
             As ``fit`` of a trained model takes it.
 
@@ -132,14 +143,20 @@ class Recommender(BaseEstimator):
         Raises
         ------
         DataError
-            If the model was loaded from a file, which does not hold the data.
+            If the interactions cannot be used; if there are none and the model was loaded from a file, which does not hold them.
         """
         check_is_fitted(self, "interactions_")
-        if not hasattr(self, "data_"):
-            raise DataError("a loaded model has no data to refit on: fit it first, or refit the run folder on the command line")
-        if self.known_.nnz == self.interactions_.nnz:
+        if not hasattr(self, "epochs_"):
+            raise DataError("the file of this model is older than refit() of loaded models: fit it once more")
+        if interactions is not None:
+            data = self._as_dataset(interactions, None, user_column, item_column)
+        elif hasattr(self, "data_"):
+            data = self.data_
+        else:
+            raise DataError("a loaded model has no data to refit on: give refit() all interactions, old and new")
+        if interactions is None and self.known_.nnz == self.interactions_.nnz:
             return self
-        return self._fit(self.data_, self.epochs_, after_epoch=after_epoch)
+        return self._fit(data, self.epochs_, after_epoch=after_epoch)
 
     def _fit(self, data: Dataset, epochs: dict[str, int] | None = None, **options: Any) -> Self:
         """Learn from the training part, or with the epochs of an earlier fit from everything."""
@@ -159,7 +176,7 @@ class Recommender(BaseEstimator):
     def _as_dataset(
         self, interactions: Any, validation: Any, user_column: str | None = None, item_column: str | None = None
     ) -> Dataset:
-        fraction = getattr(self, "validation_fraction", 0.0)
+        fraction, self._library = getattr(self, "validation_fraction", 0.0), library_of(interactions)
         columns = {"user_column": user_column, "item_column": item_column}
         return as_dataset(interactions, validation, validation_fraction=fraction, seed=self._split_seed(), **columns)
 
@@ -174,6 +191,8 @@ class Recommender(BaseEstimator):
         self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
         if about is not None:
             self.about_ = about
+            if (epochs := about.get("refit", about.get("epochs"))) is not None:
+                self.epochs_ = epochs
 
     def _about(self) -> dict[str, Any]:
         """Where the model comes from, for its file."""
@@ -181,7 +200,7 @@ class Recommender(BaseEstimator):
             return self.about_
         refitted = self.interactions_.nnz > self.data_.train.nnz
         about = where_from(self.data_.whole() if refitted else self.data_)
-        return about | ({"refit": self.epochs_} if refitted else {})
+        return about | {"refit" if refitted else "epochs": self.epochs_}
 
     def save(self, path: FilePath) -> None:
         """Write a model file (``.npz``, no pickle), aside and then renamed.
@@ -258,7 +277,9 @@ class Recommender(BaseEstimator):
         """How many interactions the data hold, in whichever part."""
         return int(self.known_.nnz)
 
-    def recommend(self, users: Ids, k: int = 10, *, exclude_seen: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def recommend(
+        self, users: Ids, k: int = 10, *, exclude_seen: bool = True, only: Items | None = None, without: Items | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
 
         Parameters
@@ -269,6 +290,9 @@ class Recommender(BaseEstimator):
             At most the number of items.
         exclude_seen : bool
             Leave out all items that the data hold for the user, in whichever part.
+        only, without : ids of items or booleans, optional
+            The items that may be recommended, such as those in stock, and those that may not: ids, or a boolean for each item in
+            the order of ``item_ids_``. Ids that the model does not know are a warning.
 
         Returns
         -------
@@ -280,16 +304,19 @@ class Recommender(BaseEstimator):
         Raises
         ------
         DataError
-            If a user is unknown.
+            If a user is unknown, or no item may be recommended.
         SettingsError
             If k is not between 1 and the number of items.
         """
-        check_is_fitted(self, "interactions_")
-        require_k(k, self.interactions_.shape[1])
-        rows = positions(users, self.user_ids_, "user")
-        return self._named(*self._best(rows, self.known_ if exclude_seen else None, k))
+        require_k(k, self._sizes()["item"])
+        allowed = self._allowed(only, without)
+        rows, items = self._positions(users, "user"), None if allowed is None else np.flatnonzero(allowed)
+        top, scores = self._best(rows, _within(self.known_ if exclude_seen else None, items), k, items)
+        return self._named("item", *_widened(top, scores, items, k))
 
-    def similar_items(self, items: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def similar_items(
+        self, items: Ids, k: int = 10, *, only: Items | None = None, without: Items | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k items most similar to each item, without the item itself, by the model's own measure.
 
         Parameters
@@ -297,6 +324,8 @@ class Recommender(BaseEstimator):
         items : one id or a sequence of ids
         k : int
             At most the number of items less one.
+        only, without : ids of items or booleans, optional
+            As for :meth:`recommend`.
 
         Returns
         -------
@@ -312,16 +341,48 @@ class Recommender(BaseEstimator):
         SettingsError
             If k is out of range, or the model does not compare items.
         """
-        check_is_fitted(self, "interactions_")
-        n_items = self.interactions_.shape[1]
-        require_k(k, n_items - 1)
-        rows = positions(items, self.item_ids_, "item")
-        itself = sparse.csr_array((np.ones(len(rows), np.int8), (np.arange(len(rows)), rows)), shape=(len(rows), n_items))
-        return self._named(*self._most_similar(rows, itself, k))
+        require_k(k, self._sizes()["item"] - 1)
+        return self._alike("item", items, k, self._allowed(only, without))
 
-    def _most_similar(self, rows: np.ndarray, itself: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and similarities of the k most similar items; -1 where there is none."""
-        similarities = self._similarities(rows)
+    def similar_users(self, users: Ids, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k users whose propagated embeddings have the largest cosine with each user's, without the user itself.
+
+        Parameters
+        ----------
+        users : one id or a sequence of ids
+        k : int
+            At most the number of users less one.
+
+        Returns
+        -------
+        users : ndarray of str, shape (n, k)
+            Ids, the most similar first.
+        cosines : ndarray, shape (n, k)
+
+        Raises
+        ------
+        DataError
+            If a user is unknown.
+        SettingsError
+            If k is out of range, or the model does not compare users: EASE, ItemKNN and Popularity know items alone.
+        """
+        require_k(k, self._sizes()["user"] - 1, "users")
+        return self._alike("user", users, k, None)
+
+    def _alike(self, kind: str, ids: Ids, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        n = self._sizes()[kind]
+        rows, those = self._positions(ids, kind), None if allowed is None else np.flatnonzero(allowed)
+        itself = sparse.csr_array((np.ones(len(rows), np.int8), (np.arange(len(rows)), rows)), shape=(len(rows), n))
+        top, values = self._most_similar(kind, rows, _within(itself, those), k, those)
+        return self._named(kind, *_widened(top, values, those, k))
+
+    def _most_similar(
+        self, kind: str, rows: np.ndarray, itself: sparse.csr_array, k: int, those: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places among `those` (by default all) and similarities of the k most similar; -1 where there is none."""
+        if kind == "user":
+            raise SettingsError(f"{type(self).__name__} does not compare users with each other: it has no embeddings of them")
+        similarities = _columns(self._similarities(rows), those)
         top = rank_items(similarities, itself, k, **self._workers())
         found = np.take_along_axis(similarities, np.maximum(top, 0), axis=1)
         return np.where(np.isneginf(found), -1, top), found
@@ -376,12 +437,14 @@ class Recommender(BaseEstimator):
         """Engine and threads of ranking."""
         return {"engine": getattr(self, "engine", DEFAULT_ENGINE), "n_threads": getattr(self, "threads", 0) or None}
 
-    def _best(self, rows: np.ndarray, masked: sparse.csr_array | None, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and scores of the k best items for users given by row number; -1 where none is left."""
+    def _best(
+        self, rows: np.ndarray, masked: sparse.csr_array | None, k: int, items: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places among `items` (by default all) and scores of the k best for users by number; -1 where none is left."""
         top, scores = [], []
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            values = self.score(block)
+            values = _columns(self.score(block), items)
             top.append(rank_items(values, None if masked is None else masked[block], k, **self._workers()))
             scores.append(np.take_along_axis(values, np.maximum(top[-1], 0), axis=1))
         if not top:
@@ -393,13 +456,40 @@ class Recommender(BaseEstimator):
     ) -> EvaluationResult:
         return evaluate_ranking(self.score, relevant, masked, ks, **options)
 
-    def _named(self, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        missing = top < 0
-        ids = np.where(missing, "", self.item_ids_[top])
-        return ids, np.where(missing, np.nan, scores)
+    def _named(self, kind: str, top: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._ids(kind, top), np.where(top < 0, np.nan, scores)
+
+    # What `Answers` asks.
+    def _sizes(self) -> dict[str, int]:
+        check_is_fitted(self, "interactions_")
+        return dict(zip(("user", "item"), self.interactions_.shape, strict=True))
+
+    def _positions(self, ids: Any, kind: str) -> np.ndarray:
+        check_is_fitted(self, "interactions_")
+        return positions(ids, self.user_ids_ if kind == "user" else self.item_ids_, kind)
+
+    def _ids(self, kind: str, positions: np.ndarray) -> np.ndarray:
+        known = self.user_ids_ if kind == "user" else self.item_ids_
+        return np.where(positions < 0, "", known[positions])
+
+    def _learnt_items(self, u: int) -> np.ndarray:
+        learnt: np.ndarray = self.interactions_[[u]].indices
+        return learnt
+
+    def _scores_of_new(self, items: np.ndarray) -> np.ndarray:
+        scores: np.ndarray = self._weights_of(items).sum(axis=0)
+        return scores
+
+    def _shares(self, items: np.ndarray, u: int | None, item: int) -> tuple[np.ndarray, np.ndarray, float, float, float]:
+        score = self._scores_of_new(items)[item] if u is None else self.score(np.array([u]))[0, item]
+        return items, self._weights_of(items)[:, item], 0.0, 0.0, float(score)
+
+    def _weights_of(self, items: np.ndarray) -> np.ndarray:
+        """What each of a user's items, given by number, adds to the scores, shape (m, I)."""
+        raise SettingsError(f"{type(self).__name__} gives everyone the same scores: no interaction carries a part of them")
 
 
-class EmbeddingRecommender(Recommender):
+class EmbeddingRecommender(EmbeddingAnswers, Recommender):
     """A model whose score is a product of embeddings: ranked in blocks without ever holding all scores.
 
     Attributes
@@ -409,6 +499,7 @@ class EmbeddingRecommender(Recommender):
     """
 
     embeddings_: np.ndarray
+    _split: tuple[np.ndarray, Splitter]
 
     def fit(
         self,
@@ -463,11 +554,15 @@ class EmbeddingRecommender(Recommender):
         scores += H.dtype.type(global_bias)
         return scores
 
-    def _best(self, rows: np.ndarray, masked: sparse.csr_array | None, k: int) -> tuple[np.ndarray, np.ndarray]:
-        H, n_users = self.embeddings_, self.interactions_.shape[0]
+    def _best(
+        self, rows: np.ndarray, masked: sparse.csr_array | None, k: int, items: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n_users = self.interactions_.shape[0]
+        H, H_items = self.embeddings_, _rows(self.embeddings_[n_users:], items)
         user_bias, item_bias, global_bias = self._biases()
-        top = rank_embeddings(H[:n_users], H[n_users:], item_bias, masked, k, users=rows, **self._workers())
-        scores = np.einsum("nd,nkd->nk", H[rows], H[n_users + top])
+        item_bias = None if item_bias is None else _rows(item_bias, items)
+        top = rank_embeddings(H[:n_users], H_items, item_bias, masked, k, users=rows, **self._workers())
+        scores = np.einsum("nd,nkd->nk", H[rows], H_items[top])
         if item_bias is not None:
             scores = scores + item_bias[top]
         # Constant for a user: no matter for the ranking.
@@ -475,12 +570,34 @@ class EmbeddingRecommender(Recommender):
             scores += user_bias[rows][:, None] + global_bias
         return top, scores
 
-    def _most_similar(self, rows: np.ndarray, itself: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-        H = self.embeddings_[self.interactions_.shape[0] :]
+    def _most_similar(
+        self, kind: str, rows: np.ndarray, itself: sparse.csr_array, k: int, those: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        H = np.split(self.embeddings_, [self.interactions_.shape[0]])[kind == "item"]
         norms = np.linalg.norm(H, axis=1, keepdims=True)
         directions = H / np.where(norms > 0, norms, 1)
-        top = rank_embeddings(directions[rows], directions, None, itself, k, **self._workers() | {"n_threads": 1})
-        return top, np.einsum("nd,nkd->nk", directions[rows], directions[top])
+        others = _rows(directions, those)
+        top = rank_embeddings(directions[rows], others, None, itself, k, **self._workers() | {"n_threads": 1})
+        return top, np.einsum("nd,nkd->nk", directions[rows], others[top])
+
+    # What `EmbeddingAnswers` asks.
+    def _splitter(self) -> Splitter:
+        if getattr(self, "_split", (None,))[0] is not self.embeddings_:  # none yet, or of an earlier fit
+            self._split = self.embeddings_, self._made_splitter()
+        return self._split[1]
+
+    def _made_splitter(self) -> Splitter:
+        """Made from the trained arrays."""
+        raise NotImplementedError
+
+    def _item_side(self) -> tuple[np.ndarray, np.ndarray | float]:
+        bias = self._biases()[1]
+        return self.embeddings_[self.interactions_.shape[0] :], 0.0 if bias is None else bias
+
+    def _user_side(self, u: int | None) -> tuple[np.ndarray | None, float]:
+        user_bias, _, global_bias = self._biases()
+        own = 0.0 if u is None or user_bias is None else float(user_bias[u])
+        return None if u is None else self.embeddings_[u], own + float(global_bias)
 
     def _evaluated(
         self, relevant: sparse.csr_array, masked: sparse.csr_array | None, ks: Sequence[int], **options: Any
@@ -544,3 +661,25 @@ def as_dataset(
             return whole
         split = Split(whole.train, None, None, whole.user_ids, whole.item_ids, "as given", "matrix", dict(whole.report))
     return apply_protocol(split, "clean", validation_fraction=validation_fraction, seed=seed)
+
+
+def _columns(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    return values if places is None else values[:, places]
+
+
+def _rows(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    return values if places is None else values[places]
+
+
+def _within(pattern: sparse.csr_array | None, places: np.ndarray | None) -> sparse.csr_array | None:
+    """A pattern's columns at these places."""
+    return pattern if pattern is None or places is None else sparse.csr_array(pattern[:, places])
+
+
+def _widened(top: np.ndarray, values: np.ndarray, places: np.ndarray | None, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of lists of places among some, lists of k among all."""
+    if places is None:
+        return top, values
+    missing = ((0, 0), (0, k - top.shape[1]))
+    top = np.where(top < 0, -1, places[top])
+    return np.pad(top, missing, constant_values=-1), np.pad(values, missing, constant_values=np.nan)

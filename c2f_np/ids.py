@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ def one_by_one(ids: Iterable[Any], kind: str) -> list[Any]:
     """The ids of a list, an array or a column of a data frame, each as it was given."""
     if is_one_id(ids):
         raise DataError(f"{kind} ids must be a sequence of ids, not one", value=ids)
+    if isinstance(ids, Mapping) or hasattr(ids, "columns") or hasattr(ids, "column_names"):
+        raise DataError(f"{kind} ids must be a column of a data frame, not the whole of it")
     values: Any = ids
     name = str(getattr(values, "dtype", "")).lower()
     if hasattr(values, "to_numpy") and name.startswith("float"):

@@ -32,6 +32,7 @@ ABOUT = {
     "protocol?": Parameter("", str, choices=PROTOCOLS),
     "data?": {"name?": TEXT, "fingerprint?": TEXT, "split?": TEXT},
     "versions?": {"*": TEXT},
+    "epochs?": {"*": COUNT},
     "refit?": {"*": COUNT},
 }
 _FORM = {"settings": {}, "about?": ABOUT}
@@ -50,8 +51,8 @@ class StoredModel:
         Training interactions.
     user_ids, item_ids : ndarray of str
     about : dict
-        Where the model comes from: name and fingerprint of the data, protocol, preset, versions; of a refitted model, the
-        epochs of its phases as ``refit``.
+        Where the model comes from: name and fingerprint of the data, protocol, preset, versions; and the epochs of its phases, as
+        ``epochs``, or ``refit`` of a refitted model.
     known : csr_array, shape (U, I), optional
         All interactions that the data hold, which are not recommended; by default those of training.
     """

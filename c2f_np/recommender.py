@@ -20,6 +20,9 @@ from .files import FilePath
 from .model.graph import normalised_adjacency
 from .model.step import ModelState
 from .model_file import StoredModel, load_model, save_model, size_in_bytes
+from .serving.exported_file import require_replaceable
+from .serving.exporting import export_model, splitter_of
+from .serving.new_users import Splitter
 from .settings import Settings
 from .threads import working_threads
 from .training import train_or_refit
@@ -201,6 +204,9 @@ class C2FRecommender(EmbeddingRecommender):
         n_users, bias = self.interactions_.shape[0], self.state_.bias
         return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
 
+    def _made_splitter(self) -> Splitter:
+        return splitter_of(self._stored())
+
     def _workers(self) -> dict[str, Any]:
         return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}
 
@@ -217,19 +223,45 @@ class C2FRecommender(EmbeddingRecommender):
         OSError
             If it cannot be written.
         """
+        save_model(path, self._stored())
+
+    def export(
+        self,
+        path: FilePath,
+        *,
+        codebook: str = "float32",
+        weights: str = "float32",
+        with_interactions: bool = True,
+        with_ids: bool = True,
+    ) -> None:
+        """Write a model for inference with NumPy alone, which :func:`c2f_np.serving.load_exported` reads; see docs/serving.md.
+
+        Parameters
+        ----------
+        path : path-like
+        codebook, weights : {"float32", "float16", "int8"}
+            Types of the codebooks and of the weights of links.
+        with_interactions : bool
+            Without them the file is smaller, but whoever serves the model must have them.
+        with_ids : bool
+            Without them users and items are numbers, counted from 0.
+
+        Raises
+        ------
+        SettingsError
+            If a type is unknown or too narrow; if something else than an exported model is at this path.
+        OSError
+            If it cannot be written.
+        """
+        stored = self._stored()
+        require_replaceable(path)
+        kept = {"with_interactions": with_interactions, "with_ids": with_ids}
+        export_model(stored, path, codebook=codebook, weights=weights, **kept)
+
+    def _stored(self) -> StoredModel:
         check_is_fitted(self, "state_")
-        save_model(
-            path,
-            StoredModel(
-                self.state_,
-                self.settings_,
-                self.interactions_,
-                self.user_ids_,
-                self.item_ids_,
-                self._about(),
-                self.known_,
-            ),
-        )
+        entities = self.interactions_, self.user_ids_, self.item_ids_
+        return StoredModel(self.state_, self.settings_, *entities, self._about(), self.known_)
 
     def _about(self) -> dict[str, Any]:
         return {"preset": self.preset} | super()._about()

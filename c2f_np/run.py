@@ -33,7 +33,7 @@ from .evaluation import DEFAULT_KS, DEFAULT_METRICS
 from .files import FilePath, write_text_atomically
 from .folders import delete_unfinished, folder_named, locked, refuse_strangers
 from .machine import peak_memory, versions
-from .model_file import StoredModel, save_model, settings_of_file, size_in_bytes, where_from
+from .model_file import StoredModel, load_model, save_model, settings_of_file, size_in_bytes, where_from
 from .schema import COUNT, NUMBER, TEXT, Parameter, check_form, parse_json, refuse_unknown
 from .settings import PRESETS, Settings
 from .shown import for_terminal, write_figure
@@ -268,7 +268,8 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
         data.train,
         data.user_ids,
         data.item_ids,
-        {key: metrics[key] for key in ("preset", "data", "protocol", "versions")},
+        {key: metrics[key] for key in ("preset", "data", "protocol", "versions")}
+        | {"epochs": chosen_epochs(phases_of(request.settings, None), progress)},
         data.known(),
     )
     save_model(folder / MODEL, stored)
@@ -346,6 +347,7 @@ def run_refit(
     folder: FilePath,
     *,
     data: Dataset | None = None,
+    on: Dataset | None = None,
     watch: Callable[[Progress], None] | None = None,
     before_start: Callable[[Phase, tuple[Phase, ...]], None] | None = None,
 ) -> StoredModel | None:
@@ -356,6 +358,8 @@ def run_refit(
     folder : path-like
     data : Dataset, optional
         The run's data, if they are loaded already.
+    on : Dataset, optional
+        To be learnt from in their place, such as all interactions of a month later; users and items may have come and gone.
     watch, before_start : callable, optional
         As for :func:`run`.
 
@@ -372,18 +376,22 @@ def run_refit(
     """
     folder = folder_named(folder)
     request = read_request(folder)
-    data = request.load_data() if data is None else data
+    if on is None and data is None:
+        data = request.load_data()
     with locked(folder):
         delete_unfinished(folder, [REFIT])
-        done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
-        if not done.is_done:
-            raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
-        whole = data.whole()
-        if whole.train.nnz == data.train.nnz:
+        if on is None:
+            done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
+            if not done.is_done:
+                raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
+            epochs = chosen_epochs(phases_of(request.settings, None), done)
+        elif (epochs := load_model(folder / MODEL).about.get("epochs")) is None:
+            raise ModelFileError(f"{folder / MODEL}: it does not say how many epochs led to it: train it once more")
+        whole = (on or data).whole()
+        if on is None and whole.train.nnz == data.train.nnz:
             return None
         problem = pose(whole, request.settings)
         phases = phases_of(request.settings, problem.engine)
-        epochs = chosen_epochs(phases, done)
         state = train_refit(phases, epochs, problem, after_epoch=watch, before_start=before_start).result.state
         about = {"preset": request.preset, **where_from(whole), "refit": epochs}
         stored = StoredModel(state, request.settings, whole.train, whole.user_ids, whole.item_ids, about)

@@ -19,8 +19,10 @@ from ..estimator import EmbeddingRecommender, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
 from ..model.step import ModelState
-from ..model_file import pack_state, size_in_bytes, state_layout, state_sizes, unpack_state
+from ..model_file import StoredModel, pack_state, size_in_bytes, state_layout, state_sizes, unpack_state
 from ..schema import checked_values, described
+from ..serving.exporting import splitter_of
+from ..serving.new_users import Splitter
 from ..settings import STAGED, Settings
 from ..threads import working_threads
 from ..training import train_or_refit
@@ -138,6 +140,10 @@ class Coarse(EmbeddingRecommender):
     def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
         n_users, bias = self.interactions_.shape[0], self.state_.bias
         return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
+
+    def _made_splitter(self) -> Splitter:
+        ids = self.user_ids_, self.item_ids_
+        return splitter_of(StoredModel(self.state_, self.settings_, self.interactions_, *ids, {}))
 
     def _workers(self) -> dict[str, Any]:
         return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}

@@ -116,3 +116,6 @@ class EASE(Recommender):
     def _similarities(self, rows: np.ndarray) -> np.ndarray:
         similarities: np.ndarray = self.weights_[rows]
         return similarities
+
+    def _weights_of(self, items: np.ndarray) -> np.ndarray:
+        return self._similarities(items)

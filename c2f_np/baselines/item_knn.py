@@ -123,3 +123,7 @@ class ItemKNN(Recommender):
     def _similarities(self, rows: np.ndarray) -> np.ndarray:
         similarities: np.ndarray = self.neighbours_[rows].toarray()
         return np.where(similarities > 0, similarities, -np.inf)
+
+    def _weights_of(self, items: np.ndarray) -> np.ndarray:
+        weights: np.ndarray = self._columns[items].toarray()
+        return weights

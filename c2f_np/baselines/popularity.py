@@ -61,3 +61,6 @@ class Popularity(Recommender):
         """4 bytes an item."""
         check_is_fitted(self, "interactions_")
         return {"counts": self.counts_.nbytes, "model": self.counts_.nbytes}
+
+    def _scores_of_new(self, items: np.ndarray) -> np.ndarray:
+        return self.counts_.astype(np.float64)

@@ -24,8 +24,11 @@ from ..errors import SettingsError
 from ..estimator import EmbeddingRecommender, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
+from ..model.propagation import propagate
 from ..model.sampling import require_something_to_rank
 from ..schema import LIMITS, checked_values, described
+from ..serving.exporting import places
+from ..serving.new_users import Splitter, splitter_of_table
 from ..threads import working_threads
 from ..training import train_or_refit
 from ..training.loop import Progress
@@ -96,6 +99,12 @@ class TableRecommender(EmbeddingRecommender):
         require_something_to_rank(R)
         A = normalised_adjacency(R).astype(self.dtype)
         return table, TableProblem(data, settings, R, A, engine_named(self.engine))
+
+    def _made_splitter(self) -> Splitter:
+        table, problem = self._posed(self.interactions_, None)
+        Z, L = table.ego(self.parameters_), self.n_layers
+        M = L * propagate(Z, problem.A, L - 1) if L else Z
+        return splitter_of_table(Z, M[problem.n_users :], places(self.interactions_.copy()), L)
 
     def _packed(self) -> dict[str, np.ndarray]:
         return dict(self.parameters_)

@@ -22,10 +22,12 @@ _DEMO = """  python -m c2f_np demo
 """
 
 _REFIT = """  python -m c2f_np refit runs/clicks
+  python -m c2f_np refit runs/clicks --on clicks-until-december.csv
   python -m c2f_np recommend runs/clicks --user alice -k 10
 
 Validation chose how long to train, and test showed how good the model is. A model for use should learn from these interactions
-too: the settings are the same, every phase makes the epochs that validation chose, and nothing is left to be judged by.
+too: the settings are the same, every phase makes the epochs that validation chose, and nothing is left to be judged by. With --on
+it learns from other interactions, all that there are by now, old and new, with users and items that have come since.
 """
 
 _CONTROL = """  python -m c2f_np control runs/ml-100k
@@ -55,7 +57,9 @@ def add_to(commands, preset: str) -> None:
     text = "train a finished run's model again on everything that its data hold, to recommend"
     parser = add_command(commands, "refit", refit_command, text, _REFIT)
     parser.add_argument("folder", metavar="DIR", help="folder of a finished run; refit.npz is written there")
-    parser.add_argument("--data", metavar="DATA", help="where the data are now, if they were moved")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", metavar="DATA", help="where the data are now, if they were moved")
+    source.add_argument("--on", metavar="DATA", help="learn from these instead: all interactions, old and new")
     add_quiet(parser)
 
     text = "continue the coarse stage with the fine stage's learning rate, batch size and epochs"
@@ -69,10 +73,14 @@ def refit_command(options) -> int:
     from .bars import PhaseBars
 
     request = read_request(options.folder)
-    data = dataclasses.replace(request, source=options.data or request.source).load_data()
+    if options.on:  # read as the run's data were, but not split
+        whole = {"split": "none", "protocol": "clean", "validation_fraction": 0.0}
+        which = {"on": dataclasses.replace(request, source=options.on, load_options=request.load_options | whole).load_data()}
+    else:
+        which = {"data": dataclasses.replace(request, source=options.data or request.source).load_data()}
     try:
         with PhaseBars(request.settings, options.quiet) as bars:
-            model = run_refit(options.folder, data=data, watch=bars, before_start=bars.prepare)
+            model = run_refit(options.folder, **which, watch=bars, before_start=bars.prepare)
     except KeyboardInterrupt:
         print("\nstopped; the run is as it was, and the same command begins the refit again", flush=True)
         return 130

@@ -1,10 +1,12 @@
-"""Commands for a trained model: ``evaluate DIR``, ``recommend DIR --user ID``, ``info DIR`` and ``export DIR --out FILE``."""
+"""Commands for a trained model: ``evaluate``, ``recommend``, ``explain``, ``info`` and ``export``."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import sys
+from itertools import chain
 from math import isnan
 from pathlib import Path
 
@@ -22,8 +24,20 @@ _EVALUATE = """  python -m c2f_np evaluate runs/demo
 _RECOMMEND = """  python -m c2f_np recommend runs/demo --user 0 -k 10
   python -m c2f_np recommend runs/demo --user 0 --user 7 --with-seen
   python -m c2f_np recommend small.npz --similar-to 12
+  python -m c2f_np recommend small.npz --similar-users 7
+  python -m c2f_np recommend small.npz --items 12,40,7                (somebody who is not in the data, but has these)
+  python -m c2f_np recommend runs/demo --user 0 --only @stock.txt --without 3,5
+  python -m c2f_np recommend runs/demo --all-users
 
-What the data hold for a user is left out. Of a run folder the model that "refit" made is taken, if there is one.
+Where several ids may be given, they are separated by commas and quoted as in CSV if they hold one; @FILE stands for a text file
+with an id on each line. Columns: user, rank, item, score. What the data hold for a user is left out. Of a run folder the model
+that "refit" made is taken, if there is one.
+"""
+
+_EXPLAIN = """  python -m c2f_np explain runs/demo --user 0 --item 12
+  python -m c2f_np explain small.npz --items 12,40,7 --item 3
+
+The score is the sum of what came through each of the user's items, the user's own part, and biases.
 """
 
 _INFO = """  python -m c2f_np info runs/demo
@@ -51,14 +65,28 @@ def add_to(commands) -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, help="mask by this protocol instead of the run's")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
-    text = "print the best items for users, or the items most similar to an item"
+    text = "print the best items for users, known or new, or what is most similar"
     parser = add_command(commands, "recommend", recommend_command, text, _RECOMMEND)
     parser.add_argument("folder", metavar="DIR", help=_ANY_MODEL)
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--user", action="append", metavar="ID", help="a user's id, as in the data; may be repeated")
+    wanted.add_argument("--all-users", action="store_true", help="every user of the data")
+    wanted.add_argument("--items", action="append", metavar="IDS", help="what a new user has; may be repeated, for several")
     wanted.add_argument("--similar-to", action="append", metavar="ID", help="an item's id; may be repeated")
+    wanted.add_argument("--similar-users", action="append", metavar="ID", help="a user's id; may be repeated")
     parser.add_argument("-k", type=whole_number(1), default=10, metavar="N", help="how many [10]")
-    parser.add_argument("--with-seen", action="store_true", help="keep items that the data hold for the user")
+    parser.add_argument("--with-seen", action="store_true", help="keep items that the user has")
+    parser.add_argument("--only", action="append", metavar="IDS", help="items that may be recommended, such as those in stock")
+    parser.add_argument("--without", action="append", metavar="IDS", help="items that may not be recommended")
+
+    text = "print what the score of an item for a user is made of"
+    parser = add_command(commands, "explain", explain_command, text, _EXPLAIN)
+    parser.add_argument("folder", metavar="DIR", help=_ANY_MODEL)
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--user", metavar="ID", help="a user's id, as in the data")
+    wanted.add_argument("--items", metavar="IDS", help="what a new user has")
+    parser.add_argument("--item", required=True, metavar="ID", help="the item whose score is explained")
+    parser.add_argument("-k", type=whole_number(1), default=10, metavar="N", help="how many of the user's items to show [10]")
 
     text = "print what a run folder or model file holds, and its size in bytes"
     parser = add_command(commands, "info", info_command, text, _INFO)
@@ -132,21 +160,65 @@ def evaluate_command(options) -> int:
 
 
 def recommend_command(options) -> int:
+    from ..errors import SettingsError
+
     path = _model_file(options.folder)
+    filters = {name: _ids_in(getattr(options, name)) for name in ("only", "without") if getattr(options, name)}
+    if options.similar_users and filters:
+        raise SettingsError("--only and --without are for items, and --similar-users lists users")
     model = _load_any(path)
-    if options.user:
-        ids, figures = model.recommend(options.user, options.k, exclude_seen=not options.with_seen)
+    seen = {"exclude_seen": not options.with_seen} | filters
+    wanted, missing = options.user or options.similar_to or options.similar_users, "that the model compares with it"
+    if options.similar_users:
+        ids, figures = model.similar_users(wanted, options.k)
+    elif options.similar_to:
+        ids, figures = model.similar_items(wanted, options.k, **filters)
     else:
-        ids, figures = model.similar_items(options.similar_to, options.k)
+        missing = "that the user does not already have" + (" and that may be recommended" if filters else "")
+        if options.items:
+            wanted = ["new user" if len(options.items) == 1 else f"new user {n + 1}" for n in range(len(options.items))]
+            ids, figures = model.recommend_from([_ids_in([text]) for text in options.items], options.k, **seen)
+        else:
+            wanted = model.all_users() if options.all_users else wanted
+            ids, figures = model.recommend(wanted, options.k, **seen)
     print(f"# {for_terminal(path)}: {_learnt_from(model.n_interactions, model.n_known)}", file=sys.stderr)
-    missing = "that the user does not already have" if options.user else "that the model compares with it"
-    for wanted, row, values in zip(options.user or options.similar_to, ids, figures, strict=True):
-        shown, left = for_terminal(wanted), [(item, value) for item, value in zip(row, values, strict=True) if not isnan(value)]
+    what = "users" if options.similar_users else "items"
+    for each, row, values in zip(wanted, ids, figures, strict=True):
+        shown, left = for_terminal(each), [(item, value) for item, value in zip(row, values, strict=True) if not isnan(value)]
         for rank, (item, value) in enumerate(left, start=1):
             print(f"{shown}\t{rank}\t{for_terminal(item)}\t{value:.4f}")
         if len(left) < options.k:
-            print(f"# {shown}: {f'only {len(left)}' if left else 'no'} items are left {missing}")
+            print(f"# {shown}: {f'only {len(left)}' if left else 'no'} {what} are left {missing}")
     return 0
+
+
+def explain_command(options) -> int:
+    path = _model_file(options.folder)
+    model = _load_any(path)
+    if options.items:
+        why = model.explain_from(_ids_in([options.items]), options.item)
+    else:
+        why = model.explain(options.user, options.item)
+    print(f"# {for_terminal(path)}: the score of {for_terminal(why.item)} is the sum of", file=sys.stderr)
+    print("\n".join(why.lines(options.k)))
+    return 0
+
+
+def _ids_in(texts: list[str]) -> list[str]:
+    """The ids in lists of them, separated by commas, or in the files that @FILE names."""
+    return list(chain.from_iterable(map(_ids_of_one, texts)))
+
+
+def _ids_of_one(text: str) -> list[str]:
+    from ..data.readers import numbered_lines
+    from ..errors import SettingsError
+
+    if text.startswith("@"):
+        return [line for _, line in numbered_lines(text[1:]) if line.strip()]
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise SettingsError(f"this is no list of ids: {text!r:.80} ({error})") from None
 
 
 def _learnt_from(n_learnt: int, n_known: int) -> str:

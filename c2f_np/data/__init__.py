@@ -2,11 +2,11 @@
 
 A path, a name or a data frame becomes :class:`Interactions` (`readers`, `named`, `shipped`, `frames`), these become a
 :class:`Split` (`splits`; some sources come with one), and a protocol makes a :class:`Dataset` of it. :func:`load_dataset` does
-all of this for names and paths.
+all of this.
 """
 
 from .dataset import PROTOCOLS, Dataset
-from .frames import read_frame
+from .frames import read_frame, read_parquet
 from .interactions import Interactions
 from .load import FORMATS, LOAD_OPTIONS, SPLITS, load_dataset, read_interactions
 from .named import DatasetInfo, cached, data_folder, dataset_info, fetch, list_datasets
@@ -39,6 +39,7 @@ __all__ = [
     "read_interactions",
     "read_lightgcn",
     "read_lightgcn_file",
+    "read_parquet",
     "read_ratings_dat",
     "read_recbole",
     "read_u_data",

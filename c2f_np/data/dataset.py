@@ -17,10 +17,10 @@ from scipy.sparse import csr_array, issparse, sparray
 
 from ..errors import DataError
 from ..ids import as_ids, require_ids
-from ..lookup import wanted_ids
+from ..lookup import positions, wanted_ids
 from ..shown import for_terminal
-from .frames import has_columns
-from .interactions import keys_of_codes, keys_of_matrix, matrix_of_keys
+from .frames import has_columns, read_frame
+from .interactions import Interactions, keys_of_codes, keys_of_matrix, matrix_of_keys
 
 PROTOCOLS = ("authors", "clean")
 PARTS = ("train", "validation", "test")
@@ -143,6 +143,56 @@ class Dataset:
             for kind, given, count in zip(("user", "item"), (user_ids, item_ids), shape, strict=True)
         )
         return cls(name, *parts, users, items, split, protocol, {**report, **dropped})
+
+    @classmethod
+    def from_frames(
+        cls,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        *,
+        user_column: str | None = None,
+        item_column: str | None = None,
+        name: str = "data frames",
+    ) -> Dataset:
+        """Build a data set from one's own split, each part a data frame with a row for each interaction.
+
+        Users and items are those of all parts. A pair in several parts stays in training before test before validation, which is
+        counted in the report.
+
+        Parameters
+        ----------
+        train : data frame or Interactions
+            See :func:`c2f_np.data.read_frame`. Without validation, nothing stops training early.
+        validation, test : likewise, optional
+        user_column, item_column : str, optional
+            Of the data frames.
+        name : str
+
+        Raises
+        ------
+        DataError
+            If a part cannot be used.
+        """
+        columns: dict[str, Any] = {"user_column": user_column, "item_column": item_column}
+        columns |= {"rating_column": "", "timestamp_column": ""}
+        given = {part: frame for part, frame in zip(PARTS, (train, validation, test), strict=True) if frame is not None}
+        read = {part: f if isinstance(f, Interactions) else read_frame(f, **columns) for part, f in given.items()}
+        users, items = (
+            np.concatenate([getattr(part, f"{kind}_ids")[getattr(part, kind)] for part in read.values()])
+            for kind in ("user", "item")
+        )
+        whole = Interactions.from_rows(users, items)
+        keys = dict.fromkeys(PARTS) | {
+            part: keys_of_codes(
+                positions(pairs.user_ids, whole.user_ids, "user")[pairs.user],
+                positions(pairs.item_ids, whole.item_ids, "item")[pairs.item],
+                whole.n_items,
+            )
+            for part, pairs in read.items()
+        }
+        parts, dropped = disjoint_parts(**keys, shape=(whole.n_users, whole.n_items))
+        return cls(name, *parts, whole.user_ids, whole.item_ids, "as given", "clean", dropped)
 
     @property
     def n_users(self) -> int:

@@ -1,15 +1,22 @@
-"""Data frames: tables in memory with named columns (of pandas, polars, Arrow, dictionaries) and a row for each interaction."""
+"""Data frames: tables with named columns (of pandas, polars, Arrow, dictionaries) and a row for each interaction; Parquet files.
+
+All that is asked of a table are the names of its columns and ``table[name]``, which every library of data frames gives. So none
+of them is required, nor a layer above them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
 from ..errors import DataError
+from ..files import FilePath
 from .columns import date_in_seconds, find_columns
 from .interactions import Interactions
 
@@ -63,6 +70,48 @@ def read_frame(
     return Interactions.from_rows(users, items, **numbers, rating_threshold=rating_threshold, source="data frame")
 
 
+def read_parquet(path: FilePath, **options: Any) -> Interactions:
+    """Read a Parquet file, or a folder of them that make one table; needs pyarrow (``pip install c2f_np[parquet]``).
+
+    Parameters
+    ----------
+    path : path-like
+    **options
+        As for :func:`read_frame`. Other columns are not read.
+
+    Returns
+    -------
+    Interactions
+
+    Raises
+    ------
+    DataError
+        As :func:`read_frame`; if the file cannot be read, or pyarrow is missing.
+    """
+    try:
+        import pyarrow
+        import pyarrow.dataset
+    except ImportError:
+        raise DataError("Parquet is read by pyarrow: python -m pip install pyarrow", path=path) from None
+    try:
+        interactions = read_frame(_Parquet(pyarrow.dataset.dataset(path, format="parquet")), **options)
+    except DataError as error:
+        raise DataError(str(error), path=path) from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # also of column names that are no text
+        raise DataError(f"it cannot be read as Parquet: {str(error).partition(chr(10))[0]}", path=path) from None
+    return replace(interactions, source=str(Path(path)))
+
+
+class _Parquet:
+    """A table on disk, of which only the columns that are asked for are read."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset, self.columns = dataset, dataset.schema.names
+
+    def __getitem__(self, name: str) -> Any:
+        return self._dataset.to_table(columns=[name]).column(0)
+
+
 def _names(table: Any) -> list[Any] | None:
     """The names of the columns of a table; None if it has none."""
     if issparse(table):  # one of SciPy's kinds is a dictionary
@@ -91,9 +140,10 @@ def _column(table: Any, name: Any, kind: str) -> Any:
 def _numbers(column: Any, kind: str) -> np.ndarray:
     """A column of ratings or times as numbers; times may be dates, also as ISO 8601 text, which become seconds since 1970."""
     values = np.asarray(column)
-    if kind == "timestamp" and values.dtype.kind in "OU" and len(values) and all(isinstance(value, str) for value in values):
-        with suppress(ValueError):
-            values = np.array([date_in_seconds(value) for value in values])
+    if kind == "timestamp" and values.dtype.kind in "OU" and len(values):
+        with suppress(ValueError, AttributeError):
+            texts = (value if isinstance(value, str) else value.isoformat() for value in values)
+            values = np.array([date_in_seconds(text) for text in texts])
     if values.dtype.kind == "M":
         missing = np.isnat(values)
         values = np.where(missing, np.nan, values.astype("datetime64[us]").astype(np.int64) / 1e6)

@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..files import FilePath
 from ..schema import Parameter
 from .dataset import PROTOCOLS, Dataset, check_protocol
+from .frames import has_columns, read_frame, read_parquet
 from .interactions import Interactions
 from .named import NAMED, cached
 from .readers import read_csv, read_lightgcn, read_lightgcn_file, read_ratings_dat, read_recbole, read_u_data
@@ -18,7 +19,12 @@ from .splits import Split, apply_protocol, split_none, split_random, split_tempo
 
 SPLITS = ("given", "random", "temporal", "none")
 # What to look for in a folder.
-_PATTERNS = {"lightgcn": "train.txt", "u.data": "u.data", "ratings.dat": "ratings.dat", "csv": "*.csv", "recbole": "*.inter"}
+_PATTERNS = {
+    "lightgcn": "train.txt", "u.data": "u.data", "ratings.dat": "ratings.dat", "csv": "*.csv", "recbole": "*.inter",
+    "parquet": "*.parquet",
+}  # fmt: skip
+# A folder may be what is read.
+_FOLDERS = ("lightgcn", "parquet")
 FORMATS = tuple(_PATTERNS)
 _FORMAT_OF_SUFFIX = {
     ".txt": "lightgcn",
@@ -27,6 +33,8 @@ _FORMAT_OF_SUFFIX = {
     ".csv": "csv",
     ".tsv": "csv",
     ".inter": "recbole",
+    ".parquet": "parquet",
+    ".pq": "parquet",
 }
 _COLUMNS = ("user_column", "item_column", "rating_column", "timestamp_column")
 _OPTIONS = (*_COLUMNS, "separator", "rating_threshold")
@@ -45,7 +53,7 @@ _LOAD_OPTIONS = (
     _option("validation_fraction", float, "share for validation (protocol clean) [0.1; 0 with the split none]"),
     _option("split_seed", int, "seed of the split, not of the model"),
     _option("rating_threshold", float, "keep ratings of at least this", high=math.inf),
-    *(_option(name, str, f"column of the {name.removesuffix('_column')} in a CSV file") for name in _COLUMNS),
+    *(_option(name, str, f"column of the {name.removesuffix('_column')} in a CSV or Parquet file") for name in _COLUMNS),
     _option("separator", str, "column separator of a CSV file"),
     _option("cache_dir", str, "folder of fetched data"),
 )
@@ -54,7 +62,7 @@ LOAD_OPTIONS = {option.name: option for option in _LOAD_OPTIONS}
 
 
 def load_dataset(
-    name_or_path: FilePath,
+    name_or_path: Any,
     *,
     file_format: str = "auto",
     protocol: str = "clean",
@@ -71,15 +79,16 @@ def load_dataset(
     separator: str | None = None,
     cache_dir: FilePath | None = None,
 ) -> Dataset:
-    """Load a data set by name or from a file or folder, split it, and apply a protocol.
+    """Load a data set by name, from a file or folder or a data frame, split it, and apply a protocol.
 
     Parameters
     ----------
-    name_or_path : str or path-like
+    name_or_path : str, path-like, Interactions or data frame
         A name (``"southern-women"``, ``"planted"``, or a fetched one: ``"ml-100k"``, ``"ml-1m"``, ``"gowalla"``); a folder with
-        ``train.txt``, ``u.data``, ``ratings.dat`` or a single ``.inter`` file; or a file. Names take precedence over paths:
-        write ``./planted`` for a folder of that name.
-    file_format : {"auto", "lightgcn", "u.data", "ratings.dat", "csv", "recbole"}
+        ``train.txt``, ``u.data``, ``ratings.dat``, a single ``.inter`` file, or ``.parquet`` files; or a file. Names take
+        precedence over paths: write ``./planted`` for a folder of that name. Or a table in memory, see
+        :func:`c2f_np.data.read_frame`.
+    file_format : {"auto", "lightgcn", "u.data", "ratings.dat", "csv", "recbole", "parquet"}
         By default told from the file's name.
     protocol : {"clean", "authors"}
         See :mod:`c2f_np.data.splits`.
@@ -98,7 +107,7 @@ def load_dataset(
     rating_threshold : float, optional
         Keep rows whose rating is at least this.
     user_column, item_column, rating_column, timestamp_column : str, optional
-        For ``csv`` and ``recbole``; see :func:`c2f_np.data.read_csv`.
+        For ``csv``, ``recbole``, ``parquet`` and data frames; see :func:`c2f_np.data.read_csv`.
     separator : str, optional
         For ``csv``.
     cache_dir : path-like, optional
@@ -114,8 +123,18 @@ def load_dataset(
         raise DataError(f"the split must be auto or one of {', '.join(SPLITS)}, not {split!r}")
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
     options: dict[str, Any] = dict(zip(_OPTIONS, values, strict=True))
-    name, info = str(name_or_path), NAMED.get(str(name_or_path))
-    if info is None:
+    in_memory = isinstance(name_or_path, Interactions) or has_columns(name_or_path)
+    name, info = ("", None) if in_memory else (str(name_or_path), NAMED.get(str(name_or_path)))
+    if in_memory:
+        if file_format != "auto":
+            raise DataError("a table in memory has no file format; leave file_format alone", value=file_format)
+        if isinstance(name_or_path, Interactions):
+            _accepted(options, "what was read already", ())
+            source: Interactions | Split = name_or_path
+        else:
+            source = read_frame(name_or_path, **_accepted(options, "a data frame", (*_COLUMNS, "rating_threshold")))
+        name = source.source
+    elif info is None:
         path = Path(name_or_path)
         if not path.exists():
             raise DataError(f"{name!r} is neither a file or folder nor one of the data sets {', '.join(NAMED)}")
@@ -177,6 +196,8 @@ def read_interactions(
         return read_csv(path, **options)
     if file_format == "recbole":
         return read_recbole(path, **_accepted(options, "a RecBole file", (*_COLUMNS, "rating_threshold")))
+    if file_format == "parquet":
+        return read_parquet(path, **_accepted(options, "a Parquet file", (*_COLUMNS, "rating_threshold")))
     if file_format == "lightgcn":
         _accepted(options, "the LightGCN text format", ())
         if path.is_file():
@@ -207,14 +228,14 @@ def _locate(path: Path, file_format: str) -> tuple[Path, str]:
     if file_format == "auto":
         known = [kind for kind in FORMATS if found[kind] and kind != "csv"]
         if not known:
-            raise DataError("the folder has no train.txt, u.data, ratings.dat or .inter file; name the file", path=path)
+            raise DataError("the folder has no train.txt, u.data, ratings.dat, .inter or .parquet file; name the file", path=path)
         if len(known) > 1:
             raise DataError(f"the folder has data in several formats; set file_format (--format) to one of {known}", path=path)
         file_format = known[0]
     files = found[file_format]
-    if len(files) != 1:
+    if len(files) != 1 and not (files and file_format == "parquet"):
         raise DataError(f"the folder has {len(files)} files of the format {file_format}; name the file", path=path)
-    return path if file_format == "lightgcn" else files[0], file_format
+    return path if file_format in _FOLDERS else files[0], file_format
 
 
 def _accepted(options: dict[str, Any], what: str, names: tuple[str, ...]) -> dict[str, Any]:

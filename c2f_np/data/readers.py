@@ -255,7 +255,7 @@ class _Rows:
 
 def _read_movielens(path, separator: str, rating_threshold: float | None) -> Interactions:
     rows = _Rows()
-    for number, line in _numbered_lines(path):
+    for number, line in numbered_lines(path):
         line = line.rstrip("\n")
         fields = line.split(separator)
         if len(fields) != 4:
@@ -273,7 +273,7 @@ def _read_movielens(path, separator: str, rating_threshold: float | None) -> Int
 def _read_lightgcn_pairs(path: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The users and items of all pairs, duplicates included, and the users of all lines."""
     items, users, counts = array("q"), array("q"), array("q")
-    for number, line in _numbered_lines(path):
+    for number, line in numbered_lines(path):
         fields = line.split()
         # A good line costs one match and one map; only a line that fails is taken apart.
         ids = list(map(int, fields)) if _DIGITS_AND_SPACES.fullmatch(line) and max(map(len, fields), default=0) <= 10 else None
@@ -380,7 +380,8 @@ def _first_undecodable(path: Path) -> tuple[int, str]:
     return 1, ""
 
 
-def _numbered_lines(path: FilePath) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: FilePath) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers, from 1."""
     with _open_text(path) as file:
         yield from enumerate(file, 1)
 

@@ -9,7 +9,8 @@
     coarse         LEGCF: one codebook                            } one shape for all three: graph, forward, gradients, and what
     fine           the paper's second stage                       } is trained; of the two stages also the gradients of what
     joint          both codebooks and their links, by gradient    } no stage trains: assignments, threshold, gate
-    links          which rows an entity is linked to: closed-form updates, pursuit, exchange, the coding of a table
+    pursuit        the rows of a codebook that explain a vector
+    links          which rows an entity is linked to: closed-form updates, exchange, the coding of a table
     starts         partitions, SparsePCA, and the first state of each phase
     sampling       the triples of an epoch, and its batches
 
@@ -18,6 +19,6 @@ Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text`
 """
 
 __all__ = [
-    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "links", "starts", "sampling",
-    "text",
+    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "pursuit", "links", "starts",
+    "sampling", "text",
 ]  # fmt: skip

@@ -37,9 +37,8 @@ import scipy.sparse as sparse
 
 from ..errors import SettingsError
 from ..threads import one_blas_thread
+from .pursuit import pursue_rows
 
-# Of the mean squared length of a codebook row: keeps the weights of rows that are (nearly) multiples of each other finite.
-_RIDGE = 1e-8
 #: Rounds of fitting codebooks and links in turn. The error falls by less than 1 % after the fifth.
 ROUNDS = 10
 _MOST_ITERATIONS = 50  # of k-means, which is only where the rounds begin
@@ -129,27 +128,9 @@ def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, rows_at_a_time: int = 8192) 
     chosen, weights = np.empty((len(Y), t), np.int64), np.empty((len(Y), t))
     with one_blas_thread():
         for rows in _blocks(Y, rows_at_a_time):
-            chosen[rows], weights[rows] = _pursue_block(Y[rows], E, t)
+            chosen[rows], weights[rows] = pursue_rows(Y[rows], E, t)
     order = np.argsort(chosen, axis=1)
     return _rows_of(*(np.take_along_axis(part, order, axis=1) for part in (weights, chosen)), k)
-
-
-def _pursue_block(Y: np.ndarray, E: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows chosen and their weights, both (n, t), in the order of choice."""
-    length = np.linalg.norm(E, axis=1)
-    directions = E / np.where(length > 0, length, 1)[:, None]
-    ridge = _RIDGE * max(np.mean(length**2), np.finfo(float).tiny)
-    chosen = np.empty((len(Y), 0), np.int64)
-    left, weights = Y, None
-    for _ in range(t):
-        explained = np.abs(left @ directions.T)
-        np.put_along_axis(explained, chosen, -1, axis=1)
-        chosen = np.column_stack([chosen, np.argmax(explained, axis=1)])
-        rows = E[chosen]
-        gram = np.einsum("nid,njd->nij", rows, rows) + ridge * np.eye(chosen.shape[1])
-        weights = np.linalg.solve(gram, np.einsum("nid,nd->ni", rows, Y)[:, :, None])[:, :, 0]
-        left = Y - np.einsum("ni,nid->nd", weights, rows)
-    return chosen, weights
 
 
 def fit_codebook(Y: np.ndarray, S: sparse.csr_array, E: np.ndarray) -> np.ndarray:

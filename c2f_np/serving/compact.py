@@ -50,6 +50,12 @@ class Compact:
         first, last = self._bounds(i, i + 1)
         return self.indices[first:last].astype(np.intp)
 
+    def row_values(self, i: int) -> np.ndarray:
+        """Numbers of row i."""
+        first, last = self._bounds(i, i + 1)
+        scale = 1 if self.scale is None else self.scale[self.row(i)]
+        return np.ones(last - first) if self.values is None else self.values[first:last] * scale
+
     def lengths(self) -> np.ndarray:
         """Number of entries in every row."""
         return np.diff(self._bounds(0, self.shape[0]))

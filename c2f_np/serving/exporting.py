@@ -27,6 +27,7 @@ from ..training.problem import entity_embeddings
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
 from .exported_file import SETTINGS, Exported, require_replaceable, write
 from .inference import Parts
+from .new_users import Splitter
 from .served import Served, load_exported
 
 TABLE = "table.md"
@@ -102,11 +103,17 @@ def reduce_model(
     )
     R = held_out = None
     if with_interactions:
-        R = _places(sparse.csr_array(model.R, copy=True))
-        others = _places(others_known(model.R, model.known))
+        R = places(sparse.csr_array(model.R, copy=True))
+        others = places(others_known(model.R, model.known))
         held_out = others if len(others.indices) else None
     ids = (np.asarray(model.user_ids, str), np.asarray(model.item_ids, str)) if with_ids else (None, None)
     return Exported(parts, R, *ids, {"model": model.about, "codebook": codebook, "weights": weights}, held_out)
+
+
+def splitter_of(model: StoredModel) -> Splitter:
+    """What splits the users of a model, in its own precision."""
+    exact = reduce_model(model, codebook=model.settings.dtype, weights=model.settings.dtype, with_ids=False)
+    return Served(exact).splitter()
 
 
 def require_same_embeddings(model: StoredModel) -> None:
@@ -123,7 +130,8 @@ def require_same_embeddings(model: StoredModel) -> None:
         raise SettingsError(f"this form of the model cannot be exported: its embeddings would be off by {difference:.2g}")
 
 
-def _places(pattern: sparse.csr_array) -> Compact:
+def places(pattern: sparse.csr_array) -> Compact:
+    """Where interactions are. The pattern is tidied in place."""
     pattern.sum_duplicates()
     pattern.eliminate_zeros()
     return _compact(pattern, None, "the interactions")

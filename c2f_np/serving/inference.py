@@ -63,20 +63,36 @@ class Parts:
 def start(parts: Parts, columns: slice) -> np.ndarray:
     """Some columns of what is propagated, shape (w, n).
 
-    After joint training X0 = tanh(S_c E_hat + S_d F). In the fine stage it is [tanh(S_c E); E_hat; tanh(F)], where E is E_c or
-    E_hat, and in the coarse stage [tanh(S_c E_c); E_c]. Without a bridge E_hat = E_c.
+    After joint training X0 = tanh(Y), Y = S_c E_hat + S_d F. In the fine stage it is [tanh(Y); E_hat; tanh(F)], Y = S_c E, where
+    E is E_c or E_hat, and in the coarse stage [tanh(S_c E_c); E_c].
     """
+    _, E_hat, F = books = bridged(parts, columns)
+    Z = np.tanh(composed(parts, linked(parts, *books)))
+    if parts.training == "joint":
+        return Z
+    return np.concatenate([Z, E_hat] if F is None else [Z, E_hat, np.tanh(F)], axis=1)
+
+
+def composed(parts: Parts, books: list[np.ndarray]) -> np.ndarray:
+    """Some columns of Y, from the same columns of what :func:`linked` gives, shape (w, N)."""
+    Y = parts.S_coarse.times(books[0])
+    if len(books) > 1:
+        Y += parts.S_direct.times(books[1])
+    return Y
+
+
+def linked(parts: Parts, E_coarse: np.ndarray, E_hat: np.ndarray, F: np.ndarray | None) -> list[np.ndarray]:
+    """The codebooks that entities are linked to: the coarse one, and with direct links the fine one."""
+    coarse = E_hat if parts.training == "joint" or parts.composition == "bridged" else E_coarse
+    return [coarse] if parts.S_direct is None else [coarse, F]
+
+
+def bridged(parts: Parts, columns: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Some columns of E_c, E_hat and F; without a bridge E_hat = E_c, without a fine codebook there is no F."""
     E_coarse = _columns_of(parts.E_coarse, columns, parts.dtype)
     F = None if parts.F is None else _columns_of(parts.F, columns, parts.dtype)
     E_hat = E_coarse if parts.S_fine is None else parts.gate * parts.S_fine.times(F) + (1 - parts.gate) * E_coarse
-    if parts.training == "joint":
-        Y = parts.S_coarse.times(E_hat)
-        if parts.S_direct is not None:
-            Y += parts.S_direct.times(F)
-        return np.tanh(Y)
-    composed = E_hat if parts.composition == "bridged" else E_coarse
-    nodes = [np.tanh(parts.S_coarse.times(composed)), E_hat]
-    return np.concatenate(nodes if F is None else [*nodes, np.tanh(F)], axis=1)
+    return E_coarse, E_hat, F
 
 
 def _columns_of(book: Codebook, columns: slice, dtype) -> np.ndarray:
@@ -96,27 +112,31 @@ class Layer:
     def forward(self, X: np.ndarray) -> np.ndarray:
         """T X: A X after joint training, X_hat X in the coarse stage, else that and c2f_np.model.propagation."""
         parts, (n, c, _) = self.parts, self.parts.sizes
-        Y = self._without_bridge(X)
+        Y = self.without_bridge(X)
         if parts.training == "joint" or parts.F is None:
             return Y
-        g, coarse = parts.gate, slice(n, n + c)
+        coarse, change = slice(n, n + c), self.change(X, Y)
         if parts.layer_bridge == "exchange":
-            change = g * (parts.S_fine.times(X[:, n + c :]) - X[:, coarse])
             Y[:, :n] += self.factor[:n] * parts.S_coarse.times(self.factor[coarse] * change)
             return Y
-        change = (2 * g - 1) * parts.S_fine.times(Y[:, n + c :]) - g * Y[:, coarse]
         Y[:, :n] += parts.S_coarse.times(change)
         Y[:, coarse] += change
         return Y
+
+    def change(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+        """What the bridge adds to the coarse rows, shape (w, C): of the messages X that are exchanged, or else of Y = X_hat X."""
+        (n, c, _), g, is_exchange = self.parts.sizes, self.parts.gate, self.parts.layer_bridge == "exchange"
+        values = X if is_exchange else Y
+        return (g if is_exchange else 2 * g - 1) * self.parts.S_fine.times(values[:, n + c :]) - g * values[:, n : n + c]
 
     def adjoint(self, G: np.ndarray) -> np.ndarray:
         """T^T G, shape (w, n): the steps of `forward` in reverse."""
         parts, (n, c, _) = self.parts, self.parts.sizes
         if parts.training == "joint" or parts.F is None:
-            return self._without_bridge(G)
+            return self.without_bridge(G)
         g, coarse = parts.gate, slice(n, n + c)
         if parts.layer_bridge == "exchange":
-            X = self._without_bridge(G)
+            X = self.without_bridge(G)
             at_change = g * self.factor[coarse] * parts.S_coarse.transposed_times(self.factor[:n] * G[:, :n])
             X[:, coarse] -= at_change
             X[:, n + c :] += parts.S_fine.transposed_times(at_change)
@@ -125,13 +145,13 @@ class Layer:
         at_Y = G.copy()
         at_Y[:, coarse] -= g * at_change
         at_Y[:, n + c :] += (2 * g - 1) * parts.S_fine.transposed_times(at_change)
-        return self._without_bridge(at_Y)
+        return self.without_bridge(at_Y)
 
     def over_interactions(self, X: np.ndarray) -> np.ndarray:
         """A X, shape (w, N); A is symmetric."""
         return self.bipartite * _bipartite_product(self.R, self.parts.n_users, self.bipartite * X)
 
-    def _without_bridge(self, X: np.ndarray) -> np.ndarray:
+    def without_bridge(self, X: np.ndarray) -> np.ndarray:
         """A X after joint training, else X_hat X; both are symmetric."""
         if self.factor is None:
             return self.over_interactions(X)

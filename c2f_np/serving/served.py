@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..answers import EmbeddingAnswers, Items, best_of
 from ..errors import DataError, SettingsError
 from ..files import FilePath
 from ..lookup import positions, require_k, wanted_ids
@@ -23,6 +24,7 @@ from ..model.propagation import propagate, propagate_backward
 from .compact import Compact, compact_matrix
 from .exported_file import Exported, read
 from .inference import Layer, layer_of, start
+from .new_users import Splitter, splitter_of_parts
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to
 # keep the working memory small.
@@ -57,7 +59,7 @@ def load_exported(
     return Served(read(path), interactions=interactions, held_out=held_out)
 
 
-class Served:
+class Served(EmbeddingAnswers):
     """An exported model, ready to recommend.
 
     All methods that take a user raise DataError if the user is unknown or the training interactions are missing.
@@ -92,6 +94,7 @@ class Served:
         )
         self._layer: Layer | None = None
         self._table: np.ndarray | None = None
+        self._split: Splitter | None = None
 
     @property
     def n_interactions(self) -> int:
@@ -109,7 +112,14 @@ class Served:
         return self._parts.item_bias.astype(self._parts.dtype)
 
     def recommend(
-        self, users: ArrayLike, k: int = 10, *, exclude_seen: bool = True, from_table: bool = True
+        self,
+        users: ArrayLike,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        only: Items | None = None,
+        without: Items | None = None,
+        from_table: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each user.
 
@@ -121,6 +131,9 @@ class Served:
             At most the number of items.
         exclude_seen : bool
             Leave out all items that the user is known to have. Without the training interactions only False is possible.
+        only, without : ids of items or booleans, optional
+            The items that may be recommended, such as those in stock, and those that may not: ids, or a boolean for each item in
+            the order of the data. Ids that the model does not know are a warning.
         from_table : bool
             Score with :meth:`embeddings`, which are propagated at the first call and kept. Otherwise with
             :meth:`score_user`, which keeps nothing.
@@ -138,7 +151,7 @@ class Served:
             If k is not between 1 and the number of items.
         """
         require_k(k, self.n_items)
-        rows = self._positions(users, "user")
+        allowed, rows = self._allowed(only, without), self._positions(users, "user")
         top = np.full((len(rows), k), -1)
         values = np.full((len(rows), k), np.nan, self._parts.dtype)
         for row, u in enumerate(rows):
@@ -147,18 +160,17 @@ class Served:
                 scores = H[self.n_users :] @ H[u] + self.item_bias
             else:
                 scores = self._score(u)
-            allowed = np.ones(self.n_items, bool)
+            candidates = np.ones(self.n_items, bool) if allowed is None else allowed.copy()
             if exclude_seen:
-                allowed[self._require_interactions().row(u)] = False
+                candidates[self._require_interactions().row(u)] = False
                 if self._held_out is not None:
-                    allowed[self._held_out.row(u)] = False
-            candidates = np.flatnonzero(allowed)
-            # Stable: items with equal scores stay in the order of their positions.
-            best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
-            top[row, : len(best)], values[row, : len(best)] = best, scores[best]
-        return (top if self.item_ids is None else np.where(top < 0, "", self.item_ids[top])), values
+                    candidates[self._held_out.row(u)] = False
+            top[row], values[row] = best_of(scores, candidates, k)
+        return self._ids("item", top), values
 
-    def similar_items(self, items: ArrayLike, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def similar_items(
+        self, items: ArrayLike, k: int = 10, *, only: Items | None = None, without: Items | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k items whose propagated embeddings have the largest cosine with each item's, without the item itself.
 
         Parameters
@@ -167,25 +179,39 @@ class Served:
             As in the data; positions, if the model has no ids.
         k : int
             At most the number of items less one.
+        only, without : ids of items or booleans, optional
+            As for :meth:`recommend`.
 
         Returns
         -------
         items : ndarray of str, or of int if the model has no ids, shape (n, k)
+            "" or -1 where fewer than k are left.
         cosines : ndarray, shape (n, k)
+            NaN there.
 
         Raises
         ------
         SettingsError
             If k is out of range.
         """
-        require_k(k, self.n_items - 1)
-        rows, H = self._positions(items, "item"), self.embeddings()[self._items]
+        return self._alike("item", items, k, self._allowed(only, without))
+
+    def similar_users(self, users: ArrayLike, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k users whose propagated embeddings have the largest cosine with each user's; as :meth:`similar_items`."""
+        return self._alike("user", users, k, None)
+
+    def _alike(self, kind: str, ids: ArrayLike, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        n = self._sizes()[kind]
+        require_k(k, n - 1, f"{kind}s")
+        rows, H = self._positions(ids, kind), np.split(self.embeddings(), [self.n_users])[kind == "item"]
         norms = np.linalg.norm(H, axis=1, keepdims=True)
         directions = H / np.where(norms > 0, norms, 1)
-        cosines = directions[rows] @ directions.T
-        cosines[np.arange(len(rows)), rows] = -np.inf
-        top = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-        return top if self.item_ids is None else self.item_ids[top], np.take_along_axis(cosines, top, axis=1)
+        top, cosines = np.full((len(rows), k), -1), np.full((len(rows), k), np.nan, H.dtype)
+        for row, here in enumerate(rows):
+            candidates = np.ones(n, bool) if allowed is None else allowed.copy()
+            candidates[here] = False
+            top[row], cosines[row] = best_of(directions @ directions[here], candidates, k)
+        return self._ids(kind, top), cosines
 
     def embeddings(self) -> np.ndarray:
         """Propagated embeddings of all entities, users first, shape (N, d). Made at the first call, then kept.
@@ -204,8 +230,8 @@ class Served:
         return self._table
 
     def forget_embeddings(self) -> None:
-        """Free the table of :meth:`embeddings`; it is made again when it is needed."""
-        self._table = None
+        """Free the table of :meth:`embeddings` and the one for new users; they are made again when they are needed."""
+        self._table = self._split = None
 
     def embedding_of_user(self, user: str | int) -> np.ndarray:
         """One user's propagated embedding, shape (d,), exact, from the nodes within L hops and no table: (P^T e_u)^T X0."""
@@ -275,7 +301,8 @@ class Served:
         dict of str to int
             "codebooks", "assignment weights", "assignment indices", "item biases", and their sum, "model"; and besides,
             0 where absent: "interactions", "held-out interactions", "graph factors" (made at the first propagation),
-            "propagated table" (made by :meth:`embeddings`), "ids" (with the order to look them up in).
+            "propagated table" (made by :meth:`embeddings`), "new users" (made by :meth:`splitter`), "ids"
+            (with the order to look them up in).
         """
         parts = self._parts
         books = [book for book in (parts.E_coarse, parts.F) if book is not None]
@@ -293,8 +320,41 @@ class Served:
             "held-out interactions": 0 if self._held_out is None else self._held_out.index_bytes,
             "graph factors": _n_bytes(*factors),
             "propagated table": _n_bytes(self._table),
+            "new users": 0 if self._split is None else self._split.nbytes,
             "ids": _n_bytes(self.user_ids, self.item_ids, self._order),
         }
+
+    def splitter(self) -> Splitter:
+        """What splits embeddings over interactions, and makes those of new users. Made at the first call, then kept.
+
+        Raises
+        ------
+        DataError
+            If the interactions are missing.
+        """
+        if self._split is None:
+            R = self._require_interactions()
+            self._split = splitter_of_parts(self._parts, self._the_layer(), R)
+        return self._split
+
+    # What `EmbeddingAnswers` asks.
+    _splitter = splitter
+
+    def _sizes(self) -> dict[str, int]:
+        return {"user": self.n_users, "item": self.n_items}
+
+    def _ids(self, kind: str, positions: np.ndarray) -> np.ndarray:
+        known = self.user_ids if kind == "user" else self.item_ids
+        return positions if known is None else np.where(positions < 0, "", known[positions])
+
+    def _learnt_items(self, u: int) -> np.ndarray:
+        return self._require_interactions().row(u)
+
+    def _item_side(self) -> tuple[np.ndarray, np.ndarray | float]:
+        return self.embeddings()[self._items], self.item_bias
+
+    def _user_side(self, u: int | None) -> tuple[np.ndarray | None, float]:
+        return None if u is None else self.embeddings()[u], 0.0
 
     @property
     def _items(self) -> slice:

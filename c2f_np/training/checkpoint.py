@@ -91,7 +91,7 @@ def load_checkpoint(path, settings: Settings, data: Dataset) -> Progress:
 def _require_same_run(header: dict, settings: Settings, fingerprint: str, path) -> None:
     """The same data, and the same settings but for those that may change."""
     if header["fingerprint"] != fingerprint:
-        raise ModelFileError(f"{path}: this run was trained on other data (or another split of it)")
+        raise ModelFileError(f"{path}: this run was trained on other data (or another split of it); refit --on takes new ones")
     # A setting that is younger than the run was at its default.
     run = settings_of_file(Settings().to_dict() | header["settings"], path).to_dict()
     for name, value in settings.to_dict().items():

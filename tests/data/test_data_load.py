@@ -29,7 +29,7 @@ def folder(tmp_path):
     write("whole/train.txt", "0 0 1 2\n1 0 1\n")
     write("mixed/train.txt", "0 1\n")
     write("mixed/u.data", "1\t1\t5\t1\n1\t2\t5\t2\n2\t1\t5\t1\n")
-    write("x.parquet", "")
+    write("x.xlsx", "")
     return tmp_path
 
 
@@ -83,7 +83,7 @@ def test_temporal_split_threshold_and_columns(folder):
     [
         ("csv/x.csv", dict(split="given"), "x.csv comes without a split"),
         ("csv/x.csv", dict(split="daily"), "auto or one of given, random, temporal, none, not 'daily'"),
-        ("csv/x.csv", dict(file_format="xlsx"), "one of lightgcn, u.data, ratings.dat, csv, recbole, not 'xlsx'"),
+        ("csv/x.csv", dict(file_format="xlsx"), "one of lightgcn, u.data, ratings.dat, csv, recbole, parquet, not 'xlsx'"),
         ("csv/x.csv", dict(file_format="u.data"), "x.csv, line 1: number of fields: 1, needed: 4"),
         ("given", dict(split="temporal"), "needs timestamps, and given has none"),
         ("given", dict(rating_threshold=3), "has no ratings.*3"),
@@ -92,12 +92,12 @@ def test_temporal_split_threshold_and_columns(folder):
         ("inter", dict(separator=","), "leave separator alone"),
         ("inter", dict(split="temporal"), "needs timestamps"),
         ("inter", dict(rating_threshold=3), "no rating column"),
-        ("csv", {}, "no train.txt, u.data, ratings.dat or .inter"),
+        ("csv", {}, "no train.txt, u.data, ratings.dat, .inter or .parquet"),
         ("given", dict(file_format="csv"), "0 files of the format csv"),
         ("nowhere", {}, "neither a file or folder nor one of the data sets southern-women, planted"),
         ("csv/x.csv", dict(protocol="honest"), "protocol must be"),
         ("given", dict(split="none", protocol="authors"), "takes validation from the test items"),
-        ("x.parquet", {}, "its name does not tell the format"),
+        ("x.xlsx", {}, "its name does not tell the format"),
         ("mixed", {}, "several formats"),
         ("name: ml-100k", {}, "ml-100k has not been fetched yet; run: python -m c2f_np data fetch ml-100k"),
         ("name: planted", dict(file_format="csv"), "leave file_format alone"),

@@ -62,7 +62,7 @@ def csv_file(tmp_path):
 
 
 COLUMNS = ["--user-column", "visitor", "--item-column", "product"]
-COMMANDS = "demo data train refit control evaluate recommend export info study gradcheck parity".split()
+COMMANDS = "demo data train refit control evaluate recommend explain export info study gradcheck parity".split()
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, None])

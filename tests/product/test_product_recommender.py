@@ -17,6 +17,7 @@ from c2f_np.data import Dataset
 from c2f_np.errors import DataError, ModelFileError, SettingsError
 from c2f_np.model.step import ModelState
 from c2f_np.model_file import size_in_bytes
+from c2f_np.serving import load_exported
 from c2f_np.settings import Settings
 from tests.stored import stored
 
@@ -184,6 +185,17 @@ def test_saved_and_loaded_bit_by_bit(data, tmp_path, dtype):
     assert first[0] == again[0]
     for name in first[1]:
         np.testing.assert_array_equal(first[1][name], again[1][name])
+
+
+def test_exported_from_python(model, data, tmp_path):
+    model.export(tmp_path / "small.npz")
+    served = load_exported(tmp_path / "small.npz")
+    np.testing.assert_array_equal(served.recommend(data.user_ids, 4)[0], model.recommend(data.user_ids, 4)[0])
+    model.export(tmp_path / "small.npz", codebook="int8", with_ids=False)
+    assert load_exported(tmp_path / "small.npz").user_ids is None
+    model.save(tmp_path / "model.npz")
+    with pytest.raises(SettingsError, match="no exported model, so it is not replaced"):
+        model.export(tmp_path / "model.npz")
 
 
 def test_size_is_the_hand_count(model):

@@ -287,7 +287,7 @@ def test_ids_that_look_like_options(odd, name, monkeypatch, capsys):
     monkeypatch.chdir(odd)
     is_option = name.partition("=")[0] in ("--help", "--user")
     for option in ("--user", "--similar-to"):
-        forms = [[f"{option}={name}"]] + ([] if is_option else [[option, name], [option[:6], name]])
+        forms = [[f"{option}={name}"]] + ([] if is_option else [[option, name], [option[:-1], name]])
         for words in forms:
             assert main(["recommend", *words, "-k", "2", "--", "-r"]) == 0
             assert capsys.readouterr().out.splitlines()[0].split("\t")[0] == name

@@ -33,6 +33,8 @@ reveal_type(c2f_np.load_dataset("planted").fingerprint())  # str
 reveal_type(read_csv("a.csv"))  # c2f_np.data.interactions.Interactions
 reveal_type(model)  # c2f_np.recommender.C2FRecommender
 reveal_type(model.recommend("alice", k=5)[1].ndim)  # int
+reveal_type(model.recommend_from(["a", "b"], only=["c"])[0].ndim)  # int
+reveal_type(model.explain("alice", "a"))  # c2f_np.answers.Explanation
 reveal_type(model.evaluate().metrics)  # dict[str, float]
 reveal_type(model.size_in_bytes())  # dict[str, int]
 reveal_type(model.history_)  # list[dict[str, Any]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 HIDDEN = 'import sys\nsys.modules["numba"] = sys.modules["llvmlite"] = None\n'
 #: Does what the command line would be told, and says of each: exit code, output, errors. Then a few cases of every operation.

@@ -29,6 +29,9 @@ served = load_exported(sys.argv[1])
 items, _ = served.recommend("u2", 4)
 alone, _ = served.recommend("u2", 4, from_table=False)
 assert items.tolist() == alone.tolist()
+new, _ = served.recommend_from(["film 0", "film 2"], 4, only=["film 1", "film 3"])
+assert set(new[0]) == {"film 1", "film 3", ""} and len(served.similar_users("u2", 2)[0][0]) == 2
+assert "(score)" in str(served.explain("u2", "film 1"))
 print("|".join(items[0]))
 foreign = {name.split(".")[0] for name, module in sys.modules.items() if module is not None}
 print(",".join(sorted(foreign - sys.stdlib_module_names - {"numpy", "c2f_np"} - {"__main__"})))

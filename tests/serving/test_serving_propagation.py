@@ -52,9 +52,16 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
 def test_every_form(form):
     model = hand_made(**({"dtype": "float64"} | form))
-    H, dtype = served(model).embeddings(), model.settings.dtype
+    ours, dtype = served(model), model.settings.dtype
+    H = ours.embeddings()
     assert H.dtype == dtype and np.abs(H).max() > 0.1
     assert_allclose(H, by_the_package(model), rtol=0, atol=TOLERANCE[dtype])
+    # And users are the sum of what came through their items, and their own part.
+    for u in range(9):
+        parts = ours.splitter().of_user(u, model.R[[u]].indices)
+        assert_allclose(parts.whole, H[u], rtol=0, atol=TOLERANCE[dtype])
+        assert len(parts.carried) == model.R[[u]].nnz
+        assert parts.carried.any() == (len(parts.carried) > 0 and model.settings.n_layers > 0)
 
 
 def test_the_two_trainings_differ():
@@ -155,7 +162,7 @@ def test_neighbourhood_by_hand(preset):
 @pytest.mark.parametrize(
     "preset, where, name, wrong",
     [
-        ("staged", Layer, "forward", lambda layer, X: layer._without_bridge(X)),
+        ("staged", Layer, "forward", lambda layer, X: layer.without_bridge(X)),
         ("staged", inference, "_links", lambda parts: [(parts.S_coarse, slice(0, 21), slice(21, 26))]),
         ("default", Layer, "forward", lambda layer, X: inference._bipartite_product(layer.R, 9, X)),
         (

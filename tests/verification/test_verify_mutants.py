@@ -94,12 +94,14 @@ def test_some_mutants_are_killed(mutant):
     assert outcome.killed, f"{outcome.operation} lets it pass: {mutant.name}"
 
 
+@pytest.mark.slow
 def test_the_command_says_who_killed_whom(capfd):
     assert command.run(op="bridge", mutants=True) == 0
     out = capfd.readouterr().out
     assert "the halves of the bridge exchanged" in out and "central_difference" in out and "0 survived" in out
 
 
+@pytest.mark.slow
 def test_the_command_lists_kernels_too(capfd):
     assert command.run(op="regulariser", mutants=True, json=True) == 0
     data = json.loads(capfd.readouterr().out)

@@ -262,8 +262,8 @@ def test_the_command_measures_one_operation(capfd):
 
 
 def test_an_operation_is_asked_only_about_what_it_runs(capfd):
-    # The cases of the bridge never come to the optimiser.
-    assert command.run(op="bridge", mutate=2, within="model.step.clip_by_value") == 1
+    # The cases of the penalty never come to the optimiser.
+    assert command.run(op="regulariser", mutate=2, within="model.step.clip_by_value") == 1
     found = capfd.readouterr()
     assert "0 mutants, 0 survived" in found.out and "nothing was measured" in found.err
 
