@@ -101,7 +101,7 @@ def page(metrics: dict, control: dict) -> str:
         "which runs `python -m c2f_np train PATH/TO/gowalla` with",
         f"`{command}`",
         "and then `python -m c2f_np control`" + (". " if control["test"] else " (which has not been run yet). ") + "Settings,",
-        "history and metrics of the run are in [gowalla/](gowalla/), and so are the",
+        "[history](gowalla/history.csv) and [metrics](gowalla/metrics.json) of the run are in `gowalla/`, and so are the",
         "[results of other schedules](gowalla/schedules.md).",
         "",
         "| | " + " | ".join(name.upper().replace("RECALL", "Recall") for name in COLUMNS) + " |",
