@@ -8,7 +8,7 @@ import sys
 from .._version import __version__
 from ..errors import C2FError
 from ..shown import for_terminal
-from . import checking, data, run_study, train, trained
+from . import checking, course, data, run_study, train, trained
 from .options import preset_in
 from .output import prepared_output, say_error
 
@@ -95,6 +95,6 @@ def build_parser(preset: str = "default") -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"c2f_np {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train.add_to(commands, preset)
-    for module in (data, trained, run_study, checking):
+    for module in (data, trained, run_study, checking, course):
         module.add_to(commands)
     return parser

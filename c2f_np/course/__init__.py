@@ -15,7 +15,7 @@ import dataclasses
 import importlib
 import pkgutil
 
-from .exercise import Exercise, Marked
+from .exercise import Exercise, Marked, WithoutAnswer
 
 __all__ = ["Exercise", "Marked", "all_exercises", "exercise"]
 
@@ -31,8 +31,8 @@ def all_exercises() -> dict[str, Exercise]:
     return found
 
 
-def exercise(name: str) -> Exercise:
-    """The exercise of that name, with no hint given yet.
+def exercise(name: str, *, with_answer: bool = True) -> Exercise | WithoutAnswer:
+    """The exercise of that name, with no hint given yet; what a lecturer hands out asks for it without the answer.
 
     Raises
     ------
@@ -42,4 +42,5 @@ def exercise(name: str) -> Exercise:
     found = all_exercises()
     if name not in found:
         raise KeyError(f"there is no exercise {name!r}; there are {', '.join(sorted(found))}")
-    return dataclasses.replace(found[name], _hints_given=0)
+    task = dataclasses.replace(found[name], _hints_given=0)
+    return task if with_answer else WithoutAnswer(task)

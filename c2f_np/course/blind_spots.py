@@ -45,29 +45,31 @@ class TestExercise(Exercise):
     def _wrong(self, attempt: Callable, seed: int) -> str | None:
         if not callable(attempt):
             return "a function is asked for. Give the function itself, without parentheses."
-        for candidate in self.right:
+        candidates = (*self.right, *self.wrong)
+        verdicts: dict[int, object] = {}
+        # In an order that nobody can count on; what is said is about the first one of the list.
+        for k in np.random.default_rng(seed).permutation(len(candidates)):
             try:
-                verdict = attempt(candidate.forward, candidate.backward)
+                verdicts[k] = attempt(candidates[k].forward, candidates[k].backward)
             except NotImplementedError:
                 return "not written yet. Write the function, then run the check again."
-            except AssertionError as error:
-                return f"{candidate.message} (An assertion failed{f': {error}' if str(error) else ''}.)"
             except Exception as error:  # whatever a reader's function raises is an answer to the reader
-                return f"with right code your test ends in {type(error).__name__}: {error}"
-            if verdict is None:
-                return "your test returns nothing (None). It should return True or False."
-            if not isinstance(verdict, (bool, np.bool_)):
-                return f"your test should return True or False, not {type(verdict).__name__}."
-            if not verdict:
-                return candidate.message
-        for candidate in self.wrong:
-            try:
-                accepted = bool(attempt(candidate.forward, candidate.backward))
-            except Exception:
-                accepted = False
-            if accepted:
-                return candidate.message
-        return None
+                verdicts[k] = error
+        return next(filter(None, (self._message(k, c, verdicts[k]) for k, c in enumerate(candidates))), None)
+
+    def _message(self, number: int, candidate: Candidate, verdict) -> str | None:
+        """What is wrong with a verdict on a candidate, or None."""
+        if number >= len(self.right):
+            return candidate.message if not isinstance(verdict, Exception) and verdict else None
+        if isinstance(verdict, AssertionError):
+            return f"{candidate.message} (An assertion failed{f': {verdict}' if str(verdict) else ''}.)"
+        if isinstance(verdict, Exception):
+            return f"with right code your test ends in {type(verdict).__name__}: {verdict}"
+        if verdict is None:
+            return "your test returns nothing (None). It should return True or False."
+        if not isinstance(verdict, (bool, np.bool_)):
+            return f"your test should return True or False, not {type(verdict).__name__}."
+        return None if verdict else candidate.message
 
 
 def _no_points(seed: int) -> dict:

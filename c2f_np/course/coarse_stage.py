@@ -53,7 +53,7 @@ def _random_graph(rng, size: int, density: float = 0.4) -> sparse.csr_array:
 
 def _coarse_points(seed: int) -> dict:
     rng = np.random.default_rng([6, seed])
-    n, c, d = 7, 3, 2 + seed
+    n, c, d = 7, 3, 2 + seed % 3
     return {
         "E_coarse": rng.standard_normal((c, d)),
         "S_coarse": _random_assignment(rng, n, c, 2),

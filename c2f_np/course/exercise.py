@@ -46,6 +46,11 @@ class Marked:
     def __bool__(self) -> bool:
         return self.passed
 
+    @property
+    def points(self) -> int:
+        """1 for a right answer, 0 for any other."""
+        return int(self.passed)
+
     def __repr__(self) -> str:
         return self.message
 
@@ -208,6 +213,22 @@ class Exercise:
             np.allclose(_dense(a), _dense(b), rtol=0, atol=self.tolerance * max(np.max(np.abs(_dense(b)), initial=0.0), 1e-300))
             for a, b in zip(_parts(found, right), _parts(right, right), strict=True)
         )
+
+
+class WithoutAnswer:
+    """An exercise as students are given it: with its task, hints and check, but not with its answer."""
+
+    def __init__(self, task: Exercise):
+        self.name, self.task, self.hint = task.name, task.task, task.hint
+        self.check, self.mark = task.check, task.mark
+        self._repr_markdown_ = task._repr_markdown_
+
+    def answer(self) -> str:
+        """Says where answers come from."""
+        return "Your lecturer hands out the answers."
+
+    def __repr__(self) -> str:
+        return f"exercise {self.name}"
 
 
 def _call(function: Callable, inputs: dict):

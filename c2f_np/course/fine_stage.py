@@ -49,7 +49,7 @@ def fine_stage_solution(grad_loss, E_fine, E_coarse, S_coarse, S_fine, T, G_H, c
 def _points(seed: int) -> dict:
     """Entries inside and outside the threshold, none near it; a layer that is not symmetric."""
     rng = np.random.default_rng([9, seed])
-    n, c, m, d = 6, 4, 3, 2 + seed
+    n, c, m, d = 6, 4, 3, 2 + seed % 3
     size = n + c + m
     outside = rng.random((m, d)) < 0.6
     outside[0, 0], outside[1, 1] = True, False

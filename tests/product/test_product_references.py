@@ -341,8 +341,10 @@ def parses(parser, words):
 @functools.cache
 def options():
     """Every option of every command, and of the benchmarks."""
-    commands = next(action for action in build_parser()._actions if hasattr(action.choices, "values"))
-    of_commands = {option for each in commands.choices.values() for option in each._option_string_actions}
+    parsers, of_commands = [build_parser()], set()
+    for parser in parsers:  # those of subcommands are added while it runs
+        of_commands |= set(parser._option_string_actions)
+        parsers += [each for action in parser._actions if hasattr(action.choices, "values") for each in action.choices.values()]
     benchmarks = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py"))
     return of_commands | set(re.findall(r"\"(--[\w-]+)\"", benchmarks))
 
