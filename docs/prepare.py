@@ -55,7 +55,13 @@ def still(output, models):
     return [note] + [each for part in parts for each in models[part.removeprefix("IPY_MODEL_")]["state"].get("outputs", [])]
 
 
+def skip_requests(app, what, name, found, skip, options):
+    """Leave out the methods that scikit-learn adds for routing metadata (``set_fit_request`` and its like)."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", mark_up, priority=100)  # before Napoleon
+    app.connect("autodoc-skip-member", skip_requests)
     app.connect("source-read", still_pictures)
     return {"parallel_read_safe": True}
