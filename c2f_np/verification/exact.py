@@ -743,9 +743,10 @@ def many_rows_check(engine: str, rng) -> Checks:
     kept = np.where(W == W.min(axis=1)[:, None], 0, W)
     yield "coarse update", off(S.toarray(), kept), 1e-10
     coded = links.pursue(H, C, 1).toarray()
-    gains = (H @ C.T) ** 2 / np.sum(C * C, axis=1)
-    expected = np.where(gains == gains.max(axis=1)[:, None], H @ C.T / np.sum(C * C, axis=1), 0)
-    yield "pursuit", off(coded, expected), 1e-5
+    squares = np.sum(C * C, axis=1)
+    gains = (H @ C.T) ** 2 / squares
+    expected = np.where(gains == gains.max(axis=1)[:, None], H @ C.T / (squares + 1e-8 * np.mean(squares)), 0)
+    yield "pursuit", off(coded, expected), 1e-10
     S = sparse.csr_array((np.ones(n), rng.integers(0, 3, n), np.arange(n + 1)), shape=(n, 3))
     pulls = np.abs(H @ C.T)
     pulls[np.arange(n), S.indices] = -1

@@ -282,11 +282,15 @@ def _point(rng, model: str, settings: Settings, parts: dict) -> Point:
 
 
 def _fine_codebook(rng, settings: Settings) -> np.ndarray:
-    """Some entries inside the threshold, some just inside and some just outside: a step sees even a threshold slightly wrong."""
+    """Some entries inside the threshold, some just inside and some just outside: a step sees even a threshold slightly wrong.
+
+    One entry of every row is outside, so that no batch, however small, meets dead rows alone.
+    """
     shape = (N_FINE, settings.dim)
     if not settings.threshold:
         return normal(rng, *shape)
     sizes = settings.threshold * rng.choice([0.5, 0.98, 1.02, 1.5, 2.0], shape)
+    sizes[np.arange(N_FINE), rng.integers(0, settings.dim, N_FINE)] = settings.threshold * rng.choice([1.02, 1.5, 2.0], N_FINE)
     return problems.on_float32_grid(np.sign(rng.standard_normal(shape)) * sizes)
 
 

@@ -201,6 +201,10 @@ def code_check(engine: str, rng) -> Checks:
         while expected is None:
             Y, seed = rng.standard_normal((30, at["d"])), int(rng.integers(100)) + 2**31 * int(rng.integers(2))
             expected = _residual_code(Y, *given, seed, at["rounds"])
+            # Greedy choices may hang by a thread, and then rounding decides: another table.
+            moved = _residual_code(Y * (1 + 1e-12 * rng.standard_normal(Y.shape)), *given, seed, at["rounds"])
+            if expected and not (moved and all(theirs is None or off(moved[k], theirs) < 1e-8 for k, theirs in expected.items())):
+                expected = None
         found = links.residual_code(Y, *given, seed=seed, rounds=at["rounds"])
         for name, theirs in expected.items():
             ours = getattr(found, name)
