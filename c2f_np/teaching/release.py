@@ -37,12 +37,12 @@ answer's cell, write the function in place of `raise NotImplementedError`; run t
 def find_notebooks(folder: Path, beginnings: Sequence[str] = ()) -> list[Path]:
     """The notebooks in a folder whose names begin so, in order; DataError for a beginning that none has."""
     found = sorted(folder.glob("*.ipynb"))
+    if not found:
+        raise DataError("no notebooks here; give the folder notebooks/ of the repository", path=folder)
     for beginning in beginnings:
         if not any(path.name.startswith(beginning) for path in found):
             names = ", ".join(path.stem for path in found)
             raise DataError(f"no notebook's name begins with {beginning!r}; there are {names}", path=folder)
-    if not found:
-        raise DataError("no notebooks here; give the folder notebooks/ of the repository", path=folder)
     return [path for path in found if not beginnings or path.name.startswith(tuple(beginnings))]
 
 
