@@ -179,6 +179,14 @@ class Members:
             raise self.error(name, f"holds {values.max()}, beyond the last one, {_size(array.below, sizes) - 1}")
 
 
+# What reads the files that users are likely to confuse, for the error.
+_READERS = {
+    "model": ("a model", "C2FRecommender.load"),
+    "baseline": ("a baseline", "c2f_np.baselines.load_baseline"),
+    "exported model": ("an exported model", "c2f_np.serving.load_exported"),
+}
+
+
 @contextmanager
 def open_archive(path, kind: str, version: int, form: Any) -> Iterator[tuple[dict, Members]]:
     """The header and the arrays of a file; ModelFileError if it is missing, damaged, of another kind or version.
@@ -188,7 +196,9 @@ def open_archive(path, kind: str, version: int, form: Any) -> Iterator[tuple[dic
     with open_members(path) as members:
         header = _header_of(members)
         if header.get("kind") != kind:
-            raise ModelFileError(f"{members.path}: not a c2f_np {kind}")
+            reader = _READERS.get(str(header.get("kind")))
+            found = f", but {reader[0]}: {reader[1]} reads it" if reader else ""
+            raise ModelFileError(f"{members.path}: not a c2f_np {kind}{found}")
         if header.get("version") != version:
             found = f"{header.get('version')!r:.40}"
             raise ModelFileError(f"{members.path}: {kind} of version {found}; this program reads version {version}")

@@ -605,6 +605,11 @@ class Recommender(Answers, BaseEstimator):
             raise DataError("a loaded model has no held-out data: give evaluate() the data set")
         if part not in ("test", "validation"):
             raise SettingsError(f"part must be test or validation, not {part!r}")
+        if not isinstance(data, Dataset):
+            raise DataError(
+                f"evaluate() needs a Dataset, not {type(data).__name__}: Dataset.from_frames(train, test=test) makes one of "
+                "a split; score(X) judges by held-out rows alone"
+            )
         if not (np.array_equal(data.user_ids, self.user_ids_) and np.array_equal(data.item_ids, self.item_ids_)):
             raise DataError(f"{data.name}: its users or items are not those of the model")
         relevant = getattr(data, part)

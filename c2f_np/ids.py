@@ -70,7 +70,7 @@ def one_by_one(ids: Iterable[Any], kind: str) -> list[Any]:
     if is_one_id(ids):
         raise DataError(f"{kind} ids must be a sequence of ids, not one", value=ids)
     if isinstance(ids, Mapping) or hasattr(ids, "columns") or hasattr(ids, "column_names"):
-        raise DataError(f"{kind} ids must be a column of a data frame, not the whole of it")
+        raise DataError(f"{kind} ids must be a list or a column, not a whole data frame or dictionary")
     values: Any = ids
     name = str(getattr(values, "dtype", "")).lower()
     if hasattr(values, "to_numpy") and name.startswith("float"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..archive import header_of
 from ..errors import ModelFileError, SettingsError
-from ..estimator import Recommender
+from ..estimator import BASELINE, Recommender
 from ..files import FilePath
 from ..schema import refuse_unknown
 from .coarse_alone import Coarse
@@ -68,9 +68,10 @@ def load_baseline(path: FilePath) -> Recommender:
     ModelFileError
         If the file is missing, damaged or foreign.
     """
-    name = header_of(path).get("model")
+    header = header_of(path)
+    name = header.get("model")
     for kind in BASELINES.values():
-        if kind.__name__ == name:
+        if kind.__name__ == name or header.get("kind") != BASELINE:  # a foreign file: load says what it is
             return kind.load(path)
     raise ModelFileError(f"{path}: it holds no baseline of this program, but {name!r:.40}")
 

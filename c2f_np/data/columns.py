@@ -34,10 +34,10 @@ def find_columns(
 ) -> dict[str, int]:
     """The place of each column there is: ``{"user": 0, "item": 1, ...}``; `what` the names are, and `advice`, go into errors."""
     place: dict[str, int] = {}
-    header = f"{what} are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}{advice}"
+    header = f"{what} are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}"
     named = path is None and all(columns[kind] for kind in _REQUIRED)
     if all(_NUMBER.fullmatch(name) for name in names) and not named:
-        raise DataError(f"names of columns are missing, such as user,item,rating: {header}", path=path, line=line)
+        raise DataError(f"names of columns are missing, such as user,item,rating: {header}{advice}", path=path, line=line)
     simplified = [re.sub(r"[\s_.\-]", "", name).lower() for name in names]
     for kind, wanted in columns.items():
         if wanted == "" and kind not in _REQUIRED:
@@ -46,14 +46,14 @@ def find_columns(
         matches = [name in usual for name in simplified] if wanted is None else [name == wanted for name in names]
         if sum(matches) > 1:
             several = f"several columns could be the {kind} column; set {kind}_column"
-            raise DataError(f"{several}; {header}", path=path, line=line)
+            raise DataError(f"{several}; {header}{advice}", path=path, line=line)
         if any(matches):
             place[kind] = matches.index(True)
         elif wanted is not None:
             raise DataError(f"there is no column {wanted!r}; {header}", path=path, line=line)
         elif kind in _REQUIRED:
             unclear = f"it is unclear which column holds the {kind} ids; set {kind}_column"
-            raise DataError(f"{unclear}; {header}", path=path, line=line)
+            raise DataError(f"{unclear}; {header}{advice}", path=path, line=line)
     if len(set(place.values())) < len(place):
         raise DataError("one column cannot serve two purposes", path=path, line=line, value=place)
     return place

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from ..engine import DEFAULT_ENGINE, is_compiled
-from ..errors import DataError
+from ..errors import DataError, SettingsError
 from ..shown import html_table
 from ..threads import in_threads
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
@@ -65,7 +65,7 @@ class EvaluationResult:
 
 def evaluate_ranking(
     score_block: Callable[[np.ndarray], np.ndarray],
-    relevant: sparse.sparray,
+    relevant: sparse.sparray | None,
     masked: sparse.sparray | None,
     ks: Iterable[int] = DEFAULT_KS,
     *,
@@ -115,6 +115,11 @@ def evaluate_ranking(
     Beyond what `score_block` needs: 8 bytes for every entry of `masked` and `relevant`, and some 40 for every counted
     user and place of the longest list.
     """
+    if not callable(score_block):
+        raise SettingsError(
+            f"score_block must be a function of user indices, not {type(score_block).__name__}; "
+            "of a matrix: lambda rows: scores[rows]"
+        )
     ks = list_lengths(ks)
     compiled = is_compiled(engine)
     n_threads = thread_count(n_threads)
@@ -144,7 +149,7 @@ def evaluate_embeddings(
     user_embeddings: np.ndarray,
     item_embeddings: np.ndarray,
     item_bias: np.ndarray | None,
-    relevant: sparse.sparray,
+    relevant: sparse.sparray | None,
     masked: sparse.sparray | None,
     ks: Iterable[int] = DEFAULT_KS,
     *,
@@ -210,7 +215,9 @@ def evaluate_embeddings(
     return _result(topk, tied, held_out, users, ks, per_user, protocol)
 
 
-def _counted_users(relevant: sparse.sparray) -> tuple[Pattern, np.ndarray]:
+def _counted_users(relevant: sparse.sparray | None) -> tuple[Pattern, np.ndarray]:
+    if relevant is None:  # of a data set without that part
+        raise DataError("there are no relevant items (None), so there is nothing to evaluate")
     held_out = pattern_of(relevant, "relevant")
     users = np.flatnonzero(np.diff(held_out.indptr))
     if users.size == 0:

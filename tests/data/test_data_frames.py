@@ -79,7 +79,7 @@ def test_what_fit_makes_of_a_frame():
     [
         ({"who": USERS, "item": ITEMS}, {}, "unclear which column holds the user ids; set user_column; .*'who', 'item'"),
         ({"user": USERS, "uid": USERS, "item": ITEMS}, {}, "several columns could be the user column"),
-        ({"user": USERS, "item": ITEMS}, {"user_column": "who"}, "no column 'who'"),
+        ({"user": USERS, "item": ITEMS}, {"user_column": "who"}, "no column 'who'; .*'user', 'item'$"),
         ({"user": USERS, "item": ITEMS}, {"user_column": "item"}, "one column cannot serve two purposes"),
         ({"10": USERS, "20": ITEMS}, {}, "names of columns are missing.*frame.to_numpy"),
         ({"user": [], "item": []}, {}, "no interactions"),

@@ -174,6 +174,10 @@ def test_only_users_with_relevant_items_are_scored():
 def test_what_is_not_valid_is_refused():
     with pytest.raises(DataError, match="nothing to evaluate"):
         evaluate_ranking(score_block, rows_of([[], []], 6), None)
+    with pytest.raises(DataError, match="nothing to evaluate"):
+        evaluate_ranking(score_block, None, None)
+    with pytest.raises(SettingsError, match=r"function of user indices, not ndarray; of a matrix: lambda rows: scores\[rows\]"):
+        evaluate_ranking(SCORES, TEST, TRAIN)
     with pytest.raises(DataError, match="masked has the shape"):
         evaluate_ranking(score_block, TEST, rows_of([[0]], 6))
     with pytest.raises(DataError, match=r"score_block gave scores of shape \(2, 5\), expected \(2, 6\)"):

@@ -91,7 +91,7 @@ def test_new_users(named, data):
     items, scores = model.recommend_from([HER_EVENTS, ["E1"]], 5)
     assert items.shape == scores.shape == (2, 5) and not set(items[0]) & set(HER_EVENTS)
     assert model.recommend_from(np.array([["E1", "E2"], ["E5", "E6"]]), 3)[0].shape == (2, 3)
-    with pytest.raises(DataError, match="a column of a data frame"):
+    with pytest.raises(DataError, match="a list or a column, not a whole data frame"):
         model.recommend_from({"item": ["E1"]})
     alone = model.recommend_from(HER_EVENTS, 5)
     assert alone[0].tolist() == [items[0].tolist()] and alone[1].tolist() == [scores[0].tolist()]
@@ -178,7 +178,10 @@ def test_ones_own_split():
     names = {"user_column": "visitor", "item_column": "thing"}
     again = Dataset.from_frames(read_frame(train, **names), test=read_frame(test, **names))
     assert again.fingerprint() == made.fingerprint()
-    assert make_baseline("popularity").fit(made).evaluate().n_users == 2
+    model = make_baseline("popularity").fit(made)
+    assert model.evaluate().n_users == 2
+    with pytest.raises(DataError, match=r"needs a Dataset, not dict: Dataset.from_frames\(train, test=test\)"):
+        model.evaluate(test)
 
 
 # ---- on the command line -------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ reveal_type(make_ranking_scorer("ndcg@20")(model, data))  # float
 reveal_type(next(UserShuffleSplit(3).split(data.interactions()))[0].ndim)  # int
 reveal_type(make_baseline("ease").fit(data))  # c2f_np.estimator.Recommender
 reveal_type(check_gradients(np.sin, np.cos, {"x": array}))  # c2f_np.gradcheck.report.Report
-reveal_type(evaluate_embeddings(array, array, None, data.train, None).metrics)  # dict[str, float]
+reveal_type(evaluate_embeddings(array, array, None, data.test, None).metrics)  # dict[str, float]
 reveal_type(rank_items(array, None, 1).ndim)  # int
 reveal_type(load_exported("small.npz"))  # c2f_np.serving.served.Served
 '''

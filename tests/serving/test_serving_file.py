@@ -13,7 +13,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from serving_models import hand_made
 
+from c2f_np import C2FRecommender
 from c2f_np.archive import write_archive
+from c2f_np.baselines import load_baseline
 from c2f_np.errors import ModelFileError, SettingsError
 from c2f_np.serving import Served, load_exported
 from c2f_np.serving.exported_file import KIND, VERSION
@@ -188,7 +190,11 @@ def test_another_version_or_parts_that_do_not_fit(path, tmp_path):
 
     for version in (1, 3):
         refused(f"version {version}", rest | {"version": version})
-    refused("not a c2f_np exported model", rest | {"kind": "model"})
+    refused("not a c2f_np exported model, but a model: C2FRecommender.load reads it", rest | {"kind": "model"})
+    write_archive(wrong, KIND, VERSION, rest, arrays)
+    for load in (C2FRecommender.load, load_baseline):
+        with pytest.raises(ModelFileError, match="but an exported model: .*load_exported reads it"):
+            load(wrong)
     for name in rest:
         refused("missing", {key: value for key, value in rest.items() if key != name})
     for setting, value in (("gate", "a"), ("gate", float("nan")), ("degree", "none"), ("n_layers", -1), ("training", "x")):
