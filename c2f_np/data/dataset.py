@@ -361,12 +361,18 @@ class Dataset:
 def disjoint_parts(
     train: np.ndarray | None, validation: np.ndarray | None, test: np.ndarray | None, shape: tuple[int, int]
 ) -> tuple[tuple[csr_array, csr_array | None, csr_array | None], dict[str, int]]:
-    """Matrices of sorted unique keys that share no pair (train before test before validation), and counts of what was dropped."""
+    """Matrices of sorted unique keys that share no pair (train before test before validation), and counts of what was dropped.
+
+    DataError if of a part nothing is left.
+    """
     parts, report = {"train": train, "validation": validation, "test": test}, dict[str, int]()
     for part, earlier in (("test", "train"), ("validation", "train"), ("validation", "test")):
         if (keys := parts[part]) is not None:
             before = parts[earlier]
             left = keys if before is None else np.setdiff1d(keys, before, assume_unique=True)
+            if len(keys) and not len(left):
+                advice = f"so nothing is held out; leave out of {earlier} what {part} has"
+                raise DataError(f"every pair of {part} is in {earlier} too, {advice}")
             parts[part] = left
             report[f"{part}_pairs_also_in_{'training' if earlier == 'train' else earlier}"] = len(keys) - len(left)
     first, second, third = (None if keys is None else matrix_of_keys(keys, shape) for keys in parts.values())

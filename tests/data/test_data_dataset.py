@@ -154,3 +154,12 @@ def test_describe_names_the_protocol_and_the_split():
     text = small(name="tiny", split="by hand", protocol="authors").describe()
     for words in ("tiny", "3 users, 4 items", "split: by hand", "protocol: authors", "users without training: 1"):
         assert words in text
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_that_training_holds_is_refused(part):
+    # As in from_frames(everything, test=held_out): the ranking would be judged by nothing.
+    train = np.array([[1, 1, 0], [0, 1, 1]])
+    with pytest.raises(DataError, match=f"every pair of {part} is in train too"):
+        Dataset.from_matrices(train, **{part: np.array([[1, 0, 0], [0, 0, 1]])})
+    assert getattr(Dataset.from_matrices(train, **{part: np.array([[1, 0, 1], [0, 0, 1]])}), part).nnz == 1
