@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .errors import DataError, SettingsError
+from .errors import DataError, SettingsError, require_one_of
 from .ids import is_one_id, one_by_one
 from .lookup import require_k, wanted_ids
 from .shown import for_terminal
@@ -360,8 +360,7 @@ def library_of(table: Any) -> str | None:
 
 
 def _frame_maker(library: str) -> Any:
-    if library not in _FRAMES:
-        raise SettingsError(f"library must be one of {', '.join(_FRAMES)}, not {library!r}")
+    require_one_of(_FRAMES, library, "library")
     try:
         return getattr(importlib.import_module(library), _FRAMES[library])
     except ImportError:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ModelFileError, SettingsError
+from .errors import ModelFileError, SettingsError, in_short
 from .files import write_atomically
-from .schema import check_form, in_short, parse_json
+from .schema import check_form, parse_json
 
 if TYPE_CHECKING:
     import scipy.sparse as sparse

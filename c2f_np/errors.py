@@ -5,7 +5,9 @@ The command line prints such an error as one line and exits with code 2.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from .files import FilePath
 
@@ -46,3 +48,18 @@ class SettingsError(C2FError):
 
 class ModelFileError(C2FError):
     """A model or checkpoint file that is damaged, foreign, or of another version."""
+
+
+def in_short(value: Any) -> str:
+    """A value as messages show it."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"
+
+
+def require_one_of(choices: Collection[str], value: Any, name: str) -> None:
+    """Raise SettingsError unless the value of a setting is one of its choices."""
+    if value not in choices:
+        raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {in_short(value)}")

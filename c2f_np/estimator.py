@@ -27,7 +27,7 @@ from .data import Dataset, Interactions, Split, apply_protocol, read_frame, spli
 from .data.frames import has_columns
 from .data.interactions import keys_of_codes, matrix_of_keys
 from .engine import DEFAULT_ENGINE, ENGINES
-from .errors import DataError, ModelFileError, SettingsError
+from .errors import DataError, ModelFileError, SettingsError, in_short
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
 from .evaluation.metrics import DEFAULT_METRIC, length_of
 from .files import FilePath
@@ -604,7 +604,7 @@ class Recommender(Answers, BaseEstimator):
         if data is None:
             raise DataError("a loaded model has no held-out data: give evaluate() the data set")
         if part not in ("test", "validation"):
-            raise SettingsError(f"part must be test or validation, not {part!r}")
+            raise SettingsError(f"part must be test or validation, not {in_short(part)}")
         if not isinstance(data, Dataset):
             raise DataError(
                 f"evaluate() needs a Dataset, not {type(data).__name__}: Dataset.from_frames(train, test=test) makes one of "

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, SettingsError
+from .errors import DataError, SettingsError, in_short
 from .ids import as_id, as_ids, is_one_id
 
 
 def require_k(k: object, most: int, what: str = "items") -> None:
     """Raise SettingsError unless k is a whole number from 1 to `most`."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more {what}), not {k!r}")
+        raise SettingsError(f"k must be a whole number from 1 to {most} (there are no more {what}), not {in_short(k)}")
 
 
 def wanted_ids(ids: Any, kind: str) -> np.ndarray:

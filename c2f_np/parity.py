@@ -41,7 +41,7 @@ import scipy.sparse as sparse
 
 from .archive import Members, open_members
 from .engine import AVAILABLE_ENGINES, LEFT_OUT, engine_named, is_compiled
-from .errors import C2FError, DataError, ModelFileError
+from .errors import C2FError, DataError, ModelFileError, in_short
 from .evaluation.metrics import mean_metrics, metrics_per_user
 from .evaluation.ranking import rank_items
 from .model.coarse import coarse_forward, coarse_gradients, coarse_graph
@@ -56,7 +56,7 @@ from .model.links import (
 )
 from .model.loss import Triples, batch_loss, bpr_backward, squared_norm_penalty_backward
 from .model.step import BETA2, EPSILON, adam_step, fresh_moments
-from .schema import LIMITS, in_short, parse_json
+from .schema import LIMITS, parse_json
 from .shown import for_terminal
 
 TOLERANCE = 1e-12

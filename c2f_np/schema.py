@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ModelFileError, SettingsError
+from .errors import ModelFileError, SettingsError, in_short
 
 _IN_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
 #: The most that a number may be where neither its declaration nor :data:`LIMITS` says anything else.
@@ -87,15 +87,6 @@ class Parameter:
 
     def _error(self, wanted: str, value: Any) -> SettingsError:
         return SettingsError(f"{self.name} must be {wanted}, not {in_short(value)}")
-
-
-def in_short(value: Any) -> str:
-    """A value as messages show it."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of more digits than Python prints
-        return f"a huge {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"
 
 
 def described(

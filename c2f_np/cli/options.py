@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..data import LOAD_OPTIONS, load_dataset
-from ..schema import MOST, add_options, given_options, in_short
+from ..errors import in_short
+from ..schema import MOST, add_options, given_options
 from ..settings import PRESETS, Settings
 
 

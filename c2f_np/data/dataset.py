@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse, sparray
 
-from ..errors import DataError
+from ..errors import DataError, in_short
 from ..ids import as_ids, require_ids
 from ..lookup import positions, wanted_ids
 from ..shown import for_terminal, html_table
@@ -34,7 +34,7 @@ _PROTOCOL_IN_WORDS = {
 def check_protocol(protocol: str) -> None:
     """Raise DataError unless `protocol` is one of :data:`PROTOCOLS`."""
     if protocol not in PROTOCOLS:
-        raise DataError(f"the protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+        raise DataError(f"the protocol must be one of {', '.join(PROTOCOLS)}, not {in_short(protocol)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +240,7 @@ class Dataset:
             If there is no such part.
         """
         if part not in ("validation", "test"):
-            raise DataError(f"a ranking is judged by validation or test, not {part!r}")
+            raise DataError(f"a ranking is judged by validation or test, not {in_short(part)}")
         if getattr(self, part) is None:
             raise DataError(f"{self.name} has no {part} part")
         if part == "validation" or self.protocol == "authors" or self.validation is None:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, in_short
 from ..files import FilePath
 from ..schema import Parameter
 from .dataset import PROTOCOLS, Dataset, check_protocol
@@ -120,7 +120,7 @@ def load_dataset(
     """
     check_protocol(protocol)
     if split not in ("auto", *SPLITS):
-        raise DataError(f"the split must be auto or one of {', '.join(SPLITS)}, not {split!r}")
+        raise DataError(f"the split must be auto or one of {', '.join(SPLITS)}, not {in_short(split)}")
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
     options: dict[str, Any] = dict(zip(_OPTIONS, values, strict=True))
     in_memory = isinstance(name_or_path, Interactions) or has_columns(name_or_path)
@@ -188,7 +188,7 @@ def read_interactions(
     if not path.exists():
         raise DataError("there is no such file or folder", path=path)
     if file_format not in ("auto", *FORMATS):
-        raise DataError(f"the file format must be auto or one of {', '.join(FORMATS)}, not {file_format!r}")
+        raise DataError(f"the file format must be auto or one of {', '.join(FORMATS)}, not {in_short(file_format)}")
     path, file_format = _locate(path, file_format)
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
     options: dict[str, Any] = dict(zip(_OPTIONS, values, strict=True))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, in_short
 from ..files import FilePath, write_text_atomically
 from .interactions import Interactions, keys_of_codes, matrix_of_keys
 from .readers import write_lightgcn
@@ -213,7 +213,7 @@ def load_truth(name: str = "planted") -> PlantedTruth:
         If no truth is known for that name.
     """
     if name != "planted":
-        raise DataError(f"the truth is known only for 'planted', not {name!r}")
+        raise DataError(f"the truth is known only for 'planted', not {in_short(name)}")
     return generate_planted()[1]
 
 

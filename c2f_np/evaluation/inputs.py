@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from ..errors import DataError, SettingsError
+from ..errors import DataError, SettingsError, in_short
 from ..threads import available_cores
 
 
@@ -95,14 +95,14 @@ def positive_integer(value: Any, name: str) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool | np.bool_):
-        raise SettingsError(f"{name} must be an integer of at least 1, not {value!r}")
+        raise SettingsError(f"{name} must be an integer of at least 1, not {in_short(value)}")
     return number
 
 
 def list_lengths(ks: Iterable[int]) -> tuple[int, ...]:
     """Return the list lengths k in the order given, each once, or raise SettingsError."""
     if isinstance(ks, str | bytes) or not isinstance(ks, Iterable):
-        raise SettingsError(f"ks must be a sequence of integers of at least 1, not {ks!r}")
+        raise SettingsError(f"ks must be a sequence of integers of at least 1, not {in_short(ks)}")
     lengths = tuple(dict.fromkeys(positive_integer(k, "each of ks") for k in ks))
     if not lengths:
         raise SettingsError("ks must name at least one list length")

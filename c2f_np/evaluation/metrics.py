@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from ..errors import DataError, SettingsError
+from ..errors import DataError, SettingsError, in_short
 from .inputs import list_lengths, pattern_of, positive_integer
 
 DEFAULT_KS = (5, 10, 20, 50)
@@ -28,7 +28,9 @@ def length_of(metric: str) -> int:
     """The k of a metric such as "ndcg@20"; SettingsError unless it is ndcg or recall at a whole number."""
     name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
     if name not in ("ndcg", "recall") or not (k.isascii() and k.isdigit() and k == str(int(k)) and int(k)):
-        raise SettingsError(f'a metric is "ndcg@k" or "recall@k" with a whole number, such as "{DEFAULT_METRIC}", not {metric!r}')
+        raise SettingsError(
+            f'a metric is "ndcg@k" or "recall@k" with a whole number, such as "{DEFAULT_METRIC}", not {in_short(metric)}'
+        )
     return int(k)
 
 

@@ -24,7 +24,7 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse as sparse
 
-from ..errors import SettingsError
+from ..errors import SettingsError, require_one_of
 from ..settings import Settings
 from .codebook import (
     bridge,
@@ -81,8 +81,7 @@ def fine_graph(
     *, composition: str = "coarse", layer_bridge: str = "raw", degree: str = "signed", engine: ModuleType,
 ) -> FineGraph:  # fmt: skip
     """Build the graph of the stage over the normalised adjacency `A`."""
-    if composition not in COMPOSITIONS:
-        raise SettingsError(f"composition must be one of {', '.join(COMPOSITIONS)}, not {composition!r}")
+    require_one_of(COMPOSITIONS, composition, "composition")
     X_hat = sparse.csr_array(engine.expanded_graph(A, S_coarse, S_fine, degree=degree), dtype=S_coarse.dtype)
     X_hat = engine.symmetric_operator(X_hat)
     return FineGraph(bridged_layer(X_hat, S_coarse, S_fine, gate, layer_bridge=layer_bridge, engine=engine), composition, engine)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from ..errors import SettingsError
+from ..errors import require_one_of
 from .sparse import canonical
 
 DEGREES = ("signed", "absolute")
@@ -72,8 +72,7 @@ def degree_factors(X: sparse.csr_array, *, degree: str = "signed") -> np.ndarray
 
 def inverse_roots(sums: np.ndarray, absolute: np.ndarray, degree: str) -> np.ndarray:
     """D^-1/2 from the row sums and those of the absolute values."""
-    if degree not in DEGREES:
-        raise SettingsError(f"degree must be one of {', '.join(DEGREES)}, not {degree!r}")
+    require_one_of(DEGREES, degree, "degree")
     sums = absolute if degree == "absolute" else sums
     # A row sum below the rounding of its own terms is a cancellation, not a degree: its root would be noise, magnified.
     rounding = np.finfo(absolute.real.dtype).eps * 16 * absolute

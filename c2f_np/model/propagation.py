@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import SettingsError
+from ..errors import SettingsError, require_one_of
 
 if TYPE_CHECKING:
     from .sparse import SparseOperator
@@ -203,8 +203,7 @@ class BridgedLayer:
 
 def bridged_layer(X_hat, S_coarse, S_fine, gate: float, *, layer_bridge: str = "raw", engine) -> BridgedLayer:
     """Prepare a layer of the fine stage; `X_hat` may be an operator."""
-    if layer_bridge not in LAYER_BRIDGES:
-        raise SettingsError(f"layer_bridge must be one of {', '.join(LAYER_BRIDGES)}, not {layer_bridge!r}")
+    require_one_of(LAYER_BRIDGES, layer_bridge, "layer_bridge")
     n, c = S_coarse.shape
     size = n + c + S_fine.shape[1]
     if S_fine.shape[0] != c or X_hat.shape != (size, size):

@@ -22,7 +22,7 @@ import warnings
 import numpy as np
 import scipy.sparse as sparse
 
-from ..errors import SettingsError
+from ..errors import SettingsError, in_short, require_one_of
 from ..settings import Settings
 from .graph import bipartite_adjacency
 from .links import largest_softmax, require_row_entries, residual_code
@@ -61,8 +61,7 @@ def require_partition(shape: tuple[int, int], n_parts: int, method: str) -> None
             f"a codebook of {n_parts} rows for {n_entities} entities ({shape[0]} users and {shape[1]} items): "
             "choose fewer rows (n_coarse, n_fine) than entities"
         )
-    if method not in PARTITIONS:
-        raise SettingsError(f"partition must be one of {', '.join(PARTITIONS)}, not {method!r}")
+    require_one_of(PARTITIONS, method, "partition")
     if method == "metis" and not metis_is_installed():
         raise SettingsError("partition='metis' needs the package pymetis; 'coclustering' works everywhere")
 
@@ -144,7 +143,7 @@ def start_fine_assignment(
 def start_biases(n_entities: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Biases of the entities, unit normal or zero, and the global one, zero."""
     if kind not in ("normal", "zero"):
-        raise SettingsError(f"bias_start must be normal or zero, not {kind!r}")
+        raise SettingsError(f"bias_start must be normal or zero, not {in_short(kind)}")
     return rng.standard_normal(n_entities) if kind == "normal" else np.zeros(n_entities), np.zeros(1)
 
 
@@ -161,8 +160,7 @@ def start_fine_codebook(
     them: unit components would all lie inside the threshold and never be trained. With fewer components than rows they are
     used in turn.
     """
-    if kind not in FINE_STARTS:
-        raise SettingsError(f"fine_start must be one of {', '.join(FINE_STARTS)}, not {kind!r}")
+    require_one_of(FINE_STARTS, kind, "fine_start")
     if not np.isfinite(E_coarse).all():
         raise SettingsError("the coarse codebook is not finite: training has diverged; lower the learning rate")
     rng = np.random.default_rng(seed)

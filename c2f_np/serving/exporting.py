@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..data import Dataset
-from ..errors import DataError, SettingsError
+from ..errors import DataError, SettingsError, require_one_of
 from ..evaluation import evaluate_embeddings
 from ..files import write_text_atomically
 from ..folders import folder_named, locked, refuse_strangers
@@ -83,8 +83,7 @@ def reduce_model(
 ) -> Exported:
     """What :func:`export_model` writes. Parameters and errors are the same, but nothing is compared."""
     for name, kind in (("codebook", codebook), ("weights", weights)):
-        if kind not in _TYPES:
-            raise SettingsError(f"{name} must be one of {', '.join(NUMBER_TYPES)}, not {kind!r}")
+        require_one_of(_TYPES, kind, name)
     state, settings = model.state, model.settings
     n_users = model.R.shape[0]
     bias_type = "float16" if weights == "int8" else weights

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._version import __version__
-from ..errors import SettingsError
-from ..schema import in_short, parameters_of
+from ..errors import SettingsError, in_short
+from ..schema import parameters_of
 from ..settings import Settings
 from .study import C2F, COARSE, Run, Source, Study
 
@@ -145,7 +145,7 @@ def with_choices(study: Study, *, data=(), settings_of: str | None = None, proto
     """
     listed = {source.name: source for source in study.sources}
     if settings_of is not None and settings_of not in listed:
-        raise SettingsError(f"--settings-of must be one of {', '.join(listed)}, not {settings_of!r}")
+        raise SettingsError(f"--settings-of must be one of {', '.join(listed)}, not {in_short(settings_of)}")
     sources = tuple(_chosen(each, study, listed, settings_of) for each in data) or study.sources
     require_different_names(sources, "--data")
     if protocol is not None:

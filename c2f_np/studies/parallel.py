@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from ..errors import SettingsError
+from ..errors import SettingsError, in_short
 from ..processes import WorkerDied, Workers
 from ..schema import LIMITS, Parameter
 from ..threads import available_cores
@@ -34,7 +34,7 @@ class Options:
     def __post_init__(self):
         Parameter("--jobs", int, low=0, high=LIMITS["threads"]).checked(self.jobs)
         if self.backend not in BACKENDS:
-            raise SettingsError(f"--backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
+            raise SettingsError(f"--backend must be one of {', '.join(BACKENDS)}, not {in_short(self.backend)}")
         if self.scheduler is not None and self.backend != "dask":
             raise SettingsError(f"--scheduler {self.scheduler} needs --backend dask")
 

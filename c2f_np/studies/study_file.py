@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 
 from ..data import LOAD_OPTIONS, PROTOCOLS
-from ..errors import SettingsError
+from ..errors import SettingsError, in_short
 from ..evaluation import DEFAULT_METRICS
-from ..schema import Parameter, check_form, in_short, parameters_of
+from ..schema import Parameter, check_form, parameters_of
 from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
 from .jobs import has_parameter, require_different_names, require_free, require_seeds, settings_of_run
@@ -139,7 +139,8 @@ def _options(study: TomlTable, kind: str) -> dict:
         options[key] = take(key, kind, **({"low": 1, "high": 1000} if kind is int else {}))
         for value in options[key] if isinstance(form, list) else (options[key],):
             if kind is str and value not in STAGED:
-                raise table.error(f"{key} must be of {', '.join(STAGED)} (the study looks at the two stages), not {value!r}")
+                staged = f"{', '.join(STAGED)} (the study looks at the two stages)"
+                raise table.error(f"{key} must be of {staged}, not {in_short(value)}")
     table.end()
     return options
 
@@ -287,11 +288,11 @@ def check_study(study: Study) -> None:
         if WITHIN in run.name:
             raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")
         if run.bytes_of and run.bytes_of not in runs:
-            raise SettingsError(f"{place}: bytes_of must name a run, not {run.bytes_of!r}")
+            raise SettingsError(f"{place}: bytes_of must name a run, not {in_short(run.bytes_of)}")
         _check_reference(run.reference, parts, place)
         for name in run.only_data or ():
             if name not in data:
-                raise SettingsError(f"{place}: only_data must name data sets of the study, not {name!r}")
+                raise SettingsError(f"{place}: only_data must name data sets of the study, not {in_short(name)}")
         _check_baseline(run, place)
     _check_reference(study.reference, parts, study.path)
     for run in study.runs:
@@ -314,16 +315,17 @@ def _parts(study: Study, run: Run) -> set[str]:
 def _check_reference(reference: str, parts: dict[str, set[str]], place) -> None:
     name, within, part = reference.partition(WITHIN)
     if reference and name not in parts:
-        raise SettingsError(f"{place}: reference must name a run, not {reference!r}")
+        raise SettingsError(f"{place}: reference must name a run, not {in_short(reference)}")
     if within and part not in parts[name]:
         known = ", ".join(sorted(parts[name])) or "nothing"
-        raise SettingsError(f"{place}: reference {reference!r}: besides its result, {name!r} measures {known}, not {part!r}")
+        measured = f"besides its result, {name!r} measures {known}"
+        raise SettingsError(f"{place}: reference {in_short(reference)}: {measured}, not {in_short(part)}")
 
 
 def _check_baseline(run: Run, place) -> None:
     from ..baselines import BASELINES
 
     if run.method not in (C2F, *BASELINES):
-        raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {run.method!r}")
+        raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {in_short(run.method)}")
     if run.bytes_of and run.method != COARSE and not has_parameter(run.method, "bytes"):
         raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, but {run.method} has no parameter 'bytes'")

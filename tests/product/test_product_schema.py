@@ -11,6 +11,7 @@ from c2f_np import Settings, SettingsError
 from c2f_np.baselines import BASELINES, make_baseline
 from c2f_np.cli import build_parser
 from c2f_np.data import load_dataset
+from c2f_np.errors import require_one_of
 from c2f_np.schema import add_options, checked_values, described, given_options, parameters_of, refuse_unknown
 from c2f_np.studies.study_file import TomlTable
 
@@ -105,3 +106,8 @@ def test_settings_survive_a_file():
     settings = Settings.preset("paper", dim=np.int64(8), gate=np.float32(0.25))
     assert Settings.from_dict(settings.to_dict()) == settings
     assert Settings.preset("paper", dim=None) == Settings.preset("paper")
+
+
+def test_a_wrong_choice_is_named_and_cut_short():
+    with pytest.raises(SettingsError, match=r"^degree must be one of signed, absolute, not 'yyy.* \.\.\. \(5002 characters\)$"):
+        require_one_of(("signed", "absolute"), "y" * 5000, "degree")

@@ -114,7 +114,7 @@ def test_smaller_types_make_smaller_files(tmp_path):
 
 def test_unknown_types_and_numbers_too_large(model, tmp_path):
     for wrong in ({"codebook": "int4"}, {"weights": "float8"}):
-        with pytest.raises(SettingsError, match="must be one of float32, float16, int8"):
+        with pytest.raises(SettingsError, match="must be one of float64, float32, float16, int8"):
             reduce_model(model, **wrong)
     state = dataclasses.replace(model.state, E_coarse=model.state.E_coarse * 1e6)
     with pytest.raises(SettingsError, match="coarse codebook.*float16"):
