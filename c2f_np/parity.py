@@ -165,7 +165,7 @@ class _Reference:
         n, self.n_users = u + i, u
         for key, size in (("n_users", u), ("n_items", i), ("dim", d), ("n_coarse", c), ("n_fine", m)):
             if meta.get(key, size) != size:
-                raise self._error("meta", f"{key} is {meta[key]!r}, but the arrays say {size}")
+                raise self._error("meta", f"{key} is {in_short(meta[key])}, but the arrays say {size}")
         self.t_coarse = self._integer(meta, "t_coarse", 1, c)
         self.t_fine = self._integer(meta, "t_fine", 1, m)
         self.n_layers = self._integer(meta, "n_layers", 0, LIMITS["n_layers"])

@@ -12,7 +12,7 @@ from collections import Counter
 from ..archive import Array, open_archive, write_archive
 from ..data import Dataset
 from ..engine import engine_named
-from ..errors import ModelFileError
+from ..errors import ModelFileError, in_short
 from ..model.step import AdamMoments
 from ..model_file import pack_state, settings_of_file, state_layout, state_sizes, unpack_state
 from ..schema import COUNT, NUMBER, NUMBER_OR_NAN, TEXT
@@ -104,11 +104,11 @@ def _require_same_run(header: dict, settings: Settings, fingerprint: str, path) 
 def _require_counters(header: dict, phases: list[str], path) -> None:
     """The phase, the finished phases, and the counters of epochs must be what the history says."""
     def refuse(field: str, wanted) -> None:
-        raise ModelFileError(f"{path}: header: {field} is {header[field]!r}, not {wanted}")
+        raise ModelFileError(f"{path}: header: {field} is {in_short(header[field])}, not {wanted}")
 
     place = len(phases) if header["phase"] == "done" else phases.index(header["phase"]) if header["phase"] in phases else None
     if place is None:
-        raise ModelFileError(f"{path}: header: unknown phase {header['phase']!r}")
+        raise ModelFileError(f"{path}: header: unknown phase {in_short(header['phase'])}")
     finished = set(header["bests"]) - {"best"}
     if finished != set(phases[:place]):
         raise ModelFileError(f"{path}: header: bests are of {sorted(finished)}; before {header['phase']} come {phases[:place]}")

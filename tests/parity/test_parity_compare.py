@@ -248,6 +248,13 @@ def test_impossible_settings(changes, changed):
         compare_with_reference(changed(meta=meta_with(**changes)))
 
 
+@pytest.mark.parametrize("key", ["n_users", "dim"])
+def test_a_long_value_is_cut_short(key, changed):
+    with pytest.raises(DataError, match=key) as error:
+        compare_with_reference(changed(meta=meta_with(**{key: "y" * 5000})))
+    assert len(str(error.value)) < 500
+
+
 @pytest.mark.parametrize("meta", ["{", "[1]", np.array(3), np.array(["{}", "{}"])], ids=str)
 def test_meta_that_is_not_an_object(meta, changed):
     with pytest.raises(DataError, match="'meta'"):
