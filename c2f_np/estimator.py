@@ -701,16 +701,12 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         item_column: str | None = None,
         after_epoch: Callable[[Any], None] | None = None,
     ) -> Self:
-        """Train; see :meth:`Recommender.fit`.
+        """Train. Arguments, result and errors are those of :meth:`Recommender.fit`; SettingsError also if training diverges.
 
         Parameters
         ----------
-        X : Dataset, Interactions, sparse matrix of shape (U, I), or data frame
-        y : ignored
-        validation : sparse matrix, shape (U, I), optional
-            Held-out interactions for early stopping; only with a matrix.
-        user_column, item_column : str, optional
-            Of a data frame.
+        X, y, validation, user_column, item_column
+            See :meth:`Recommender.fit`; validation is for early stopping.
         after_epoch : callable, optional
             Called after every epoch: of a table model with the row of ``history_``, else with a
             :class:`c2f_np.training.loop.Progress`.
@@ -718,13 +714,6 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         Returns
         -------
         self
-
-        Raises
-        ------
-        DataError
-            If the interactions cannot be used.
-        SettingsError
-            If a parameter does not fit, or training diverges.
         """
         return self._fit(self._as_dataset(X, y, validation, user_column, item_column), after_epoch=after_epoch)
 
