@@ -188,10 +188,10 @@ _READERS = {
 
 
 @contextmanager
-def open_archive(path, kind: str, version: int, form: Any) -> Iterator[tuple[dict, Members]]:
+def open_archive(path, kind: str, version: int, form: Any, *, oldest: int | None = None) -> Iterator[tuple[dict, Members]]:
     """The header and the arrays of a file; ModelFileError if it is missing, damaged, of another kind or version.
 
-    `form` is that of the header: see :func:`c2f_np.schema.check_form`.
+    `form` is that of the header: see :func:`c2f_np.schema.check_form`. Versions from `oldest` on are read, by default one alone.
     """
     with open_members(path) as members:
         header = _header_of(members)
@@ -199,9 +199,11 @@ def open_archive(path, kind: str, version: int, form: Any) -> Iterator[tuple[dic
             reader = _READERS.get(str(header.get("kind")))
             found = f", but {reader[0]}: {reader[1]} reads it" if reader else ""
             raise ModelFileError(f"{members.path}: not a c2f_np {kind}{found}")
-        if header.get("version") != version:
+        oldest = version if oldest is None else oldest
+        if header.get("version") not in range(oldest, version + 1):
             found = f"{header.get('version')!r:.40}"
-            raise ModelFileError(f"{members.path}: {kind} of version {found}; this program reads version {version}")
+            readable = f"version {version}" if oldest == version else f"versions {oldest} to {version}"
+            raise ModelFileError(f"{members.path}: {kind} of version {found}; this program reads {readable}")
         try:
             check_form(header, form)
         except SettingsError as error:
@@ -266,6 +268,53 @@ def unpack_csr(
     if not rows_increase(indices, indptr):
         raise ModelFileError(f"{path}: {name}.indices has a row that is not in order, or holds a column twice")
     return sparse.csr_array((data, indices, indptr), shape=shape)
+
+
+def without_zeros(table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The numbers of a table that are not 0, row by row, and a bitmap with a bit for every place, set where they stand.
+
+    If that takes no fewer bytes than the table: the table itself, and None.
+    """
+    values, bitmap = table[table != 0], np.packbits(table != 0)
+    return (values, bitmap) if values.nbytes + bitmap.nbytes < table.nbytes else (table, None)
+
+
+def with_zeros(values: np.ndarray, bitmap: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    """The table of :func:`without_zeros`."""
+    if bitmap is None:
+        return values
+    table = np.zeros(shape, values.dtype)
+    table[np.unpackbits(bitmap, count=table.size).view(bool).reshape(shape)] = values
+    return table
+
+
+def table_layout(name: str, types: str, rows: str, columns: str, n_places: int) -> dict[str, Array]:
+    """The layout of a table with so many places as :func:`pack_table` stores it: the whole of it, or numbers and their places."""
+    return {
+        name: Array(types, (rows, columns), optional=True),
+        f"{name}.values": Array(types, (f"{name}_size".replace(".", "_"),), optional=True),
+        f"{name}.bitmap": Array("uint8", (-(-n_places // 8),), optional=True),
+    }
+
+
+def pack_table(name: str, values: np.ndarray, bitmap: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The arrays of :func:`without_zeros`, under names that begin with `name`."""
+    return {name: values} if bitmap is None else {f"{name}.values": values, f"{name}.bitmap": bitmap}
+
+
+def unpack_table(name: str, arrays: dict[str, np.ndarray], n_places: int, path) -> tuple[np.ndarray, np.ndarray | None]:
+    """What :func:`pack_table` was given; ModelFileError names what is missing or does not fit."""
+    parts = [f"{name}.values", f"{name}.bitmap"]
+    parts = parts if name not in arrays and any(part in arrays for part in parts) else [name]
+    for part in parts:
+        if part not in arrays:
+            raise ModelFileError(f"{path}: {part} is missing")
+    values, bitmap = arrays[parts[0]], arrays[parts[1]] if len(parts) > 1 else None
+    if bitmap is not None:
+        marked = np.flatnonzero(np.unpackbits(bitmap))
+        if len(marked) != len(values) or marked.max(initial=0) >= max(n_places, 1):
+            raise ModelFileError(f"{path}: {name}.bitmap marks {len(marked)} places; {name}.values has {len(values)} numbers")
+    return values, bitmap
 
 
 def rows_increase(columns: np.ndarray, starts: np.ndarray) -> bool:

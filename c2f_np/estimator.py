@@ -53,7 +53,7 @@ _PARAMETER_OF = {setting: parameter for parameter, setting in SETTING_OF.items()
 
 #: What the files of all models but C2FRecommender's say that they are.
 BASELINE = "baseline"
-_VERSION = 1
+_VERSION, _OLDEST = 2, 1
 _FORM = {"model": TEXT, "parameters": {}, "about?": ABOUT}
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class Recommender(Answers, BaseEstimator):
         ModelFileError
             If the file is missing, damaged or foreign, or holds another model.
         """
-        with open_archive(path, BASELINE, _VERSION, _FORM) as (header, members):
+        with open_archive(path, BASELINE, _VERSION, _FORM, oldest=_OLDEST) as (header, members):
             if header["model"] != cls.__name__:
                 raise ModelFileError(f"{path}: it holds a model of the kind {header['model']!r:.40}, not {cls.__name__}")
             try:

@@ -3,19 +3,39 @@
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
 propagation), those that were held out (to leave out all that a user has, as the former), the external ids, and the settings.
 
+What the file holds of the model is what :func:`size_in_bytes` counts. Of a fine codebook only the entries outside the soft threshold
+matter. They are stored as their values, row by row, and a *bitmap*: one bit for each of the M d entries, set where a value stands
+(NumPy's ``packbits``), ``8 ceil(M d / 8)`` bits in all; the whole codebook where that is smaller, as it is from about 97 % of
+float32 values on. An assignment has as many links in every row: it is stored as its weights and column numbers, these in the
+smallest unsigned type that can number the columns.
+
 Shapes: see `c2f_np.model.step`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
 
-from .archive import Array, Members, csr_layout, open_archive, pack_csr, unpack_csr, write_archive
+from .archive import (
+    Array,
+    Members,
+    csr_layout,
+    open_archive,
+    pack_csr,
+    pack_table,
+    table_layout,
+    unpack_csr,
+    unpack_table,
+    with_zeros,
+    without_zeros,
+    write_archive,
+)
 from .data import PROTOCOLS, Dataset
 from .errors import ModelFileError, SettingsError
 from .files import FilePath
@@ -24,7 +44,8 @@ from .model.step import ModelState
 from .schema import COUNT, TEXT, Parameter
 from .settings import PRESETS, Settings
 
-KIND, VERSION = "model", 1
+#: Version 1 had row starts for assignments, column numbers of 32 bits, and always the whole fine codebook.
+KIND, VERSION, OLDEST = "model", 2, 1
 _MATRICES = ("S_coarse", "S_fine", "S_direct")
 # Where a model comes from.
 ABOUT = {
@@ -69,7 +90,7 @@ class StoredModel:
 def save_model(path: FilePath, model: StoredModel) -> None:
     """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
-    arrays = pack_state("state", model.state) | pack_entities(model.R, model.known, model.user_ids, model.item_ids)
+    arrays = pack_state("state", model.state, model.settings.threshold) | pack_entities(model.R, model.known, model.user_ids, model.item_ids)
     write_archive(path, KIND, VERSION, header, arrays)
 
 
@@ -81,12 +102,14 @@ def load_model(path: FilePath) -> StoredModel:
     ModelFileError
         If it is missing, damaged, foreign, or its parts do not fit together.
     """
-    with open_archive(path, KIND, VERSION, _FORM) as (header, members):
+    with open_archive(path, KIND, VERSION, _FORM, oldest=OLDEST) as (header, members):
         settings = settings_of_file(header["settings"], path)
-        phase = "joint" if settings.training == "joint" else "fine" if "state.E_fine" in members else "coarse"
+        has_fine = any(name.startswith("state.E_fine") for name in members)
+        phase = "joint" if settings.training == "joint" else "fine" if has_fine else "coarse"
         layout, entities = entities_layout(members)
         own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings, **entities)
         arrays = members.read_all(layout | own, sizes)
+        members.allow("the fine codebook", 8 * settings.n_fine * settings.dim if "state.E_fine.bitmap" in arrays else 0)
         members.allow_table(sum(entities.values()), settings.dim)
     R, known, user_ids, item_ids = unpack_entities(arrays, path)
     state = unpack_state("state", arrays, settings, phase, sum(R.shape), path)
@@ -144,12 +167,23 @@ def where_from(data: Dataset) -> dict[str, Any]:
     return {"data": about, "protocol": data.protocol, "versions": versions()}
 
 
-def pack_state(name: str, state: ModelState) -> dict[str, np.ndarray]:
-    """The arrays of a state, under names that begin with `name`."""
+def pack_state(name: str, state: ModelState, threshold: float | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a state, under names that begin with `name`; with the soft threshold, of E_f only what it leaves."""
     arrays: dict[str, np.ndarray] = {}
     for field, value in _present(state).items():
-        arrays |= pack_csr(f"{name}.{field}", value) if field in _MATRICES else {f"{name}.{field}": value}
+        where = f"{name}.{field}"
+        if field in _MATRICES:
+            arrays |= {f"{where}.data": value.data, f"{where}.indices": value.indices.astype(_index_type(value.shape[1]))}
+        elif field == "E_fine" and threshold is not None:
+            arrays |= pack_table(where, *without_zeros(np.where(np.abs(value) > threshold, value, value.dtype.type(0))))
+        else:
+            arrays[where] = value
     return arrays
+
+
+def _index_type(n_columns: int) -> np.dtype:
+    """The smallest unsigned type that can number the columns."""
+    return np.min_scalar_type(n_columns - 1)
 
 
 def _links(settings: Settings, phase: str) -> dict[str, tuple[str, str, int]]:
@@ -177,11 +211,16 @@ def state_layout(name: str, settings: Settings, phase: str, *, n: str = "N") -> 
     symbol, dtype = {"N": n, "C": "C", "M": "M"}, settings.dtype
     layout = {"E_coarse": Array(dtype, (n if phase == "table" else "C", "d"))}
     layout |= {"bias": Array(dtype, (n,)), "bias_global": Array(dtype, (1,))}
-    layout |= {"E_fine": Array(dtype, ("M", "d"))} if _has_fine(settings, phase) else {}
     for field, (rows, columns, each) in _links(settings, phase).items():
         entries = "+".join(f"{part}*{each}" for part in symbol[rows].split("+"))
         layout |= csr_layout(field, symbol[rows], symbol[columns], entries, dtype)
-    return {f"{name}.{field}": array for field, array in layout.items()}
+        layout[f"{field}.indices"] = dataclasses.replace(layout[f"{field}.indices"], types="uint8 uint16 uint32 int32")
+        for part in ("shape", "indptr"):  # only in older files
+            layout[f"{field}.{part}"] = dataclasses.replace(layout[f"{field}.{part}"], optional=True)
+    layout = {f"{name}.{field}": array for field, array in layout.items()}
+    if _has_fine(settings, phase):
+        layout |= table_layout(f"{name}.E_fine", dtype, "M", "d", settings.n_fine * settings.dim)
+    return layout
 
 
 def unpack_state(
@@ -189,9 +228,16 @@ def unpack_state(
 ) -> ModelState:
     """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
     sizes = state_sizes(settings, N=n_entities)
-    parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "E_fine")}
+    parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global")}
+    if _has_fine(settings, phase):
+        shape = settings.n_fine, settings.dim
+        values, bitmap = unpack_table(f"{name}.E_fine", arrays, math.prod(shape), path)
+        parts["E_fine"] = with_zeros(values, bitmap, shape)
     for field, (rows, columns, each) in _links(settings, phase).items():
-        parts[field] = unpack_csr(f"{name}.{field}", arrays, (sizes[rows], sizes[columns]), path, each=each)
+        where, shape = f"{name}.{field}", (sizes[rows], sizes[columns])
+        starts = {f"{where}.shape": np.array(shape), f"{where}.indptr": np.arange(0, shape[0] * each + 1, each)}
+        columns_of = {f"{where}.indices": arrays[f"{where}.indices"].astype(np.int32)}
+        parts[field] = unpack_csr(where, starts | arrays | columns_of, shape, path, each=each)
     return ModelState(**parts)
 
 
@@ -200,25 +246,30 @@ def _present(state: ModelState) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def size_in_bytes(state: ModelState) -> dict[str, int]:
-    """The memory that inference needs, part by part.
+def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
+    """The memory that inference needs, part by part: exactly the bytes of the arrays in the model file.
 
     Parameters
     ----------
     state : ModelState
+    threshold : float
+        The soft threshold of the settings.
 
     Returns
     -------
     dict of str to int
-        "codebooks", "assignment weights", "assignment indices" (each in the smallest unsigned type that can number its codebook's
-        rows; every row has the same number of entries, so no row pointers are needed), "biases", and their sum, "model".
+        "codebooks" (the fine one without what the threshold takes away, where that is smaller), "assignment weights", "assignment
+        indices", "biases", and their sum, "model".
     """
-    present = _present(state)
-    matrices = [present[name] for name in _MATRICES if name in present]
+    stored = pack_state("state", state, threshold)
+
+    def total(*ends: str) -> int:
+        return sum(array.nbytes for name, array in stored.items() if name.endswith(ends))
+
     parts = {
-        "codebooks": sum(present[name].nbytes for name in ("E_coarse", "E_fine") if name in present),
-        "assignment weights": sum(S.data.nbytes for S in matrices),
-        "assignment indices": sum(S.nnz * np.min_scalar_type(S.shape[1] - 1).itemsize for S in matrices),
-        "biases": state.bias.nbytes + state.bias_global.nbytes,
+        "codebooks": sum(array.nbytes for name, array in stored.items() if name.startswith("state.E_")),
+        "assignment weights": total(".data"),
+        "assignment indices": total(".indices"),
+        "biases": total(".bias", ".bias_global"),
     }
     return parts | {"model": sum(parts.values())}

@@ -240,7 +240,7 @@ class C2FRecommender(EmbeddingRecommender):
     def size_in_bytes(self) -> dict[str, int]:
         """What inference must hold: see :func:`c2f_np.model_file.size_in_bytes`."""
         check_is_fitted(self, "state_")
-        return size_in_bytes(self.state_)
+        return size_in_bytes(self.state_, self.settings_.threshold)
 
     def save(self, path: FilePath) -> None:
         """Write a model file (``.npz``, no pickle), aside and then renamed.

@@ -330,7 +330,7 @@ def _control_alone(folder: Path, watch) -> dict:
     with working_threads(problem.threads, request.settings.engine):
         for phase, best in control.finished.items():
             found["best_epoch"][phase] = best.epoch
-            found["size_in_bytes"][phase] = size_in_bytes(best.state)
+            found["size_in_bytes"][phase] = size_in_bytes(best.state, request.settings.threshold)
             for part in ("validation", "test"):
                 result = evaluate_state(best.state, problem, part)
                 found[part][phase] = None if result is None else result.metrics
@@ -405,7 +405,7 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
     with working_threads(problem.threads, request.settings.engine):
         parts = {part: _evaluate_phases(progress, problem, part) for part in ("validation", "test")}
     phases = phase_names(request.settings)
-    sizes = {phase: size_in_bytes(progress.finished[phase].state) for phase in phases}
+    sizes = {phase: size_in_bytes(progress.finished[phase].state, request.settings.threshold) for phase in phases}
     sizes["popularity"] = {"model": Popularity().fit(data).size_in_bytes()["model"]}
     seconds = {phase: sum(r["seconds"] for r in progress.history if r["phase"] == phase) for phase in phases}
     return {

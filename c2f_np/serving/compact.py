@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..archive import with_zeros, without_zeros
 from ..errors import SettingsError
 
 NUMBER_TYPES = ("float32", "float16", "int8")
@@ -130,25 +131,21 @@ def compact_matrix(rows: np.ndarray, columns: np.ndarray, values, shape, kind: s
 
 @dataclass(frozen=True)
 class Codebook:
-    """Rows of d numbers, dense or, where that is smaller, only the entries that are not zero."""
+    """Rows of d numbers: all of them or, where that is smaller, those that are not zero and a bitmap of their places."""
 
-    stored: np.ndarray | Compact
+    values: np.ndarray  # shape (n_rows, d), or (size,)
+    bitmap: np.ndarray | None  # as :func:`c2f_np.archive.without_zeros` makes it
     scale: np.ndarray | None  # float32, shape (n_rows,)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.stored.shape
+    shape: tuple[int, int]
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        is_sparse = isinstance(self.stored, Compact)
-        numbers = self.stored.index_bytes + self.stored.value_bytes if is_sparse else self.stored.nbytes
-        return numbers + (0 if self.scale is None else self.scale.nbytes)
+        return sum(part.nbytes for part in (self.values, self.bitmap, self.scale) if part is not None)
 
     def dense(self, dtype) -> np.ndarray:
         """The numbers, shape (n_rows, d)."""
-        whole = self.stored.dense(dtype) if isinstance(self.stored, Compact) else self.stored.astype(dtype)
+        whole = with_zeros(self.values, self.bitmap, self.shape).astype(dtype)
         return whole if self.scale is None else whole * self.scale.astype(dtype)[:, None]
 
 
@@ -156,11 +153,7 @@ def compact_codebook(table: np.ndarray, kind: str, what: str) -> Codebook:
     """A codebook from a table of floats, shape (n_rows, d); `kind` and `what` as for :func:`quantise`."""
     groups = np.repeat(np.arange(len(table)), table.shape[1])
     stored, scale = quantise(table.ravel(), kind, groups, len(table), what)
-    stored = stored.reshape(table.shape)
-    rows, columns = np.nonzero(stored)
-    places = compact_matrix(rows, columns, None, table.shape, kind, what)
-    entries = replace(places, values=stored[rows, columns])
-    return min(Codebook(stored, scale), Codebook(entries, scale), key=lambda book: book.nbytes)
+    return Codebook(*without_zeros(stored.reshape(table.shape)), scale, table.shape)
 
 
 def smallest_unsigned(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The parts of an exported model as the arrays of a file, and back again, checked.
 
-    E_coarse, F                 dense, or .lengths, .indices and .values if sparse; .scale if int8
+    E_coarse, F                 dense, or if sparse .values and .bitmap, as in model files (version 2: .lengths, .indices and .values);
+                                .scale if int8
     S_coarse, S_fine, S_direct  .lengths (one number if all rows are equally long), .indices, .values; .scale if int8
     item_bias
     interactions                .lengths, .indices; may be left out
@@ -14,19 +15,30 @@ Shapes: see `c2f_np.serving.inference`.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..archive import UNSIGNED, Array, open_archive, rows_increase, write_archive
+from ..archive import (
+    UNSIGNED,
+    Array,
+    open_archive,
+    pack_table,
+    rows_increase,
+    table_layout,
+    unpack_table,
+    without_zeros,
+    write_archive,
+)
 from ..errors import ModelFileError, SettingsError
 from ..schema import TEXT, Parameter, parameters_of
 from ..settings import Settings
 from .compact import Codebook, Compact, smallest_unsigned
 from .inference import Parts
 
-KIND, VERSION = "exported model", 2
+KIND, VERSION, OLDEST = "exported model", 3, 2
 
 SETTINGS = ("n_layers", "gate", "training", "composition", "layer_bridge", "degree", "dtype")
 _SETTINGS = {name: parameters_of(Settings)[name] for name in SETTINGS}
@@ -85,7 +97,7 @@ def require_replaceable(path) -> None:
 
 def read(path) -> Exported:
     """Read a file, or raise ModelFileError if it is missing, damaged, foreign, of another version, or its parts do not fit."""
-    with open_archive(path, KIND, VERSION, _FORM) as (header, members):
+    with open_archive(path, KIND, VERSION, _FORM, oldest=OLDEST) as (header, members):
         users, items, c, m, dim = (int(header["sizes"][name]) for name in _SIZES)
         settings, assignments = header["settings"], header["assignments"]
         if assignments not in _possible_assignments(settings["training"], has_fine=m > 0):
@@ -93,8 +105,8 @@ def read(path) -> Exported:
         shapes = dict(zip(_ASSIGNMENTS, ((users + items, c), (c, m), (users + items, m)), strict=True))
         shapes = {name: shapes[name] for name in assignments}
         sizes = {"U": users, "I": items, "N": users + items, "C": c, "M": m, "d": dim}
-        layout = _codebook_layout("E_coarse", "C") | {"item_bias": Array(_FLOATS, ("I",))}
-        layout |= _codebook_layout("F", "M") if m else {}
+        layout = _codebook_layout("E_coarse", "C", c * dim) | {"item_bias": Array(_FLOATS, ("I",))}
+        layout |= _codebook_layout("F", "M", m * dim) if m else {}
         for name, rows, columns in (("S_coarse", "N", "C"), ("S_fine", "C", "M"), ("S_direct", "N", "M")):
             layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
         for name in _KNOWN:
@@ -107,8 +119,8 @@ def read(path) -> Exported:
         members.allow_table(users + items, dim)
     try:
         parts = Parts(
-            _codebook("E_coarse", arrays, (c, dim)),
-            _codebook("F", arrays, (m, dim)) if m else None,
+            _codebook("E_coarse", arrays, (c, dim), path),
+            _codebook("F", arrays, (m, dim), path) if m else None,
             *(_assignment(name, arrays, shapes[name]) if name in shapes else None for name in _ASSIGNMENTS),
             arrays["item_bias"],
             users,
@@ -137,8 +149,9 @@ def _matrix_layout(name: str, rows: str, columns: str, scales: str, *, optional:
     return layout | {f"{name}.scale": Array("float32", (scales,), optional=True)}
 
 
-def _codebook_layout(name: str, rows: str) -> dict[str, Array]:
-    return {name: Array(_NUMBERS, (rows, "d"), optional=True)} | _matrix_layout(name, rows, "d", rows, optional=True)
+def _codebook_layout(name: str, rows: str, n_places: int) -> dict[str, Array]:
+    older = _matrix_layout(name, rows, "d", rows, optional=True)
+    return older | table_layout(name, _NUMBERS, rows, "d", n_places)
 
 
 def _ids_layout(name: str, n: str) -> dict[str, Array]:
@@ -162,7 +175,7 @@ def _packed(name: str, matrix: Compact) -> dict[str, np.ndarray]:
 
 
 def _packed_codebook(name: str, book: Codebook) -> dict[str, np.ndarray]:
-    packed = _packed(name, book.stored) if isinstance(book.stored, Compact) else {name: book.stored}
+    packed = pack_table(name, book.values, book.bitmap)
     return packed if book.scale is None else packed | {f"{name}.scale": book.scale}
 
 
@@ -178,21 +191,22 @@ def _assignment(name: str, arrays: dict, shape: tuple[int, int]) -> Compact:
     """An assignment: as many links in every row, at least one."""
     lengths = arrays[f"{name}.lengths"]
     _require(lengths.ndim == 0 and lengths > 0, f"{name}.lengths is not one number of links, the same for every row")
-    return replace(_places(name, arrays, shape), **_numbers(name, ".values", arrays))
+    values = arrays[f"{name}.values"]
+    return replace(_places(name, arrays, shape), values=values, scale=_scale(name, values, arrays))
 
 
-def _codebook(name: str, arrays: dict, shape: tuple[int, int]) -> Codebook:
-    if f"{name}.lengths" not in arrays:
-        dense = _numbers(name, "", arrays)
-        return Codebook(dense["values"], dense["scale"])
-    numbers = _numbers(name, ".values", arrays)
-    return Codebook(replace(_places(name, arrays, shape), values=numbers["values"]), numbers["scale"])
+def _codebook(name: str, arrays: dict, shape: tuple[int, int], path) -> Codebook:
+    if f"{name}.lengths" in arrays:
+        whole = replace(_places(name, arrays, shape), values=arrays[f"{name}.values"])
+        values, bitmap = without_zeros(whole.dense(whole.values.dtype))
+    else:
+        values, bitmap = unpack_table(name, arrays, math.prod(shape), path)
+    return Codebook(values, bitmap, _scale(name, values, arrays), shape)
 
 
-def _numbers(name: str, suffix: str, arrays: dict) -> dict[str, np.ndarray | None]:
-    """Numbers and, if they are int8, their scale."""
-    values = arrays[name + suffix]
-    return {"values": values, "scale": arrays[f"{name}.scale"] if values.dtype == np.int8 else None}
+def _scale(name: str, values: np.ndarray, arrays: dict) -> np.ndarray | None:
+    """The scale of numbers that are int8."""
+    return arrays[f"{name}.scale"] if values.dtype == np.int8 else None
 
 
 def _ids(name: str, arrays: dict, n: int) -> np.ndarray:

@@ -109,8 +109,8 @@ def _measure_state(run: str, part: str, state: ModelState, graph, problem: Probl
         )
 
     kind = "fine" if state.is_fine else "coarse"  # a joint model without a fine codebook is a coarse one
-    label = run + WITHIN + part if part else run
-    return Measurement(label, part, kind, size=size_of_state(state), seconds=seconds, **_evaluated(data, evaluate))
+    label, size = run + WITHIN + part if part else run, size_of_state(state, problem.settings.threshold)
+    return Measurement(label, part, kind, size=size, seconds=seconds, **_evaluated(data, evaluate))
 
 
 def _evaluated(data: Dataset, evaluate) -> dict:
@@ -128,11 +128,11 @@ def _evaluated(data: Dataset, evaluate) -> dict:
     return {"metrics": metrics} | of_users
 
 
-def size_of_state(state: ModelState) -> dict[str, int]:
+def size_of_state(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
     """Bytes part by part, as :func:`c2f_np.model_file.size_in_bytes`, and the number of floats."""
     parts = [getattr(state, item.name) for item in dataclasses.fields(state)]
     floats = sum(part.nnz if sparse.issparse(part) else part.size for part in parts if part is not None)
-    return size_in_bytes(state) | {"floats": int(floats)}
+    return size_in_bytes(state, threshold) | {"floats": int(floats)}
 
 
 def measure_baseline(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:

@@ -19,7 +19,7 @@ from ..schema import COUNT, NUMBER, NUMBER_OR_NAN, TEXT
 from ..settings import Settings
 from .phases import Best, Progress, phases_of
 
-KIND, VERSION = "checkpoint", 1
+KIND, VERSION, OLDEST = "checkpoint", 2, 1
 _EPOCH = {
     "stage": TEXT, "phase": TEXT, "epoch": COUNT, "bpr": NUMBER, "regulariser": NUMBER, "loss": NUMBER,
     "validation_ndcg@5": NUMBER_OR_NAN, "nonzero_fine": NUMBER_OR_NAN, "seconds": NUMBER,
@@ -60,7 +60,7 @@ def load_checkpoint(path, settings: Settings, data: Dataset) -> Progress:
     shape the learning rate. ModelFileError names the field of whatever does not fit these settings and data.
     """
     n = data.n_users + data.n_items
-    with open_archive(path, KIND, VERSION, _FORM) as (header, members):
+    with open_archive(path, KIND, VERSION, _FORM, oldest=OLDEST) as (header, members):
         _require_same_run(header, settings, data.fingerprint(), path)
         phases = {phase.name: phase for phase in phases_of(settings, engine_named(settings.engine))}
         _require_counters(header, list(phases), path)
@@ -75,7 +75,8 @@ def load_checkpoint(path, settings: Settings, data: Dataset) -> Progress:
         moved = {name: layout.get(f"state.{name}.data") or layout.get(f"state.{name}") for name in current.stage.trained}
         moved = {name: array for name, array in moved.items() if array is not None}
         for name, array in moved.items():
-            layout |= {f"adam.mean.{name}": array, f"adam.square.{name}": dataclasses.replace(array, low=0)}
+            mean = dataclasses.replace(array, optional=False)
+            layout |= {f"adam.mean.{name}": mean, f"adam.square.{name}": dataclasses.replace(mean, low=0)}
         arrays = members.read_all(layout, state_sizes(settings, N=n))
     states = {name: unpack_state(name, arrays, settings, phase, n, path) for name, phase in phase_of.items()}
     about = header["bests"]

@@ -276,8 +276,8 @@ def size_of_arrays(N, C, M, d, t, t_f):
         columns = np.arange(k)[None, :].repeat(n, axis=0).ravel()
         return sparse.csr_array((np.ones(n * k, np.float32), columns, np.arange(0, n * k + 1, k)), shape=(n, m))
 
-    zeros = (np.zeros(shape, np.float32) for shape in ((C, d), N, 1, (M, d)))
-    E_coarse, bias, bias_global, E_fine = zeros
+    ones = (np.ones(shape, np.float32) for shape in ((C, d), N, 1, (M, d)))
+    E_coarse, bias, bias_global, E_fine = ones
     state = ModelState(E_coarse, rows(N, C, t), bias, bias_global, E_fine, rows(C, M, t_f))
     return size_in_bytes(state)["model"]
 

@@ -62,7 +62,7 @@ def spoilt_arrays(arrays):
             yield name, "holds float64", array.astype("float64")
             yield name, "not finite", np.append(array.ravel()[1:], np.nan).astype(array.dtype).reshape(array.shape)
         elif array.dtype.kind in "iu":
-            yield name, "", np.full_like(array, -1)
+            yield name, "", np.full_like(array, np.array(-1).astype(array.dtype))
             yield name, "", np.full_like(array, np.iinfo(array.dtype).max)
 
 
@@ -93,8 +93,8 @@ def test_every_array_of_a_checkpoint_must_fit_settings_and_data(trained, data, t
 def test_every_array_of_a_model_must_fit_its_settings_and_the_others(trained, tmp_path):
     header, arrays = stored(trained[2])
     if header["settings"]["training"] == "stages":
-        del arrays["state.E_fine"]  # without it the file is a model of the coarse stage; below, nothing of the fine one is read
-        arrays = {name: array for name, array in arrays.items() if "S_fine" not in name}
+        # Without it the file is a model of the coarse stage; below, nothing of the fine one is read.
+        arrays = {name: array for name, array in arrays.items() if "_fine" not in name}
     assert_all_refused(tmp_path / "model.npz", "model", header, arrays, C2FRecommender.load)
 
 
@@ -115,10 +115,14 @@ def test_links_must_lead_somewhere_in_order(trained, tmp_path):
         write(path, "model", 1, header, arrays | {f"{name}.{part}": values for part, values in parts.items()})
         with pytest.raises(ModelFileError, match=f"model.npz: {name}.*{what}"):
             C2FRecommender.load(path)
-    starts = arrays["state.S_coarse.indptr"].copy()
+    t, links = header["settings"]["t_coarse"], arrays["state.S_coarse.indices"]
+    starts = np.arange(0, len(links) + 1, t)
     starts[1] = 0
     write(path, "model", 1, header, arrays | {"state.S_coarse.indptr": starts})
     with pytest.raises(ModelFileError, match="state.S_coarse.indptr has a row of 0 links"):
+        C2FRecommender.load(path)
+    write(path, "model", 1, header, arrays | {"state.S_coarse.indices": np.repeat(links[::t], t)})
+    with pytest.raises(ModelFileError, match="state.S_coarse.indices has a row that is not in order"):
         C2FRecommender.load(path)
     for ids in (np.repeat("x", 18), np.array(["\ud800"] * 18), np.array(["a"] * 18).view(np.uint32) + 0x110000):
         ids = ids.view("<U1") if ids.dtype.kind == "u" else ids

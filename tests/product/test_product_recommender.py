@@ -12,15 +12,18 @@ import scipy.sparse as sparse
 from sklearn.base import clone
 
 from c2f_np import C2FRecommender, load_dataset
-from c2f_np.archive import write_archive
+from c2f_np.archive import pack_csr, write_archive
 from c2f_np.data import Dataset
 from c2f_np.errors import DataError, ModelFileError, SettingsError
 from c2f_np.estimator import SETTING_OF
+from c2f_np.model.graph import normalised_adjacency
 from c2f_np.model.step import ModelState
-from c2f_np.model_file import size_in_bytes
+from c2f_np.model_file import load_model, save_model, size_in_bytes
 from c2f_np.serving import load_exported
 from c2f_np.settings import Settings
-from tests.stored import stored
+from c2f_np.training.problem import entity_embeddings
+from tests.serving.serving_models import hand_made
+from tests.stored import stored, write
 
 SMALL = {
     "n_coarse": 6, "n_fine": 4, "dim": 8, "n_components": 4, "t_fine": 2, "eval_every": 2, "max_epochs": 3,
@@ -203,13 +206,51 @@ def test_size_is_the_hand_count(model):
     # 6 and 4 rows of 8 float32; 32 biases and one more. In two stages 32 rows of 2 and 6 rows of 2 weights; jointly 32 rows of 1
     # to each codebook. Weights of 4 bytes, their places of 1.
     n_links = 32 * 2 + 6 * 2 if model.preset == "staged" else 32 * 1 + 32 * 1
+    # Of the fine codebook all, or what the threshold leaves and a bit for each of 4 x 8 entries.
+    fine = min(4 * 8, int(np.count_nonzero(np.abs(model.state_.E_fine) > model.settings_.threshold)) + 1) * 4
     assert model.size_in_bytes() == {
-        "codebooks": (6 + 4) * 8 * 4,
+        "codebooks": 6 * 8 * 4 + fine,
         "assignment weights": n_links * 4,
         "assignment indices": n_links,
         "biases": (32 + 1) * 4,
-        "model": 10 * 32 + n_links * 5 + 33 * 4,
+        "model": 6 * 32 + fine + n_links * 5 + 33 * 4,
     }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("preset", ["staged", "default"])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.2, 0.5, 0.96, 0.98, 1.0])
+def test_size_is_that_of_the_arrays_in_the_file(tmp_path, density, preset, dtype):
+    """And what is left out of the file changes no bit of a score, nor do older files."""
+    model = hand_made(preset, threshold=0.7, dtype=dtype, m=7, d=150)
+    rng, size = np.random.default_rng(1), np.dtype(dtype).itemsize
+    E = np.sign(rng.normal(size=(7, 150))) * rng.uniform(0.71, 2, size=(7, 150))
+    dead = rng.permutation(7 * 150)[: round((1 - density) * 7 * 150)]
+    E.ravel()[dead] *= 0.3
+    E.ravel()[dead[:3]] = [0.7, 0, -0.7][: len(dead)]  # a threshold leaves nothing of what equals it
+    state = dataclasses.replace(model.state, E_fine=E.astype(dtype))
+    model = dataclasses.replace(model, state=state)
+    save_model(tmp_path / "model.npz", model)
+    header, arrays = stored(tmp_path / "model.npz")
+    sizes, of_state = size_in_bytes(state, 0.7), {k: a.nbytes for k, a in arrays.items() if k.startswith("state.")}
+    assert sum(of_state.values()) == sizes["model"] == sum(size for part, size in sizes.items() if part != "model")
+    assert sum(n for k, n in of_state.items() if ".E_" in k) == sizes["codebooks"]
+    live = np.count_nonzero(np.abs(state.E_fine) > 0.7)
+    expected = min(7 * 150 * size, live * size + 132)  # 1,050 bits
+    assert sizes["codebooks"] - state.E_coarse.nbytes == expected and ("state.E_fine" in arrays) == (expected == 7 * 150 * size)
+    older = {k: a for k, a in arrays.items() if not k.startswith("state.")}
+    for name in ("E_coarse", "E_fine", "bias", "bias_global"):
+        older[f"state.{name}"] = getattr(state, name)
+    for name in ("S_coarse", "S_fine", "S_direct"):
+        if getattr(state, name) is not None:
+            older |= pack_csr(f"state.{name}", getattr(state, name))
+    write(tmp_path / "older.npz", "model", 1, header, older)
+    A = normalised_adjacency(model.R).astype(dtype)
+    H = entity_embeddings(state, A, model.settings)
+    for name in ("model.npz", "older.npz"):
+        loaded = load_model(tmp_path / name)
+        np.testing.assert_array_equal(entity_embeddings(loaded.state, A, loaded.settings), H)
+        assert size_in_bytes(loaded.state, 0.7) == sizes and C2FRecommender.load(tmp_path / name).size_in_bytes() == sizes
 
 
 @pytest.mark.parametrize(("n_rows", "size"), [(1, 1), (256, 1), (257, 2), (65536, 2), (65537, 4)])
@@ -280,20 +321,22 @@ def test_another_kind_or_version_or_parts_that_do_not_fit(saved, tmp_path):
     rest, arrays = stored(saved)
     path = tmp_path / "model.npz"
 
-    def refused(match, kind="model", version=1, new_header=rest, **changed):
+    def refused(match, kind="model", version=2, new_header=rest, **changed):
         write_archive(path, kind, version, new_header, {k: v for k, v in (arrays | changed).items() if v is not None})
         with pytest.raises(ModelFileError, match=match):
             C2FRecommender.load(path)
 
-    refused("version 2", version=2)
+    refused("model of version 3; this program reads versions 1 to 2", version=3)
     refused("not a c2f_np model", kind="checkpoint")
     refused("settings", new_header={})
     refused("settings", new_header=rest | {"settings": rest["settings"] | {"colour": 3}})
     refused("settings", new_header=rest | {"settings": rest["settings"] | {"dim": -3}})
     for name in arrays:
         # Without its fine codebook a model of two stages is one of the coarse stage.
-        if name != "state.E_fine" or rest["settings"]["training"] == "joint":
+        if name != "state.E_fine":
             refused(f"{name} is missing", **{name: None})
+        elif rest["settings"]["training"] == "joint":
+            refused("state.E_fine is missing", **{name: None})
     refused("state.bias has the shape", **{"state.bias": arrays["state.bias"][1:]})
     refused("shape", user_ids=arrays["user_ids"][1:])
     refused("finite", **{"state.E_coarse": arrays["state.E_coarse"] * np.nan})

@@ -77,8 +77,23 @@ def test_what_is_read_is_what_was_written(tmp_path, kind, changed):
     assert_array_equal(read.embeddings(), kept.embeddings())
     assert read.embeddings().dtype == ("float64" if kind == "float64" else "float32")
     assert read.size_in_bytes() == kept.size_in_bytes() and read.about == kept.about
+    of_codebooks = [array.nbytes for name, array in stored(tmp_path / "small.npz")[1].items() if name.startswith(("E_", "F"))]
+    assert sum(of_codebooks) == read.size_in_bytes()["codebooks"]
     for ours, theirs in zip(read.recommend(model.user_ids, 12), kept.recommend(model.user_ids, 12), strict=True):
         assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_an_older_file_has_columns_where_newer_ones_have_bits(tmp_path, kind):
+    model = hand_made("staged", threshold=1.5)
+    export_model(model, tmp_path / "new.npz", codebook=kind)
+    header, arrays = stored(tmp_path / "new.npz")
+    places = np.unpackbits(arrays.pop("F.bitmap"), count=4 * 6).reshape(4, 6)
+    arrays |= {"F.lengths": places.sum(axis=1, dtype=np.uint8), "F.indices": np.nonzero(places)[1].astype(np.uint8)}
+    write_archive(tmp_path / "old.npz", KIND, 2, header, arrays)
+    new, old = (load_exported(tmp_path / name) for name in ("new.npz", "old.npz"))
+    assert_array_equal(old.embeddings(), new.embeddings())
+    assert old.size_in_bytes() == new.size_in_bytes()
 
 
 def test_zeros_and_duplicates_among_the_interactions_do_not_count(model):
@@ -188,7 +203,7 @@ def test_another_version_or_parts_that_do_not_fit(path, tmp_path):
         with pytest.raises(ModelFileError, match=f"small.npz.*{match}"):
             load_exported(wrong)
 
-    for version in (1, 3):
+    for version in (1, 4):
         refused(f"version {version}", rest | {"version": version})
     refused("not a c2f_np exported model, but a model: C2FRecommender.load reads it", rest | {"kind": "model"})
     write_archive(wrong, KIND, VERSION, rest, arrays)

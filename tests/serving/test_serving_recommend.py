@@ -123,8 +123,8 @@ def test_size_is_the_hand_count(preset, kind, item, bias):
     ours = Served(reduce_model(model, codebook=kind, weights=kind))
     before, scales = ours.size_in_bytes(), 9 * 4 if kind == "int8" else 0
     n_nonzero = (np.abs(model.state.E_fine) > (0 if joint else 0.7)).sum()
-    # 4 x 6 numbers, or those that are not zero, a byte each for their columns and 5 row starts.
-    fine = min(4 * 6 * item, n_nonzero * (item + 1) + 5)
+    # 4 x 6 numbers, or those that are not zero, and a bit for each place.
+    fine = min(4 * 6 * item, n_nonzero * item + 3)
     assert before["codebooks"] == 5 * 6 * item + fine + scales
     # Two links of each of 21 entities to either codebook; or to coarse rows, and of 5 coarse rows. Their places: a byte each.
     n_weights = 21 * (2 + 2) if joint else (21 + 5) * 2
