@@ -3,10 +3,10 @@
 A model file holds everything that recommending needs: codebooks, assignments, biases, the training interactions (for
 propagation), those that were held out (to leave out all that a user has, as the former), the external ids, and the settings.
 
-What the file holds of the model is what :func:`size_in_bytes` counts. Of a fine codebook only the entries outside the soft threshold
-matter. They are stored as their values, row by row, and a *bitmap*: one bit for each of the M d entries, set where a value stands
-(NumPy's ``packbits``), ``8 ceil(M d / 8)`` bits in all; the whole codebook where that is smaller, as it is from about 97 % of
-float32 values on. An assignment has as many links in every row: it is stored as its weights and column numbers, these in the
+What the file holds of the model is what :func:`size_in_bytes` counts. Of a fine codebook only the entries outside the soft
+threshold matter. They are stored as their values, row by row, and a *bitmap*: one bit for each of the M d entries, set where a
+value stands (NumPy's ``packbits``), ``ceil(M d / 8)`` bytes in all; or the whole codebook where that is smaller, as it is from 97 %
+of float32 values on. An assignment has as many links in every row: it is stored as its weights and column numbers, these in the
 smallest unsigned type that can number the columns.
 
 Shapes: see `c2f_np.model.step`.
@@ -90,7 +90,8 @@ class StoredModel:
 def save_model(path: FilePath, model: StoredModel) -> None:
     """Write a model file, aside and then renamed."""
     header = {"settings": model.settings.to_dict(), "about": model.about}
-    arrays = pack_state("state", model.state, model.settings.threshold) | pack_entities(model.R, model.known, model.user_ids, model.item_ids)
+    arrays = pack_state("state", model.state, model.settings.threshold)
+    arrays |= pack_entities(model.R, model.known, model.user_ids, model.item_ids)
     write_archive(path, KIND, VERSION, header, arrays)
 
 
@@ -109,7 +110,8 @@ def load_model(path: FilePath) -> StoredModel:
         layout, entities = entities_layout(members)
         own, sizes = state_layout("state", settings, phase, n="U+I"), state_sizes(settings, **entities)
         arrays = members.read_all(layout | own, sizes)
-        members.allow("the fine codebook", 8 * settings.n_fine * settings.dim if "state.E_fine.bitmap" in arrays else 0)
+        if "state.E_fine.bitmap" in arrays:
+            members.allow("the fine codebook", 8 * settings.n_fine * settings.dim)
         members.allow_table(sum(entities.values()), settings.dim)
     R, known, user_ids, item_ids = unpack_entities(arrays, path)
     state = unpack_state("state", arrays, settings, phase, sum(R.shape), path)

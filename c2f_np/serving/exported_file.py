@@ -1,7 +1,7 @@
 """The parts of an exported model as the arrays of a file, and back again, checked.
 
-    E_coarse, F                 dense, or if sparse .values and .bitmap, as in model files (version 2: .lengths, .indices and .values);
-                                .scale if int8
+    E_coarse, F                 dense, or .values and .bitmap if sparse (in version 2 .lengths, .indices and .values), as in model
+                                files; .scale if int8
     S_coarse, S_fine, S_direct  .lengths (one number if all rows are equally long), .indices, .values; .scale if int8
     item_bias
     interactions                .lengths, .indices; may be left out
