@@ -5,9 +5,9 @@ propagation), those that were held out (to leave out all that a user has, as the
 
 What the file holds of the model is what :func:`size_in_bytes` counts. Of a fine codebook only the entries outside the soft
 threshold matter. They are stored as their values, row by row, and a *bitmap*: one bit for each of the M d entries, set where a
-value stands (NumPy's ``packbits``), ``ceil(M d / 8)`` bytes in all; or the whole codebook where that is smaller, as it is from 97 %
-of float32 values on. An assignment has as many links in every row: it is stored as its weights and column numbers, these in the
-smallest unsigned type that can number the columns.
+value stands (NumPy's ``packbits``), ``ceil(M d / 8)`` bytes in all; or the whole codebook where that is smaller, as it is from
+97 % of float32 values on. An assignment has as many links in every row: it is stored as its weights and column numbers, these in
+the smallest unsigned type that can number the columns.
 
 Shapes: see `c2f_np.model.step`.
 """
@@ -170,14 +170,15 @@ def where_from(data: Dataset) -> dict[str, Any]:
 
 
 def pack_state(name: str, state: ModelState, threshold: float | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a state, under names that begin with `name`; with the soft threshold, of E_f only what it leaves."""
+    """The arrays of a state, under names that begin with `name`; with the settings' threshold, of E_f only what is outside."""
     arrays: dict[str, np.ndarray] = {}
     for field, value in _present(state).items():
         where = f"{name}.{field}"
         if field in _MATRICES:
             arrays |= {f"{where}.data": value.data, f"{where}.indices": value.indices.astype(_index_type(value.shape[1]))}
         elif field == "E_fine" and threshold is not None:
-            arrays |= pack_table(where, *without_zeros(np.where(np.abs(value) > threshold, value, value.dtype.type(0))))
+            tau = threshold if state.threshold is None else float(state.threshold[0])
+            arrays |= pack_table(where, *without_zeros(np.where(np.abs(value) > tau, value, value.dtype.type(0))))
         else:
             arrays[where] = value
     return arrays
@@ -222,6 +223,7 @@ def state_layout(name: str, settings: Settings, phase: str, *, n: str = "N") -> 
     layout = {f"{name}.{field}": array for field, array in layout.items()}
     if _has_fine(settings, phase):
         layout |= table_layout(f"{name}.E_fine", dtype, "M", "d", settings.n_fine * settings.dim)
+        layout |= {f"{name}.threshold": Array(dtype, (1,), low=0)} if settings.fine_density < 1 else {}
     return layout
 
 
@@ -230,7 +232,7 @@ def unpack_state(
 ) -> ModelState:
     """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
     sizes = state_sizes(settings, N=n_entities)
-    parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global")}
+    parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "threshold")}
     if _has_fine(settings, phase):
         shape = settings.n_fine, settings.dim
         values, bitmap = unpack_table(f"{name}.E_fine", arrays, math.prod(shape), path)
@@ -255,13 +257,13 @@ def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
     ----------
     state : ModelState
     threshold : float
-        The soft threshold of the settings.
+        That of the settings, for a state that has none of its own.
 
     Returns
     -------
     dict of str to int
-        "codebooks" (the fine one without what the threshold takes away, where that is smaller), "assignment weights", "assignment
-        indices", "biases", and their sum, "model".
+        "codebooks" (the fine one without what the threshold takes away, where that is smaller, and a threshold of its own),
+        "assignment weights", "assignment indices", "biases", and their sum, "model".
     """
     stored = pack_state("state", state, threshold)
 
@@ -269,7 +271,7 @@ def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
         return sum(array.nbytes for name, array in stored.items() if name.endswith(ends))
 
     parts = {
-        "codebooks": sum(array.nbytes for name, array in stored.items() if name.startswith("state.E_")),
+        "codebooks": sum(array.nbytes for name, array in stored.items() if ".E_" in name) + total(".threshold"),
         "assignment weights": total(".data"),
         "assignment indices": total(".indices"),
         "biases": total(".bias", ".bias_global"),

@@ -41,6 +41,14 @@ class Settings:
     )
     gate: float = described(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
     threshold: float = described(1.0, "soft threshold tau", low=0.0)
+    fine_density: float = described(
+        1.0, "share of the fine codebook's entries that the threshold is raised to leave, in joint training; 1: it stays",
+        above=0.0, high=1.0,
+    )  # fmt: skip
+    dead_zone: str = described(
+        "closed", "entries inside the threshold: closed, they stay there; open, they move by the gradient at F (joint training)",
+        choices=("closed", "open"),
+    )  # fmt: skip
     composition: str = described(
         "coarse", "codebook that entities are composed from in the fine stage", choices=("coarse", "bridged")
     )
@@ -116,6 +124,8 @@ class Settings:
             raise SettingsError(f't_direct = {self.t_direct} needs training = "joint"')
         elif self.table_epochs or self.partition_epochs:
             raise SettingsError('table_epochs and partition_epochs need training = "joint"')
+        elif self.fine_density < 1 or self.dead_zone == "open":
+            raise SettingsError('fine_density below 1 and dead_zone = "open" need training = "joint"')
         elif self.fine_start == "normal":
             raise SettingsError('fine_start = "normal" needs training = "joint"')
         if self.propagation == "collapsed" and self.composition != "coarse":
@@ -127,6 +137,8 @@ class Settings:
             raise SettingsError('training = "joint" needs fine_start = "normal": there is no trained codebook yet')
         if self.t_direct > self.n_fine:
             raise SettingsError(f"t_direct = {self.t_direct} is more than n_fine = {self.n_fine}")
+        if self.fine_density < 1 and not self.has_fine_codebook:
+            raise SettingsError("fine_density below 1 needs a fine codebook: t_direct or gate above 0")
         if self.propagation == "collapsed":
             raise SettingsError('propagation = "collapsed" needs training = "stages": joint training is not linear in F')
         if self.partition_epochs and not self.table_epochs:

@@ -42,6 +42,13 @@ def soft_threshold_backward_tau(grad_F: np.ndarray, E: np.ndarray, tau: float) -
     return float(-np.sum(np.where(np.abs(E) > tau, grad_F * np.sign(E), 0.0)))
 
 
+def raised_threshold(E: np.ndarray, tau: float, density: float) -> float:
+    """The smallest threshold from tau on that leaves at most so large a share of the entries (model.md, joint training, 8)."""
+    sizes = np.sort(np.abs(E), axis=None)[::-1]
+    most = int(density * sizes.size)
+    return max(tau, float(sizes[most])) if most < sizes.size else tau
+
+
 def _require_threshold(tau) -> None:
     if not np.real(tau) >= 0:
         raise SettingsError(f"the soft threshold must be 0 or more, not {tau}")

@@ -102,12 +102,12 @@ def joint_forward(
 
 def joint_gradients(
     forward: JointForward, slope: np.ndarray, E_fine: np.ndarray | None, graph: JointGraph, triples: Triples,
-    *, threshold: float, n_layers: int, l2: float, decay: float, of_weights: bool = True,
+    *, threshold: float, n_layers: int, l2: float, decay: float, of_weights: bool = True, dead_zone: str = "closed",
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Gradients of the loss with respect to all that the state has; ``decay=0`` leaves those of the data loss.
 
     Those of S_coarse and S_direct are of the stored weights, row by row. "Y" is the gradient before tanh, shape (N, d), which
-    :func:`c2f_np.model.links.exchange_links` asks for.
+    :func:`c2f_np.model.links.exchange_links` asks for. With an open dead zone "E_fine" is the gradient at F.
     """
     engine, c = graph.engine, graph.n_coarse
     grad_H, grad_bias, grad_bias_global = batch_loss_backward(forward, slope, triples, engine=engine)
@@ -124,7 +124,7 @@ def joint_gradients(
         gradients["E_coarse"], through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)
         grad_F = through_bridge + grad_F if len(grad_F) else through_bridge
     if E_fine is not None:
-        gradients["E_fine"] = soft_threshold_backward(grad_F, E_fine, threshold)
+        gradients["E_fine"] = grad_F if dead_zone == "open" else soft_threshold_backward(grad_F, E_fine, threshold)
     if of_weights:
         grad_links = graph.links.weights_gradient(grad_Y, forward.codebook)
         to_coarse = graph.links.matrix.indices < c
@@ -177,13 +177,13 @@ class JointStage(Stage):
 
     def forward(self, state: ModelState, graph: JointGraph, *, batch: Triples | None = None) -> JointForward:
         s = self.settings
-        return joint_forward(state.E_coarse, state.E_fine, graph, threshold=s.threshold, n_layers=s.n_layers, batch=batch)
+        return joint_forward(state.E_coarse, state.E_fine, graph, threshold=state.tau(s), n_layers=s.n_layers, batch=batch)
 
     def gradients(self, forward: JointForward, slope, state: ModelState, graph: JointGraph, triples: Triples, **weights):
         s = self.settings
         return joint_gradients(
             forward, slope, state.E_fine, graph, triples,
-            threshold=s.threshold, n_layers=s.n_layers, of_weights="S_coarse" in self.trained, **weights,
+            threshold=state.tau(s), n_layers=s.n_layers, of_weights="S_coarse" in self.trained, dead_zone=s.dead_zone, **weights,
         )  # fmt: skip
 
     def graph_after(self, graph: JointGraph, moved: ModelState) -> JointGraph:

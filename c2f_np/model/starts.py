@@ -237,7 +237,12 @@ def start_joint(R, settings: Settings) -> ModelState:
         S_fine = start_fine_assignment(state.S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
     if s.t_direct:
         S_direct = start_coarse_assignment(parts, s.n_fine, s.t_direct, s.anchor_weight, rng)
-    return dataclasses.replace(state, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct)
+    return dataclasses.replace(state, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct, threshold=_own_threshold(s))
+
+
+def _own_threshold(s: Settings) -> np.ndarray | None:
+    """The threshold of a state that will raise it."""
+    return np.full(1, s.threshold) if s.fine_density < 1 else None
 
 
 def start_table(R, settings: Settings) -> ModelState:
@@ -271,8 +276,9 @@ def code_table(table: ModelState, R, settings: Settings) -> ModelState:
         E_coarse = (E_coarse - gate * (S_fine @ F)) / (1 - gate)
     E_fine = F + s.threshold * np.sign(F)
     return dataclasses.replace(
-        table, E_coarse=E_coarse, S_coarse=code.S_coarse, E_fine=E_fine, S_fine=S_fine, S_direct=code.S_direct
-    )
+        table, E_coarse=E_coarse, S_coarse=code.S_coarse, E_fine=E_fine, S_fine=S_fine, S_direct=code.S_direct,
+        threshold=_own_threshold(s),
+    )  # fmt: skip
 
 
 def _strongest(S: sparse.csr_array, E: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ This is PyTorch's ``Adam`` without weight decay.
 Shapes
 ------
 E_coarse : (C, d)     E_fine : (M, d)     S_coarse : (N, C) csr     S_fine : (C, M) csr     S_direct : (N, M) csr
-bias : (N,), users first     bias_global : (1,)     x, g, m, v : any one shape
+bias : (N,), users first     bias_global, threshold : (1,)     x, g, m, v : any one shape
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ class ModelState:
     E_fine: np.ndarray | None = None  # before soft thresholding; None before the fine stage
     S_fine: sparse.csr_array | None = None  # None before the fine stage, and where nothing is bridged
     S_direct: sparse.csr_array | None = None  # from entities to fine rows; only joint training has such links
+    threshold: np.ndarray | None = None  # tau where training raises it; None: that of the settings
 
     @property
     def is_fine(self) -> bool:
         """Whether there is a fine codebook."""
         return self.E_fine is not None
+
+    def tau(self, settings) -> float:
+        """The soft threshold."""
+        return settings.threshold if self.threshold is None else float(self.threshold[0])
 
     def item_bias(self, n_users: int) -> np.ndarray:
         """The biases of the items, shape (I,)."""

@@ -88,7 +88,7 @@ def reduce_model(
     n_users = model.R.shape[0]
     bias_type = "float16" if weights == "int8" else weights
     item_bias, _ = quantise(state.bias[n_users:], bias_type, np.zeros(0, int), 0, "the item biases")
-    F = soft_threshold(state.E_fine, settings.threshold) if state.is_fine else None
+    F = soft_threshold(state.E_fine, state.tau(settings)) if state.is_fine else None
     dtype = "float64" if codebook == "float64" else "float32"
     parts = Parts(
         compact_codebook(state.E_coarse, codebook, "the coarse codebook"),

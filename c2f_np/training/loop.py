@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, SettingsError
+from ..model.codebook import raised_threshold
 from ..model.joint import exchange, relinked
 from ..model.sampling import drawn_batches
 from ..model.step import AdamMoments, ModelState, fresh_moments, train_step
@@ -45,6 +46,7 @@ class Phase:
     update_every: int | None = None  # epochs between closed-form updates of the assignment; 0: once; None: never
     exchange_every: int = 0  # epochs between exchanges of links; 0: once
     exchange_epochs: int = 0  # within which links are exchanged
+    density: float = 1.0  # share of the fine codebook that the threshold is raised to leave
 
     def rate_of(self, epoch: int) -> float:
         """The learning rate of an epoch of the phase, counted from 0.
@@ -59,6 +61,14 @@ class Phase:
             sixth = 6 * epoch // most
             return rate if sixth < 4 else rate / 3 if sixth == 4 else rate / 10
         return rate
+
+    def density_after(self, epoch: int) -> float:
+        """The share that the threshold leaves after an epoch, counted from 0: falls to that of the phase in 2/3 of its epochs.
+
+        ``density + (1 - density) (1 - x)^3`` with x from 0 to 1: many entries go while many are small, few at the end.
+        """
+        falling = -(-2 * (self.schedule_epochs or self.most_epochs) // 3)
+        return self.density + (1 - self.density) * max(0.0, 1 - (epoch + 1) / falling) ** 3
 
     def updates_in(self, epoch: int) -> bool:
         """Whether the assignment is updated in this epoch, counted from 0."""
@@ -204,6 +214,9 @@ def train_epoch(phase: Phase, progress: Progress, problem: Problem, graph=None) 
             f"training diverged in epoch {progress.stage_epoch + 1} of the {progress.stage} stage: "
             "the loss is not finite; lower the learning rate"
         )
+    if phase.density < 1:
+        tau = raised_threshold(state.E_fine, state.tau(settings), phase.density_after(epoch))
+        state = dataclasses.replace(state, threshold=np.full_like(state.threshold, tau))
     progress = dataclasses.replace(
         progress, state=state, moments=moments, stage_epoch=progress.stage_epoch + 1, phase_epoch=epoch + 1
     )
@@ -211,7 +224,8 @@ def train_epoch(phase: Phase, progress: Progress, problem: Problem, graph=None) 
     if progress.phase_epoch >= phase.most_epochs or progress.phase_epoch % settings.eval_every == 0:
         result = evaluate_state(state, problem, "validation", stage=stage, graph=graph)
         score = float("nan") if result is None else result.metrics[STOPPING_METRIC]
-        progress = _note_evaluation(progress, score)
+        # What is not yet as sparse as it must be is no candidate.
+        progress = _note_evaluation(progress, score) if phase.density_after(epoch) == phase.density else progress
     row = {
         "stage": progress.stage,
         "phase": progress.phase,
@@ -255,7 +269,7 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         )
     if exchanges:
         turn = (epoch + 1) // max(phase.exchange_every, 1)
-        state, moments = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
+        state, moments = exchange(state, moments, graph, pull, turn, threshold=state.tau(settings))
         graph = relinked(graph, state)
     return state, moments, graph, totals / n_seen
 
@@ -275,4 +289,4 @@ def _note_evaluation(progress: Progress, score: float) -> Progress:
 
 def _share_above_threshold(state: ModelState, settings: Settings) -> float:
     """Share of the fine codebook that soft thresholding leaves alive; NaN without one."""
-    return float(np.mean(np.abs(state.E_fine) > settings.threshold)) if state.is_fine else float("nan")
+    return float(np.mean(np.abs(state.E_fine) > state.tau(settings))) if state.is_fine else float("nan")

@@ -56,7 +56,7 @@ def phases_of(settings: Settings, engine) -> tuple[Phase, ...]:
             Phase("partition", joint, _from(starts.start_joint), s.partition_epochs, learning_rate=s.start_lr, **common),
             Phase("table", table, _from(starts.start_table), s.table_epochs, learning_rate=s.start_lr, **common),
             Phase("joint", joint, begin, s.max_epochs, learning_rate=s.coarse_lr, exchange_every=s.update_every,
-                  exchange_epochs=s.exchange_epochs, **common),
+                  exchange_epochs=s.exchange_epochs, density=s.fine_density, **common),
         ]  # fmt: skip
         return tuple(phase for phase in phases if phase.most_epochs)
     first = min(s.phase1_epochs, s.max_epochs) if s.phase1_epochs else s.max_epochs
@@ -148,7 +148,8 @@ def _after_coarse(finished: dict[str, Best], problem: Problem) -> Start:
 def _after_table(finished: dict[str, Best], problem: Problem) -> Start:
     """Joint training's: the best table, coded, or the best that a partition led to; whichever validates better.
 
-    The state is also the first candidate of the phase, as that of an epoch 0, so that the result never validates worse. (Without
+    The state is also the first candidate of the phase, as that of an epoch 0, so that the result never validates worse; unless
+    its fine codebook is yet to become sparse. (Without
     validation scores are NaN: no comparison holds, the table is taken, and every later state replaces it. A refit has trained
     only the one that was taken.)
     """
@@ -161,4 +162,5 @@ def _after_table(finished: dict[str, Best], problem: Problem) -> Start:
     rival = finished.get("partition")
     if rival is not None and rival.score > score:
         state, score, started_from = rival.state, rival.score, "partition"
-    return Start(state, None if math.isnan(score) else Best(score, 0, state), started_from)
+    is_candidate = not math.isnan(score) and settings.fine_density == 1
+    return Start(state, Best(score, 0, state) if is_candidate else None, started_from)

@@ -44,7 +44,7 @@ COMMON = {
 STAGES = COMMON | {"reading": ("layers", "collapsed", "bridged"), "start": ("scores", "components")}
 JOINT = COMMON | {
     "parts": ("coarse codebook", "direct links", "bridge", "both"), "start": ("partition", "table", "either"),
-    "exchange_epochs": (0, 2, 9),
+    "exchange_epochs": (0, 2, 9), "density": (1.0, 0.4), "dead_zone": ("closed", "open"),
 }  # fmt: skip
 TABLES = {
     "table": ("full", "hashed", "products", "narrow"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
@@ -109,6 +109,7 @@ def _joint(engine: str, c: dict, rng) -> Worst:
     phases = {"partition": ("joint",), "table": ("table", "joint"), "either": ("partition", "table", "joint")}[c["start"]]
     settings = _settings(
         rng, c, engine, training="joint", fine_start="normal", exchange_epochs=c["exchange_epochs"],
+        dead_zone=c["dead_zone"], fine_density=c["density"] if c["parts"] != "coarse codebook" else 1.0,
         t_direct=2 * (c["parts"] in ("direct links", "both")), **({} if c["parts"] in ("bridge", "both") else {"gate": 0.0}),
         table_epochs=2 * ("table" in phases), partition_epochs=4 * ("partition" in phases), max_epochs=4,
     )  # fmt: skip
@@ -195,6 +196,16 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
         due = [later < 9 and later % every == every - 1 for later in range(12)]
         worst.same("epochs with exchanges", [exchanges for _, exchanges in found], due)
     state, moments, losses, sizes = _epoch(before, posed, phase.rate_of(epoch))
+    falls = s.fine_density < 1 and before.phase == "joint"
+    # Two thirds of the epochs, or one more, make the fine codebook sparse.
+    done = min(1, (epoch + 1) / math.ceil(2 * longest / 3)) if falls else 1
+    if falls:
+        share = s.fine_density + (1 - s.fine_density) * (1 - done) ** 3
+        sizes_of = np.sort(np.abs(state.E_fine).ravel())[::-1]
+        tau = max(state.threshold[0], *sizes_of[math.floor(share * len(sizes_of)) :][:1])
+        state = dataclasses.replace(state, threshold=np.array([tau], dtype=s.dtype))
+        alive = np.sum(np.abs(after.state.E_fine) > after.state.threshold)
+        worst.same("as sparse as it must be", bool(alive <= share * len(sizes_of)), True)
     worst.same("state after an epoch", _bits(after.state), _bits(state))
     worst.same("moments after an epoch", _bits(after.moments), _bits(moments))
     bpr, regulariser = np.average(losses, axis=0, weights=sizes)
@@ -207,11 +218,12 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
     for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
         worst.add("losses of history", row[name], value, 1e-14 * abs(value))
     E_fine = after.state.E_fine
-    alive = np.nan if E_fine is None else np.mean(np.abs(E_fine) > s.threshold)
+    alive = np.nan if E_fine is None else np.mean(np.abs(E_fine) > state.tau(s))
     labels = (row["stage"], row["phase"], row["epoch"], after.stage_epoch, after.phase_epoch)
     worst.same("numbers of history", labels, (stage, before.phase, before.stage_epoch + 1, before.stage_epoch + 1, epoch + 1))
     worst.same("share above the threshold", np.array_equal(row["nonzero_fine"], alive, equal_nan=True), True)
-    _hold_score(worst, before, after, posed, row["validation_ndcg@5"], (epoch + 1) % s.eval_every == 0 or epoch + 1 >= most)
+    evaluated = (epoch + 1) % s.eval_every == 0 or epoch + 1 >= most
+    _hold_score(worst, before, after, posed, row["validation_ndcg@5"], evaluated, evaluated and done == 1)
 
 
 def _can_be_scored(data) -> bool:
@@ -227,19 +239,19 @@ def _share(schedule: str, epoch: int, longest: int) -> float:
     return 1
 
 
-def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: bool) -> None:
-    """The score is that of the state after the epoch; the best state is the first of the best score, or the last without."""
+def _hold_score(worst: Worst, before, after, posed, score: float, evaluated: bool, counts: bool) -> None:
+    """The score is that of the state after the epoch; the best state is the first of the best score that counts, or the last."""
     known = _can_be_scored(posed.data) and evaluated
     worst.same("which epochs have a score", not np.isnan(score), known)
     if known and posed.settings.dtype == "float64":  # in float32 two items may change places
         worst.add("validation score", score, _ndcg(after.state, posed), 1e-12)
-    better = evaluated and (before.best is None or not known or score > before.best.score)
+    better = counts and (before.best is None or not known or score > before.best.score)
     if better:
         worst.same("the best state", (after.best.epoch, after.best.state is after.state), (after.stage_epoch, True))
         worst.same("the best score", np.array_equal(after.best.score, score, equal_nan=True), True)
     else:
         worst.same("the best state", after.best is before.best, True)
-    bad = 0 if better else before.bad_evaluations + evaluated
+    bad = 0 if better else before.bad_evaluations + counts
     worst.same("evaluations without improvement", after.bad_evaluations, bad)
 
 
@@ -273,7 +285,7 @@ def _epoch(before, posed, rate: float):
         pull = pull + step.gradients.get("Y", 0)
     if before.phase == "joint" and epoch < s.exchange_epochs and exchanges:
         turn = {0: 1, 1: epoch + 1, 2: (epoch + 1) // 2}[s.update_every]
-        state, moments = loop.exchange(state, moments, graph, pull, turn, threshold=s.threshold)
+        state, moments = loop.exchange(state, moments, graph, pull, turn, threshold=state.tau(s))
     return state, moments, losses, sizes
 
 
@@ -316,9 +328,9 @@ def _hold_end(worst: Worst, posed, after, following) -> None:
         if not _can_be_scored(posed.data):
             worst.same("what joint training starts from", (started, following.best), ("table", None))
         else:
-            own = evaluate_state(state, posed, "validation").metrics["ndcg@5"]
-            worst.same("the start is a candidate", (following.best.score, following.best.epoch, following.best.state is state),
-                       (own, 0, True))  # fmt: skip
+            own, best = evaluate_state(state, posed, "validation").metrics["ndcg@5"], following.best
+            found = None if best is None else (best.score, best.epoch, best.state is state)
+            worst.same("whether the start is a candidate", found, (own, 0, True) if s.fine_density == 1 else None)
             worst.same("the better start", started == "table" or own > -1 and rival.score == own, True)
             worst.same("the worse start", rival is None or own >= rival.score, True)
             if started == "table":

@@ -55,7 +55,8 @@ FINE = STAGES | {
 }  # fmt: skip
 JOINT = COMMON | {
     "parts": ("coarse codebook", "direct links", "bridge", "both", "table"), "links": ("one", "two", "many"),
-    "direct": ("none", "one", "many"), "gate": ("none", "low", "high", "whole"), "threshold": ("none", "some"),
+    "direct": ("none", "one", "many"), "gate": ("none", "low", "high", "whole"), "threshold": ("none", "some", "raised"),
+    "dead_zone": ("closed", "open"),
 }  # fmt: skip
 TABLES = COMMON | {"table": ("full", "hashed", "products"), "item_bias": (False, True)}
 
@@ -126,7 +127,7 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     gate = {"none": 0.0, "low": rng.uniform(0.1, 0.4), "high": rng.uniform(0.6, 0.9), "whole": 1.0}[c.get("gate", "low")]
     return Settings(**_numbers(rng, c, engine) | {
         "n_coarse": N_COARSE, "n_fine": N_FINE, "gate": gate,
-        "threshold": float(rng.choice([rng.uniform(0.5, 0.8), rng.uniform(1.1, 1.5)])) if c.get("threshold") == "some" else 0.0,
+        "threshold": float(rng.choice([rng.uniform(0.5, 0.8), rng.uniform(1.1, 1.5)])) * (c.get("threshold") not in (None, "none")),
         "coarse_lr": rng.uniform(0.03, 0.05), "fine_lr": rng.uniform(0.06, 0.08), "start_lr": rng.uniform(0.09, 0.11),
         "partition": "random", **own,
     })  # fmt: skip
@@ -231,7 +232,7 @@ def joint_point(engine: str, c: dict, rng) -> Point:
     t, t_direct = _links(rng, c["links"], N_COARSE - 1), _links(rng, c["direct"], N_FINE - 1)
     settings = _settings(
         rng, c, engine, training="joint", fine_start="normal", t_coarse=t, t_fine=int(rng.integers(1, N_FINE + 1)),
-        t_direct=t_direct, table_epochs=3 * is_table,
+        t_direct=t_direct, table_epochs=3 * is_table, dead_zone=c["dead_zone"],
     )  # fmt: skip
     parts = {"E_coarse": normal(rng, N if is_table else N_COARSE, settings.dim)}
     parts["S_coarse"] = sparse.eye_array(N, format="csr") if is_table else _signed(rng, problems.assignment(rng, N, N_COARSE, t))
@@ -241,6 +242,9 @@ def joint_point(engine: str, c: dict, rng) -> Point:
         parts["S_fine"] = largest_softmax(normal(rng, N_COARSE, N_FINE), settings.t_fine)
     if direct:
         parts["S_direct"] = _signed(rng, problems.assignment(rng, N, N_FINE, t_direct))
+    if "E_fine" in parts and c["threshold"] == "raised":
+        parts["threshold"] = np.full(1, np.float32(settings.threshold))
+        settings = dataclasses.replace(settings, threshold=settings.threshold / 3, fine_density=0.4)
     return _point(rng, "joint", settings, parts)
 
 
@@ -276,7 +280,7 @@ def _point(rng, model: str, settings: Settings, parts: dict) -> Point:
         H = embed(p, make_graph(A, p, settings), settings)[1][:N]
         if np.max(np.abs(H[:N_USERS] @ H[N_USERS:].T)) < 4:
             break
-        parts = {name: value / 2 if name.startswith("E_") else value for name, value in parts.items()}
+        parts = {name: value / 2 if name.startswith(("E_", "thr")) else value for name, value in parts.items()}
         settings = dataclasses.replace(settings, threshold=settings.threshold / 2)
     return Point(model, settings, data, A, ModelState(**parts).astype(settings.dtype))
 

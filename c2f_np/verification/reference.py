@@ -3,7 +3,7 @@
 Nothing is taken from the rest of the package. Gradients are complex steps of the loss, Im f(x + ih) / h with h = 2^-100: exact to
 rounding for every operation below, because none of them takes an absolute value or a conjugate of what is differentiated.
 
-    p        dict of dense arrays: E_coarse, S_coarse, bias, bias_global; E_fine, S_fine, S_direct, Y;
+    p        dict of dense arrays: E_coarse, S_coarse, bias, bias_global; E_fine, S_fine, S_direct, threshold; F, Y;
              of the baselines embeddings, or codebook and S, or quotients and remainders; item_bias
     s        settings by name, such as s.n_layers
     batch    three arrays of entity numbers: user, positive, negative (item i is entity U + i)
@@ -112,8 +112,8 @@ def fine(p, X_hat, s):
 
 
 def codebooks(p, s):
-    """E_hat and F of joint training, as far as it has them."""
-    F = soft_threshold(p["E_fine"], s.threshold) if "E_fine" in p else None
+    """E_hat and F of joint training, as far as it has them. (p["F"], zero, is there for its gradient.)"""
+    F = soft_threshold(p["E_fine"], p.get("threshold", s.threshold)) + p.get("F", 0) if "E_fine" in p else None
     return bridge(p, F, s) if "S_fine" in p else p["E_coarse"], F
 
 
@@ -255,6 +255,10 @@ def train_step(model, p, A, batch, s, moments, k, rate, *, links=None, update=Fa
     Z, H = embed(p, make_graph(A, p, s), s)
     bpr, penalty = losses(p, Z, H, batch, s)
     slopes, sizes = gradients(model, p, A, batch, s, [*names, *(["Y"] if "Y" in p else [])])
+    if "E_fine" in names and model == "joint" and s.dead_zone == "open":
+        # Every entry moves by the gradient at what the threshold makes of it.
+        at_F = gradients(model, p | {"F": np.zeros(p["E_fine"].shape)}, A, batch, s, ["F"])
+        slopes["E_fine"], sizes["E_fine"] = (part["F"] for part in at_F)
     clipped, new, moved = {}, dict(p), {}
     for name in names:
         g = np.clip(slopes[name], -s.max_grad_value, s.max_grad_value)

@@ -39,7 +39,8 @@ COMMON = {
 CROSSED = ("n_layers", "where", "graph")
 COARSE = points.COARSE | COMMON
 FINE = points.FINE | COMMON | {"gate": ("none", "low", "high")}
-JOINT = points.JOINT | COMMON | {"gate": ("none", "low", "high"), "n_layers": (0, 1, 3)}
+# With an open dead zone what the optimiser is given is no gradient by E_f; steps hold it to the one at F.
+JOINT = points.JOINT | COMMON | {"gate": ("none", "low", "high"), "n_layers": (0, 1, 3), "dead_zone": ("closed",)}
 
 
 def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
@@ -78,12 +79,12 @@ def trained(point: Point, where: str, rng) -> Point:
         )  # fmt: skip
         state, moments, graph = step.state, step.moments, step.graph
     if point.model == "joint" and where == "updated":
-        state, _ = exchange(state, moments, graph, step.gradients["Y"], 1, threshold=s.threshold)
+        state, _ = exchange(state, moments, graph, step.gradients["Y"], 1, threshold=state.tau(s))
     moved = {name: problems.on_float32_grid(value) for name, value in parts_of(state).items()}
     if point.model == "table":
         return dataclasses.replace(point, state=dataclasses.replace(state, arrays=moved))
     if s.threshold and "E_fine" in moved:
-        moved["E_fine"] = problems.away_from_threshold(moved["E_fine"], s.threshold, 0.3 * s.threshold)
+        moved["E_fine"] = problems.away_from_threshold(moved["E_fine"], state.tau(s), 0.3 * state.tau(s))
     return dataclasses.replace(point, state=dataclasses.replace(state, **moved))
 
 
@@ -167,7 +168,7 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
 
     def branches(**arguments):
         # Smooth but for the threshold. Saying so keeps central differences from growing their steps.
-        return np.abs(arguments["E_fine"]) > settings.threshold if "E_fine" in arguments else np.zeros(1, dtype=bool)
+        return np.abs(arguments["E_fine"]) > state.tau(settings) if "E_fine" in arguments else np.zeros(1, dtype=bool)
 
     # Without a layer the fine stage's entities are composed from E_c alone, and no score sees the fine codebook; without a bridge
     # weight it takes two layers of the model's own graph.

@@ -148,7 +148,7 @@ def _steps(model: str, engine: str, c: dict, rng) -> Worst:
         rate, update, batch = float(10 ** rng.uniform(-3.5, -0.7)), updates and number == 1, batches[number]
         if number == numbers[-1] and "S_coarse" in stage.trained:
             turn = 2 * int(rng.integers(3)) + (c["turn"] == "odd")
-            new, m_new = exchange(state, moments, graph, pull, turn, threshold=settings.threshold)
+            new, m_new = exchange(state, moments, graph, pull, turn, threshold=state.tau(settings))
             _hold_exchange(worst, settings, (state, moments), (new, m_new), pull, turn)
             state, moments, graph = new, m_new, relinked(graph, new)
         step = train(graph, number, learning_rate=rate, update_assignment=update)

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np import kernels
 from c2f_np.model import text
+from c2f_np.model.codebook import raised_threshold, soft_threshold
 from c2f_np.model.graph import normalised_adjacency
 from c2f_np.model.joint import joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
 from c2f_np.model.links import exchange_links
@@ -210,6 +211,36 @@ def test_entries_inside_the_threshold_have_no_gradient():
     gradient = loss_and_gradients(A, state, triples, 0.3, 0.4)[2]["E_fine"]
     inside = np.abs(state.E_fine) <= 0.4
     assert inside.any() and not gradient[inside].any() and gradient[~inside].all()
+
+
+@ENGINES
+@pytest.mark.parametrize(("gate", "t_direct"), [(0.3, 2), (0.3, 0), (0.0, 1)])
+def test_out_of_an_open_dead_zone_leads_the_gradient_at_F(engine, gate, t_direct):
+    """That of a codebook F behind no threshold, by differences; also where the entry is dead."""
+    A, state, triples = problem(gate, t_direct)
+    graph = joint_graph(A, state, gate, engine=engine)
+    forward = joint_forward(state.E_coarse, state.E_fine, graph, threshold=0.4, n_layers=2)
+    _, slope = batch_loss(forward, state.bias, state.bias_global, triples, **WEIGHTS, engine=engine)
+    options = {"threshold": 0.4, "n_layers": 2, "dead_zone": "open"} | WEIGHTS
+    found = joint_gradients(forward, slope, state.E_fine, graph, triples, **options)["E_fine"]
+    F = soft_threshold(state.E_fine, 0.4)
+    assert found[F == 0].any()
+    for entry in np.ndindex(F.shape):
+        losses = []
+        for h in (1e-5, -1e-5):
+            moved = F.copy()
+            moved[entry] += h
+            losses.append(loss_and_gradients(A, replace(state, E_fine=moved), triples, gate, 0.0)[1].total)
+        assert abs((losses[0] - losses[1]) / 2e-5 - found[entry]) < 1e-8
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_is_raised_as_far_as_it_must_be(dtype):
+    E = np.array([[0.1, -0.5, 0.3, 0.0], [-0.9, 0.5, 2.0, -0.4]], dtype)
+    for density, tau in ((1.0, 0.0), (0.99, 0.0), (0.75, 0.1), (0.5, 0.4), (0.49, 0.5), (0.3, 0.5), (0.2, 0.9), (0.1, 2.0)):
+        found = raised_threshold(E, 0.0, density)
+        assert found == dtype(tau) and np.mean(np.abs(E) > found) <= density
+        assert raised_threshold(E, 0.6, density) == max(0.6, found)
 
 
 def test_links_of_another_state():

@@ -15,12 +15,13 @@ JOINT = SIZES | FROM_PARTITION | {
 TABLE = SIZES | {
     "partition_epochs": 2, "table_epochs": 3, "max_epochs": 2, "start_lr": 3e-2, "eval_every": 1, "patience": 9,
 }  # fmt: skip
-#: With direct links (the default), with the bridge too, with the bridge alone, without a fine codebook.
+#: With direct links (the default), the bridge too, the bridge alone, no fine codebook, one that gets sparse.
 VARIANTS = {
     "direct": {},
     "both": {"gate": 0.3, "threshold": 0.5, "t_direct": 2},
     "bridge": {"gate": 0.3, "threshold": 0.5, "t_direct": 0},
     "alone": {"t_direct": 0, "t_coarse": 2},
+    "sparse": {"fine_density": 0.4, "dead_zone": "open"},
 }
 
 

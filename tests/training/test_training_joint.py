@@ -180,6 +180,10 @@ def test_one_learning_rate_for_all_that_is_trained_jointly(data, variant):
         ("default", {"t_direct": -1}, "at least 0"),
         ("default", {"exchange_epochs": -1}, "at least 0"),
         ("default", {"training": "both"}, "stages, joint"),
+        ("staged", {"fine_density": 0.5}, "need training"),
+        ("staged", {"dead_zone": "open"}, "need training"),
+        ("default", {"fine_density": 0.0}, "more than 0"),
+        ("default", {"fine_density": 0.5, "t_direct": 0}, "needs a fine codebook"),
     ],
 )
 def test_settings_that_do_not_fit(preset, changes, message):
@@ -213,8 +217,11 @@ def test_fitted_saved_and_loaded(data, tmp_path, variant):
         np.testing.assert_array_equal(ours, theirs)
     assert loaded.size_in_bytes() == model.size_in_bytes() and loaded.settings_ == model.settings_
     assert loaded.evaluate(data).metrics == model.evaluate().metrics
-    links = {"direct": 128, "both": 140, "bridge": 76, "alone": 64}[variant]
-    codebooks = (6 + 4 * (variant != "alone")) * 32
+    links = {"direct": 128, "both": 140, "bridge": 76, "alone": 64, "sparse": 128}[variant]
+    codebooks = 6 * 32
+    if variant != "alone":  # all numbers, or those outside the threshold and bits; and the threshold, if it is the state's
+        alive = np.count_nonzero(np.abs(model.state_.E_fine) > model.state_.tau(model.settings_))
+        codebooks += 4 * (min(32, alive + 1) + (variant == "sparse"))
     assert model.size_in_bytes()["model"] == codebooks + links * 5 + 33 * 4
 
 
