@@ -288,7 +288,7 @@ def with_zeros(values: np.ndarray, bitmap: np.ndarray | None, shape: tuple[int, 
     return table
 
 
-def table_layout(name: str, types: str, rows: str, columns: str, n_places: int) -> dict[str, Array]:
+def table_layout(name: str, types: str, rows: int | str, columns: str, n_places: int) -> dict[str, Array]:
     """The layout of a table with so many places as :func:`pack_table` stores it: the whole of it, or numbers and their places."""
     return {
         name: Array(types, (rows, columns), optional=True),

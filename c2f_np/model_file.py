@@ -204,6 +204,11 @@ def _has_fine(settings: Settings, phase: str) -> bool:
     return phase.startswith("fine") if settings.training == "stages" else phase != "table" and settings.has_fine_codebook
 
 
+def _has_residual(settings: Settings) -> bool:
+    """Whether a model has a coarse codebook: in joint training with g = 1 its rows consist of fine rows alone."""
+    return settings.training == "stages" or settings.gate < 1
+
+
 def state_sizes(settings: Settings, **more: int) -> dict[str, int]:
     """The sizes of a state that settings determine, by symbol."""
     return {"C": settings.n_coarse, "M": settings.n_fine, "d": settings.dim} | more
@@ -212,7 +217,9 @@ def state_sizes(settings: Settings, **more: int) -> dict[str, int]:
 def state_layout(name: str, settings: Settings, phase: str, *, n: str = "N") -> dict[str, Array]:
     """The layout of a state of a phase as :func:`pack_state` stores it; `n` is the symbol of the number of entities."""
     symbol, dtype = {"N": n, "C": "C", "M": "M"}, settings.dtype
-    layout = {"E_coarse": Array(dtype, (n if phase == "table" else "C", "d"))}
+    # Older files of a model without a residual had one that nothing used: any number of rows.
+    rows = n if phase == "table" else "C" if _has_residual(settings) else f"{name}_rows".replace(".", "_")
+    layout = {"E_coarse": Array(dtype, (rows, "d"))}
     layout |= {"bias": Array(dtype, (n,)), "bias_global": Array(dtype, (1,))}
     for field, (rows, columns, each) in _links(settings, phase).items():
         entries = "+".join(f"{part}*{each}" for part in symbol[rows].split("+"))
@@ -233,6 +240,8 @@ def unpack_state(
     """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
     sizes = state_sizes(settings, N=n_entities)
     parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "threshold")}
+    if phase != "table" and not _has_residual(settings):
+        parts["E_coarse"] = parts["E_coarse"][:0]
     if _has_fine(settings, phase):
         shape = settings.n_fine, settings.dim
         values, bitmap = unpack_table(f"{name}.E_fine", arrays, math.prod(shape), path)

@@ -39,7 +39,9 @@ class Settings:
     training: str = described(
         "stages", "the paper's two stages, or joint training of both codebooks and all links", choices=("stages", "joint")
     )
-    gate: float = described(0.2, "bridge weight g: share of the fine codebook", low=0.0, high=1.0)
+    gate: float = described(
+        0.2, "bridge weight g: share of the fine codebook; 1 in joint training: no coarse codebook is stored", low=0.0, high=1.0
+    )  # fmt: skip
     threshold: float = described(1.0, "soft threshold tau", low=0.0)
     fine_density: float = described(
         1.0, "share of the fine codebook's entries that the threshold is raised to leave, in joint training; 1: it stays",
@@ -143,8 +145,8 @@ class Settings:
             raise SettingsError('propagation = "collapsed" needs training = "stages": joint training is not linear in F')
         if self.partition_epochs and not self.table_epochs:
             raise SettingsError("partition_epochs need table_epochs: without a table, all epochs are from a partition")
-        if self.table_epochs and self.gate == 1:
-            raise SettingsError("table_epochs need a gate below 1: with it the coarse codebook is not used")
+        if self.table_epochs and self.gate > 0 and not self.t_direct and self.n_fine > self.n_coarse:
+            raise SettingsError(f"n_fine = {self.n_fine} is more than n_coarse = {self.n_coarse}, whose rows they are to code")
 
     @classmethod
     def preset(cls, preset: str = "default", **overrides: Any) -> Self:

@@ -61,9 +61,10 @@ def number(x):
 
 # ---- bridge ------------------------------------------------------------------------------------------------------------
 def bridge(E_coarse: np.ndarray, S_fine, F: np.ndarray, gate: float) -> np.ndarray:
-    """E_hat (model.md, fine stage, 2)."""
+    """E_hat (model.md, fine stage, 2); without rows of E_c, g S_f F."""
     gate = number(gate)
-    return gate * operator(S_fine).forward(F) + (1 - gate) * E_coarse
+    refined = gate * operator(S_fine).forward(F)
+    return refined + (1 - gate) * E_coarse if len(E_coarse) else refined
 
 
 def bridge_backward(grad_E_hat: np.ndarray, S_fine, gate: float) -> tuple[np.ndarray, np.ndarray]:

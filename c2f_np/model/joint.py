@@ -9,16 +9,18 @@ Three things differ from the two stages of the paper; docs/fine_codebook.md prov
 
 - **Direct links** S_d, from the entities themselves to fine rows. The bridge makes E_hat, a C x d matrix, out of two codebooks,
   and a trainable E_c is one already: only links of their own let the fine rows say what the coarse rows cannot.
-- **Trained weights.** E_c, E_f, S_c, S_d and b all follow the gradient. The pattern of the links moves too
-  if so set (`exchange_links` of `c2f_np.model.links`). S_f starts as in the fine stage and stays.
+- **Trained weights.** E_c, E_f, S_c, S_f, S_d and b all follow the gradient. The pattern of the links moves too
+  if so set (:func:`exchange`).
 - **No codebook nodes.** Propagation is over A alone: sharing a row does not make two entities neighbours.
+
+With g = 1 the coarse rows consist of fine rows alone, E_hat = S_f F. This is a second level of composition, and E_c has no rows.
 
 Without a fine codebook (``t_direct = 0`` and ``gate = 0``) what remains is the coarse codebook, trained in this way: a fair
 rival. With a row for every entity and S_c = I it is a *table*, which the default preset trains first, and then codes.
 
 Shapes
 ------
-E_c, E_hat : (C, d)     E_f, F : (M, d)     S_c : (N, C)     S_d : (N, M)     S_f : (C, M)
+E_hat : (C, d)     E_c : (C, d), or (0, d) with g = 1     E_f, F : (M, d)     S_c : (N, C)     S_d : (N, M)     S_f : (C, M)
 codebook = [E_hat; F] : (K, d)     links = [S_c, S_d] : (N, K)     Y, Z, H_entities : (N, d)     A : (N, N)
 """
 
@@ -31,8 +33,8 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..settings import Settings
-from .codebook import bridge, bridge_backward, soft_threshold, soft_threshold_backward
-from .links import exchange_links
+from .codebook import bridge, bridge_backward, bridge_backward_assignment, soft_threshold, soft_threshold_backward
+from .links import exchange_links, pursued_links
 from .loss import Triples, batch_loss_backward
 from .sparse import SparseOperator
 from .step import AdamMoments, Forward, ModelState, Stage
@@ -59,14 +61,18 @@ class JointForward(Forward):
 
 def joint_graph(A, state: ModelState, gate: float, *, engine: ModuleType) -> JointGraph:
     """What joint training propagates and composes with; `A` is the normalised adjacency, symmetric to the last bit."""
-    S_fine = None if state.S_fine is None else engine.operator(state.S_fine)
-    links = engine.operator(_links(state))
-    return JointGraph(engine.symmetric_operator(A), links, S_fine, gate, state.S_coarse.shape[1], engine)
+    return JointGraph(engine.symmetric_operator(A), *_operators(state, engine), gate, state.S_coarse.shape[1], engine)
 
 
 def relinked(graph: JointGraph, state: ModelState) -> JointGraph:
     """The same graph with the links of another state, as after a step that moved their weights."""
-    return replace(graph, links=graph.engine.operator(_links(state)))
+    links, S_fine = _operators(state, graph.engine)
+    return replace(graph, links=links, S_fine=S_fine)
+
+
+def _operators(state: ModelState, engine: ModuleType) -> tuple[SparseOperator, SparseOperator | None]:
+    """Of the links of entities, and of those of coarse rows."""
+    return engine.operator(_links(state)), None if state.S_fine is None else engine.operator(state.S_fine)
 
 
 def _links(state: ModelState) -> sparse.csr_array:
@@ -106,8 +112,8 @@ def joint_gradients(
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Gradients of the loss with respect to all that the state has; ``decay=0`` leaves those of the data loss.
 
-    Those of S_coarse and S_direct are of the stored weights, row by row. "Y" is the gradient before tanh, shape (N, d), which
-    :func:`c2f_np.model.links.exchange_links` asks for. With an open dead zone "E_fine" is the gradient at F.
+    Those of S_coarse, S_fine and S_direct are of the stored weights, row by row. "Y" is the gradient before tanh, shape (N, d),
+    which :func:`exchange` asks for. With an open dead zone "E_fine" is the gradient at F.
     """
     engine, c = graph.engine, graph.n_coarse
     grad_H, grad_bias, grad_bias_global = batch_loss_backward(forward, slope, triples, engine=engine)
@@ -121,7 +127,8 @@ def joint_gradients(
     if graph.S_fine is None:
         gradients["E_coarse"] = grad_E_hat
     else:
-        gradients["E_coarse"], through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)
+        grad_E_coarse, through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)
+        gradients["E_coarse"] = grad_E_coarse if graph.gate < 1 else grad_E_coarse[:0]
         grad_F = through_bridge + grad_F if len(grad_F) else through_bridge
     if E_fine is not None:
         gradients["E_fine"] = grad_F if dead_zone == "open" else soft_threshold_backward(grad_F, E_fine, threshold)
@@ -131,25 +138,37 @@ def joint_gradients(
         gradients["S_coarse"] = grad_links[to_coarse]
         if graph.links.shape[1] > c:
             gradients["S_direct"] = grad_links[~to_coarse]
+        if graph.S_fine is not None:
+            F = soft_threshold(E_fine, threshold)
+            gradients["S_fine"] = bridge_backward_assignment(grad_E_hat, graph.S_fine, F, graph.gate).data
     return gradients
 
 
 def exchange(
-    state: ModelState, moments: AdamMoments, graph: JointGraph, grad_Y: np.ndarray, turn: int, *, threshold: float
-) -> tuple[ModelState, AdamMoments]:
-    """Exchange the links to one codebook, by an epoch's gradient at Y: in odd turns the coarse one, in even turns the fine one.
+    state: ModelState, moments: AdamMoments, graph: JointGraph, grad_Y: np.ndarray, turn: int,
+    *, threshold: float, reach: float,
+) -> tuple[ModelState, AdamMoments]:  # fmt: skip
+    """Choose the links of one assignment anew, by an epoch's gradient at Y: S_c, S_d and S_f take turns.
 
-    A new link starts at 0 and with fresh moments. A codebook that entities have a single link to, or none, is left out;
-    the other then has every turn.
+    Of S_c and S_d one link of each row is exchanged; it starts at 0. An assignment with a single link a row, or none, is left
+    out. All of S_f is found by pursuit of what the coarse rows would become if they were free: moved along their gradient by
+    `reach`, the root mean square over their entries. New links have fresh moments.
     """
     # An entity's only link to a codebook is never given up: a new one starts at 0 and would leave it with nothing.
     movable = [name for name in ("S_coarse", "S_direct") if _links_a_row(getattr(state, name)) > 1]
+    movable += ["S_fine"] if state.S_fine is not None else []
     if not movable:
         return state, moments
-    name = movable[(turn + 1) % len(movable)]
-    codebook = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
-    rows = codebook[graph.n_coarse :] if name == "S_direct" else codebook[: graph.n_coarse]
-    exchanged = exchange_links(getattr(state, name), rows, grad_Y)
+    name = movable[(turn - 1) % len(movable)]
+    if name == "S_fine":
+        F, grad_E_hat = soft_threshold(state.E_fine, threshold), graph.links.adjoint(grad_Y)[: graph.n_coarse]
+        size = np.sqrt(np.mean(grad_E_hat**2, axis=1, keepdims=True))
+        step = np.divide(reach / graph.gate * grad_E_hat, size, out=np.zeros_like(grad_E_hat), where=size > 0)
+        exchanged = pursued_links(state.S_fine, F, state.S_fine @ F - step)
+    else:
+        codebook = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
+        rows = codebook[graph.n_coarse :] if name == "S_direct" else codebook[: graph.n_coarse]
+        exchanged = exchange_links(getattr(state, name), rows, grad_Y)
     moments = replace(
         moments,
         mean=moments.mean | {name: exchanged.carry(moments.mean[name])},
@@ -159,7 +178,7 @@ def exchange(
 
 
 def _links_a_row(S) -> int:
-    """How many links every entity has; 0 if there is no such assignment."""
+    """How many links every row has; 0 if there is no such assignment."""
     return 0 if S is None else S.nnz // S.shape[0]
 
 
@@ -170,7 +189,7 @@ class JointStage(Stage):
     settings: Settings
     engine: ModuleType
     name = "joint"
-    trained: tuple[str, ...] = ("E_coarse", "E_fine", "S_coarse", "S_direct", "bias", "bias_global")
+    trained: tuple[str, ...] = ("E_coarse", "E_fine", "S_coarse", "S_fine", "S_direct", "bias", "bias_global")
 
     def graph(self, state: ModelState, A) -> JointGraph:
         return joint_graph(A, state, self.settings.gate, engine=self.engine)

@@ -13,6 +13,8 @@ directions* of sparse coding (Engan et al., ICASSP 1999); of a table, with two c
     E = fit_codebook(Y, S)      min |Y - S E|^2 over codebooks
     residual_code(Y)            Y ~ S_c E_hat + S_d F: where an entity lies, and what is left
 
+    shared_code([Y_1, ...])     Y_k ~ S_k F: one codebook for several tables, such as the coarse rows and what is left of Y
+
 *Exchange* (joint training, an option). The weakest link goes, the most wanted comes. A free link has the weight 0, and its pull
 is the slope of the loss there: to first order, the free row with the largest pull is where a new weight lowers the loss
 fastest. It starts at 0, so that an exchange changes the composed row by no more than the weakest link. (The rule by
@@ -185,6 +187,22 @@ def residual_code(
     return ResidualCode(E_hat, S_coarse, F, S_direct, tuple(errors))
 
 
+def shared_code(
+    tables: list[np.ndarray], n_rows: int, links_a_row: list[int], *, seed: int, rounds: int = ROUNDS
+) -> tuple[np.ndarray, list[sparse.csr_array]]:
+    """One codebook F, and for each table its links, in float64: Y_k ~ S_k F (model.md, joint training, 6).
+
+    As :func:`residual_code`, but the tables stand below each other. The mean square of all weights is 1."""
+    whole = np.concatenate(tables)
+    F = _centres(whole, n_rows, seed)
+    links = [pursue(Y, F, t) for Y, t in zip(tables, links_a_row, strict=True)]
+    for _ in range(rounds):
+        F = fit_codebook(whole, sparse.vstack(links, format="csr"), F)
+        links = [_better_links(Y, F, S) for Y, S in zip(tables, links, strict=True)]
+    scale = np.sqrt(np.mean(np.concatenate([S.data for S in links]) ** 2)) or 1.0
+    return F * scale, [sparse.csr_array(S / scale) for S in links]
+
+
 def _centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
     """k centres of k-means."""
     from sklearn.cluster import KMeans
@@ -282,6 +300,15 @@ def exchange_links(
     order = np.argsort(columns, axis=1, kind="stable")
     columns, weights, kept = (np.take_along_axis(part, order, axis=1) for part in (columns, weights, kept))
     return ExchangedLinks(_rows_of(weights, columns, k), kept.ravel())
+
+
+def pursued_links(S: sparse.csr_array, E: np.ndarray, Y: np.ndarray) -> ExchangedLinks:
+    """The links S found anew by pursuit of Y, in the rows where that comes closer; in the precision of S."""
+    n, t = S.shape[0], S.nnz // S.shape[0]
+    found = sparse.csr_array(_better_links(Y, E, S), dtype=S.dtype)
+    same = found.indices.reshape(n, t, 1) == S.indices.reshape(n, 1, t)
+    kept = np.where(same.any(axis=2), t * np.arange(n)[:, None] + same.argmax(axis=2), -1)
+    return ExchangedLinks(found, kept.ravel())
 
 
 def _blocks(rows: np.ndarray, size: int) -> list[slice]:

@@ -25,7 +25,7 @@ import scipy.sparse as sparse
 from ..errors import SettingsError, in_short, require_one_of
 from ..settings import Settings
 from .graph import bipartite_adjacency
-from .links import largest_softmax, require_row_entries, residual_code
+from .links import largest_softmax, pursue, require_row_entries, residual_code, shared_code
 from .sampling import generator
 from .step import ModelState
 
@@ -234,10 +234,19 @@ def start_joint(R, settings: Settings) -> ModelState:
     parts = partition_entities(R, s.n_fine, method=s.partition, seed=s.seed + 1)
     S_fine = S_direct = None
     if s.gate > 0:
-        S_fine = start_fine_assignment(state.S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
+        # With g = 1 nothing else makes up the coarse rows: they are means of fine rows.
+        renormalise = s.renormalise_fine or s.gate == 1
+        S_fine = start_fine_assignment(state.S_coarse, parts, s.n_fine, s.t_fine, renormalise=renormalise)
     if s.t_direct:
         S_direct = start_coarse_assignment(parts, s.n_fine, s.t_direct, s.anchor_weight, rng)
-    return dataclasses.replace(state, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct, threshold=_own_threshold(s))
+    return dataclasses.replace(
+        state, E_coarse=_residual(state.E_coarse, s), E_fine=E_fine, S_fine=S_fine, S_direct=S_direct, threshold=_own_threshold(s)
+    )
+
+
+def _residual(E_coarse: np.ndarray, s: Settings) -> np.ndarray:
+    """The coarse codebook, of which the bridge leaves nothing if g = 1."""
+    return E_coarse if s.gate < 1 else E_coarse[:0]
 
 
 def _own_threshold(s: Settings) -> np.ndarray | None:
@@ -256,33 +265,34 @@ def start_table(R, settings: Settings) -> ModelState:
 def code_table(table: ModelState, R, settings: Settings) -> ModelState:
     """Of joint training from a trained table: codebooks and links are its residual code; the biases stay.
 
-    E_f is moved away from zero by tau, so that soft thresholding returns the F of the code. With a bridge, S_f starts from a
-    partition of the entities by their strongest direct links (without these, as in the fine stage), and E_c is such that
-    (1 - g) E_c + g S_f F is the E_hat of the code. A fine codebook that only the bridge uses starts normal.
+    E_f is moved away from zero by tau, so that soft thresholding returns the F of the code. With a bridge the coarse rows of the
+    code are coded by fine rows, g S_f F ~ E_hat, and what that leaves of them is (1 - g) E_c. If there is no E_c, fine rows are
+    chosen for the coarse rows and what these leave of the table, and direct links code what is then left.
     """
-    s, gate = settings, settings.gate
-    code = residual_code(table.E_coarse, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
-    E_coarse, F, S_fine = code.E_hat, code.F, None
+    s, gate, Y = settings, settings.gate, table.E_coarse
+    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
+    E_hat, S_coarse, F, S_fine, S_direct = code.E_hat, code.S_coarse, code.F, None, code.S_direct
     if not s.has_fine_codebook:
-        return dataclasses.replace(table, E_coarse=E_coarse, S_coarse=code.S_coarse)
-    if F is None:
-        rng = generator(s.seed, "code table")
-        F = np.sqrt(np.mean(E_coarse**2)) * rng.standard_normal((s.n_fine, s.dim))
-        parts = partition_entities(R, s.n_fine, method=s.partition, seed=s.seed + 1)
-    else:
-        parts = _strongest(code.S_direct, F)
+        return dataclasses.replace(table, E_coarse=E_hat, S_coarse=S_coarse)
+    E_coarse = E_hat
     if gate > 0:
-        S_fine = start_fine_assignment(code.S_coarse, parts, s.n_fine, s.t_fine, renormalise=s.renormalise_fine)
-        E_coarse = (E_coarse - gate * (S_fine @ F)) / (1 - gate)
+        if F is None or gate == 1:
+            # An error in a coarse row counts as often as entities are linked to it.
+            used = np.bincount(S_coarse.indices, S_coarse.data**2, minlength=s.n_coarse)
+            weight = np.sqrt(np.where(used > 0, used, 1))
+            tables, each = [weight[:, None] * E_hat], [s.t_fine]
+            if s.t_direct:
+                tables, each = [*tables, Y - S_coarse @ E_hat], [*each, s.t_direct]
+            F, (S_fine, *_) = shared_code(tables, s.n_fine, each, seed=s.seed)
+            S_fine.data /= gate * np.repeat(weight, s.t_fine)
+        else:
+            S_fine = pursue(E_hat / gate, F, s.t_fine)
+        refined = gate * (S_fine @ F)
+        if gate == 1 and s.t_direct:
+            S_direct = pursue(Y - S_coarse @ refined, F, s.t_direct)
+        E_coarse = (E_hat - refined) / (1 - gate) if gate < 1 else E_hat[:0]
     E_fine = F + s.threshold * np.sign(F)
     return dataclasses.replace(
-        table, E_coarse=E_coarse, S_coarse=code.S_coarse, E_fine=E_fine, S_fine=S_fine, S_direct=code.S_direct,
+        table, E_coarse=E_coarse, S_coarse=S_coarse, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct,
         threshold=_own_threshold(s),
     )  # fmt: skip
-
-
-def _strongest(S: sparse.csr_array, E: np.ndarray) -> np.ndarray:
-    """The column of each row's strongest link; every row has the same number of them."""
-    n = S.shape[0]
-    strength = np.abs(S.data) * np.linalg.norm(E, axis=1)[S.indices]
-    return S.indices.reshape(n, -1)[np.arange(n), np.argmax(strength.reshape(n, -1), axis=1)]

@@ -105,7 +105,9 @@ def read(path) -> Exported:
         shapes = dict(zip(_ASSIGNMENTS, ((users + items, c), (c, m), (users + items, m)), strict=True))
         shapes = {name: shapes[name] for name in assignments}
         sizes = {"U": users, "I": items, "N": users + items, "C": c, "M": m, "d": dim}
-        layout = _codebook_layout("E_coarse", "C", c * dim) | {"item_bias": Array(_FLOATS, ("I",))}
+        # Joint training with g = 1: the coarse rows consist of fine rows alone.
+        rows = 0 if settings["training"] == "joint" and settings["gate"] == 1 and m else c
+        layout = _codebook_layout("E_coarse", rows, rows * dim) | {"item_bias": Array(_FLOATS, ("I",))}
         layout |= _codebook_layout("F", "M", m * dim) if m else {}
         for name, rows, columns in (("S_coarse", "N", "C"), ("S_fine", "C", "M"), ("S_direct", "N", "M")):
             layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
@@ -119,7 +121,7 @@ def read(path) -> Exported:
         members.allow_table(users + items, dim)
     try:
         parts = Parts(
-            _codebook("E_coarse", arrays, (c, dim), path),
+            _codebook("E_coarse", arrays, (rows, dim), path),
             _codebook("F", arrays, (m, dim), path) if m else None,
             *(_assignment(name, arrays, shapes[name]) if name in shapes else None for name in _ASSIGNMENTS),
             arrays["item_bias"],
@@ -137,19 +139,19 @@ def read(path) -> Exported:
     return Exported(parts, R, *ids, header["about"], held_out)
 
 
-def _places_layout(name: str, rows: str, columns: str, *, optional: bool = False) -> dict[str, Array]:
+def _places_layout(name: str, rows: int | str, columns: str, *, optional: bool = False) -> dict[str, Array]:
     lengths = Array(UNSIGNED, (rows,), or_number=True, optional=optional)
     return {f"{name}.lengths": lengths, f"{name}.indices": Array(UNSIGNED, (f"{name}_size",), below=columns, optional=optional)}
 
 
-def _matrix_layout(name: str, rows: str, columns: str, scales: str, *, optional: bool = False) -> dict[str, Array]:
+def _matrix_layout(name: str, rows: int | str, columns: str, scales: int | str, *, optional: bool = False) -> dict[str, Array]:
     """Of a sparse matrix; `scales` is the symbol of the number of scales."""
     layout = _places_layout(name, rows, columns, optional=optional)
     layout[f"{name}.values"] = Array(_NUMBERS, (f"{name}_size",), optional=optional)
     return layout | {f"{name}.scale": Array("float32", (scales,), optional=True)}
 
 
-def _codebook_layout(name: str, rows: str, n_places: int) -> dict[str, Array]:
+def _codebook_layout(name: str, rows: int | str, n_places: int) -> dict[str, Array]:
     older = _matrix_layout(name, rows, "d", rows, optional=True)
     return older | table_layout(name, _NUMBERS, rows, "d", n_places)
 

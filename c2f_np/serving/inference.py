@@ -30,7 +30,7 @@ from .compact import Codebook, Compact
 class Parts:
     """All that inference needs of a model; the names of the settings are those of `c2f_np.settings.Settings`."""
 
-    E_coarse: Codebook
+    E_coarse: Codebook  # without rows where the coarse rows consist of fine rows alone
     F: Codebook | None  # after soft thresholding; None without a fine codebook
     S_coarse: Compact
     S_fine: Compact | None  # None without a bridge
@@ -91,7 +91,10 @@ def bridged(parts: Parts, columns: slice) -> tuple[np.ndarray, np.ndarray, np.nd
     """Some columns of E_c, E_hat and F; without a bridge E_hat = E_c, without a fine codebook there is no F."""
     E_coarse = _columns_of(parts.E_coarse, columns, parts.dtype)
     F = None if parts.F is None else _columns_of(parts.F, columns, parts.dtype)
-    E_hat = E_coarse if parts.S_fine is None else parts.gate * parts.S_fine.times(F) + (1 - parts.gate) * E_coarse
+    E_hat = E_coarse
+    if parts.S_fine is not None:
+        E_hat = parts.gate * parts.S_fine.times(F)
+        E_hat = E_hat + (1 - parts.gate) * E_coarse if E_coarse.size else E_hat
     return E_coarse, E_hat, F
 
 

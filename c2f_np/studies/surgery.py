@@ -48,7 +48,9 @@ def shuffled_fine_rows(state: ModelState, rng: np.random.Generator) -> ModelStat
 def no_fine(state: ModelState) -> ModelState:
     """The state without everything fine: every field that the coarse stage does not have is None."""
     optional = {item.name: None for item in dataclasses.fields(state) if item.default is None}
-    return dataclasses.replace(state, **optional)
+    # Without a coarse codebook of their own, the coarse rows are then 0.
+    E = state.E_coarse if len(state.E_coarse) else np.zeros((state.S_coarse.shape[1], state.E_coarse.shape[1]), state.bias.dtype)
+    return dataclasses.replace(state, E_coarse=E, **optional)
 
 
 def without_fine_edges(state: ModelState, problem: Problem) -> FineGraph:

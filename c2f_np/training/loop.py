@@ -269,7 +269,9 @@ def _train_on_triples(phase: Phase, progress: Progress, problem: Problem, graph)
         )
     if exchanges:
         turn = (epoch + 1) // max(phase.exchange_every, 1)
-        state, moments = exchange(state, moments, graph, pull, turn, threshold=state.tau(settings))
+        # As far as Adam moves an entry in so many steps.
+        reach = rate * (number + 1)
+        state, moments = exchange(state, moments, graph, pull, turn, threshold=state.tau(settings), reach=reach)
         graph = relinked(graph, state)
     return state, moments, graph, totals / n_seen
 

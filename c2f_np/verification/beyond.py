@@ -120,7 +120,7 @@ def starts_check(engine: str, rng) -> Checks:
     state, G = starts.start_joint(R, s), np.ones((21, 5))
     of_state = joint.joint_graph(sparse.csr_array(np.eye(21)), state, 0.0, engine=engine_named("numpy"))
     moments = step.fresh_moments(state.parameters(("S_coarse", "S_direct")))
-    after, _ = joint.exchange(state, moments, of_state, G, 1, threshold=s.threshold)
+    after, _ = joint.exchange(state, moments, of_state, G, 1, threshold=s.threshold, reach=0.1)
     moved = [(getattr(after, name) != getattr(state, name)).nnz > 0 for name in ("S_coarse", "S_direct")]
     yield "nine links are exchanged", differs(moved, [True, False]), 0
     blocks = sparse.csr_array(np.kron(np.eye(4), np.ones((10, 10))).astype(np.int8))

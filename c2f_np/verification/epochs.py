@@ -23,7 +23,7 @@ from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage
-from ..model.links import residual_code
+from ..model.links import residual_code, shared_code
 from ..model.loss import Triples
 from ..model.sampling import generator, sample_triples
 from ..model.starts import partition_entities
@@ -44,7 +44,7 @@ COMMON = {
 STAGES = COMMON | {"reading": ("layers", "collapsed", "bridged"), "start": ("scores", "components")}
 JOINT = COMMON | {
     "parts": ("coarse codebook", "direct links", "bridge", "both"), "start": ("partition", "table", "either"),
-    "exchange_epochs": (0, 2, 9), "density": (1.0, 0.4), "dead_zone": ("closed", "open"),
+    "exchange_epochs": (0, 2, 9), "density": (1.0, 0.4), "dead_zone": ("closed", "open"), "residual": ("dense", "none"),
 }  # fmt: skip
 TABLES = {
     "table": ("full", "hashed", "products", "narrow"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
@@ -107,10 +107,11 @@ def _stages(engine: str, c: dict, rng) -> Worst:
 def _joint(engine: str, c: dict, rng) -> Worst:
     worst = Worst()
     phases = {"partition": ("joint",), "table": ("table", "joint"), "either": ("partition", "table", "joint")}[c["start"]]
+    gate = {"dense": 0.35, "none": 1.0}[c["residual"]] if c["parts"] in ("bridge", "both") else 0.0
     settings = _settings(
-        rng, c, engine, training="joint", fine_start="normal", exchange_epochs=c["exchange_epochs"],
+        rng, c, engine, training="joint", fine_start="normal", gate=gate, exchange_epochs=c["exchange_epochs"],
         dead_zone=c["dead_zone"], fine_density=c["density"] if c["parts"] != "coarse codebook" else 1.0,
-        t_direct=2 * (c["parts"] in ("direct links", "both")), **({} if c["parts"] in ("bridge", "both") else {"gate": 0.0}),
+        t_direct=2 * (c["parts"] in ("direct links", "both")),
         table_epochs=2 * ("table" in phases), partition_epochs=4 * ("partition" in phases), max_epochs=4,
     )  # fmt: skip
     _train(worst, pose(data_set(rng, validation=c["validation"]), settings), phases)
@@ -170,7 +171,7 @@ def _stage(phase: str, posed):
 
 def _hold_moments(worst: Worst, posed, progress) -> None:
     """Fresh, of what the phase trains."""
-    every = ("E_coarse", "E_fine", "S_coarse", "S_direct") if posed.settings.training == "joint" else ("E_coarse",)
+    every = ("E_coarse", "E_fine", "S_coarse", "S_fine", "S_direct") if posed.settings.training == "joint" else ("E_coarse",)
     codebooks = {"fine": ("E_fine",), "table": ("E_coarse",)}.get(progress.stage, every)
     parts = {name: part for name, part in parts_of(progress.state).items() if name in (*codebooks, *BIASES)}
     zeros = {name: np.zeros_like(part.data if sparse.issparse(part) else part) for name, part in parts.items()}
@@ -285,7 +286,7 @@ def _epoch(before, posed, rate: float):
         pull = pull + step.gradients.get("Y", 0)
     if before.phase == "joint" and epoch < s.exchange_epochs and exchanges:
         turn = {0: 1, 1: epoch + 1, 2: (epoch + 1) // 2}[s.update_every]
-        state, moments = loop.exchange(state, moments, graph, pull, turn, threshold=state.tau(s))
+        state, moments = loop.exchange(state, moments, graph, pull, turn, threshold=state.tau(s), reach=rate * len(losses))
     return state, moments, losses, sizes
 
 
@@ -355,7 +356,8 @@ def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
         worst.add(f"other parts of {what}", rest, expected, 1e-6)
 
     def normal(what, E, deviation=1.0):
-        worst.add(f"deviation of {what}", np.log(np.sqrt(np.mean(E**2)) / deviation), 0, 1.0 if E.size < 40 else 0.5)
+        size = np.sqrt(np.mean(E**2)) if E.size else deviation  # of an empty one there is nothing to see
+        worst.add(f"deviation of {what}", np.log(size / deviation), 0, 1.0 if E.size < 40 else 0.5)
 
     if phase not in ("fine_phase1", "joint") or table is None and phase == "joint":
         normal("bias", p["bias"])
@@ -370,7 +372,7 @@ def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
     worst.same("parts of the start", {name: name in p for name in wanted}, wanted)
     F = reference.soft_threshold(p["E_fine"], s.threshold) if wanted["E_fine"] else None
     if table is not None:
-        _hold_code(worst, posed, p, F, dense(table.state.S_coarse) @ dense(table.state.E_coarse), own[1])
+        _hold_code(worst, posed, p, F, dense(table.state.S_coarse) @ dense(table.state.E_coarse))
     elif wanted["S_fine"]:
         _hold_bridge(worst, s, p["S_fine"], p["S_coarse"], own[1])
     if table is None and s.t_direct:
@@ -380,23 +382,40 @@ def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
         worst.same("alive at the start", bool(np.all(np.abs(p["E_fine"]) > s.threshold)), True)
 
 
-def _hold_code(worst: Worst, posed, p: dict, F, Y, parts) -> None:
-    """Codebooks and links say what the code of the table says: E_hat is its coarse codebook and F its fine one."""
+def _hold_code(worst: Worst, posed, p: dict, F, Y) -> None:
+    """Codebooks and links say what the code of the table says: E_hat is its coarse codebook and F its fine one.
+
+    With a bridge, fine rows code its coarse rows. Without direct links or a residual these are fine rows of their own, and a
+    coarse row counts as often as it is used; without a residual, direct links code what is then left.
+    """
     s = posed.settings
     code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
-    E_hat = reference.codebooks(p, s)[0]
-    worst.add("E_hat of the code", E_hat, code.E_hat, 1e-5 * np.linalg.norm(code.E_hat))
-    worst.add("S_coarse of the code", p["S_coarse"], dense(code.S_coarse), 1e-6 * np.linalg.norm(p["S_coarse"]))
-    if code.F is not None:
-        worst.add("F of the code", F, code.F, 1e-5 * np.linalg.norm(code.F))
-        worst.add("S_direct of the code", p["S_direct"], dense(code.S_direct), 1e-6 * np.linalg.norm(p["S_direct"]))
-        # The fine part of an entity is its strongest link.
-        parts = np.argmax(np.abs(dense(code.S_direct)) * np.linalg.norm(code.F, axis=1), axis=1)
-    elif F is not None:
-        size = np.sqrt(np.mean(code.E_hat**2))
-        worst.add("deviation of a fine codebook for the bridge", np.log(np.sqrt(np.mean(F**2)) / size), 0, 1.0)
-    if "S_fine" in p:
-        _hold_bridge(worst, s, p["S_fine"], dense(code.S_coarse), parts)
+    E_hat, S_coarse = code.E_hat, dense(code.S_coarse)
+    worst.add("S_coarse of the code", p["S_coarse"], S_coarse, 1e-6 * np.linalg.norm(p["S_coarse"]))
+    wanted, clear = None if code.F is None else dense(code.S_direct), slice(None)
+    fine = code.F
+    if "S_fine" in p and s.t_direct and s.gate < 1:
+        S_fine, gap = reference.pursue(E_hat / s.gate, fine, s.t_fine)
+        sure = gap > 1e-6 * np.linalg.norm(E_hat)
+        worst.add("S_fine of the code", (p["S_fine"] @ fine)[sure], (S_fine @ fine)[sure], 1e-3 * np.linalg.norm(S_fine @ fine))
+    elif "S_fine" in p:
+        used = np.sum(S_coarse**2, axis=0)
+        weight = np.sqrt(np.where(used > 0, used, 1))[:, None]
+        tables = [weight * E_hat, *([Y - S_coarse @ E_hat] if s.t_direct else [])]
+        fine, links = shared_code(tables, s.n_fine, [s.t_fine, s.t_direct][: len(tables)], seed=s.seed)
+        S_fine = dense(links[0]) / weight / s.gate
+        worst.add("S_fine of the code", p["S_fine"], S_fine, 1e-6 * np.linalg.norm(S_fine))
+        E_hat = E_hat if s.gate < 1 else S_fine @ fine
+        if s.t_direct:
+            wanted, gap = reference.pursue(Y - S_coarse @ E_hat, fine, s.t_direct)
+            clear = gap > 1e-6 * np.linalg.norm(Y)
+    worst.same("rows of a residual", len(p["E_coarse"]), 0 if "S_fine" in p and s.gate == 1 else s.n_coarse)
+    worst.add("E_hat of the code", reference.codebooks(p, s)[0], E_hat, 1e-5 * np.linalg.norm(E_hat))
+    if F is not None:
+        worst.add("F of the code", F, fine, 1e-5 * np.linalg.norm(fine))
+    if wanted is not None:
+        found = p["S_direct"][clear] @ fine
+        worst.add("S_direct of the code", found, (wanted @ fine)[clear], 1e-3 * np.linalg.norm(wanted @ fine))
 
 
 def _hold_bridge(worst: Worst, s, S_fine, S_coarse, parts) -> None:
@@ -404,7 +423,8 @@ def _hold_bridge(worst: Worst, s, S_fine, S_coarse, parts) -> None:
     every = reference.start_fine_assignment(S_coarse, parts, s.n_fine, s.n_fine, False)
     ordered = np.sort(every, axis=1)[:, ::-1]
     clear = ordered[:, s.t_fine - 1] - ordered[:, s.t_fine] > 1e-5
-    S = reference.start_fine_assignment(S_coarse, parts, s.n_fine, s.t_fine, s.renormalise_fine)
+    renormalise = s.renormalise_fine or s.training == "joint" and s.gate == 1
+    S = reference.start_fine_assignment(S_coarse, parts, s.n_fine, s.t_fine, renormalise)
     worst.add("S_fine at the start", S_fine[clear], S[clear], 1e-6 * np.linalg.norm(S))
     worst.add("sums of S_fine", np.sort(S_fine, axis=1), np.sort(S, axis=1), 1e-5)
 

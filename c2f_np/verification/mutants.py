@@ -340,8 +340,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ("codebooks laid the other way round", "(grad_codebook[:c], grad_codebook[c:])",
          "(grad_codebook[-c:], grad_codebook[:-c])"),
         ("bridge of the coarse rows forgotten",
-         "gradients['E_coarse'], through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)",
-         "gradients['E_coarse'] = grad_E_hat\n_, through_bridge = bridge_backward(grad_E_hat, graph.S_fine, graph.gate)"),
+         "grad_E_coarse if graph.gate < 1 else grad_E_coarse[:0]", "grad_E_hat if graph.gate < 1 else grad_E_coarse[:0]"),
+        ("weights of the bridge behind no threshold", "soft_threshold(E_fine, threshold)", "E_fine"),
         ("weights from squashed codebook rows", "forward.codebook", "np.tanh(forward.codebook)"),
     ),
     # ---- optimiser

@@ -127,7 +127,7 @@ def _settings(rng, c: dict, engine: str, **own) -> Settings:
     gate = {"none": 0.0, "low": rng.uniform(0.1, 0.4), "high": rng.uniform(0.6, 0.9), "whole": 1.0}[c.get("gate", "low")]
     return Settings(**_numbers(rng, c, engine) | {
         "n_coarse": N_COARSE, "n_fine": N_FINE, "gate": gate,
-        "threshold": float(rng.choice([rng.uniform(0.5, 0.8), rng.uniform(1.1, 1.5)])) * (c.get("threshold") not in (None, "none")),
+        "threshold": float(rng.choice([rng.uniform(0.5, 0.8), rng.uniform(1.1, 1.5)])) * (c.get("threshold", "none") != "none"),
         "coarse_lr": rng.uniform(0.03, 0.05), "fine_lr": rng.uniform(0.06, 0.08), "start_lr": rng.uniform(0.09, 0.11),
         "partition": "random", **own,
     })  # fmt: skip
@@ -234,12 +234,13 @@ def joint_point(engine: str, c: dict, rng) -> Point:
         rng, c, engine, training="joint", fine_start="normal", t_coarse=t, t_fine=int(rng.integers(1, N_FINE + 1)),
         t_direct=t_direct, table_epochs=3 * is_table, dead_zone=c["dead_zone"],
     )  # fmt: skip
-    parts = {"E_coarse": normal(rng, N if is_table else N_COARSE, settings.dim)}
+    n_rows = N if is_table else 0 if settings.gate == 1 else N_COARSE
+    parts = {"E_coarse": normal(rng, n_rows, settings.dim)}
     parts["S_coarse"] = sparse.eye_array(N, format="csr") if is_table else _signed(rng, problems.assignment(rng, N, N_COARSE, t))
     if direct or bridged:
         parts["E_fine"] = _fine_codebook(rng, settings)
     if bridged:
-        parts["S_fine"] = largest_softmax(normal(rng, N_COARSE, N_FINE), settings.t_fine)
+        parts["S_fine"] = _signed(rng, largest_softmax(normal(rng, N_COARSE, N_FINE), settings.t_fine))
     if direct:
         parts["S_direct"] = _signed(rng, problems.assignment(rng, N, N_FINE, t_direct))
     if "E_fine" in parts and c["threshold"] == "raised":

@@ -65,8 +65,9 @@ def soft_threshold(E, tau):
 
 
 def bridge(p, F, s):
-    """E_hat = g S_f F + (1 - g) E_c."""
-    return s.gate * p["S_fine"] @ F + (1 - s.gate) * p["E_coarse"]
+    """E_hat = g S_f F + (1 - g) E_c; of joint training with g = 1 there is no E_c."""
+    refined = s.gate * p["S_fine"] @ F
+    return refined + (1 - s.gate) * p["E_coarse"] if len(p["E_coarse"]) else refined
 
 
 def mean_of_layers(X, layer, n_layers):
@@ -288,6 +289,24 @@ def exchange_links(S, links, E, pull):
     return S, links
 
 
+def pursue(Y, E, t):
+    """Each row of Y as a sum of t weighted rows of E, chosen one by one; and by how much each choice was the clearest."""
+    length = np.sqrt((E**2).sum(axis=1))
+    S, clear = np.zeros((len(Y), len(E))), np.full(len(Y), np.inf)
+    for i, y in enumerate(Y):
+        chosen, left = [], y
+        for _ in range(t):
+            explained = np.abs(E @ left) / np.where(length > 0, length, 1)
+            explained[chosen] = -1
+            best = np.sort(explained)[::-1]
+            clear[i] = min(clear[i], best[0] - best[1] if len(best) > 1 else np.inf)
+            chosen.append(int(np.argmax(explained)))
+            weights = np.linalg.lstsq(E[chosen].T, y, rcond=None)[0]
+            left = y - weights @ E[chosen]
+        S[i, chosen] = weights
+    return S, clear
+
+
 def ndcg(scores, known, relevant, k):
     """Mean NDCG@k over the users with a relevant item; known items are left out of the ranking, ties go to the lower item."""
     found = []
@@ -303,6 +322,6 @@ BIASES = ("bias", "bias_global")
 MODELS = {
     "coarse": (coarse_graph, coarse, ("E_coarse", *BIASES)),
     "fine": (fine_graph, fine, ("E_fine", *BIASES)),
-    "joint": (plain_graph, joint, ("E_coarse", "E_fine", "S_coarse", "S_direct", *BIASES)),
+    "joint": (plain_graph, joint, ("E_coarse", "E_fine", "S_coarse", "S_fine", "S_direct", *BIASES)),
     "table": (plain_graph, table, ("embeddings", "codebook", "quotients", "remainders", "item_bias")),
 }

@@ -40,7 +40,7 @@ CROSSED = ("n_layers", "where", "graph")
 COARSE = points.COARSE | COMMON
 FINE = points.FINE | COMMON | {"gate": ("none", "low", "high")}
 # With an open dead zone what the optimiser is given is no gradient by E_f; steps hold it to the one at F.
-JOINT = points.JOINT | COMMON | {"gate": ("none", "low", "high"), "n_layers": (0, 1, 3), "dead_zone": ("closed",)}
+JOINT = points.JOINT | COMMON | {"gate": ("none", "low", "high", "whole"), "n_layers": (0, 1, 3), "dead_zone": ("closed",)}
 
 
 def coarse_cases(engine: str, seed: int) -> Iterator[Case]:
@@ -79,7 +79,7 @@ def trained(point: Point, where: str, rng) -> Point:
         )  # fmt: skip
         state, moments, graph = step.state, step.moments, step.graph
     if point.model == "joint" and where == "updated":
-        state, _ = exchange(state, moments, graph, step.gradients["Y"], 1, threshold=state.tau(s))
+        state, _ = exchange(state, moments, graph, step.gradients["Y"], int(rng.integers(3)), threshold=state.tau(s), reach=0.1)
     moved = {name: problems.on_float32_grid(value) for name, value in parts_of(state).items()}
     if point.model == "table":
         return dataclasses.replace(point, state=dataclasses.replace(state, arrays=moved))
@@ -134,9 +134,9 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
     triples, stages = draw_batch(rng, c["batch"]), _stages(point, c["graph"], engine, rng)
     batch = triples if c["graph"] == "own for a batch" else None
     collapses, is_table = settings.propagation == "collapsed", c.get("parts") == "table"
-    wrt = {name for name in parts_of(state) if name.startswith("E_") or name in ("S_coarse", "S_direct")}
-    wrt -= {"E_coarse"} if collapses else set()
-    wrt -= set() if model == "joint" and not is_table else {"S_coarse", "S_direct"}
+    wrt = {name for name in parts_of(state) if name.startswith(("E_", "S_"))}
+    wrt -= {"E_coarse"} if collapses or not len(state.E_coarse) else set()
+    wrt -= set() if model == "joint" and not is_table else {"S_coarse", "S_fine", "S_direct"}
     given = {name: value for name, value in parts_of(state).items() if name in wrt}
     given |= {"bias_user": state.bias[:N_USERS], "bias_item": state.bias[N_USERS:], "bias_global": state.bias_global}
     constants = InDtype(lambda dtype: {name: value.astype(dtype) for name, value in parts_of(state).items() if name not in given})
@@ -158,10 +158,11 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
         if collapses:
             graph = fine.collapsed_graph(graph, moved.E_coarse, settings.n_layers)
         gradients = loss_gradients(cotangents, stage, moved, graph, triples if collapses else batch, triples, settings)
-        gradients.pop("Y", None)
+        for name in ("Y", *([] if len(state.E_coarse) else ["E_coarse"])):
+            gradients.pop(name, None)
         bias = gradients.pop("bias")
         gradients |= {"bias_user": bias[:N_USERS], "bias_item": bias[N_USERS:]}
-        for name in {"S_coarse", "S_direct"} & set(gradients):
+        for name in {"S_coarse", "S_fine", "S_direct"} & set(gradients):
             S = arguments[name]
             gradients[name] = sparse.csr_array((gradients[name], S.indices, S.indptr), shape=S.shape)
         return gradients

@@ -27,14 +27,14 @@ from .points import N_USERS, N, Point, U, Worst, dense, draw_batch, on_links, pa
 #: Rows of an assignment whose choice is closer than this are left out: float32 may choose otherwise.
 TIE = 1e-5
 WEIGHTS = ("S_coarse", "S_direct")
-MOMENTS, TURNS = {"moments": ("fresh", "later")}, {"turn": ("odd", "even")}
+MOMENTS, TURNS = {"moments": ("fresh", "later")}, {"turn": ("first", "second", "third")}
 
 
 def _moments(rng, c: dict, probe: dict[str, np.ndarray]) -> AdamMoments:
     """Before the first step, or as they are after many, of the size of a gradient."""
     if c["moments"] == "fresh":
         return fresh_moments(probe)
-    sizes = {name: 5 * np.sqrt(np.mean(part**2)) or 1e-3 for name, part in probe.items()}
+    sizes = {name: 5 * np.sqrt(np.sum(part**2) / max(part.size, 1)) or 1e-3 for name, part in probe.items()}
     mean = {name: (size * rng.standard_normal(probe[name].shape)).astype(probe[name].dtype) for name, size in sizes.items()}
     square = {name: (size**2 * rng.uniform(0.5, 2, part.shape)).astype(part.dtype) for (name, size), part in
               zip(sizes.items(), probe.values(), strict=True)}  # fmt: skip
@@ -147,9 +147,10 @@ def _steps(model: str, engine: str, c: dict, rng) -> Worst:
     for number in numbers:
         rate, update, batch = float(10 ** rng.uniform(-3.5, -0.7)), updates and number == 1, batches[number]
         if number == numbers[-1] and "S_coarse" in stage.trained:
-            turn = 2 * int(rng.integers(3)) + (c["turn"] == "odd")
-            new, m_new = exchange(state, moments, graph, pull, turn, threshold=state.tau(settings))
-            _hold_exchange(worst, settings, (state, moments), (new, m_new), pull, turn)
+            turn = {"first": 0, "second": 1, "third": 2}[c["turn"]] + 3 * int(rng.integers(3))
+            reach = float(rng.uniform(0.1, 0.6))
+            new, m_new = exchange(state, moments, graph, pull, turn, threshold=state.tau(settings), reach=reach)
+            _hold_exchange(worst, settings, (state, moments), (new, m_new), pull, turn, reach)
             state, moments, graph = new, m_new, relinked(graph, new)
         step = train(graph, number, learning_rate=rate, update_assignment=update)
         expected = _hold_step(worst, point, state, moments, step, batch, rate, update=update)
@@ -191,14 +192,13 @@ def _hold_assignment(worst, model, s, state, new, whole, expected) -> None:
     worst.same(f"links in a row of {name}", set(np.diff(found.indptr).tolist()), {t})
 
 
-def _hold_exchange(worst: Worst, s, old, new, pull, turn: int) -> None:
-    """Odd turns move coarse links and even turns direct ones; entities with one link to a codebook keep it."""
+def _hold_exchange(worst: Worst, s, old, new, pull, turn: int, reach: float) -> None:
+    """Coarse links, direct ones and those of the bridge take turns; entities with one link to a codebook keep it."""
     (before, m_before), (after, m_after) = old, new
     p = {name: dense(value) for name, value in parts_of(before).items()}
-    more_than_one = {"S_coarse": s.t_coarse > 1, "S_direct": s.t_direct > 1}
-    moves = "S_coarse" if turn % 2 else "S_direct"
-    if not more_than_one[moves]:
-        moves = next((name for name in WEIGHTS if more_than_one[name]), None)
+    may = {"S_coarse": s.t_coarse > 1, "S_direct": s.t_direct > 1, "S_fine": "S_fine" in p}
+    movable = [name for name, can in may.items() if can]
+    moves = movable[(turn + 2) % 3 if len(movable) == 3 else (turn + 1) % len(movable)] if movable else None
     for name, value in parts_of(after).items():
         if name != moves:
             worst.same("what is not exchanged", np.array_equal(dense(value), p[name]), True)
@@ -209,6 +209,9 @@ def _hold_exchange(worst: Worst, s, old, new, pull, turn: int) -> None:
     if moves is None:
         return
     E_hat, F = reference.codebooks(p, s)
+    if moves == "S_fine":
+        _hold_pursuit(worst, s, old, new, p, F, dense(pull), reach)
+        return
     S, E = getattr(before, moves), E_hat if moves == "S_coarse" else F
     links = on_links(np.ones(S.nnz), S) != 0
     wish = np.sort(np.where(links, -1, np.abs(dense(pull) @ E.T)), axis=1)
@@ -223,6 +226,29 @@ def _hold_exchange(worst: Worst, s, old, new, pull, turn: int) -> None:
         carried = np.where(expected_links & links, on_links(old_part[moves], S), 0)
         same = np.array_equal(on_links(new_part[moves], found)[clear], carried[clear])
         worst.same("moments of exchanged links", same, True)
+
+
+def _hold_pursuit(worst: Worst, s, old, new, p, F, pull, reach: float) -> None:
+    """The bridge is found anew by pursuit of g S_f F moved along its gradient; rows that it would take further off stay."""
+    (before, m_before), (after, m_after) = old, new
+    G = p["S_coarse"].T @ pull
+    size = np.sqrt(np.mean(G**2, axis=1, keepdims=True))
+    target = p["S_fine"] @ F - reach / s.gate * G / np.where(size > 0, size, 1)
+    S, clear = reference.pursue(target, F, s.t_fine)
+    off = [np.sum((target - each @ F) ** 2, axis=1) for each in (S, p["S_fine"])]
+    scale, alone = np.linalg.norm(target), np.sum(np.abs(F) > 0, axis=1).min() > 0
+    clear = (clear > TIE * scale) & (np.abs(off[0] - off[1]) > TIE * scale**2)
+    expected = np.where((off[0] < off[1])[:, None], S, p["S_fine"])
+    found, links = after.S_fine, on_links(np.ones(after.S_fine.nnz), after.S_fine) != 0
+    worst.same("links in a row of S_fine", set(np.diff(found.indptr).tolist()), {s.t_fine})
+    if not alone or not clear.any():
+        return
+    # Weights of rows that are nearly multiples of each other are not determined, what they add up to is.
+    worst.add("what the bridge makes", (dense(found) @ F)[clear], (expected @ F)[clear], 1e-3 * scale)
+    was = on_links(np.ones(before.S_fine.nnz), before.S_fine) != 0
+    for new_part, old_part in ((m_after.mean, m_before.mean), (m_after.square, m_before.square)):
+        carried = np.where(links & was, on_links(old_part["S_fine"], before.S_fine), 0)
+        worst.same("moments of the bridge", np.array_equal(on_links(new_part["S_fine"], found), carried), True)
 
 
 #: The names that the command line takes.

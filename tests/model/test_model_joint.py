@@ -12,10 +12,10 @@ from c2f_np import kernels
 from c2f_np.model import text
 from c2f_np.model.codebook import raised_threshold, soft_threshold
 from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.joint import joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
+from c2f_np.model.joint import exchange, joint_codebook, joint_forward, joint_gradients, joint_graph, relinked
 from c2f_np.model.links import exchange_links
 from c2f_np.model.loss import Triples, batch_loss
-from c2f_np.model.step import ModelState
+from c2f_np.model.step import ModelState, fresh_moments
 
 WEIGHTS = dict(l2=5, decay=1e-2)
 ENGINES = pytest.mark.parametrize("engine", [text, kernels], ids=["numpy", "numba"])
@@ -35,7 +35,9 @@ def problem(gate, t_direct, seed=0, n_users=5, n_items=7, c=4, m=3, d=3, t=2, dt
     state = ModelState(rng.normal(size=(c, d)), rows_of(rng, n, c, t), rng.normal(size=n), np.ones(1))
     E_fine, S_fine, S_direct = rng.normal(size=(m, d)), rows_of(rng, c, m, 2), rows_of(rng, n, m, max(t_direct, 1))
     if gate or t_direct:
-        state = replace(state, E_fine=E_fine, S_fine=S_fine if gate else None, S_direct=S_direct if t_direct else None)
+        E_coarse = state.E_coarse if gate < 1 else state.E_coarse[:0]
+        state = replace(state, E_coarse=E_coarse, E_fine=E_fine)
+        state = replace(state, S_fine=S_fine if gate else None, S_direct=S_direct if t_direct else None)
     parts = {name: None if part is None else part.astype(dtype) for name, part in vars(state).items()}
     # The last user and the last item are not in the batch.
     triples = Triples.from_items(*(rng.integers(0, k - 1, 8) for k in (n_users, n_items, n_items)), n_users, n_items)
@@ -59,7 +61,7 @@ def dense_forward(A, state, gate, threshold, n_layers):
     if state.E_fine is not None:
         F = np.sign(state.E_fine) * np.maximum(np.abs(state.E_fine) - threshold, 0)
         if state.S_fine is not None:
-            E_hat = gate * state.S_fine.toarray() @ F + (1 - gate) * state.E_coarse
+            E_hat = gate * state.S_fine.toarray() @ F + ((1 - gate) * state.E_coarse if gate < 1 else 0)
         if state.S_direct is not None:
             Y = state.S_direct.toarray() @ F
     Z = np.tanh(state.S_coarse.toarray() @ E_hat + Y)
@@ -138,6 +140,45 @@ def test_single_precision_stays_single(gate, t_direct, threshold, engine):
         assert_allclose(gradients[name], exact[name], atol=1e-4)
 
 
+@pytest.mark.parametrize("gate", [0.3, 1.0])
+@pytest.mark.parametrize("t_direct", [0, 2])
+def test_gradient_of_the_bridge_by_hand(gate, t_direct):
+    """g <G_i, F_j> of every stored weight, with G = S_c^T G_Y; and of the coarse codebook only what there is of it."""
+    A, state, triples = problem(gate, t_direct)
+    gradients = loss_and_gradients(A, state, triples, gate, 0.4)[2]
+    F, G = soft_threshold(state.E_fine, 0.4), state.S_coarse.toarray().T @ gradients["Y"]
+    rows = np.repeat(np.arange(4), 2)
+    assert_allclose(gradients["S_fine"], gate * np.sum(G[rows] * F[state.S_fine.indices], axis=1), rtol=1e-12)
+    assert_allclose(gradients["E_coarse"], (1 - gate) * G if gate < 1 else np.zeros((0, 3)), rtol=1e-12)
+
+
+def test_what_the_bridge_is_found_anew_for():
+    """Free coarse rows would move along their gradient by `reach`; the bridge follows as far as it can."""
+    A, state, triples = problem(1.0, 0, m=4, d=4, c=6)
+    graph, rng = joint_graph(A, state, 1.0, engine=text), np.random.default_rng(3)
+    state = replace(state, E_fine=np.eye(4))  # pursuit keeps the two largest entries of what it is to code
+    grad_Y = rng.normal(size=(12, 4))
+    state = replace(state, S_coarse=rows_of(rng, 12, 6, 1))  # a single link, which is never exchanged
+    graph = relinked(graph, state)
+    moments = fresh_moments(state.parameters(("S_fine",)))
+    ones = replace(moments, mean={"S_fine": np.arange(1.0, 13)}, square={"S_fine": np.arange(1.0, 13)})
+    G = state.S_coarse.toarray().T @ grad_Y
+    size = np.sqrt(np.mean(G**2, axis=1, keepdims=True))
+    size[size == 0] = 1  # nothing is linked to such a row
+    for reach in (0.0, 0.3, 100.0):
+        after, moved = exchange(state, ones, graph, grad_Y, 1, threshold=0.0, reach=reach)
+        target = state.S_fine.toarray() - reach * G / size
+        smallest = np.sort(np.abs(target), axis=1)[:, 1:2]
+        assert_allclose(after.S_fine.toarray(), np.where(np.abs(target) > smallest, target, 0), atol=1e-6)
+        old, new = (sparse.csr_array((values, S.indices, S.indptr), shape=(6, 4)).toarray()
+                    for values, S in ((ones.mean["S_fine"], state.S_fine), (moved.mean["S_fine"], after.S_fine)))  # fmt: skip
+        stays = (after.S_fine.toarray() != 0) & (state.S_fine.toarray() != 0)
+        assert_array_equal(new, np.where(stays, old, 0))
+    # A coarse row that nothing pulls at, and one that is better off as it is, stay.
+    after, _ = exchange(state, ones, graph, np.zeros((12, 4)), 1, threshold=0.0, reach=9.0)
+    assert_array_equal(after.S_fine.toarray(), state.S_fine.toarray())
+
+
 def test_gradient_at_the_composition_gives_that_of_links_that_are_not_there():
     """<grad_Y_i, E_j> is the slope of the loss along any weight (i, j), stored or not: what an exchange decides by."""
     A, state, triples = problem(0.3, 2)
@@ -192,7 +233,8 @@ def test_direct_links_say_what_no_coarse_codebook_can_say_with_the_same_assignme
 def test_gradients_of_weights_can_be_left_out(gate, t_direct, threshold, engine):
     arguments = (*problem(gate, t_direct), gate, threshold)
     every, some = (loss_and_gradients(*arguments, engine=engine, of_weights=wanted)[2] for wanted in (True, False))
-    assert every.keys() - some.keys() == ({"S_coarse", "S_direct"} if t_direct else {"S_coarse"})
+    weights = {"S_coarse"} | ({"S_direct"} if t_direct else set()) | ({"S_fine"} if gate else set())
+    assert every.keys() - some.keys() == weights
     for name, gradient in some.items():
         assert_array_equal(gradient, every[name], err_msg=name)
 
@@ -250,9 +292,11 @@ def test_links_of_another_state():
     rows = joint_codebook(state.E_coarse, state.E_fine, graph, threshold=0.4)
     exchanged = exchange_links(state.S_direct, rows[4:], np.ones((12, 3))).S
     assert (exchanged.indices != state.S_direct.indices).any()
-    moved = replace(state, S_coarse=2 * state.S_coarse, S_direct=exchanged)
+    moved = replace(state, S_coarse=2 * state.S_coarse, S_fine=3 * state.S_fine, S_direct=exchanged)
     changed, anew = relinked(graph, moved), joint_graph(A, moved, 0.3, engine=text)
-    assert changed.A is graph.A and changed.S_fine is graph.S_fine
-    for one, other in ((changed.links.matrix, anew.links.matrix), (changed.links.transpose, anew.links.transpose)):
-        assert_array_equal(one.toarray(), other.toarray())
+    assert changed.A is graph.A
+    for one, other in ((changed.links, anew.links), (changed.S_fine, anew.S_fine)):
+        assert_array_equal(one.matrix.toarray(), other.matrix.toarray())
+        assert_array_equal(one.transpose.toarray(), other.transpose.toarray())
+    assert_array_equal(changed.S_fine.matrix.toarray(), 3 * state.S_fine.toarray())
     assert_array_equal(changed.links.matrix.toarray(), np.hstack([2 * state.S_coarse.toarray(), exchanged.toarray()]))

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from threadpoolctl import threadpool_limits
 
-from c2f_np.model.links import residual_code
+from c2f_np.model.links import residual_code, shared_code
 
 
 def decoded(code):
@@ -45,6 +45,22 @@ def test_a_planted_code_is_found(seed):
     assert len(set(rows[:, 0])) == 4 and (rows == rows[:, :1]).all()  # a row for each place ...
     steps_alone = np.sum(np.tile(steps, (4, 1)) ** 2) / np.sum(Y**2)
     assert code.errors[-1] < 0.05 * steps_alone  # ... and the fine rows say nearly all of what these leave
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_code_that_two_tables_share(seed):
+    """Each table has its number of links, no round makes it worse, and one alone is coded as by a single codebook."""
+    tables, each = [random_table(seed, 30), 0.3 * random_table(seed + 9, 50)], [3, 1]
+    errors = []
+    for rounds in range(5):
+        F, links = shared_code(tables, 8, each, seed=seed, rounds=rounds)
+        assert F.shape == (8, 5) and [np.diff(S.indptr).tolist() for S in links] == [30 * [3], 50 * [1]]
+        assert_allclose(np.mean(np.concatenate([S.data for S in links]) ** 2), 1)
+        errors.append(sum(np.sum((Y - S @ F) ** 2) for Y, S in zip(tables, links, strict=True)))
+    assert (np.diff(errors) <= 1e-9).all() and errors[-1] < 0.95 * errors[0]
+    F, (S,) = shared_code(tables[:1], 8, [2], seed=seed)
+    single = residual_code(tables[0], 8, 1, 2, 0, seed=seed)
+    assert_allclose(S @ F, single.S_coarse @ single.E_hat, atol=1e-9)
 
 
 @pytest.mark.parametrize("links", [(1, 1), (2, 1), (1, 3), (3, 2), (1, 0), (2, 0)])

@@ -19,7 +19,7 @@ def hand_made(
     rng = np.random.default_rng(seed)
     wanted = {"n_coarse": c, "n_fine": m, "dim": d, "t_coarse": 2, "t_fine": 2, "threshold": 0.7}
     if preset == "default":
-        # Two links to either codebook, and no table: that would rule out a gate of 1 and two stages.
+        # Two links to either codebook, and no table: that would rule out two stages.
         wanted |= {"t_direct": 2, "table_epochs": 0, "partition_epochs": 0}
     settings = Settings.preset(preset, **(wanted | changed))
     R = rng.random((n_users, n_items)) < density
@@ -36,6 +36,7 @@ def hand_made(
         assignments["S_direct"].data[::5] *= -1
     shapes = {"E_coarse": (c, d), "bias": (n_users + n_items,), "bias_global": (1,)}
     shapes |= {"E_fine": (m, d)} if is_fine else {}
+    shapes |= {"E_coarse": (0, d)} if joint and is_fine and settings.gate == 1 else {}  # fine rows alone
     numbers = {name: rng.normal(size=shape).astype(settings.dtype) for name, shape in shapes.items()}
     state = ModelState(**numbers, **{name: S.astype(settings.dtype) for name, S in assignments.items()})
     users, items = np.array([f"u{i}" for i in range(n_users)]), np.array([f"film {i}" for i in range(n_items)])

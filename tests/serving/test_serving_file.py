@@ -66,7 +66,8 @@ def test_numpy_alone_serves_it(path):
     "changed",
     [
         {"preset": "staged"}, {"preset": "staged", "is_fine": False}, {},
-        {"gate": 0.3}, {"gate": 0.3, "t_direct": 0}, {"is_fine": False, "t_direct": 0},
+        {"gate": 0.3}, {"gate": 0.3, "t_direct": 0}, {"gate": 1.0}, {"gate": 1.0, "t_direct": 0},
+        {"is_fine": False, "t_direct": 0},
     ],
     ids=str,
 )  # fmt: skip

@@ -83,7 +83,8 @@ def patterns(data, settings):
         ({"exchange_epochs": 0}, 6 * [[]]),
         ({"exchange_epochs": 3}, [[], ["S_coarse"], [], [], [], []]),
         ({"update_every": 9}, 6 * [[]]),
-        ({"t_direct": 0, "gate": 0.3}, [[], ["S_coarse"]] * 3),  # S_f stays
+        ({"t_direct": 0, "gate": 0.3, "coarse_lr": 0.3}, [[], ["S_coarse"], [], ["S_fine"], [], ["S_coarse"]]),
+        ({"gate": 0.3, "coarse_lr": 0.3}, [[], ["S_coarse"], [], ["S_direct"], [], ["S_fine"]]),
         ({"t_direct": 0}, [[], ["S_coarse"]] * 3),
         ({"t_direct": 4, "t_coarse": 6}, 6 * [[]]),  # every column is taken
         ({"t_direct": 1}, [[], ["S_coarse"]] * 3),  # an only link is never given up
@@ -150,14 +151,14 @@ def test_an_exchange_is_decided_by_the_gradients_of_its_whole_epoch(data, monkey
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_everything_moves_but_what_cancels_and_the_bridge(data):
+def test_everything_moves_but_what_cancels(data):
     steps = []
     settings = joint("both", max_epochs=1)
     before = arrays(begun(data, settings).state)
     train(data, settings, after_epoch=steps.append)
     after = arrays(steps[0].state)
     moved = {name for name in before if (before[name] != after[name]).any()}
-    assert moved == {"E_coarse", "E_fine", "S_coarse.data", "S_direct.data", "bias"}
+    assert moved == {"E_coarse", "E_fine", "S_coarse.data", "S_fine.data", "S_direct.data", "bias"}
 
 
 @variants

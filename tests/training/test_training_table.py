@@ -17,7 +17,7 @@ from c2f_np.cli import main
 from c2f_np.errors import SettingsError
 from c2f_np.model.joint import joint_codebook, joint_graph
 from c2f_np.model.links import residual_code
-from c2f_np.model.starts import _strongest, code_table, start_table
+from c2f_np.model.starts import code_table, start_table
 from c2f_np.run import Request, comparison_table, run
 from c2f_np.settings import Settings
 from c2f_np.training import loop, phases, train
@@ -175,11 +175,6 @@ def test_nothing_of_the_fine_codebook_begins_in_the_dead_zone(data):
         assert (np.abs(code_table(start_table(R, settings), R, settings).E_fine) > 0.5).all()
 
 
-def test_the_strongest_link_counts_the_row_it_leads_to():
-    S = sparse.csr_array(np.array([[0.5, 0.4, 0], [0, -2, 0.1], [1, 0, 0.2]]))
-    assert _strongest(S, np.array([[1.0, 0], [3, 4], [0, 5]])).tolist() == [1, 1, 0]  # 0.5, 2; 10, 0.5; 1, 1: the lower
-
-
 def test_joint_training_starts_from_the_best_table(data, monkeypatch):
     """Validation falls after the second epoch: with patience 1 the third is the last, and the second is coded."""
     with_scores(monkeypatch, 0.1, 0.5, 0.2, 0.55, 0.6, 0.7)  # the fourth is of the code
@@ -252,7 +247,7 @@ def test_threads_do_not_change_a_bit(dtype):
         ("staged", {"table_epochs": 1}, "table_epochs and partition_epochs need training"),
         ("authors", {"partition_epochs": 1}, "table_epochs and partition_epochs need training"),
         ("default", {"table_epochs": 0}, "partition_epochs need table_epochs"),
-        ("default", {"gate": 1.0}, "gate below 1"),
+        ("default", {"gate": 0.5, "t_direct": 0, "n_fine": 101, "n_coarse": 100}, "n_fine = 101 is more than n_coarse"),
         ("default", {"table_epochs": -1}, "at least 0"),
         ("default", {"start_lr": -0.1}, "at least 0"),
     ],
