@@ -61,7 +61,8 @@ class JointForward(Forward):
 
 def joint_graph(A, state: ModelState, gate: float, *, engine: ModuleType) -> JointGraph:
     """What joint training propagates and composes with; `A` is the normalised adjacency, symmetric to the last bit."""
-    return JointGraph(engine.symmetric_operator(A), *_operators(state, engine), gate, state.S_coarse.shape[1], engine)
+    links, S_fine = _operators(state, engine)
+    return JointGraph(engine.symmetric_operator(A), links, S_fine, gate, state.S_coarse.shape[1], engine)
 
 
 def relinked(graph: JointGraph, state: ModelState) -> JointGraph:
