@@ -103,7 +103,9 @@ class Settings:
     update_every: int = described(
         1, "epochs between assignment updates (second phases) or link exchanges (phase joint); 0: only once", low=0
     )
-    exchange_epochs: int = described(100, "phase joint: first epochs, in which links are exchanged", low=0)
+    exchange_epochs: int = described(
+        100, "phase joint: first epochs, in which links are exchanged, and those of the bridge found anew", low=0
+    )  # fmt: skip
     # the run
     propagation: str = described(
         "auto", "fine stage: layer by layer, or collapsed (the same up to rounding)", choices=("auto", "layers", "collapsed")

@@ -239,14 +239,10 @@ def start_joint(R, settings: Settings) -> ModelState:
         S_fine = start_fine_assignment(state.S_coarse, parts, s.n_fine, s.t_fine, renormalise=renormalise)
     if s.t_direct:
         S_direct = start_coarse_assignment(parts, s.n_fine, s.t_direct, s.anchor_weight, rng)
+    E_coarse = state.E_coarse if s.gate < 1 else state.E_coarse[:0]
     return dataclasses.replace(
-        state, E_coarse=_residual(state.E_coarse, s), E_fine=E_fine, S_fine=S_fine, S_direct=S_direct, threshold=_own_threshold(s)
+        state, E_coarse=E_coarse, E_fine=E_fine, S_fine=S_fine, S_direct=S_direct, threshold=_own_threshold(s)
     )
-
-
-def _residual(E_coarse: np.ndarray, s: Settings) -> np.ndarray:
-    """The coarse codebook, of which the bridge leaves nothing if g = 1."""
-    return E_coarse if s.gate < 1 else E_coarse[:0]
 
 
 def _own_threshold(s: Settings) -> np.ndarray | None:

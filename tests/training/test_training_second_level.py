@@ -12,7 +12,7 @@ from c2f_np.serving import load_exported
 from c2f_np.studies.surgery import no_fine
 from c2f_np.training import train
 from c2f_np.training.problem import evaluate_state, pose
-from tests.stored import stored
+from tests.stored import stored, write
 
 ALONE = pytest.mark.parametrize("t_direct", [0, 1])
 
@@ -74,6 +74,10 @@ def test_files_hold_links_and_no_coarse_codebook(data, tmp_path, t_direct):
     assert sizes["model"] == sum(a.nbytes for name, a in arrays.items() if name.startswith("state."))
     loaded = C2FRecommender.load(tmp_path / "model.npz")
     np.testing.assert_array_equal(loaded.embeddings_, model.embeddings_)
+    # Older files of such a model hold a coarse codebook that nothing uses.
+    header, older = stored(tmp_path / "model.npz")
+    write(tmp_path / "older.npz", "model", 1, header, older | {"state.E_coarse": np.ones((6, 8), np.float32)})
+    assert C2FRecommender.load(tmp_path / "older.npz").size_in_bytes() == model.size_in_bytes()
     for kind in ("float32", "int8"):
         model.export(tmp_path / f"{kind}.npz", codebook=kind)
         served = load_exported(tmp_path / f"{kind}.npz")
