@@ -30,9 +30,9 @@ class QuietExercise(Exercise):
 
     relative: float | None = None
 
-    def _wrong(self, attempt: Callable, seed: int) -> str | None:
+    def _wrong(self, attempt: Callable, seed: int, seeds) -> str | None:
         if not callable(attempt):
-            return super()._wrong(attempt, seed)
+            return super()._wrong(attempt, seed, seeds)
 
         def without_warnings(*given):
             try:
@@ -43,12 +43,12 @@ class QuietExercise(Exercise):
                     f"{error}. Which exponent can be large and positive? (np.where computes both of its branches.)"
                 ) from error
 
-        message = super()._wrong(without_warnings, seed)
+        message = super()._wrong(without_warnings, seed, seeds)
         if message is not None or self.relative is None:
             return message
         x = self.points(seed)["x"]
         found, right = attempt(x), self.solution(x)
-        worst = np.unravel_index(np.argmax(np.abs(found - right) / right), x.shape)
+        worst = np.unravel_index(np.argmax(np.abs(found - right) / np.maximum(right, 1e-300)), x.shape)
         if abs(found[worst] - right[worst]) <= self.relative * right[worst]:
             return None
         return f"right where the result is large; but at x = {x[worst]:.3g} yours is {found[worst]:.3g}, not {right[worst]:.3g}."
@@ -431,9 +431,9 @@ class _Counted:
 class SamplerExercise(Exercise):
     """A draw is asked for: it is marked by what is drawn, and by how often."""
 
-    def _wrong(self, attempt: Callable, seed: int) -> str | None:
+    def _wrong(self, attempt: Callable, seed: int, seeds) -> str | None:
         if not callable(attempt):
-            return super()._wrong(attempt, seed)
+            return super()._wrong(attempt, seed, seeds)
         R = self.points(seed)["R"]
         before = R.toarray()
         rng, drawn = _Counted([54, seed], 400_000), []
@@ -627,8 +627,8 @@ ADAM = Exercise(
     name="adam_step",
     task=(
         "Write `adam_step(theta, grad, m, v, step, rate)`. It takes one Adam step with beta1 = 0.9, beta2 = 0.999, epsilon = "
-        "1e-8. `m` and `v` are the running moments before the step (not corrected), `step` is the number of this step, from 1. Return "
-        "the new `theta`, `m` and `v`, in this order; all have the shape of `theta`."
+        "1e-8. `m` and `v` are the running moments before the step (not corrected), `step` is the number of this step, from 1. "
+        "Return the new `theta`, `m` and `v`, in this order; all have the shape of `theta`."
     ),
     solution=adam_step,
     points=_adam_points,
