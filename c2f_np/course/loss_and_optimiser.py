@@ -400,6 +400,13 @@ def sample_triples(R, rng):
     return user, n_users + positive, n_users + negative
 
 
+def draw_batches(R, n_draws, size, rng):
+    draws = [sample_triples(R, rng) for _ in range(n_draws)]
+    user, positive, negative = (np.concatenate(parts) for parts in zip(*draws, strict=True))
+    cuts = range(0, len(user), size)
+    return [(user[k : k + size], positive[k : k + size], negative[k : k + size]) for k in cuts]
+
+
 _NOT_HERS = "some positives are items that their user does not have."
 _ARE_HERS = "some negatives are items that their user has."
 _EXCHANGED = "positives and negatives are exchanged: the second result holds an item that the user has."
@@ -762,5 +769,5 @@ TABLE = Exercise(
     mistakes=tuple(Mistake(_table_variant(options), message) for options, message in LOOP_MISTAKES),
 )
 
-GIVEN = (bpr_loss, penalty)
+GIVEN = (bpr_loss, penalty, draw_batches)
 EXERCISES = (SOFTPLUS, SIGMOID, GATHER, BPR, PENALTY, SAMPLE, ADAM, TABLE)
