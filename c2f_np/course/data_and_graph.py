@@ -57,7 +57,8 @@ NORMALISE = Exercise(
     normalised_adjacency,
     _interactions,
     hints=(
-        "The degree of a node is its row sum in A_0. An entry of A is an entry of A_0 divided by the square roots of two degrees.",
+        "The degree of a node is its row sum in A_0. An entry of A is an entry of A_0 divided by the square roots of two "
+        "degrees.",
         "To divide by 0 gives infinity or NaN: divide an empty row by 1 instead, `np.sqrt(np.where(degree > 0, degree, 1))`.",
         "Once along the rows and once along the columns: `A_0 / root[:, None] / root` if A_0 is dense, or a product with "
         "`sparse.diags_array(1 / root)` from both sides.",
@@ -66,13 +67,13 @@ NORMALISE = Exercise(
         Mistake(lambda R: adjacency(R).toarray(), "this is A_0 itself: nothing has been normalised yet."),
         Mistake(
             lambda R: _scaled(R, -1, 0),
-            "you divide each row by its own degree, so that rows sum to 1. That is another normalisation ($D^{-1}A_0$), and it is "
-            "not symmetric. Each entry should be divided by something of both its nodes.",
+            "you divide each row by its own degree, so that rows sum to 1. That is another normalisation ($D^{-1}A_0$), and it "
+            "is not symmetric. Each entry should be divided by something of both its nodes.",
         ),
         Mistake(
             lambda R: _scaled(R, 0, -1),
-            "you divide each column by its own degree, so that columns sum to 1. That is another normalisation ($A_0D^{-1}$), and "
-            "it is not symmetric. Each entry should be divided by something of both its nodes.",
+            "you divide each column by its own degree, so that columns sum to 1. That is another normalisation ($A_0D^{-1}$), "
+            "and it is not symmetric. Each entry should be divided by something of both its nodes.",
         ),
         Mistake(
             lambda R: _scaled(R, -0.5, 0),
@@ -137,8 +138,8 @@ WALKS = Exercise(
     _interactions,
     hints=(
         "One step is a product with A; which rows and columns of A @ A @ A are asked for?",
-        "It is cheaper to take the block first. Rows of users and columns of items make `R_tilde = A[:U, U:]`; the opposite block "
-        "is its transpose.",
+        "It is cheaper to take the block first. Rows of users and columns of items make `R_tilde = A[:U, U:]`; the opposite "
+        "block is its transpose.",
         "From the user to items, back to users, on to items: `R_tilde @ R_tilde.T @ R_tilde`.",
     ),
     mistakes=(
@@ -353,8 +354,8 @@ def _whole_list(recommended, held_out, n):
 
 NDCG = Exercise(
     "ndcg",
-    "Write `ndcg(recommended, held_out, n)`: NDCG@n of one user, a number. `recommended` holds item numbers, best first (it may be "
-    "longer than `n`), `held_out` the numbers of the held-out items, at least one, without duplicates.",
+    "Write `ndcg(recommended, held_out, n)`: NDCG@n of one user, a number. `recommended` holds item numbers, best first (it may "
+    "be longer than `n`), `held_out` the numbers of the held-out items, at least one, without duplicates.",
     ndcg,
     _lists,
     hints=(
