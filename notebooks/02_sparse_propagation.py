@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 02 · Propagation: a linear map, and so its backward is its transpose
 #
-# *Reading: 00 minutes. Exercises: 0.*
+# *Reading: 25 minutes. Exercises: 5.*
 #
 # ## What you will do
 #
@@ -34,7 +34,7 @@ my = my_model(or_answers=True)
 # %% [markdown]
 # ## The idea
 #
-# Evelyn and Laura, two of the eighteen women of the first notebook, were both at events E5, E6 and E8. Nobody told the model that they are alike; but they were in the same rooms. If every event's row is made from the rows of the women who came, and every woman's row from those of her events, then after two such rounds Laura's row contains something of Evelyn's. Similarity travels along edges.
+# Evelyn and Laura, two of the eighteen women of the first notebook, were both at events E5, E6 and E8. Nobody told the model that they are alike; but they were in the same rooms. If every event's row is made from the rows of the women who came, and every woman's row from those of her events, then after two such rounds Laura's row contains something of Evelyn's. Similarity travels along edges. In the whole computation of a training step this notebook is one arrow, from $X_0$ to $H$, and the way back.
 
 # %%
 computation("A", "X0", "H", backward=True)
@@ -96,7 +96,7 @@ assert np.allclose(collect(A, start), sparse_product(A, start))
 my.keep(sparse_product)
 
 # %% [markdown]
-# The two are the same; SciPy's loop is the faster one, and the second function goes into your `my_model.py`.
+# The two are the same; SciPy's loop is the faster one, and the second function goes into your `my_model.py`. (In this section $M$ is any sparse matrix: a graph, or links.)
 #
 # ### By hand
 #
