@@ -8,6 +8,10 @@ import scipy.sparse as sparse
 from .exercise import Exercise, Mistake
 
 
+def dense(matrix):
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
 # ---- the graph -------------------------------------------------------------------------------------------------------
 def adjacency(R):
     return sparse.block_array([[None, R], [R.T, None]], format="csr")
@@ -52,8 +56,8 @@ def _one_symmetric_scale(R):
 NORMALISE = Exercise(
     "normalised_adjacency",
     "Write `normalised_adjacency(R)`: from the interactions `R`, a `scipy.sparse.csr_array` of shape (U, I), to "
-    r"$A=D^{-1/2}A_0D^{-1/2}$ of shape (U + I, U + I), users first, dense or sparse. `my.adjacency(R)` is $A_0$, sparse; "
-    "`.toarray()` makes a sparse matrix dense. Some users and items have no interactions: their rows and columns stay zero.",
+    "$A=D^{-1/2}A_0D^{-1/2}$ of shape (U + I, U + I), users first, dense or sparse. `my.adjacency(R)` is $A_0$, sparse; "
+    "`my.dense` makes a sparse matrix dense. Some users and items have no interactions: their rows and columns stay zero.",
     normalised_adjacency,
     _interactions,
     hints=(
@@ -100,8 +104,8 @@ NORMALISE = Exercise(
 # ---- walks and popularity --------------------------------------------------------------------------------------------
 def three_step_walks(R):
     n_users = R.shape[0]
-    R_tilde = sparse.csr_array(normalised_adjacency(R))[:n_users, n_users:]
-    return (R_tilde @ R_tilde.T @ R_tilde).toarray()
+    R_tilde = normalised_adjacency(R)[:n_users, n_users:]
+    return R_tilde @ R_tilde.T @ R_tilde
 
 
 def _one_step(R):
@@ -115,7 +119,7 @@ def _without_normalisation(R):
 
 def _five_steps(R):
     R_tilde = _one_step(R)
-    return three_step_walks(R) @ R_tilde.T @ R_tilde
+    return dense(three_step_walks(R)) @ R_tilde.T @ R_tilde
 
 
 def _averaging_steps(R):
@@ -124,16 +128,10 @@ def _averaging_steps(R):
     return np.linalg.matrix_power(step, 3)[:n_users, n_users:]
 
 
-def _dense(result, arguments: dict):
-    """What sparse matrices hold; scores are looked up by user, which wants a dense array."""
-    return result.toarray() if hasattr(result, "toarray") else result
-
-
 WALKS = Exercise(
     "three_step_walks",
     "Write `three_step_walks(R)`: for every user and item the weight of all walks user, item, user, item along the normalised "
-    "graph, as a dense array of shape (U, I). `my.normalised_adjacency(R)` is the graph (yours may be dense or sparse: "
-    "`sparse.csr_array(...)` takes both).",
+    "graph, of shape (U, I), dense or sparse. `my.normalised_adjacency(R)` is the graph.",
     three_step_walks,
     _interactions,
     hints=(
@@ -161,8 +159,8 @@ def popularity(R):
 
 POPULARITY = Exercise(
     "popularity",
-    "Write `popularity(R)`: the scores of a recommender that offers everybody the same, the number of interactions of each item; "
-    "a dense array of shape (U, I), all rows alike.",
+    "Write `popularity(R)`: the scores of a recommender that offers everybody the same, the number of interactions of each item: "
+    "an array of shape (U, I), all rows alike.",
     popularity,
     _interactions,
     hints=(
@@ -455,6 +453,6 @@ EVALUATE = Exercise(
     ),
 )
 
-GIVEN = (adjacency,)
+GIVEN = (dense, adjacency)
 
 EXERCISES = (NORMALISE, WALKS, RANK, RECALL, NDCG, POPULARITY, EVALUATE)
