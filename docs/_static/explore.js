@@ -285,8 +285,8 @@
   /** The loss along the chosen weight, and its tangent. */
   function drawPlot(at, loss, derivative) {
     const W = 300, H = 186, left = 56, right = 8, top = 8, bottom = 38;
-    const xs = Array.from({ length: 161 }, (_, k) => -REACH + k * 2 * REACH / 160);
-    const ys = xs.map(x => Model.forward(Model.moved(state, chosen, x)).loss);
+    const xs = Array.from({ length: 81 }, (_, k) => REACH * (k - 40) / 40), P = Model.propagator(state.L);
+    const ys = xs.map(x => Model.forward(Model.moved(state, chosen, x), P).loss);
     const middle = (Math.min(...ys) + Math.max(...ys)) / 2, reach = Math.max((Math.max(...ys) - Math.min(...ys)) * 0.6, 0.01);
     const px = x => left + (x + REACH) / (2 * REACH) * (W - left - right);
     const py = y => top + (middle + reach - y) / (2 * reach) * (H - top - bottom);
@@ -305,7 +305,8 @@
         element("text", { class: "x-tick x-right", x: left - 7, y: py(y) + 4 }, label));
     }
     svg.append(element("path", { class: "x-axis", d: `M${left},${top} V${H - bottom} H${W - right}` }));
-    svg.append(element("path", { class: "x-curve", d: "M" + xs.map((x, k) => `${px(x)},${py(ys[k])}`).join(" L") }));
+    svg.append(element("path", { class: "x-curve", "data-losses": ys,
+      d: "M" + xs.map((x, k) => `${px(x)},${py(ys[k])}`).join(" L") }));
     // As long as fits on the paper, but not longer than a quarter of it.
     const long = Math.min(0.25 * 2 * REACH, 0.45 * 2 * reach / Math.abs(derivative || 1e-9));
     svg.append(element("path", { class: "x-tangent",

@@ -30,10 +30,18 @@ const Model = (() => {
 
   // ---- matrices ---------------------------------------------------------------------------------------------------------------
   const sum = values => values.reduce((total, value) => total + value, 0);
-  const dot = (x, y) => sum(x.map((value, k) => value * y[k]));
-  const map = (f, ...X) => X[0].map((row, i) => row.map((_, j) => f(...X.map(each => each[i][j]))));
+  function dot(x, y) {
+    let total = 0;
+    for (let k = 0; k < x.length; k++) total += x[k] * y[k];  // null, no link, counts as 0
+    return total;
+  }
+  /** f of the entries of one, two or three matrices. */
+  const map = (f, X, Y = X, Z = X) => X.map((row, i) => row.map((x, j) => f(x, Y[i][j], Z[i][j])));
   const transpose = X => X[0].map((_, j) => X.map(row => row[j]));
-  const product = (X, Y) => X.map(row => Y[0].map((_, j) => sum(row.map((x, k) => x * Y[k][j]))));  // null counts as 0
+  const product = (X, Y) => {
+    const columns = transpose(Y);
+    return X.map(row => columns.map(column => dot(row, column)));
+  };
   const add = (X, Y) => map((x, y) => x + y, X, Y);
   const scale = (c, X) => map(x => c * x, X);
   const zeros = X => map(() => 0, X);
@@ -51,16 +59,27 @@ const Model = (() => {
   const A = adjacency();
 
   // ---- forward ----------------------------------------------------------------------------------------------------------------
-  /** Every stage from the weights to the loss. */
-  function forward(p) {
+  /** X_0 and the layers after it, X_{k+1} = A X_k. */
+  function layers(X_0, L) {
+    const X = [X_0];
+    for (let k = 0; k < L; k++) X.push(product(A, X[k]));
+    return X;
+  }
+  const mean = X => scale(1 / X.length, X.reduce(add));
+
+  /** P = mean(1, A, ..., A^L), with which H = P X_0: for whoever needs many losses and no layers. */
+  const identity = A.map((row, i) => row.map((_, j) => (i === j ? 1 : 0))), propagators = {};
+  const propagator = L => (propagators[L] ??= mean(layers(identity, L)));
+
+  /** Every stage from the weights to the loss; all layers, unless the propagator P is given. */
+  function forward(p, P = null) {
     const F = map(e => (Math.abs(e) <= p.tau ? 0 : e - Math.sign(e) * p.tau), p.E_f);
     const E_hat = add(scale(p.g, product(p.S_f, F)), scale(1 - p.g, p.E_c));
     const composed = product(p.S_c, E_hat);
     const Y = p.direct ? add(composed, product(p.S_d, F)) : composed;
     const Z = map(Math.tanh, Y);
-    const X = [Z];
-    for (let k = 0; k < p.L; k++) X.push(product(A, X[k]));
-    const H = scale(1 / (p.L + 1), X.reduce(add));
+    const X = P ? null : layers(Z, p.L);
+    const H = P ? product(P, Z) : mean(X);
     const score = (u, i) => dot(H[u], H[i]) + p.b[u] + p.b[i] + p.b0;
     const scores = R.map((row, u) => row.map((_, i) => score(u, U + i)));
     const B = TRIPLES.length;
@@ -143,6 +162,7 @@ const Model = (() => {
   }
 
   return {
-    U, I, A, TRIPLES, START, softplus, forward, backward, moved, valueAt, difference, relativeGap, atKink, smallestCosine,
+    U, I, A, TRIPLES, START, softplus, propagator, forward, backward, moved, valueAt, difference, relativeGap, atKink,
+    smallestCosine,
   };
 })();
