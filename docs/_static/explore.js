@@ -307,10 +307,11 @@
     svg.append(element("path", { class: "x-axis", d: `M${left},${top} V${H - bottom} H${W - right}` }));
     svg.append(element("path", { class: "x-curve", "data-losses": ys,
       d: "M" + xs.map((x, k) => `${px(x)},${py(ys[k])}`).join(" L") }));
-    // As long as fits on the paper, but not longer than a quarter of it.
-    const long = Math.min(0.25 * 2 * REACH, 0.45 * 2 * reach / Math.abs(derivative || 1e-9));
-    svg.append(element("path", { class: "x-tangent",
-      d: `M${px(at - long)},${py(loss - long * derivative)} L${px(at + long)},${py(loss + long * derivative)}` }));
+    // A quarter of the axis to each side, as far as it stays inside.
+    const inside = way => Math.min(0.5 * REACH, REACH - way * at, (reach - way * Math.sign(derivative) * (loss - middle)) /
+      Math.abs(derivative || 1e-9));
+    const ends = [-1, 1].map(way => way * inside(way)).map(t => `${px(at + t)},${py(loss + t * derivative)}`);
+    svg.append(element("path", { class: "x-tangent", d: `M${ends.join(" L")}` }));
     svg.append(element("circle", { class: "x-point", cx: px(at), cy: py(loss), r: 5 }));
     const cell = nameOf(chosen).replace(/^.*\}/, ""), across = (left + W - right) / 2, up = (top + H - bottom) / 2;
     svg.append(svgSymbol(chosen[0], { class: "x-tick", x: across, y: H - 5 }, cell),
@@ -355,17 +356,19 @@
   /** How the derivative of the chosen weight is made, with its numbers. */
   function how(f, b) {
     const [name, i, j] = chosen, [rows, columns] = MATRICES[name], row = rows[i], column = columns[j];
-    const pairs = (G, E) => G.map((grad, c) => `${slope(grad)} · ${value(E[c])}`).join(" + ");
+    const factor = text => (text.startsWith("−") ? `(${text})` : text);
+    const pairs = (G, E) => G.map((grad, c) => `${factor(slope(grad))} · ${factor(value(E[c]))}`).join(" + ");
     const outside = Math.abs(state.E_f[i]?.[j]) > state.tau;
+    const result = ` = <b>${slope(b[name][i][j])}</b>`;
     const made = {
-      E_c: () => `(1 − {g}) {G_E_hat}[${row}, ${column}] = ${value(1 - state.g)} · ${slope(b.E_hat[i][j])}`,
-      S_c: () => `⟨{G_Y}[${row}], {E_hat}[${column}]⟩ = ${pairs(b.Y[i], f.E_hat[j])}`,
-      S_d: () => `⟨{G_Y}[${row}], {F}[${column}]⟩ = ${pairs(b.Y[i], f.F[j])}`,
-      S_f: () => `{g} ⟨{G_E_hat}[${row}], {F}[${column}]⟩ = ${value(state.g)} · (${pairs(b.E_hat[i], f.F[j])})`,
-      E_f: () => `{G_F}[${row}, ${column}] = ${slope(b.F_direct[i][j])} through direct links
-        + ${slope(b.F_bridge[i][j])} through the bridge; times ${outside ? "1, as |{E_f}| > {tau}" : "0, as |{E_f}| ≤ {tau}"}`,
+      E_c: () => `(1 − {g}) {G_E_hat}[${row}, ${column}] = ${value(1 - state.g)} · ${factor(slope(b.E_hat[i][j]))}${result}`,
+      S_c: () => `⟨{G_Y}[${row}], {E_hat}[${column}]⟩ = ${pairs(b.Y[i], f.E_hat[j])}${result}`,
+      S_d: () => `⟨{G_Y}[${row}], {F}[${column}]⟩ = ${pairs(b.Y[i], f.F[j])}${result}`,
+      S_f: () => `{g} ⟨{G_E_hat}[${row}], {F}[${column}]⟩ = ${value(state.g)} · (${pairs(b.E_hat[i], f.F[j])})${result}`,
+      E_f: () => `(${slope(b.F_direct[i][j])} + ${factor(slope(b.F_bridge[i][j]))}) · ${outside ? 1 : 0}${result}: what comes
+        through direct links, through the bridge, and ${outside ? "1 because |{E_f}| > {tau}" : "0 because |{E_f}| ≤ {tau}"}`,
     };
-    return `∂{loss}/∂${nameOf(chosen)} = ${made[name]()} = <b>${slope(b[name][i][j])}</b>`;
+    return `∂{loss}/∂${nameOf(chosen)} = ${made[name]()}`;
   }
 
   /** Whether the difference along the chosen weight reaches across a kink. */
