@@ -401,7 +401,7 @@
         nothing, and its weight gets no gradient.`],
       [L === 0, "<b>No layers.</b> {H} = {Z}: the graph plays no part."],
       [L >= 12, `<b>Rows become alike.</b> The smallest cosine between two rows of {H} is ${cosine(f.H)} (of {Z}: ${cosine(f.Z)}).
-        All rows turn to one direction; what still differs is their length, which approaches a multiple of the degree's root.`],
+        All rows turn to one direction. Their lengths still differ: they approach a multiple of the roots of the degrees.`],
       [step <= 3 && !kinks.length, "<b>A large step.</b> The gap falls with {h}², until rounding takes over."],
       [step >= 8, `<b>A small step.</b> The two losses agree in most of their digits, and rounding is divided by {h}: the error is
         about 10⁻¹⁶/{h}.`],
