@@ -120,7 +120,7 @@
 
   // ---- the page's skeleton ----------------------------------------------------------------------------------------------------
   const slider = (id, label, least, most, by) => `
-    <div class="x-slider"><label for="x-${id}">${label}</label><output for="x-${id}" id="x-${id}-shown"></output>
+    <div class="x-slider"><label for="x-${id}">${label}</label><span class="x-shown" id="x-${id}-shown" aria-hidden="true"></span>
     <input type="range" id="x-${id}" min="${least}" max="${most}" step="${by}"></div>`;
   const equations = (forward, backward) => html(`<p class="x-equations">${forward}
     <span class="x-back">${backward.map(each => `<span>${each}</span>`).join(" ")}</span></p>`);
