@@ -45,25 +45,24 @@ data       Drawn from 8 planted groups of 5 subgroups, which favours codebooks. 
            beats our default: NDCG@20 .332 in 336,000 bytes, against .320 in 72,594 (docs/fine_codebook.md).
 
 bytes      Users and items are weighted sums of rows. A link is a weight and a row's number: 1,800 x 2 x (4 + 1) bytes.
-           Biases: a number for each, one for all. Not counted: interactions, propagated embeddings (`info` lists them).
+           Biases: 1,801 x 4 (each, and one for all). Not counted: interactions, propagated embeddings (see `info`).
 
-coarse     The graph is cut into {n_coarse} parts (a partition). First links: to the row of one's part, and to another at
-           random. Phase 2 replaces all links once an epoch: by least squares, not by gradient.
+coarse     The graph is cut into {n_coarse} parts (a partition), each with a row. First links: to the row of one's part, and to
+           another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
-fine       The bridge mixes {paper.gate:.0%} of {n_fine} fine rows into the coarse rows, which stay. The threshold leaves
-           {share:.0%} of the fine rows' entries; the bytes count all. "Set to zero" is damage, not the model without: bridge and
-           links remain.
+fine       {n_fine} rows, two phases again. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold
+           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" is damage, no undoing: bridge and links stay.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
            epochs, {continued:+.3f}. At a higher coarse rate: .291 and .302 (3 seeds; `python -m c2f_np study fine-codebook`).
 
-settings   Those of preset "paper", but threshold {threshold} (preset: {paper.threshold:g}), fine rate {fine_lr}
+settings   Both stages: preset "paper", but threshold {threshold} (preset: {paper.threshold:g}), fine rate {fine_lr}
            ({paper.fine_lr}), {n_components} SparsePCA components ({paper.n_components}), {max_epochs} epochs a phase
            ({paper.max_epochs:,}), so that every phase has something to learn.
 
 ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse and a fine link for each user and item; rows
-           and weights trained together. The better of two starts, a partition and the full table coded, is kept: here
-           {kept}.
+           and weights trained together. The better of two starts, a partition and the full table cut down to
+           codebooks, is kept: here {kept}.
 """
 #: The README's sentence.
 HONEST = """\

@@ -46,7 +46,7 @@ def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], mode
     left.text(*points[-1], "coarse stage continued\ninstead of the fine\n", color=COARSE, fontsize=8, ha="right", va="bottom")
     why = {
         "coarse": ("links replaced", (22, -4)),
-        "fine_phase1": (f"bridge and fine rows\nswitched on ({share:.0%} of\ntheir entries not 0)", (6, -42)),
+        "fine_phase1": (f"bridge, fine rows\nswitched on\n({share:.0%} of their\nentries not 0)", (6, -44)),
         "fine": ("fine links\nreplaced", (14, -36)),
     }
     for phase, (text, place) in why.items():
@@ -58,7 +58,7 @@ def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], mode
     right.set_ylabel("")
     left.set_ylim(0, 1.15 * left.get_ylim()[1])
     left.set_title("Planted data, while training (validation items): the paper's two stages", pad=26, fontsize=10, color=INK)
-    right.set_title("The same, our default", pad=26, fontsize=10, color=INK)
+    right.set_title("Our default, likewise", pad=26, fontsize=10, color=INK)
     title = "When trained (test items): quality of every model of the table, and its bytes"
     draw_sizes_apart(below, models, ylabel="test NDCG@20", title=title)
     return picture
