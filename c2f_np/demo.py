@@ -51,7 +51,8 @@ coarse     The graph is cut into {n_coarse} parts (a partition), each with a row
            another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
 fine       {n_fine} rows, two phases again. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold
-           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" is damage, no undoing: bridge and links stay.
+           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" is damage, no undoing: bridge and links
+           stay.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
            epochs, {continued:+.3f}. At a higher coarse rate: .291 and .302 (3 seeds; `python -m c2f_np study fine-codebook`).
