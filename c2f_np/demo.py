@@ -1,7 +1,7 @@
 """The demo: the paper's two stages, their control and our default preset on the planted data: a table, a figure, one user's list.
 
 The two stages follow the paper's text (preset "paper") with a short schedule, so that each phase still has something to learn:
-60 epochs a phase, a higher learning rate in the fine stage, and a threshold that keeps about a fifth of the fine codebook.
+60 epochs a phase, a higher learning rate in the fine stage, and a threshold that keeps about a sixth of the fine codebook.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ coarse     The graph is cut into {n_coarse} parts (a partition), each with a row
            another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
 fine       {n_fine} rows, two phases again. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold
-           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" is damage, no undoing: bridge and links
-           stay.
+           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" damages the stage, whose bridge and links
+           remain.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
            epochs, {continued:+.3f}. At a higher coarse rate: .291 and .302 (3 seeds; `python -m c2f_np study fine-codebook`).
