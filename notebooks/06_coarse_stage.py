@@ -406,7 +406,7 @@ for _ in range(2):
     E_c, b, losses = my.train_coarse(E_c, b, first_S, X_hat, L, my.draw_batches(R, 5, 2048, rng), l2, eta)
     quality.append(ndcg(E_c, b, first_S))
 after_descent = E_c, b
-assert losses[-1] < first_losses[-1] < first_losses[0] and quality[-1] > 1.3 * rivals["popularity"]
+assert np.mean(losses[-9:]) < np.mean(first_losses[-9:]) < first_losses[0] and quality[-1] > 1.3 * rivals["popularity"]
 assert quality[-1] < rivals["three-step walks"]
 [f"{each:.4f}" for each in quality]
 
