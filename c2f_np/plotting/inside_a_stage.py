@@ -128,21 +128,6 @@ def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the 
     return picture
 
 
-def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
-    """The least-squares weights (C,) of one entity; those that are `kept` are filled."""
-    picture, axes = new_picture(6.6, 2.6)
-    weights, kept = np.asarray(weights), np.asarray(kept)
-    places = np.arange(len(weights))
-    axes.bar(places[kept], weights[kept], color=COARSE, label="kept", width=0.75)
-    axes.bar(places[~kept], weights[~kept], facecolor="white", edgecolor=GREY, label="set to 0", width=0.75)
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8)
-    axes.set(xlabel=xlabel, ylabel="weight")
-    if names is not None:
-        axes.set_xticks(places, names, fontsize=8)
-    return picture
-
-
 def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
     """Fine codebooks by name, shape (M, d), on one scale; what soft thresholding by `threshold` sets to zero is grey."""
     picture, axes = new_picture(4.2 * len(codebooks), 2.9, 1, len(codebooks), squeeze=False)
