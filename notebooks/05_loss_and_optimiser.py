@@ -50,9 +50,8 @@ computation("H", "triples", "scores", "loss", "step", backward=True, model="coar
 
 # %%
 x = np.linspace(-5, 5, 401)
-loss_and_slope(
-    x, {"softplus(-x)": my.softplus(-x), "1 if the order is wrong, else 0": (x < 0) * 1.0}, {"sigmoid(-x)": my.sigmoid(-x)}
-)
+curves = {"softplus(-x)": np.log(1 + np.exp(-x)), "1 if the order is wrong, else 0": (x < 0) * 1.0}
+loss_and_slope(x, curves, {"sigmoid(-x)": 1 / (1 + np.exp(x))})
 
 # %% [markdown]
 # The right half is the character of this loss. A pair in the right order ($x\gg0$) is left in peace. One in the wrong order pulls with a strength near 1 and never more: a single absurd click cannot outshout the rest.
