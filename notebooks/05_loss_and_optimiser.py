@@ -579,7 +579,7 @@ assert quality["your table"] < quality["three-step walks"]
 #
 # ## Check
 #
-# Your loss and your penalty at a batch with repetitions, by all the means of notebook 01.
+# Your loss and your penalty at a batch with repetitions, by the means of notebook 01. (The complex step is left out: a softplus may be right without taking complex numbers.)
 
 # %%
 def draw(size, repeated, rng):

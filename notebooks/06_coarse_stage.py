@@ -559,7 +559,10 @@ def backward(grad_loss, E_c, b_items):
     return {"E_c": grad_loss * grad_E_c, "b_items": grad_loss * grad_b[18:]}
 
 
-report = check_gradients(loss, backward, {"E_c": E_w, "b_items": b_w[18:]}, dtypes=("float64",), name="coarse stage")
+report = check_gradients(
+    loss, backward, {"E_c": E_w, "b_items": b_w[18:]}, dtypes=("float64",),
+    checks=("contract", "central_difference", "taylor_rate"), name="coarse stage",
+)  # fmt: skip
 assert report.passed, report
 report
 
