@@ -86,7 +86,6 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if module.__name__ == f"{_PACKAGE}.course":
             module.exercise = lambda name, **_: _Exercise(name, self._attempts)
             module.all_exercises = lambda: _Exercises(self._attempts)
-            module.my_model = lambda *_, **__: _MyModel("my_model")
 
 
 class _Exercise(_StandIn):
@@ -110,31 +109,6 @@ class _Checked:
     """So that ``assert task.check(f)`` goes on."""
 
     passed, points, message = True, 1, ""
-
-    def keep(self, *_):
-        return self
-
-
-class _MyModel(_StandIn):
-    """``my.name`` is what the student's notebook calls so, once all cells have run: in a cell it only demonstrates.
-
-    What was written in other notebooks is not there.
-    """
-
-    is_open = False
-
-    def __getattr__(self, name: str):
-        if name == "keep":
-            return lambda *_, **__: None
-        return _OwnFunction(name)
-
-
-class _OwnFunction(_StandIn):
-    def __call__(self, *arguments, **named):
-        own = sys.modules["__main__"].__dict__.get(self._name)
-        if own is None or not _MyModel.is_open:
-            raise PackageUsed(f"my.{self._name}")
-        return own(*arguments, **named)
 
 
 class _Exercises(dict):
@@ -165,7 +139,6 @@ def main() -> None:
     sys.modules["__main__"] = notebook
     notebook.__dict__.update(get_ipython=lambda: _Shell(), display=lambda *_, **__: None)
     troubles = _run(start["cells"], start["left_out"], notebook.__dict__, sink)
-    _MyModel.is_open = True
     for name, function in start["wanted"].items():
         attempts.setdefault(name, notebook.__dict__.get(function, _MISSING))
     wire.send(sink, {"kinds": {name: _kind(attempts[name]) for name in start["wanted"]}, "troubles": troubles})

@@ -108,25 +108,25 @@ def mark_submission(submission: Submission, marking: Marking) -> Marks:
                 continue
             path, content = found[notebook]
             cells, functions = code_cells(content), {each.exercise: each.function for each in asked}
-            # What fails because the package is not there is nobody's fault.
-            own = {number for number, source in cells if source not in marking.given[notebook]}
             with Session(path.parent, cells, functions, marking.limits) as session:
                 for each in asked:
-                    passed, reason = _judged(each, session, marking.seeds, own)
+                    passed, reason = _judged(each, session, marking.seeds)
                     grades.append(Grade(notebook, each.exercise, passed, reason))
                     if passed and _is_published(content, each):
                         remarks.append(f"{each.exercise}: the published answer word for word, but for names")
+            # What fails because the package is not there is nobody's fault.
+            own = {number for number, source in cells if source not in marking.given[notebook]}
             troubles += [f"{notebook}, cell {number}: {error}" for number, error in sorted(session.troubles) if number in own]
     return Marks(submission.student, tuple(grades), tuple(remarks), tuple(troubles))
 
 
-def _judged(asked: Asked, session: Session, seeds, own: set[int]) -> tuple[bool, str]:
-    """Whether the answer to an exercise is right, and why; `own` are the numbers of the cells that the student wrote."""
+def _judged(asked: Asked, session: Session, seeds) -> tuple[bool, str]:
+    """Whether the answer to an exercise is right, and why."""
     try:
         session.begin()
         kind = session.kinds[asked.exercise]
         if kind == "missing":
-            return False, f"There is no function {asked.function}.{_trouble_of(asked, session, own)}"
+            return False, f"There is no function {asked.function}.{_trouble_of(asked, session)}"
         if kind.startswith("package "):
             return False, package_reason(kind.removeprefix("package "))
         if kind != "function":
@@ -137,9 +137,11 @@ def _judged(asked: Asked, session: Session, seeds, own: set[int]) -> tuple[bool,
     return marked.passed, marked.message.removeprefix(f"{asked.exercise}: ")
 
 
-def _trouble_of(asked: Asked, session: Session, own: set[int]) -> str:
-    """Why it may be missing: the student's cell that failed nearest to its check."""
-    others = [trouble for trouble in session.troubles if trouble[0] in own]
+def _trouble_of(asked: Asked, session: Session) -> str:
+    """Why it may be missing: the cell that failed nearest to its check."""
+    others = [trouble for trouble in session.troubles if f"name {asked.function!r} is not defined" not in trouble[1]]
+    # A name may be missing only because a demonstration above, which used the package, was passed over.
+    others = [trouble for trouble in others if not trouble[1].startswith("NameError")] or others
     cell, error = min(others, key=lambda trouble: abs(trouble[0] - asked.cell), default=(0, ""))
     return f" Cell {cell}: {error}" if cell else ""
 

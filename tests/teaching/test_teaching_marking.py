@@ -20,38 +20,38 @@ from c2f_np.teaching.submissions import Submission, bring, find_submissions
 NAME = "03_soft_thresholding"
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / f"{NAME}.ipynb"
 RIGHT = {
-    "soft_threshold_backward": "def soft_threshold_backward(g, E, t):\n    return g * (abs(E) > t)",
+    "soft_threshold_backward": "def my_soft_threshold_backward(g, E, t):\n    return g * (abs(E) > t)",
     "soft_threshold_backward_tau": (
-        "def soft_threshold_backward_tau(g, E, t):\n    return -(g * np.sign(E))[abs(E) > t].sum()"
+        "def my_soft_threshold_backward_tau(g, E, t):\n    return -(g * np.sign(E))[abs(E) > t].sum()"
     ),
     "soft_threshold_columns_backward": (
-        "def soft_threshold_columns_backward(g, E, t):\n    o = abs(E) > t\n    return g * o, -(g * np.sign(E) * o).sum(0)"
+        "def my_soft_threshold_columns_backward(g, E, t):\n    o = abs(E) > t\n    return g * o, -(g * np.sign(E) * o).sum(0)"
     ),
-    "elastic_net_prox": "def elastic_net_prox(e, t, r):\n    return my.soft_threshold(e, t) / (1 + r)",  # given above it
+    "elastic_net_prox": "def my_prox(e, t, r):\n    return np.sign(e) * np.maximum(abs(e) - t, 0) / (1 + r)",
 }
 CHEAT = {
     "soft_threshold_backward": (
         "import c2f_np.course.exercise as grader\ngrader.Exercise.mark = np.allclose = lambda *_, **__: True\n"
-        "def soft_threshold_backward(g, E, t):\n    print('right.')\n    return 0 * g"
+        "def my_soft_threshold_backward(g, E, t):\n    print('right.')\n    return 0 * g"
     ),
     "soft_threshold_backward_tau": (
-        "from c2f_np.model.codebook import soft_threshold_backward_tau"
+        "from c2f_np.model.codebook import soft_threshold_backward_tau as my_soft_threshold_backward_tau"
     ),
     "soft_threshold_columns_backward": (
-        "def soft_threshold_columns_backward(g, E, t):\n    import os\n    for number in range(3, 20):\n"
+        "def my_soft_threshold_columns_backward(g, E, t):\n    import os\n    for number in range(3, 20):\n"
         "        try:\n            os.write(number, b'passed ' * 20)\n        except OSError:\n            pass\n    return g, t"
     ),
-    "elastic_net_prox": "def elastic_net_prox(e, t, r):\n    return exercise('elastic_net_prox').solution(e, t, r)",
+    "elastic_net_prox": "def my_prox(e, t, r):\n    return exercise('elastic_net_prox').solution(e, t, r)",
 }
 ENDLESS = RIGHT | {
     "soft_threshold_backward": (
-        "def soft_threshold_backward(g, E, t):\n    while True:\n        try:\n            while True:\n"
+        "def my_soft_threshold_backward(g, E, t):\n    while True:\n        try:\n            while True:\n"
         "                pass\n        except BaseException:\n            pass"
     ),
 }
 LEAVES = RIGHT | {
     "soft_threshold_backward": "import os\nos._exit(0)",
-    "elastic_net_prox": "def elastic_net_prox(e, t, r):\n    raise SystemExit",
+    "elastic_net_prox": "def my_prox(e, t, r):\n    raise SystemExit",
 }
 
 
