@@ -8,6 +8,10 @@ import scipy.sparse as sparse
 from .exercise import Exercise, Mistake
 
 
+def dense(matrix):
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
 # ---- the graph -------------------------------------------------------------------------------------------------------
 def adjacency(R):
     return sparse.block_array([[None, R], [R.T, None]], format="csr")
@@ -52,12 +56,13 @@ def _one_symmetric_scale(R):
 NORMALISE = Exercise(
     "normalised_adjacency",
     "Write `normalised_adjacency(R)`: from the interactions `R`, a `scipy.sparse.csr_array` of shape (U, I), to "
-    r"$A=D^{-1/2}A_0D^{-1/2}$ of shape (U + I, U + I), users first, dense or sparse. `my.adjacency(R)` is $A_0$, sparse; "
-    "`.toarray()` makes a sparse matrix dense. Some users and items have no interactions: their rows and columns stay zero.",
+    "$A=D^{-1/2}A_0D^{-1/2}$ of shape (U + I, U + I), users first, dense or sparse. `my.adjacency(R)` is $A_0$, sparse; "
+    "`my.dense` makes a sparse matrix dense. Some users and items have no interactions: their rows and columns stay zero.",
     normalised_adjacency,
     _interactions,
     hints=(
-        "The degree of a node is its row sum in A_0. An entry of A is an entry of A_0 divided by the square roots of two degrees.",
+        "The degree of a node is its row sum in A_0. An entry of A is an entry of A_0 divided by the square roots of two "
+        "degrees.",
         "To divide by 0 gives infinity or NaN: divide an empty row by 1 instead, `np.sqrt(np.where(degree > 0, degree, 1))`.",
         "Once along the rows and once along the columns: `A_0 / root[:, None] / root` if A_0 is dense, or a product with "
         "`sparse.diags_array(1 / root)` from both sides.",
@@ -66,13 +71,13 @@ NORMALISE = Exercise(
         Mistake(lambda R: adjacency(R).toarray(), "this is A_0 itself: nothing has been normalised yet."),
         Mistake(
             lambda R: _scaled(R, -1, 0),
-            "you divide each row by its own degree, so that rows sum to 1. That is another normalisation ($D^{-1}A_0$), and it is "
-            "not symmetric. Each entry should be divided by something of both its nodes.",
+            "you divide each row by its own degree, so that rows sum to 1. That is another normalisation ($D^{-1}A_0$), and it "
+            "is not symmetric. Each entry should be divided by something of both its nodes.",
         ),
         Mistake(
             lambda R: _scaled(R, 0, -1),
-            "you divide each column by its own degree, so that columns sum to 1. That is another normalisation ($A_0D^{-1}$), and "
-            "it is not symmetric. Each entry should be divided by something of both its nodes.",
+            "you divide each column by its own degree, so that columns sum to 1. That is another normalisation ($A_0D^{-1}$), "
+            "and it is not symmetric. Each entry should be divided by something of both its nodes.",
         ),
         Mistake(
             lambda R: _scaled(R, -0.5, 0),
@@ -99,8 +104,8 @@ NORMALISE = Exercise(
 # ---- walks and popularity --------------------------------------------------------------------------------------------
 def three_step_walks(R):
     n_users = R.shape[0]
-    R_tilde = sparse.csr_array(normalised_adjacency(R))[:n_users, n_users:]
-    return (R_tilde @ R_tilde.T @ R_tilde).toarray()
+    R_tilde = normalised_adjacency(R)[:n_users, n_users:]
+    return R_tilde @ R_tilde.T @ R_tilde
 
 
 def _one_step(R):
@@ -114,7 +119,7 @@ def _without_normalisation(R):
 
 def _five_steps(R):
     R_tilde = _one_step(R)
-    return three_step_walks(R) @ R_tilde.T @ R_tilde
+    return dense(three_step_walks(R)) @ R_tilde.T @ R_tilde
 
 
 def _averaging_steps(R):
@@ -123,22 +128,16 @@ def _averaging_steps(R):
     return np.linalg.matrix_power(step, 3)[:n_users, n_users:]
 
 
-def _dense(result, arguments: dict):
-    """What sparse matrices hold; scores are looked up by user, which wants a dense array."""
-    return result.toarray() if hasattr(result, "toarray") else result
-
-
 WALKS = Exercise(
     "three_step_walks",
     "Write `three_step_walks(R)`: for every user and item the weight of all walks user, item, user, item along the normalised "
-    "graph, as a dense array of shape (U, I). `my.normalised_adjacency(R)` is the graph (yours may be dense or sparse: "
-    "`sparse.csr_array(...)` takes both).",
+    "graph, of shape (U, I), dense or sparse. `my.normalised_adjacency(R)` is the graph.",
     three_step_walks,
     _interactions,
     hints=(
         "One step is a product with A; which rows and columns of A @ A @ A are asked for?",
-        "It is cheaper to take the block first. Rows of users and columns of items make `R_tilde = A[:U, U:]`; the opposite block "
-        "is its transpose.",
+        "It is cheaper to take the block first. Rows of users and columns of items make `R_tilde = A[:U, U:]`; the opposite "
+        "block is its transpose.",
         "From the user to items, back to users, on to items: `R_tilde @ R_tilde.T @ R_tilde`.",
     ),
     mistakes=(
@@ -160,8 +159,8 @@ def popularity(R):
 
 POPULARITY = Exercise(
     "popularity",
-    "Write `popularity(R)`: the scores of a recommender that offers everybody the same, the number of interactions of each item; "
-    "a dense array of shape (U, I), all rows alike.",
+    "Write `popularity(R)`: the scores of a recommender that offers everybody the same, the number of interactions of each item: "
+    "an array of shape (U, I), all rows alike.",
     popularity,
     _interactions,
     hints=(
@@ -353,8 +352,8 @@ def _whole_list(recommended, held_out, n):
 
 NDCG = Exercise(
     "ndcg",
-    "Write `ndcg(recommended, held_out, n)`: NDCG@n of one user, a number. `recommended` holds item numbers, best first (it may be "
-    "longer than `n`), `held_out` the numbers of the held-out items, at least one, without duplicates.",
+    "Write `ndcg(recommended, held_out, n)`: NDCG@n of one user, a number. `recommended` holds item numbers, best first (it may "
+    "be longer than `n`), `held_out` the numbers of the held-out items, at least one, without duplicates.",
     ndcg,
     _lists,
     hints=(
@@ -454,6 +453,6 @@ EVALUATE = Exercise(
     ),
 )
 
-GIVEN = (adjacency,)
+GIVEN = (dense, adjacency)
 
 EXERCISES = (NORMALISE, WALKS, RANK, RECALL, NDCG, POPULARITY, EVALUATE)

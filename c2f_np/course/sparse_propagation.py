@@ -235,9 +235,9 @@ EXERCISES = (
     Exercise(
         name="sparse_product_backward_weights",
         task=(
-            "The same product, `Y = M @ X`. Write `sparse_product_backward_weights(grad_Y, M, X)`: the gradient with respect to the "
-            "*stored* entries of M. The natural result is a `scipy.sparse.csr_array` with the `indices` and `indptr` of M; a vector "
-            "of the stored entries in their order, or a dense matrix that is 0 elsewhere, is accepted as well."
+            "The same product, `Y = M @ X`. Write `sparse_product_backward_weights(grad_Y, M, X)`: the gradient with respect to "
+            "the *stored* entries of M. The natural result is a `scipy.sparse.csr_array` with the `indices` and `indptr` of M; a "
+            "vector of the stored entries in their order, or a dense matrix that is 0 elsewhere, is accepted as well."
         ),
         solution=sparse_product_backward_weights,
         points=_product_points,
@@ -255,7 +255,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda grad_Y, M, X: _like(M, np.sum(grad_Y[_rows_of(M)] * X[M.indices], axis=1) * M.data),
-                "every number is multiplied by the weight itself. Y is linear in M, so the derivative does not contain the weight.",
+                "every number is multiplied by the weight itself. Y is linear in M, so the derivative does not contain the "
+                "weight.",
             ),
             Mistake(
                 lambda grad_Y, M, X: _like(M, grad_Y[_rows_of(M), 0] * X[M.indices, 0]),
@@ -276,9 +277,9 @@ EXERCISES = (
         name="propagate_backward",
         task=(
             "`H = propagate(X0, X_hat, n_layers)` is the mean of X_0, ..., X_L with `X_{k+1} = X_hat @ X_k`. Write "
-            "`propagate_backward(grad_H, X0, X_hat, n_layers)`: the gradient with respect to X0, of its shape. X_hat is square, but "
-            "**not** symmetric here. X0 is an argument because every backward is called with all arguments of its forward; you need "
-            "not read it."
+            "`propagate_backward(grad_H, X0, X_hat, n_layers)`: the gradient with respect to X0, of its shape. X_hat is square, "
+            "but **not** symmetric here. X0 is an argument because every backward is called with all arguments of its forward; "
+            "you need not read it."
         ),
         solution=propagate_backward,
         points=_propagation_points,
@@ -295,8 +296,8 @@ EXERCISES = (
             ),
             Mistake(
                 _share_only_at_the_end,
-                "only the path through the last layer is there. Every layer is a member of the mean and receives a share of grad_H "
-                "itself.",
+                "only the path through the last layer is there. Every layer is a member of the mean and receives a share of "
+                "grad_H itself.",
             ),
             Mistake(_only_the_mean, "only X_0's own share of the mean is there. The other layers are made from X_0, too."),
             Mistake(_mean_forgotten, "it is L + 1 times too large: H is a mean, not a sum."),
@@ -310,8 +311,8 @@ EXERCISES = (
         name="propagate_rows_backward",
         task=(
             "A batch looks at some rows only: `H_rows = propagate(X0, X_hat, n_layers)[rows]`, `rows` distinct and in any order. "
-            "Write `propagate_rows_backward(grad_H_rows, X0, X_hat, n_layers, rows)`: the gradient with respect to X0, of its shape. "
-            "`grad_H_rows` has one row for each of `rows`. You may call what you wrote before, as `my.propagate_backward`."
+            "Write `propagate_rows_backward(grad_H_rows, X0, X_hat, n_layers, rows)`: the gradient with respect to X0, of its "
+            "shape. `grad_H_rows` has one row for each of `rows`. You may call what you wrote before, as `my.propagate_backward`."
         ),
         solution=propagate_rows_backward,
         points=_rows_points,
@@ -337,8 +338,8 @@ EXERCISES = (
         name="weighted_layers_backward",
         task=(
             "A weighted sum with trainable weights in place of the mean: `H = alpha[0] X_0 + ... + alpha[L] X_L`, "
-            "`X_{k+1} = X_hat @ X_k`. Write `weighted_layers_backward(grad_H, X0, X_hat, alpha)`: the pair (grad_X0, grad_alpha), of "
-            "the shapes of X0 and alpha. There are `len(alpha) - 1` layers."
+            "`X_{k+1} = X_hat @ X_k`. Write `weighted_layers_backward(grad_H, X0, X_hat, alpha)`: the pair (grad_X0, "
+            "grad_alpha), of the shapes of X0 and alpha. There are `len(alpha) - 1` layers."
         ),
         solution=weighted_layers_backward,
         points=_weighted_points,
