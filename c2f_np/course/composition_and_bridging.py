@@ -259,9 +259,8 @@ EXERCISES = (
     Exercise(
         name="compose_backward_assignment",
         task=(
-            "The same composition. Write "
-            "`compose_backward_assignment(grad_Z, S, E)`, which returns the gradient with respect to the *stored* weights of S: a "
-            "`scipy.sparse.csr_array` with S's pattern, or the vector of its stored entries."
+            "The same composition. Write `compose_backward_assignment(grad_Z, S, E)`, which returns the gradient with respect "
+            "to the *stored* weights of S: a `scipy.sparse.csr_array` with S's pattern, or the vector of its stored entries."
         ),
         solution=compose_backward_assignment,
         points=_compose_points,
