@@ -60,7 +60,7 @@ def _whole(seed: int) -> dict:
     """What the loss of a batch depends on."""
     rng = np.random.default_rng([12, seed, 8])
     return {
-        "model": _model(seed), "A": _graph(seed), "batch": _batch(rng), "n_layers": 2 + seed % 2, "l2": 4.0 - seed, "decay": 0.1,
+        "model": _model(seed), "A": _graph(seed), "batch": _batch(rng), "n_layers": 2 + seed % 2, "l2": 0.4 - 0.1 * seed,
     }  # fmt: skip
 
 
@@ -200,9 +200,9 @@ def _in_the_order_of_columns(grad_Y, S, E):
 LINKS = Exercise(
     name="links_backward",
     task=(
-        "Write `links_backward(grad_Y, S, E)`. The forward is `Y = S @ E` with a scipy CSR array `S` $(N, K)$ and `E` $(K, d)$. It "
-        "returns the gradient of the loss with respect to the *stored* weights of `S`, as a vector in the order of `S.data` (row "
-        "by row), from `grad_Y` $(N, d)$."
+        "Write `links_backward(grad_Y, S, E)`. The forward is `Y = S @ E` with a scipy CSR array `S` $(N, C)$ and `E` $(C, d)$. "
+        "It returns the gradient of the loss with respect to the *stored* weights of `S`, as a vector in the order of `S.data` "
+        "(row by row), from `grad_Y` $(N, d)$."
     ),
     solution=links_backward,
     points=_link_points,
@@ -264,25 +264,25 @@ WITHOUT_BRIDGE = Exercise(
 
 
 # ---- the loss and all gradients ----------------------------------------------------------------------------------------
-def joint_loss(model, A, batch, n_layers, l2, decay):
+def joint_loss(model, A, batch, n_layers, l2):
     Z, H = joint_forward(model, A, n_layers)
-    return bpr_loss(H, model["b"], *batch) + decay * penalty(Z, *batch, l2)
+    return bpr_loss(H, model["b"], *batch) + penalty(Z, *batch, l2)
 
 
-def loss_to_Y(model, A, batch, n_layers, l2, decay):
+def loss_to_Y(model, A, batch, n_layers, l2):
     Z, H = joint_forward(model, A, n_layers)
     grad_H, grad_b = bpr_backward(1.0, H, model["b"], *batch)
-    grad_Z = propagate_backward(grad_H, Z, A, n_layers) + penalty_backward(decay, Z, *batch, l2)
+    grad_Z = propagate_backward(grad_H, Z, A, n_layers) + penalty_backward(1.0, Z, *batch, l2)
     return grad_Z * (1 - Z**2), grad_b
 
 
-def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, decay_factor=1.0, slope="tanh", late=False, at="Z", bias=True):
-    def variant(model, A, batch, n_layers, l2, decay):
+def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, penalised=1.0, slope="tanh", late=False, at="Z", bias=True):
+    def variant(model, A, batch, n_layers, l2):
         Z, H = joint_forward(model, A, n_layers)
         grad_H, grad_b = bpr_backward(1.0, Z if layers == "none" else H, model["b"], *batch)
         back = A.T if transpose else A
         grad_Z = graph * (grad_H if layers == "none" else propagate(grad_H, back, n_layers))
-        pull = decay_factor * penalty_backward(decay, {"Z": Z, "H": H}[at], *batch, l2)
+        pull = penalised * penalty_backward(1.0, {"Z": Z, "H": H}[at], *batch, l2)
         tanh_slope = {"tanh": 1 - Z**2, "no": np.ones_like(Z), "again": 1 - np.tanh(Z) ** 2}[slope]
         grad_Y = grad_Z * tanh_slope + pull if late else (grad_Z + pull) * tanh_slope
         return grad_Y, grad_b if bias else np.zeros_like(grad_b)
@@ -290,15 +290,11 @@ def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, decay_factor=1.0, 
     return variant
 
 
-def _without_decay(model, A, batch, n_layers, l2, decay):
-    return loss_to_Y(model, A, batch, n_layers, l2, 1.0)
-
-
 TO_Y = Exercise(
     name="loss_to_Y",
     task=(
-        "Write `loss_to_Y(model, A, batch, n_layers, l2, decay)`. The loss is `my.bpr_loss(H, b, *batch) + decay * my.penalty(Z, "
-        "*batch, l2)`, with `Z` and `H` of `my.joint_forward` and `b = model['b']`; `batch` is (user, positive, negative). It "
+        "Write `loss_to_Y(model, A, batch, n_layers, l2)`. The loss is `my.bpr_loss(H, b, *batch) + my.penalty(Z, *batch, "
+        "l2)`, with `Z` and `H` of `my.joint_forward` and `b = model['b']`; `batch` is (user, positive, negative). It "
         "returns `grad_Y` $(N, d)$, the gradient before the tanh, and `grad_b` $(N,)$. ($A$ is not symmetric here.)"
     ),
     solution=loss_to_Y,
@@ -306,14 +302,13 @@ TO_Y = Exercise(
     hints=(
         "Begin with the forward. You have a backward for each of its steps: BPR, the layers, the penalty.",
         "The penalty acts on Z, not on H: add its gradient where the gradient at Z stands.",
-        "`my.bpr_backward(1.0, H, b, *batch)`, `my.propagate_backward(grad_H, Z, A, n_layers)`, `my.penalty_backward(decay, Z, "
+        "`my.bpr_backward(1.0, H, b, *batch)`, `my.propagate_backward(grad_H, Z, A, n_layers)`, `my.penalty_backward(1.0, Z, "
         "*batch, l2)`; and tanh' = 1 - Z^2.",
     ),
     mistakes=(
         Mistake(_to_Y_variant(slope="no"), "this is the gradient at Z. The tanh stands between Y and Z."),
         Mistake(_to_Y_variant(slope="again"), "the slope of tanh at Y is 1 - Z^2: Z is a tanh already."),
-        Mistake(_to_Y_variant(decay_factor=0.0), "the penalty's gradient is missing."),
-        Mistake(_without_decay, "the penalty enters the loss with the weight decay."),
+        Mistake(_to_Y_variant(penalised=0.0), "the penalty's gradient is missing."),
         Mistake(_to_Y_variant(late=True), "the penalty acts on Z: its gradient passes through the tanh as well."),
         Mistake(_to_Y_variant(at="H"), "the penalty is of Z, not of H."),
         Mistake(_to_Y_variant(graph=0.0), "what comes back through the layers is missing."),
@@ -324,8 +319,8 @@ TO_Y = Exercise(
 )
 
 
-def joint_gradients(model, A, batch, n_layers, l2, decay):
-    grad_Y, grad_b = loss_to_Y(model, A, batch, n_layers, l2, decay)
+def joint_gradients(model, A, batch, n_layers, l2):
+    grad_Y, grad_b = loss_to_Y(model, A, batch, n_layers, l2)
     grad_E_c, grad_E_f = joint_backward_codebooks(grad_Y, model)
     F = soft_threshold(model["E_f"], model["tau"])
     E_hat = bridge(model["S_f"], F, model["E_c"], model["g"])
@@ -336,9 +331,9 @@ def joint_gradients(model, A, batch, n_layers, l2, decay):
 def _gradients_variant(**changes):
     """The solution with some gradients computed otherwise: functions of the model and of grad_Y."""
 
-    def variant(model, A, batch, n_layers, l2, decay):
-        grad_Y, _ = loss_to_Y(model, A, batch, n_layers, l2, decay)
-        right = joint_gradients(model, A, batch, n_layers, l2, decay)
+    def variant(model, A, batch, n_layers, l2):
+        grad_Y, _ = loss_to_Y(model, A, batch, n_layers, l2)
+        right = joint_gradients(model, A, batch, n_layers, l2)
         return right | {name: change(model, grad_Y) for name, change in changes.items()}
 
     return variant
@@ -347,7 +342,7 @@ def _gradients_variant(**changes):
 GRADIENTS = Exercise(
     name="joint_gradients",
     task=(
-        "Write `joint_gradients(model, A, batch, n_layers, l2, decay)`. It returns a dict with the gradients of the loss of a "
+        "Write `joint_gradients(model, A, batch, n_layers, l2)`. It returns a dict with the gradients of the loss of a "
         "batch with respect to `E_c`, `E_f`, the stored weights of `S_c` and of `S_d` (vectors, as `S_c.data`), and `b`, under "
         "these five names."
     ),
@@ -429,10 +424,10 @@ def _pursue_variant(*, by="explained", refit=True, left=True, weight="projection
 PURSUE = Exercise(
     name="pursue",
     task=(
-        "Write `pursue(Y, E, t)`. It codes every row $y$ of `Y` $(n, d)$ by `t` rows of the codebook `E` $(K, d)$ and returns the "
-        "weights, $(n, K)$, sparse or dense, `t` of them in every row not 0. Greedily: `t` times take, of the rows not taken yet, "
-        "the one that explains most of what is left of $y$ (so that its best multiple leaves the least), then fit the weights of "
-        "all rows taken so far to $y$ anew, by least squares."
+        "Write `pursue(Y, E, t)`. It codes every row $y$ of `Y` $(N, d)$ by `t` rows of the codebook `E` $(C, d)$ and returns "
+        "the weights, $(N, C)$, sparse or dense, with `t` entries other than 0 in every row. Greedily: `t` times take, of the "
+        "rows not taken yet, the one that explains most of what is left of $y$ (its best multiple leaves the least), then fit the "
+        "weights of all rows taken so far to $y$ anew, by least squares."
     ),
     solution=pursue,
     points=_pursue_points,
@@ -442,10 +437,13 @@ PURSUE = Exercise(
         "`np.linalg.lstsq(E[chosen].T, y, rcond=None)[0]` fits all weights; what is left is y minus the fit.",
     ),
     mistakes=(
-        Mistake(_pursue_variant(by="product"), "the largest dot product prefers long rows. A long row can be scaled down: its length must not decide."),
+        Mistake(
+            _pursue_variant(by="product"),
+            "the largest dot product prefers long rows. A long row can be scaled down: its length must not decide.",
+        ),
         Mistake(_pursue_variant(by="signed"), "a row that points the other way explains as much, with a negative weight."),
         Mistake(_pursue_variant(by="squared length"), "this takes the row of the largest weight, which prefers short rows."),
-        Mistake(_pursue_variant(by="nearest"), "the nearest row is not the one that explains most: rows may be scaled by a weight."),
+        Mistake(_pursue_variant(by="nearest"), "the nearest row is not the one that explains most: a weight may scale a row."),
         Mistake(_pursue_variant(by="nearest", weight="one"), "this is the nearest row with the weight 1. Weights are free here."),
         Mistake(_pursue_variant(weight="product"), "the right rows, the wrong weights: divide the dot product by what?"),
         Mistake(_pursue_variant(weight="length"), "the right rows, the wrong weights: divided by the length only once."),
@@ -460,20 +458,26 @@ def code_table(Y, n_coarse, n_fine, rng):
     E_f, S_d = nearest_means(Y - S_c @ E_c, n_fine, rng)
     for _ in range(5):
         both = sparse.hstack([S_c, S_d]).toarray()  # links given: both codebooks by least squares
-        E_c, E_f = np.split(np.linalg.lstsq(both, Y, rcond=None)[0], [n_coarse])
-        S_c = pursue(Y - S_d @ E_f, E_c, 1)  # codebooks given: the links, one kind after the other
-        S_d = pursue(Y - S_c @ E_c, E_f, 1)
+        fitted, used = np.linalg.lstsq(both, Y, rcond=None)[0], np.any(both != 0, axis=0)
+        E_c, E_f = np.split(np.where(used[:, None], fitted, np.concatenate([E_c, E_f])), [n_coarse])
+        S_c = sparse.csr_array(pursue(Y - S_d @ E_f, E_c, 1))  # codebooks given: the links, one kind after the other
+        S_d = sparse.csr_array(pursue(Y - S_c @ E_c, E_f, 1))
     return E_c, E_f, S_c, S_d
 
 
 def nearest_means(Y, n_rows, rng):
     E = Y[rng.permutation(len(Y))[:n_rows]]
-    for _ in range(10):  # k-means: every row to its nearest mean, every mean to the mean of its rows
+    for _ in range(10):  # k-means: every row goes to its nearest mean, every mean to the mean of its rows
         nearest = np.argmin(np.sum(E**2, axis=1) - 2 * Y @ E.T, axis=1)
-        S = sparse.csr_array((np.ones(len(Y)), nearest, np.arange(len(Y) + 1)), shape=(len(Y), n_rows))
+        S = one_link(nearest, n_rows)
         size = S.sum(axis=0)[:, None]
         E = np.where(size > 0, (S.T @ Y) / np.maximum(size, 1), E)
-    return E, pursue(Y, E, 1)
+    return E, sparse.csr_array(pursue(Y, E, 1))
+
+
+def one_link(columns, n_columns):
+    n = len(columns)
+    return sparse.csr_array((np.ones(n), columns, np.arange(n + 1)), shape=(n, n_columns))
 
 
 # ---- training ----------------------------------------------------------------------------------------------------------
@@ -484,11 +488,11 @@ def with_values(model, name, values):
     return model | {name: values}
 
 
-def train_joint(model, A, batches, n_layers, l2, decay, rate, trained):
+def train_joint(model, A, batches, n_layers, l2, rate, trained):
     m, v, losses = {}, {}, []
     for step, batch in enumerate(batches, 1):
-        losses.append(joint_loss(model, A, batch, n_layers, l2, decay))
-        gradients = joint_gradients(model, A, batch, n_layers, l2, decay)
+        losses.append(joint_loss(model, A, batch, n_layers, l2))
+        gradients = joint_gradients(model, A, batch, n_layers, l2)
         for name in trained:
             old = model[name].data if sparse.issparse(model[name]) else model[name]
             new, m[name], v[name] = adam_step(old, gradients[name], m.get(name, 0.0), v.get(name, 0.0), step, rate)
@@ -512,7 +516,7 @@ def _values(model: dict, name: str) -> np.ndarray:
 
 
 def _train_variant(options: dict, everything=False) -> Callable:
-    def variant(model, A, batches, n_layers, l2, decay, rate, names):
+    def variant(model, A, batches, n_layers, l2, rate, names):
         names = _TRAINED if everything else names
 
         def at(parameters):
@@ -522,36 +526,36 @@ def _train_variant(options: dict, everything=False) -> Callable:
             return moved
 
         def gradients(parameters, batch):
-            found = joint_gradients(at(parameters), A, batch, n_layers, l2, decay)
+            found = joint_gradients(at(parameters), A, batch, n_layers, l2)
             return [found[name] for name in names]
 
         chosen = {**options, "parts": len(names)}
-        loop = trained(lambda p, batch: joint_loss(at(p), A, batch, n_layers, l2, decay), gradients, **chosen)
+        loop = trained(lambda p, batch: joint_loss(at(p), A, batch, n_layers, l2), gradients, **chosen)
         *parameters, losses = loop([_values(model, name) for name in names], batches, rate)
         return at(parameters) | {"losses": np.array(losses)}
 
     return variant
 
 
-def _only_the_last_gradient(model, A, batches, n_layers, l2, decay, rate, names):
+def _only_the_last_gradient(model, A, batches, n_layers, l2, rate, names):
     """Gradients at the parameters of the start."""
     start, m, v, losses = model, {}, {}, []
     for step, batch in enumerate(batches, 1):
-        losses.append(joint_loss(model, A, batch, n_layers, l2, decay))
+        losses.append(joint_loss(model, A, batch, n_layers, l2))
         for name in names:
-            gradient = joint_gradients(start, A, batch, n_layers, l2, decay)[name]
+            gradient = joint_gradients(start, A, batch, n_layers, l2)[name]
             new, m[name], v[name] = adam_step(_values(model, name), gradient, m.get(name, 0.0), v.get(name, 0.0), step, rate)
             model = with_values(model, name, new)
     return model | {"losses": np.array(losses)}
 
 
-def _one_after_the_other(model, A, batches, n_layers, l2, decay, rate, names):
+def _one_after_the_other(model, A, batches, n_layers, l2, rate, names):
     """Every part moves before the gradient of the next one is computed."""
     m, v, losses = {}, {}, []
     for step, batch in enumerate(batches, 1):
-        losses.append(joint_loss(model, A, batch, n_layers, l2, decay))
+        losses.append(joint_loss(model, A, batch, n_layers, l2))
         for name in names:
-            gradient = joint_gradients(model, A, batch, n_layers, l2, decay)[name]
+            gradient = joint_gradients(model, A, batch, n_layers, l2)[name]
             new, m[name], v[name] = adam_step(_values(model, name), gradient, m.get(name, 0.0), v.get(name, 0.0), step, rate)
             model = with_values(model, name, new)
     return model | {"losses": np.array(losses)}
@@ -560,11 +564,12 @@ def _one_after_the_other(model, A, batches, n_layers, l2, decay, rate, names):
 TRAIN = Exercise(
     name="train_joint",
     task=(
-        "Write `train_joint(model, A, batches, n_layers, l2, decay, rate, trained)`. `trained` holds the names of what is to be "
-        "moved, some of `E_c`, `E_f`, `S_c`, `S_d`, `b`; of links the stored weights are. For each batch (user, positive, negative) "
-        "in turn: note its loss (`my.joint_loss`), compute all gradients, and move every part of that name by one Adam step with "
-        "the learning rate `rate`. Moments begin at 0, steps count from 1. Return the trained model: a dict as the one given, with "
-        "one more entry `losses`, an array with the loss of each batch before its step. Leave the model that was given as it is."
+        "Write `train_joint(model, A, batches, n_layers, l2, rate, trained)`. `trained` holds the names of what is to be "
+        "moved, some of `E_c`, `E_f`, `S_c`, `S_d`, `b`; of links the stored weights move. For each batch (user, positive, "
+        "negative) in turn: note its loss (`my.joint_loss`), compute all gradients, and move every part in `trained` by one Adam "
+        "step with the learning rate `rate`. Moments begin at 0, steps count from 1. Return the trained model: a dict as the one "
+        "given, with one more entry `losses`, the loss of each batch before its step, as an array. Leave the model that was "
+        "given as it is."
     ),
     solution=train_joint,
     points=_train_points,
@@ -576,7 +581,7 @@ TRAIN = Exercise(
     mistakes=(
         *(Mistake(_train_variant(options), message) for options, message in LOOP_MISTAKES if "no_step" not in options),
         Mistake(_train_variant({}, everything=True), "everything is moved. `trained` says what is to be."),
-        Mistake(_only_the_last_gradient, "all gradients are taken at the model that was given. Take them where the model is now."),
+        Mistake(_only_the_last_gradient, "all gradients are taken at the model that was given. Take them at the model of now."),
         Mistake(
             _one_after_the_other,
             "a part has moved before the gradient of the next one is computed. Compute all gradients of a batch first.",
@@ -584,5 +589,5 @@ TRAIN = Exercise(
     ),
 )
 
-GIVEN = (joint_loss, nearest_means, code_table, with_values)
+GIVEN = (joint_loss, one_link, nearest_means, code_table, with_values)
 EXERCISES = (FORWARD, CODEBOOKS, LINKS, WITHOUT_BRIDGE, TO_Y, GRADIENTS, PURSUE, TRAIN)
