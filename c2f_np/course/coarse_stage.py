@@ -202,7 +202,7 @@ FORK = Exercise(
         "E_c": np.random.default_rng([64, seed]).standard_normal((4 + seed % 2, 3)),
     },
     forward=_stack,
-    hints=("A stack copies numbers. Where has each of them gone?", "Cut the cotangent after len(Z) rows, where the stack was glued."),
+    hints=("A stack copies numbers. Where has each of them gone?", "Cut the cotangent where the stack was glued."),
     mistakes=(
         Mistake(
             lambda grad_X0, Z, E_c: (grad_X0[-len(Z) :], grad_X0[: len(E_c)]),

@@ -205,21 +205,21 @@ GATHER = Exercise(
 
 # ---- BPR -------------------------------------------------------------------------------------------------------------
 def bpr_loss(H, b, user, positive, negative):
-    x = np.sum(H[user] * (H[negative] - H[positive]), axis=1) + b[negative] - b[positive]
-    return np.mean(softplus(x))
+    x = np.sum(H[user] * (H[positive] - H[negative]), axis=1) + b[positive] - b[negative]
+    return np.mean(softplus(-x))
 
 
 def bpr_backward(grad_loss, H, b, user, positive, negative):
-    x = np.sum(H[user] * (H[negative] - H[positive]), axis=1) + b[negative] - b[positive]
-    s = grad_loss * sigmoid(x) / len(user)
-    pull = s[:, None] * H[user]
-    grad_H = gather_backward(s[:, None] * (H[negative] - H[positive]), user, len(H))
-    grad_H += gather_backward(pull, negative, len(H)) - gather_backward(pull, positive, len(H))
-    grad_b = gather_backward(s, negative, len(b)) - gather_backward(s, positive, len(b))
+    x = np.sum(H[user] * (H[positive] - H[negative]), axis=1) + b[positive] - b[negative]
+    grad_x = -grad_loss * sigmoid(-x) / len(user)
+    to_user, to_item = grad_x[:, None] * (H[positive] - H[negative]), grad_x[:, None] * H[user]
+    grad_H = gather_backward(to_user, user, len(H))
+    grad_H += gather_backward(to_item, positive, len(H)) - gather_backward(to_item, negative, len(H))
+    grad_b = gather_backward(grad_x, positive, len(b)) - gather_backward(grad_x, negative, len(b))
     return grad_H, grad_b
 
 
-def _difference(H, b, user, positive, negative):
+def _minus_x(H, b, user, positive, negative):
     return np.sum(H[user] * (H[negative] - H[positive]), axis=1) + b[negative] - b[positive]
 
 
@@ -245,8 +245,8 @@ def _bpr_variant(*, slope=None, add=np.add.at, user=1.0, positive=1.0, negative=
     """The solution with parts of it changed, for the list of mistakes."""
 
     def variant(grad_loss, H, b, u, i, j):
-        x = _difference(H, b, u, i, j)
-        s = grad_loss * (sigmoid(x) if slope is None else slope(x, H, u, i, j))
+        minus_x = _minus_x(H, b, u, i, j)
+        s = grad_loss * (sigmoid(minus_x) if slope is None else slope(minus_x, H, u, i, j))
         s = s / len(u) if mean else s
         grad_H, grad_b = np.zeros_like(H), np.zeros_like(b)
         add(grad_H, u, user * s[:, None] * (H[j] - H[i]))
@@ -271,19 +271,20 @@ BPR = Exercise(
     name="bpr_backward",
     task=(
         "Write `bpr_backward(grad_loss, H, b, user, positive, negative)`. It returns `grad_H` of shape $(N, d)$ and `grad_b` of "
-        "shape $(N,)$, the gradients of `grad_loss * loss`, where loss is the mean over the batch of softplus(score(u, j) - "
-        "score(u, i)) and score(u, i) = <H[u], H[i]> + b[u] + b[i]. `user`, `positive` and `negative` hold $B$ entity numbers, "
+        "shape $(N,)$, the gradients of `grad_loss * loss`, where loss is the mean over the batch of softplus(-x), x = s_ui "
+        "- s_uj, and s_ui = <H[u], H[i]> + b[u] + b[i]. `user`, `positive` and `negative` hold $B$ entity numbers, "
         "and the same entity may occur in several triples."
     ),
     solution=bpr_backward,
     points=_bpr_points,
     forward=bpr_loss,
     hints=(
-        "The loss is a function of x, one number per triple. What is its derivative with respect to x, with the mean and the "
-        "cotangent in it? Call that s, of shape (B,).",
-        "x = <H[u], H[j] - H[i]> + b[j] - b[i]. Each of the three rows H[u], H[i], H[j] receives s times the other factor.",
-        "An entity that occurs in two triples receives both contributions. `grad_H[user] += ...` does not do that.",
-        "grad_H gets s (H[j] - H[i]) at u, -s H[u] at i, +s H[u] at j, each by gather_backward; grad_b gets -s at i, +s at j.",
+        "The loss is a function of x = s_ui - s_uj, one number per triple. What is its derivative with respect to x, with the "
+        "mean and the cotangent in it? Call that grad_x, of shape (B,).",
+        "x = <H[u], H[i] - H[j]> + b[i] - b[j]. Each of the three rows H[u], H[i], H[j] receives grad_x times what stands "
+        "beside it.",
+        "An entity that occurs in two triples receives both contributions: `my.gather_backward`.",
+        "grad_x = -sigmoid(-x) / B. grad_H gets grad_x (H[i] - H[j]) at u, grad_x H[u] at i, -grad_x H[u] at j.",
     ),
     mistakes=(
         Mistake(
@@ -294,18 +295,18 @@ BPR = Exercise(
         Mistake(_bpr_variant(mean=False), "the loss is a mean over the batch; your gradient is that of the sum."),
         Mistake(
             _bpr_variant(user=-1, positive=-1, negative=-1, item_bias=-1),
-            "every gradient has the wrong sign. Which of the two scores is subtracted in x?",
+            "every gradient has the wrong sign: the loss falls when x = s_ui - s_uj grows.",
         ),
         Mistake(
-            _bpr_variant(slope=lambda x, *_: sigmoid(-x)),
+            _bpr_variant(slope=lambda minus_x, *_: sigmoid(-minus_x)),
             "the slope is large where the order is already right, small where it is wrong. Look at the argument of the sigmoid.",
         ),
         Mistake(
-            _bpr_variant(slope=lambda x, H, u, i, j: sigmoid(np.sum(H[u] * (H[j] - H[i]), axis=1))),
+            _bpr_variant(slope=lambda minus_x, H, u, i, j: sigmoid(np.sum(H[u] * (H[j] - H[i]), axis=1))),
             "the slope is taken at a difference of scores from which the item biases are missing.",
         ),
         Mistake(
-            _bpr_variant(slope=lambda x, *_: np.ones_like(x)),
+            _bpr_variant(slope=lambda minus_x, *_: np.ones_like(minus_x)),
             "the derivative of softplus is missing: every triple pulls equally.",
         ),
         Mistake(_bpr_variant(user=0), "the user's row of H occurs in both scores and receives nothing in your version."),
@@ -398,6 +399,13 @@ def sample_triples(R, rng):
     negative = items[user, rng.integers(0, n_free)]
     positive = items[user, n_free + rng.integers(0, degree[user])]
     return user, n_users + positive, n_users + negative
+
+
+def draw_batches(R, n_draws, size, rng):
+    draws = [sample_triples(R, rng) for _ in range(n_draws)]
+    user, positive, negative = (np.concatenate(parts) for parts in zip(*draws, strict=True))
+    cuts = range(0, len(user), size)
+    return [(user[k : k + size], positive[k : k + size], negative[k : k + size]) for k in cuts]
 
 
 _NOT_HERS = "some positives are items that their user does not have."
@@ -762,5 +770,5 @@ TABLE = Exercise(
     mistakes=tuple(Mistake(_table_variant(options), message) for options, message in LOOP_MISTAKES),
 )
 
-GIVEN = (bpr_loss, penalty)
+GIVEN = (bpr_loss, penalty, draw_batches)
 EXERCISES = (SOFTPLUS, SIGMOID, GATHER, BPR, PENALTY, SAMPLE, ADAM, TABLE)

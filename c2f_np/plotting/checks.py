@@ -43,7 +43,7 @@ def v_curve_picture(steps, errors: dict[str, np.ndarray], *, title: str = "", wi
     _logarithmic_curves(axes, steps, errors)
     eps = float(np.finfo(float).eps)
     axes.axhline(eps, color=GREY, linewidth=0.8, linestyle=":")
-    axes.annotate("machine precision", (max(steps), eps), ha="right", va="bottom", fontsize=8, color=GREY)
+    axes.annotate("rounding unit, eps", (max(steps), eps), ha="right", va="bottom", fontsize=8, color=GREY)
     axes.set(xlabel="step h (log)", ylabel="relative error (log)", ylim=(FLOOR / 2, 10))
     axes.set_title(title, fontsize=10, color=INK)
     axes.legend(fontsize=8, frameon=False, loc="upper center", ncols=len(errors), bbox_to_anchor=(0.5, 1.0))

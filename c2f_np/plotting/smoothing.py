@@ -11,8 +11,8 @@ from .style import CYCLE, GREY, INK, ITEM, LINES, MARKERS, PALE, SIZES, USER, co
 def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=None, *, title: str, label: str = "value"):
     """The bipartite graph of R (U, I), once for every column of numbers, each node filled by its number: users left, items right.
 
-    `columns` maps a panel's title to the numbers of the nodes, users first, none negative; a node with 0 stays white. Colours follow the
-    square root, so that small numbers are visible. `label` is that of the colour bar, which all panels share.
+    `columns` maps a panel's title to the numbers of the nodes, users first, none negative; a node with 0 stays white. Colours
+    follow the square root, so that small numbers are visible. `label` is that of the colour bar, which all panels share.
     """
     n_users, n_items = R.shape
     x = np.repeat([0.0, 1.0], [n_users, n_items])

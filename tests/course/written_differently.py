@@ -8,6 +8,7 @@ import scipy.sparse as sparse
 from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import all_exercises
+from c2f_np.course.sparse_propagation import propagate
 from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
 from c2f_np.gradcheck import check_convention, check_gradients
 from c2f_np.model.graph import normalised_adjacency
@@ -20,43 +21,76 @@ TASKS = all_exercises()
 
 # ---- data and graph --------------------------------------------------------------------------------------------------
 def blocks(R):
+    R = R.toarray()
     n = sum(R.shape)
-    B = np.zeros((n, n))
-    B[: len(R), len(R) :] = R
-    B += B.T
+    A_0 = np.zeros((n, n))
+    A_0[: len(R), len(R) :] = R
+    A_0 += A_0.T
     with np.errstate(divide="ignore"):
-        root = 1 / np.sqrt(B.sum(0))
+        root = 1 / np.sqrt(A_0.sum(0))
     root[np.isinf(root)] = 0
-    return np.diag(root) @ B @ np.diag(root)
+    return np.diag(root) @ A_0 @ np.diag(root)
+
+
+def edge_by_edge(R):
+    n_users, n_items = R.shape
+    A = np.zeros((n_users + n_items, n_users + n_items))
+    of_users, of_items = R.sum(axis=1), R.sum(axis=0)
+    for u, i in zip(*R.nonzero(), strict=True):
+        A[u, n_users + i] = A[n_users + i, u] = (of_users[u] * of_items[i]) ** -0.5
+    return A
 
 
 def by_the_package(R):
-    return normalised_adjacency(R).toarray()
+    return normalised_adjacency(R)
 
 
-def sorted_pairs(scores, masked, k):
-    return [i for _, i in sorted((-s, i) for i, s in enumerate(scores) if not masked[i])][:k]
+def block_of_the_cube(R):
+    return np.linalg.matrix_power(edge_by_edge(R), 3)[: R.shape[0], R.shape[0] :]
 
 
-def lowered(scores, masked, k):
-    return np.argsort(np.where(masked, np.inf, -scores), kind="stable")[:k]
+def degrees_by_counting(R):
+    return np.ones((R.shape[0], 1)) * np.bincount(R.indices, minlength=R.shape[1])
 
 
-def ranked_by_the_package(scores, masked, k):
-    return rank_items(scores[None], sparse.csr_array(np.array(masked, ndmin=2)), k, engine="numpy")[0]
+def sorted_pairs(scores, known, n):
+    return [i for _, i in sorted((-s, i) for i, s in enumerate(scores) if not known[i])][:n]
 
 
-def ndcg_in_a_loop(ranked, relevant, k):
+def of_the_unknown(scores, known, n):
+    candidates = np.flatnonzero(~known)
+    return candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
+
+
+def ranked_by_the_package(scores, known, n):
+    return rank_items(scores[None], sparse.csr_array(np.array(known, ndmin=2)), n, engine="numpy")[0]
+
+
+def recall_by_sets(recommended, held_out):
+    return len({*recommended.tolist()} & {*held_out.tolist()}) / held_out.size
+
+
+def ndcg_in_a_loop(recommended, held_out, n):
     found = best = 0.0
-    for place, item in enumerate(list(ranked)[:k], 1):
-        found += (item in set(relevant.tolist())) / np.log(place + 1)
-        best += (place <= len(relevant)) / np.log(place + 1)
+    for place, item in enumerate(list(recommended)[:n], 1):
+        found += (item in set(held_out.tolist())) / np.log(place + 1)
+        best += (place <= len(held_out)) / np.log(place + 1)
     return found / best
 
 
-def ndcg_by_the_package(ranked, relevant, k):
-    of_this_user = sparse.csr_array(np.isin(np.arange(max(*ranked, *relevant) + 1), relevant)[None])
-    return ndcg_at_k(hit_matrix(ranked[None], of_this_user), np.array([len(relevant)]), k)[0]
+def ndcg_by_the_package(recommended, held_out, n):
+    of_this_user = sparse.csr_array(np.isin(np.arange(max(*recommended, *held_out) + 1), held_out)[None])
+    return ndcg_at_k(hit_matrix(recommended[None], of_this_user), np.array([len(held_out)]), n)[0]
+
+
+def all_users_at_once(scores, R, test, n):
+    """The lists of all users as one array; hits looked up in a dense table."""
+    order = np.argsort(np.where(R.toarray() > 0, np.inf, -scores), axis=1, kind="stable")[:, :n]
+    discount = 1 / np.log2(np.arange(n) + 2)
+    gain = np.take_along_axis(test.toarray() > 0, order, axis=1) @ discount
+    asked = np.diff(test.indptr)
+    best = np.concatenate([[0], np.cumsum(discount)])[np.minimum(asked, n)]
+    return float((gain[asked > 0] / best[asked > 0]).mean())
 
 
 # ---- gradient checks -------------------------------------------------------------------------------------------------
@@ -75,6 +109,22 @@ def moved_and_put_back(f, x, h):
         gradient[k] = (above - f(x)) / (2 * h)
         x[k] = old
     return gradient
+
+
+def gap_by_extrapolation(loss, gradient, x):
+    """Another measurement: Richardson's extrapolation of two steps."""
+    rough, fine = (moved_and_put_back(loss, x, h) for h in (2e-3, 1e-3))
+    measured = (4 * fine - rough) / 3
+    return np.sqrt(np.sum((measured - gradient(x)) ** 2) / np.sum(measured**2))
+
+
+def gap_with_another_step(f, g, point):
+    measured = flattened(f, point, 3e-6)
+    return squares_by_hand(g(point), measured)
+
+
+def gap_by_vdot(T, T_transposed, a, b):
+    return abs(np.vdot(T(a), b) - np.vdot(a, T_transposed(b))) / np.sqrt(np.vdot(T(a), T(a)) * np.vdot(b, b))
 
 
 def squares_by_hand(found, right):
@@ -103,6 +153,19 @@ def weights_entry_by_entry(grad_Y, M, X, factor=1.0):
     coo = M.tocoo()
     values = [factor * (grad_Y[i] @ X[j]) for i, j in zip(coo.row, coo.col, strict=True)]
     return sparse.csr_array((values, (coo.row, coo.col)), shape=M.shape)
+
+
+def weights_as_a_vector(grad_Y, M, X):
+    coo = M.tocoo()
+    return np.einsum("kf,kf->k", grad_Y[coo.row], X[coo.col])
+
+
+def weights_dense(grad_Y, M, X):
+    return np.where(M.toarray() != 0, grad_Y @ X.T, 0.0)
+
+
+def forward_of_the_transpose(grad_H, X0, X_hat, n_layers):
+    return propagate(grad_H, sparse.csr_array(X_hat.T), n_layers)
 
 
 def polynomial(M, coefficients):
@@ -333,7 +396,10 @@ def product_by_the_checker(product, backward):
     rng = np.random.default_rng(5)
     return all(
         check_gradients(
-            lambda X, M=M: product(M, X), lambda G, X, M=M: backward(G, M), {"X": rng.standard_normal((5, 2))}, linear_in="X",
+            lambda X, M=M: product(M, X),
+            lambda G, X, M=M: backward(G, M),
+            {"X": rng.standard_normal((5, 2))},
+            linear_in="X",
             dtypes=("float64",),
         ).passed
         for M in (rng.standard_normal((3, 5)), rng.standard_normal((5, 5)))
@@ -395,16 +461,22 @@ def threshold_against_a_table(shrink, backward):
 
 #: By the names of the exercises.
 WRITTEN_DIFFERENTLY = {
-    "normalise_by_hand": (blocks, by_the_package),
-    "rank_one_user": (sorted_pairs, lowered, ranked_by_the_package),
-    "ndcg_one_user": (ndcg_in_a_loop, ndcg_by_the_package),
+    "normalised_adjacency": (blocks, edge_by_edge, by_the_package),
+    "three_step_walks": (block_of_the_cube,),
+    "top_items": (sorted_pairs, of_the_unknown, ranked_by_the_package),
+    "recall": (recall_by_sets,),
+    "ndcg": (ndcg_in_a_loop, ndcg_by_the_package),
+    "popularity": (degrees_by_counting,),
+    "evaluate": (all_users_at_once,),
     "central_difference": (flattened, moved_and_put_back),
     "relative_error": (squares_by_hand,),
     "tanh_layer_backward": (in_terms_of_cosh,),
+    "gradient_gap": (gap_by_extrapolation, gap_with_another_step),
+    "adjoint_gap": (gap_by_vdot,),
     "differences_backward": (padded, by_the_matrix),
     "sparse_product_backward": (dense_product,),
-    "sparse_product_backward_weights": (weights_entry_by_entry,),
-    "propagate_backward": (transposed_polynomial,),
+    "sparse_product_backward_weights": (weights_entry_by_entry, weights_as_a_vector, weights_dense),
+    "propagate_backward": (transposed_polynomial, forward_of_the_transpose),
     "propagate_rows_backward": (selection_matrix,),
     "weighted_layers_backward": (powers_of_the_matrix,),
     "soft_threshold_backward": (product_with_a_mask,),
