@@ -192,6 +192,10 @@ def product_with_a_mask(grad_F, E, tau):
     return grad_F * ((E > tau) | (E < -tau))
 
 
+def where_something_is_left(grad_F, E, tau):
+    return grad_F * np.abs(np.sign(np.maximum(np.abs(E) - tau, 0)))
+
+
 def threshold_entry_by_entry(grad_F, E, tau):
     total = 0.0
     for g, e in zip(grad_F.ravel(), E.ravel(), strict=True):
@@ -479,7 +483,7 @@ WRITTEN_DIFFERENTLY = {
     "propagate_backward": (transposed_polynomial, forward_of_the_transpose),
     "propagate_rows_backward": (selection_matrix,),
     "weighted_layers_backward": (powers_of_the_matrix,),
-    "soft_threshold_backward": (product_with_a_mask,),
+    "soft_threshold_backward": (product_with_a_mask, where_something_is_left),
     "soft_threshold_backward_tau": (threshold_entry_by_entry,),
     "soft_threshold_columns_backward": (column_by_column,),
     "elastic_net_prox": (elastic_by_cases,),
