@@ -9,7 +9,7 @@ import numpy as np
 from ..shown import for_figure
 from ..training.phases import TITLES
 from .frontier import MODEL_STYLES, draw_size_quality
-from .style import COARSE, CYCLE, FINE, GREY, INK, LINES, PALE, POPULARITY, Picture, new_picture, plain
+from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, Picture, new_picture, plain
 
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
@@ -22,37 +22,6 @@ def learning_curves(history: list[dict], table: dict[str, dict], *, title: str =
     _draw_bars(bars, table)
     if title:
         picture.suptitle(for_figure(title), fontsize=11, color=INK)
-    return picture
-
-
-def losses_and_quality(losses: dict[str, np.ndarray], quality: dict[str, float], *, title: str = "", ylabel: str = "loss of a batch"):
-    """Losses step by step, the second curve dashed on top of the first; and beside them what models reach, as bars.
-
-    Parameters
-    ----------
-    losses : dict
-        By the name of who trained; curves of equal length lie on each other if they are the same.
-    quality : dict
-        Test NDCG@20 by the name of a model.
-    title, ylabel : str
-
-    Returns
-    -------
-    Picture
-    """
-    picture, axes = new_picture(9, 3.2, 1, 2, width_ratios=(3, 2))
-    for k, (name, values) in enumerate(losses.items()):
-        look = {"linewidth": 4, "alpha": 0.45} if k == 0 else {"linewidth": 1.2, "linestyle": LINES[k]}
-        axes[0].plot(np.arange(1, len(values) + 1), values, color=CYCLE[k], label=name, **look)
-    axes[0].set(xlabel="step", ylabel=ylabel)
-    axes[0].legend(frameon=False, fontsize=8)
-    names = list(quality)[::-1]
-    bars = axes[1].barh(names, [quality[name] for name in names], color=[COARSE if "my" in name else PALE for name in names])
-    axes[1].bar_label(bars, fmt="%.4f", padding=3, fontsize=8)
-    axes[1].set(xlabel="test NDCG@20", xlim=(0, 1.25 * max(quality.values())))
-    axes[1].tick_params(axis="y", labelsize=8)
-    if title:
-        picture.suptitle(title, fontsize=10)
     return picture
 
 

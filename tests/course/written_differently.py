@@ -337,6 +337,97 @@ def collapse_by_columns(P, S_c, E_c, S_f, g):
     return P @ start(np.zeros((m, E_c.shape[1])), E_c), W1, W2
 
 
+# ---- joint model -----------------------------------------------------------------------------------------------------
+def joint_by_one_codebook(m, A, depth):
+    """[E_hat; F] as one codebook and [S_c, S_d] as one assignment; layers as a dense polynomial."""
+    F = np.sign(m["E_f"]) * np.maximum(np.abs(m["E_f"]) - m["tau"], 0)
+    E_hat = m["E_c"] + m["g"] * (m["S_f"].toarray() @ F - m["E_c"])
+    Z = np.tanh(sparse.hstack([m["S_c"], m["S_d"]]).toarray() @ np.concatenate([E_hat, F]))
+    return Z, polynomial(A, [1 / (depth + 1)] * (depth + 1)) @ Z
+
+
+def codebooks_by_the_product(G, m):
+    """E_f reaches Y by one matrix: S_d + g S_c S_f."""
+    S_c, S_f, S_d = (m[name].toarray() for name in ("S_c", "S_f", "S_d"))
+    outside = (m["E_f"] > m["tau"]) | (m["E_f"] < -m["tau"])
+    return [(S_c.T @ G) * (1 - m["g"]), ((S_d + m["g"] * S_c @ S_f).T @ G) * outside]
+
+
+def links_by_coordinates(G, S, E):
+    coo = S.tocoo()
+    return [float(G[i] @ E[j]) for i, j in zip(coo.row, coo.col, strict=True)]
+
+
+def moved_into_the_coarse_codebook(E, F, S, share):
+    return (share * S.toarray() @ F + (1 - share) * E) / (1 - share)
+
+
+def to_Y_with_dense_powers(m, A, batch, depth, strength):
+    """The loss with one-hot matrices, the layers as one dense matrix."""
+    P = polynomial(A, [1 / (depth + 1)] * (depth + 1))
+    Z, H = joint_by_one_codebook(m, A, depth)
+    u, i, j = (np.eye(len(Z))[rows] for rows in batch)
+    x = np.sum((u @ H) * ((j - i) @ H), axis=1) + (j - i) @ m["b"]
+    s = (0.5 + 0.5 * np.tanh(x / 2))[:, None] / len(x)
+    G = P.T @ (u.T @ (s * ((j - i) @ H)) + (j - i).T @ (s * (u @ H)))
+    G = G + 2 * strength / len(x) * (u + i + j).sum(axis=0)[:, None] * Z
+    return G - G * Z * Z, ((j - i).T @ s)[:, 0]
+
+
+def gradients_as_numbers(m, A, batch, depth, strength):
+    G, at_b = to_Y_with_dense_powers(m, A, batch, depth, strength)
+    at_E, at_F = codebooks_by_the_product(G, m)
+    F = m["E_f"] - np.clip(m["E_f"], -m["tau"], m["tau"])
+    E_hat = m["g"] * (m["S_f"] @ F) + (1 - m["g"]) * m["E_c"]
+    return {
+        "b": at_b, "S_d": links_by_coordinates(G, m["S_d"], F), "S_c": links_by_coordinates(G, m["S_c"], E_hat), "E_f": at_F,
+        "E_c": at_E,
+    }  # fmt: skip
+
+
+def pursue_by_squares(Y, E, t):
+    """Every candidate tried: the row that leaves the smallest square joins."""
+    W = np.zeros((len(Y), len(E)))
+    for k, y in enumerate(Y):
+        taken, left = [], y
+        for _ in range(t):
+            leaves = [np.inf if j in taken else left @ left - (left @ E[j]) ** 2 / (E[j] @ E[j]) for j in range(len(E))]
+            taken = [*taken, int(np.argmin(leaves))]
+            weights = scipy.linalg.lstsq(E[taken].T, y)[0]
+            left = y - weights @ E[taken]
+        W[k, taken] = weights
+    return W
+
+
+def train_with_lists(m, A, batches, depth, strength, rate, names):
+    """Moments in arrays side by side, Adam as one formula."""
+    def numbers(part):
+        return part.data.copy() if sparse.issparse(part) else part.copy()
+
+    now = {name: numbers(m[name]) for name in names}
+    mean, square = ({name: np.zeros_like(values) for name, values in now.items()} for _ in range(2))
+    losses = np.zeros(len(batches))
+    for k, batch in enumerate(batches):
+        here = dict(m)
+        for name, values in now.items():
+            here[name] = m[name].copy() if sparse.issparse(m[name]) else values
+            if sparse.issparse(m[name]):
+                here[name].data = values.copy()
+        losses[k] = TASKS["train_joint"].solution(here, A, [batch], depth, strength, 0.0, ())["losses"][0]
+        found = gradients_as_numbers(here, A, batch, depth, strength)
+        for name in names:
+            g = np.asarray(found[name])
+            mean[name] = mean[name] + 0.1 * (g - mean[name])
+            square[name] = square[name] + 0.001 * (g * g - square[name])
+            root = np.sqrt(square[name] / (1 - 0.999 ** (k + 1)))
+            now[name] = now[name] - rate / (1 - 0.9 ** (k + 1)) * mean[name] / (root + 1e-8)
+    result = dict(m)
+    for name, values in now.items():
+        old = m[name]
+        result[name] = sparse.csr_array((values, old.indices, old.indptr), old.shape) if sparse.issparse(old) else values
+    return {"losses": losses, **result}
+
+
 # ---- experiments -----------------------------------------------------------------------------------------------------
 def size_of_arrays(N, C, M, d, t, t_f):
     def rows(n, m, k):
@@ -504,6 +595,14 @@ WRITTEN_DIFFERENTLY = {
     "collapsed_backward": (backward_by_loops, backward_of_the_package),
     "multiplications": (count_as_one_expression,),
     "collapse_without_tanh": (collapse_by_columns,),
+    "joint_forward": (joint_by_one_codebook,),
+    "joint_backward_codebooks": (codebooks_by_the_product,),
+    "links_backward": (links_by_coordinates,),
+    "without_bridge": (moved_into_the_coarse_codebook,),
+    "loss_to_Y": (to_Y_with_dense_powers,),
+    "joint_gradients": (gradients_as_numbers,),
+    "pursue": (pursue_by_squares, lambda Y, E, t: sparse.coo_array(pursue_by_squares(Y, E, t))),
+    "train_joint": (train_with_lists,),
     "size_of_model": (size_of_arrays, size_by_types),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
