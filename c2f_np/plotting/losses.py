@@ -132,3 +132,29 @@ def loss_and_order(steps, loss, share, *, start: float | None = None):
     axes[1].plot(steps, share, color=COARSE, linewidth=1.6)
     axes[1].set(xlabel="step", ylabel="share in the right order", ylim=(0, 1.02))
     return picture
+
+
+def compared_losses(curves: dict[str, np.ndarray], *, title: str, ylabel: str = "loss of the batch"):
+    """Losses by name over the steps; the first is broad and pale, so that one that lies on it can be seen."""
+    picture, axes = new_picture(7.2, 3.0)
+    looks = ({"color": COARSE, "linewidth": 5, "alpha": 0.35}, *({"color": c, "linewidth": 1.2} for c in (INK, ITEM, USER)))
+    for (name, losses), look in zip(curves.items(), looks, strict=False):
+        axes.plot(np.arange(1, len(losses) + 1), losses, label=name, **look)
+    axes.set(xlabel="step", ylabel=ylabel, title=title)
+    axes.legend(frameon=False, fontsize=8)
+    return picture
+
+
+def quality_by_round(curves: dict[str, tuple], references: dict[str, float], *, title: str, ylabel: str):
+    """Curves by name, each (rounds, values), and horizontal lines to compare with; the name of a line stands above it."""
+    picture, axes = new_picture(7.2, 3.4)
+    for k, (name, (rounds, values)) in enumerate(curves.items()):
+        axes.plot(rounds, values, color=CYCLE[k], linestyle=LINES[k], marker="os^"[k], markersize=5, linewidth=1.7, label=name)
+    for name, value in references.items():
+        axes.axhline(value, color=GREY, linewidth=1, linestyle=":")
+        above = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(name, (0.99, value), fontsize=8, color=GREY, va="bottom", **above)
+    axes.set(xlabel="round of training", ylabel=ylabel, title=title, ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return picture
