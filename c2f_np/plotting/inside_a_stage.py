@@ -143,7 +143,7 @@ def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
     return picture
 
 
-def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
+def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float, *, title: str = ""):
     """Fine codebooks by name, shape (M, d), on one scale; what soft thresholding by `threshold` sets to zero is grey."""
     picture, axes = new_picture(4.2 * len(codebooks), 2.9, 1, len(codebooks), squeeze=False)
     largest = max(np.abs(E).max() for E in codebooks.values()) or 1.0
@@ -153,10 +153,13 @@ def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
         image = heat_map(each, np.ma.masked_array(E, dead), largest)
         each.set(title=f"{name}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
     colour_bar(picture, image, axes, shrink=0.9)
+    picture.suptitle(title, fontsize=11)
     return picture
 
 
-def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=None):
+def codebook_sparsity(
+    epochs, alive, *, died=None, revived=None, phase_starts=None, xlabel: str = "epoch of the fine stage", title: str = ""
+):
     """Share of the fine codebook beyond the threshold over the epochs, and beside it what died and what came back.
 
     `died` and `revived` count the entries that fell inside the threshold, and that came out of it, up to each epoch;
@@ -166,11 +169,11 @@ def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=No
     picture, axes = new_picture(8.4 if both else 5, 2.9, 1, 2 if both else 1, squeeze=False)
     axes = axes.ravel()
     axes[0].plot(epochs, alive, color=FINE, marker="o", markersize=3, linewidth=1.4)
-    axes[0].set(xlabel="epoch of the fine stage", ylabel="share beyond the threshold", ylim=(0, None))
+    axes[0].set(xlabel=xlabel, ylabel="share beyond the threshold", ylim=(0, None))
     if both:
         axes[1].plot(epochs, died, color=INK, linewidth=1.4, label="fell inside")
         axes[1].plot(epochs, revived, color=ITEM, linewidth=1.8, linestyle="--", label="came back out")
-        axes[1].set(xlabel="epoch of the fine stage", ylabel="entries, added up", ylim=(0, None))
+        axes[1].set(xlabel=xlabel, ylabel="entries, added up", ylim=(0, None))
         axes[1].legend(frameon=False, fontsize=8)
     for each in axes:
         each.xaxis.get_major_locator().set_params(integer=True)
@@ -178,6 +181,7 @@ def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=No
             each.axvline(start, color=GREY, linewidth=0.8, linestyle=":")
             above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points", "va": "bottom"}
             each.annotate(name, (start, 1), ha="left", fontsize=7, color=GREY, **above)
+    picture.suptitle(title, fontsize=11)
     return picture
 
 
