@@ -426,8 +426,8 @@ PURSUE = Exercise(
     task=(
         "Write `pursue(Y, E, t)`. It codes every row $y$ of `Y` $(N, d)$ by `t` rows of the codebook `E` $(C, d)$ and returns "
         "the weights, $(N, C)$, sparse or dense, with `t` entries other than 0 in every row. Greedily: `t` times take, of the "
-        "rows not taken yet, the one that explains most of what is left of $y$ (its best multiple leaves the least), then fit the "
-        "weights of all rows taken so far to $y$ anew, by least squares."
+        "rows not taken yet, the one that explains most of what is left of $y$ (its best multiple leaves the least), then fit "
+        "the weights of all rows taken so far to $y$ anew, by least squares."
     ),
     solution=pursue,
     points=_pursue_points,

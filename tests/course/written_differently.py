@@ -402,21 +402,72 @@ def assignment_by_lstsq(targets, rows, kept):
 
 
 # ---- fine stage ------------------------------------------------------------------------------------------------------
-def way_by_way(G, Ef, Ec, Sc, Sf, layer, at_H, factors, threshold, g, depth):
-    """One dense matrix for all layers; the four ways apart; the threshold as a product of two signs."""
-    Sc, Sf, layer = Sc.toarray(), Sf.toarray(), layer.toarray()
-    n, c = Sc.shape
-    P = sum(np.linalg.matrix_power(layer, k) for k in range(depth + 1))[:n] / (depth + 1)
+def one_bridged_layer(X_hat, S_c, S_f, g):
+    """The layer as a dense matrix: X_hat and what the exchange adds to the entities' rows."""
+    S_c, S_f, T = S_c.toarray(), S_f.toarray(), X_hat.toarray()
+    n, c = S_c.shape
+    Q = T[:n, n : n + c].copy()
+    T[:n, n : n + c] -= g * Q
+    T[:n, n + c :] += g * Q @ S_f
+    return sparse.csr_array(T)
+
+
+def fine_forward_densely(Ef, Ec, Sc, Sf, X_hat, threshold, share, depth):
+    F = Ef - np.clip(Ef, -threshold, threshold)
+    rows = share * Sf.toarray() @ F + (1 - share) * Ec
+    X0 = np.vstack([np.tanh(Sc.toarray() @ rows), rows, np.tanh(F)])
+    return X0[: Sc.shape[0]], polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1)) @ X0
+
+
+def layers_by_the_dense_transpose(G, X0, X_hat, Sc, Sf, share, depth):
+    return polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1)).T @ G
+
+
+def fine_codebook_by_cosh(G_rows, G_fine, Ef, Sf, threshold, share):
     F = np.sign(Ef) * np.maximum(np.abs(Ef) - threshold, 0)
-    Y = Sc @ (g * Sf @ F + (1 - g) * Ec)
-    sech2 = np.cosh(Y) ** -2.0
-    ways = [
-        g * Sf.T @ P[:, n : n + c].T @ at_H,
-        np.cosh(F) ** -2.0 * (P[:, n + c :].T @ at_H),
-        g * (Sc @ Sf).T @ (sech2 * (P[:, :n].T @ at_H)),
-        g * (Sc @ Sf).T @ (sech2 * 2 * factors[:, None] * np.tanh(Y)),
-    ]
-    return G * sum(ways) * (F != 0)
+    return (share * Sf.toarray().T @ G_rows + G_fine * np.cosh(F) ** -2.0) * (F != 0)
+
+
+def fine_gradients_path_by_path(Ef, b, Ec, Sc, Sf, X_hat, threshold, share, depth, u, i, j, strength):
+    """One dense matrix for all layers; the four paths apart."""
+    n, c = Sc.shape
+    P = polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1))[:n]
+    Z, H = fine_forward_densely(Ef, Ec, Sc, Sf, X_hat, threshold, share, depth)
+    H = H[:n]
+    G, at_b = bpr_with_matrices(1.0, H, b, u, i, j)
+    penalised = penalty_in_a_loop(1.0, Z, u, i, j, strength)
+    to_rows, none = Sc.toarray().T, np.zeros_like(Ef)
+    F = Ef - np.clip(Ef, -threshold, threshold)
+    slope = np.cosh(Sc @ (share * Sf @ F + (1 - share) * Ec)) ** -2.0
+    bridged = [P[:, n : n + c].T @ G, to_rows @ (slope * (P[:, :n].T @ G)), to_rows @ (slope * penalised)]
+    paths = [fine_codebook_by_cosh(path, none, Ef, Sf, threshold, share) for path in bridged]
+    paths.append(fine_codebook_by_cosh(0 * Ec, P[:, n + c :].T @ G, Ef, Sf, threshold, share))
+    x = np.sum(H[u] * (H[j] - H[i]), axis=1) + b[j] - b[i]
+    loss = np.logaddexp(0, x).mean() + strength * sum(np.sum(Z[rows] ** 2) for rows in (u, i, j)) / len(u)
+    return float(loss), sum(paths), at_b
+
+
+def train_fine_in_one_vector(Ef, b, Ec, Sc, Sf, X_hat, threshold, share, depth, batches, strength, rate):
+    """E_f and b in one vector with one m and one v."""
+    theta = np.concatenate([Ef.ravel(), b])
+    m, v, losses = np.zeros((2, theta.size)), None, np.zeros(len(batches))
+    for k, batch in enumerate(batches):
+        fine, bias = theta[: Ef.size].reshape(Ef.shape), theta[Ef.size :]
+        found = fine_gradients_path_by_path(fine, bias, Ec, Sc, Sf, X_hat, threshold, share, depth, *batch, strength)
+        losses[k], v = found[0], np.concatenate([found[1].ravel(), found[2]])
+        m = np.array([0.9 * m[0] + 0.1 * v, 0.999 * m[1] + 0.001 * v * v])
+        theta = theta - rate * m[0] / (1 - 0.9 ** (k + 1)) / (np.sqrt(m[1] / (1 - 0.999 ** (k + 1))) + 1e-8)
+    return theta[: Ef.size].reshape(Ef.shape), theta[Ef.size :], losses
+
+
+def fine_assignment_row_by_row(entities, coarse, fine, kept):
+    affinity = np.linalg.pinv(coarse).T @ (entities.T @ entities) @ np.linalg.pinv(fine)
+    found = np.zeros_like(affinity)
+    for row, result in zip(affinity, found, strict=True):
+        values = scipy.special.softmax(row)
+        chosen = np.argsort(-row)[:kept]
+        result[chosen] = values[chosen]
+    return sparse.csr_array(found)
 
 
 # ---- collapse --------------------------------------------------------------------------------------------------------
@@ -724,7 +775,12 @@ WRITTEN_DIFFERENTLY = {
     "coarse_gradients": (gradients_with_dense_powers,),
     "train_coarse": (coarse_by_the_loop,),
     "least_squares_assignment": (assignment_by_lstsq,),
-    "fine_stage_backward": (way_by_way,),
+    "fine_forward": (fine_forward_densely,),
+    "bridged_propagate_backward": (layers_by_the_dense_transpose,),
+    "to_E_f": (fine_codebook_by_cosh,),
+    "fine_gradients": (fine_gradients_path_by_path,),
+    "train_fine": (train_fine_in_one_vector,),
+    "fine_assignment": (fine_assignment_row_by_row,),
     "collapsed_backward": (backward_by_loops, backward_of_the_package),
     "multiplications": (count_as_one_expression,),
     "collapse_without_tanh": (collapse_by_columns,),
