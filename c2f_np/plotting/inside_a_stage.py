@@ -1,5 +1,5 @@
-"""Pictures of whole stages: the expanded graph in blocks, assignments before and after training, gradients by the way they arrive,
-and the sparsity of the fine codebook during training.
+"""Pictures of whole stages: the expanded graph in blocks, assignments before and after training, gradients by the way they
+arrive, and the sparsity of the fine codebook during training.
 """
 
 from __future__ import annotations
