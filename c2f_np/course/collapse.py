@@ -34,10 +34,10 @@ def _collapse_points(seed: int) -> dict:
 
 
 def _collapse_variant(*, Z_factor=1.0, own=lambda g: 1 - g, share=lambda g: g, gate=lambda g: g, constant=0.0, more=0, keep=1.0):
-    """The solution with other starts; `constant` of K stays in W_1 and W_2, as far as there are columns for it."""
+    """The solution with other starts; with `constant`, F and tanh F move together."""
 
     def variant(Z, E_c, X_hat, S_c, S_f, g, n_layers):
-        (n, c), m = S_c.shape, S_f.shape[1]
+        (n, _), m = S_c.shape, S_f.shape[1]
 
         def to_entities(entities, coarse, fine):
             start = np.concatenate([entities, coarse, fine])
@@ -54,19 +54,19 @@ def _collapse_variant(*, Z_factor=1.0, own=lambda g: 1 - g, share=lambda g: g, g
 COLLAPSE = Exercise(
     name="collapse",
     task=(
-        "Write `collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers)`. The entities' rows of `my.bridged_propagate(X0, X_hat, S_c, S_f, g, "
-        "n_layers)`, for $X_0=[Z;\\,g\\,S_fF+(1-g)E_c;\\,Q]$ with any $F$ and $Q$ of $M$ rows, are $K+W_1F+W_2Q$. Return `K` "
-        "$(N, d)$, `W_1` and `W_2` $(N, M)$. `Z` $(N, d)$ does not depend on $F$."
+        "Write `collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers)`. The entities' rows of `my.bridged_propagate(X0, X_hat, S_c, "
+        "S_f, g, n_layers)`, for $X_0=[Z;\\,g\\,S_fF+(1-g)E_c;\\,\\tanh F]$ with any $F$, are $K+W_1F+W_2\\tanh F$. Return `K` "
+        "$(N, d)$, `W_1` and `W_2` $(N, M)$. `Z` $(N, d)$ does not depend on $F$. `S_c`, `S_f` and `X_hat` are sparse."
     ),
     solution=collapse,
     points=_collapse_points,
     hints=(
-        "The propagation is linear: it can be run on any start. Which start gives K, what stays of X_0 if F and Q are 0?",
-        "For W_1 take F as the unit matrix (M columns) and leave all else at 0; for W_2 take Q as the unit matrix.",
+        "The propagation is linear: it can be run on any start. Which start gives K, what is left of X_0 if F is 0?",
+        "For W_1 put the unit matrix (M columns) in place of F in E_hat, all else 0; for W_2 put it in place of tanh F.",
         "The starts: [Z; (1 - g) E_c; 0], [0; g S_f; 0], [0; 0; I]. Of each result the first N rows.",
     ),
     mistakes=(
-        Mistake(_collapse_variant(own=lambda g: 1.0), "E_c enters the start of the coarse nodes with a weight, which K must carry."),
+        Mistake(_collapse_variant(own=lambda g: 1.0), "E_c enters the coarse nodes' start with a weight, which K must carry."),
         Mistake(_collapse_variant(share=lambda g: 1.0), "F enters E_hat with a weight, which W_1 must carry."),
         Mistake(
             _collapse_variant(own=lambda g: 1.0, share=lambda g: 1.0),
@@ -78,7 +78,7 @@ COLLAPSE = Exercise(
         Mistake(_collapse_variant(gate=lambda g: 0.0), "the layers are plain ones. They are bridged, with the gate g."),
         Mistake(
             _collapse_variant(constant=1.0),
-            "F and Q are moved together in your W_1 and W_2. Each is a start of its own: one of them 0, the other the unit matrix.",
+            "F and tanh F move together in your W_1 and W_2. Each is a start of its own, with the other at 0.",
         ),
         Mistake(_collapse_variant(more=1), "one layer too many."),
     ),
@@ -214,7 +214,8 @@ EXERCISES = (
         name="collapsed_backward",
         task=(
             "The forward is `H = K + W_1 @ F + W_2 @ np.tanh(F)` with F (M, d), K (N, d), W_1 and W_2 (N, M). Write "
-            "`collapsed_backward(grad_H, F, K, W_1, W_2)`, which returns the gradient of `sum(grad_H * H)` with respect to F, shape (M, d)."
+            "`collapsed_backward(grad_H, F, K, W_1, W_2)`, which returns the gradient of `sum(grad_H * H)` with respect to F, of "
+            "shape (M, d)."
         ),
         solution=collapsed_backward,
         points=_codebook,
@@ -227,7 +228,7 @@ EXERCISES = (
         mistakes=(
             Mistake(_only_first_way, "this is what comes back through W_1. F stands in the forward a second time."),
             Mistake(_only_second_way, "this is what comes back through tanh(F). F stands in the forward a second time, bare."),
-            Mistake(_slope_forgotten, "both transposes are there, but one of the two paths goes through tanh, which has a slope."),
+            Mistake(_slope_forgotten, "both transposes are there, but one of the two paths goes through a tanh."),
             Mistake(_slope_on_both, "the slope of tanh belongs to one of the two paths only. Which of them passes through it?"),
             Mistake(_slope_of_input, "the slope of tanh is 1 minus a square: that of its output, not of its input."),
         ),
@@ -238,8 +239,9 @@ EXERCISES = (
         task=(
             "Count multiplications. A sparse product with a graph of `n_entries` stored entries and a block of w columns takes "
             "n_entries * w of them; a dense product of (a, b) with (b, c) takes a * b * c. Write "
-            "`multiplications(n_entries, n_rows, n_fine, dim, n_layers)`, which returns three numbers: those of a **layered step** (forward and backward, L = n_layers products each, of width "
-            "dim; count the products with the whole of X_hat and nothing else), of a **collapsed step** (forward and backward, "
+            "`multiplications(n_entries, n_rows, n_fine, dim, n_layers)`, which returns three numbers: those of a "
+            "**layered step** (forward and backward, L = n_layers products each, of width dim; count the products with the whole "
+            "of X_hat and nothing else), of a **collapsed step** (forward and backward, "
             "on n_rows rows of K, W_1 and W_2, with n_fine fine rows), and of **collapsing**, once, which propagates a block of "
             "units and the constant start."
         ),
@@ -264,8 +266,9 @@ EXERCISES = (
             'Take the reading `composition="bridged"` and leave out the tanh of the composition: entities start at Z = S_c E_hat '
             "with E_hat = g S_f F + (1 - g) E_c, coarse nodes at E_hat, fine nodes at tanh(F) as before. Now everything before "
             "tanh(F) is linear, and the stage collapses again. Write "
-            "`collapse_without_tanh(P, S_c, E_c, S_f, g)`, which returns K (N, d), W_1 (N, M) and W_2 (N, M) with H_entities = K + W_1 F + W_2 tanh(F). All matrices are dense "
-            "here; P (N, N + C + M) holds the entities' rows of the propagation, its columns in the order entities, coarse, fine."
+            "`collapse_without_tanh(P, S_c, E_c, S_f, g)`, which returns K (N, d), W_1 (N, M) and W_2 (N, M) with "
+            "H_entities = K + W_1 F + W_2 tanh(F). All matrices are dense here; P (N, N + C + M) holds the "
+            "entities' rows of the propagation, its columns in the order entities, coarse, fine."
         ),
         solution=collapse_without_tanh,
         points=_problem,

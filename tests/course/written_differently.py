@@ -489,6 +489,14 @@ def count_as_one_expression(nnz, R, M, d, L):
     return [L * nnz * d + L * nnz * d, 4 * M * d * R, L * (nnz * M + nnz * M + nnz * d)]
 
 
+def collapse_by_the_dense_matrix(Z, Ec, X_hat, Sc, Sf, share, depth):
+    """The blocks of the propagation's matrix."""
+    n, c = Sc.shape
+    P = polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1))[:n]
+    at_rows = P[:, n : n + c]
+    return P[:, :n] @ Z + at_rows @ Ec - share * at_rows @ Ec, share * at_rows @ Sf.toarray(), P[:, n + c :]
+
+
 def collapse_by_columns(P, S_c, E_c, S_f, g):
     """Whatever is linear can be read off by putting units in."""
 
@@ -783,6 +791,7 @@ WRITTEN_DIFFERENTLY = {
     "fine_assignment": (fine_assignment_row_by_row,),
     "collapsed_backward": (backward_by_loops, backward_of_the_package),
     "multiplications": (count_as_one_expression,),
+    "collapse": (collapse_by_the_dense_matrix,),
     "collapse_without_tanh": (collapse_by_columns,),
     "joint_forward": (joint_by_one_codebook,),
     "joint_backward_codebooks": (codebooks_by_the_product,),
