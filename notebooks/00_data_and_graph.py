@@ -414,14 +414,15 @@ assert np.allclose([honest, *changed.values()], [0.291, 0.862, 0.065, 0.280], rt
 # Your two baselines, by your own judge. **These are the numbers to beat.** The second data set is MovieLens 100K, if you have fetched it (`python -m c2f_np data fetch ml-100k`).
 
 # %%
+to_beat = {}
 for name in ["planted", "ml-100k"] if cached("ml-100k") else ["planted"]:
     data = load_dataset(name)
     known = data.train + data.validation
     print(f"{name}, NDCG@20 on the test items")
     for kind, table in {"popularity": my.popularity(data.train), "three steps": my.three_step_walks(data.train)}.items():
-        value = my.evaluate(my.dense(table), known, data.test, 20)
-        print(f"    {kind:<12} {value:.4f}")
-        assert name != "planted" or abs(value - {"popularity": 0.0926, "three steps": 0.2910}[kind]) < 0.0005
+        to_beat[name, kind] = my.evaluate(my.dense(table), known, data.test, 20)
+        print(f"    {kind:<12} {to_beat[name, kind]:.4f}")
+assert abs(to_beat["planted", "popularity"] - 0.0926) < 0.0005 and abs(to_beat["planted", "three steps"] - 0.2910) < 0.0005
 
 # %% [markdown]
 # ## Try it
@@ -443,8 +444,9 @@ degree_tail_picture({"planted": degrees}, title="Items of the planted data")
 # %%
 bare = my.dense(planted.train @ planted.train.T @ planted.train)
 known = planted.train + planted.validation
-print(f"three steps along A_0: {my.evaluate(bare, known, planted.test, 20):.4f}")
-assert my.evaluate(bare, known, planted.test, 20) < my.evaluate(my.popularity(planted.train), known, planted.test, 20)
+found = my.evaluate(bare, known, planted.test, 20)
+print(f"three steps along A_0: {found:.4f}")
+assert found < to_beat["planted", "popularity"]
 
 # %% [markdown]
 # Worse than popularity. Find the exponent that is best instead of $-\frac12$ (is it $-\frac12$?), try five steps instead of three, or add popularity to the score; look at the *validation* items when you choose, and at the test items once.
@@ -489,9 +491,10 @@ for engine in ("yours", "numpy", "numba"):
         found = evaluation.evaluate_ranking(lambda users: walks[users], planted.test, known, (20,), engine=engine)
         return found.metrics["ndcg@20"]
 
-    assert np.isclose(judge(), honest), engine  # the first call compiles
+    if engine == "numba":
+        judge()  # the first call compiles
     begin = time.perf_counter()
-    judge()
+    assert np.isclose(judge(), honest), engine
     seconds[engine] = time.perf_counter() - begin
 print({name: f"{1000 * value:.0f} ms" for name, value in seconds.items()})
 

@@ -53,7 +53,7 @@ def compose_above(S, E):
 
 def compose_above_backward(grad_X0, S, E):
     n = S.shape[0]
-    return compose_backward(grad_X0[:n], S, E) + grad_X0[n:]  # two ways out, one sum back
+    return compose_backward(grad_X0[:n], S, E) + grad_X0[n:]  # two paths out, one sum back
 
 
 # ---- bridge ----------------------------------------------------------------------------------------------------------
@@ -117,13 +117,13 @@ def bridged_layer(X, X_hat, S_c, S_f, g):
 
 def bridged_layer_backward(grad_next, X, X_hat, S_c, S_f, g):
     n, c = S_c.shape
-    h, p, q = grad_next[:n], grad_next[n : n + c], grad_next[n + c :]
+    h, p, q = np.split(grad_next, [n, n + c])
     p = p + S_c.T @ h  # h <- h + S_c p
     q = q + g * (S_f.T @ p)  # p <- g S_f q + (1 - g) p, with the p from before the next line
     p = (1 - g) * p
     q = q - S_f.T @ p  # p <- p - S_f q
     p = p - S_c.T @ h  # h <- h - S_c p
-    return X_hat.T @ np.concatenate([h, p, q])  # Y = X_hat X
+    return X_hat.T @ np.concatenate([h, p, q])
 
 
 def _lines_in_forward_order(grad_next, X, X_hat, S_c, S_f, g):
@@ -188,7 +188,7 @@ def bridged_layer_exchange_backward(grad_next, X, X_hat, S_c, S_f, g):
     n, c = S_c.shape
     message = X_hat[:n, n : n + c]
     grad_X = X_hat.T @ grad_next  # Y = X_hat X
-    grad_difference = g * (message.T @ grad_next[:n])  # h <- Y_h + g K (S_f q - p)
+    grad_difference = g * (message.T @ grad_next[:n])  # h <- Y_h + g Q (S_f q - p)
     grad_X[n : n + c] -= grad_difference
     grad_X[n + c :] += S_f.T @ grad_difference
     return grad_X
@@ -215,7 +215,7 @@ _LAYER = (
     "of a linear map need not read it."
 )
 
-GIVEN = (compose, bridge, bridged_layer)
+GIVEN = (compose, compose_above, bridge, bridged_layer, bridged_layer_exchange)
 EXERCISES = (
     Exercise(
         name="compose_backward",
@@ -295,18 +295,18 @@ EXERCISES = (
         forward=compose_above,
         hints=(
             "Cut the cotangent where X0 was put together: N rows and C rows.",
-            "E goes two ways. What comes back on each?",
+            "E goes along two paths. What comes back on each?",
             "compose_backward of the first N rows, plus the last C rows as they are.",
         ),
         mistakes=(
             Mistake(
                 lambda grad_X0, S, E: compose_backward(grad_X0[: S.shape[0]], S, E),
-                "the second way is missing: E stands in X0 itself, too.",
+                "the second path is missing: E stands in X0 itself, too.",
             ),
-            Mistake(lambda grad_X0, S, E: grad_X0[S.shape[0] :].copy(), "the way through the composition is missing."),
+            Mistake(lambda grad_X0, S, E: grad_X0[S.shape[0] :].copy(), "the path through the composition is missing."),
             Mistake(
                 lambda grad_X0, S, E: (compose_backward(grad_X0[: S.shape[0]], S, E) + grad_X0[S.shape[0] :]) / 2,
-                "you took the mean of the two ways. What is sent on two ways comes back as a sum.",
+                "you took the mean of the two paths. What is sent along two paths comes back as a sum.",
             ),
             Mistake(
                 lambda grad_X0, S, E: compose_above_backward(grad_X0, S, E) - grad_X0[S.shape[0] :] * np.tanh(E) ** 2,
@@ -348,7 +348,7 @@ EXERCISES = (
         name="bridge_backward_gate",
         task=(
             "The same bridge. Write "
-            "`bridge_backward_gate(grad_E_hat, S_f, F, E_c, g)`, which returns the gradient with respect to the g: one number."
+            "`bridge_backward_gate(grad_E_hat, S_f, F, E_c, g)`, which returns the gradient with respect to g: one number."
         ),
         solution=bridge_backward_gate,
         points=_bridge_points,
@@ -445,9 +445,9 @@ EXERCISES = (
     Exercise(
         name="bridged_layer_exchange_backward",
         task=(
-            "The other reading of the layer. With Y = X_hat @ X, the block K = X_hat[:N, N:N+C], and p and q the coarse and fine "
+            "The other reading of the layer. With Y = X_hat @ X, the block Q = X_hat[:N, N:N+C], and p and q the coarse and fine "
             "rows of **X** (not of Y):\n\n"
-            "    h = Y_h + g * K @ (S_f @ q - p)\n\n"
+            "    h = Y_h + g * Q @ (S_f @ q - p)\n\n"
             "The output is [h; Y_p; Y_q]. Write `bridged_layer_exchange_backward" + _LAYER
         ),
         solution=bridged_layer_exchange_backward,
@@ -455,18 +455,18 @@ EXERCISES = (
         forward=bridged_layer_exchange,
         hints=(
             "The output is a sum of two linear maps of X, so the gradient is the sum of two transposes.",
-            "The first is X_hat.T @ grad_next. For the second, let a = g * K.T @ grad_h: where does a go?",
+            "The first is X_hat.T @ grad_next. For the second, let a = g * Q.T @ grad_h: where does a go?",
             "p receives -a, q receives S_f.T @ a.",
         ),
         mistakes=(
             Mistake(_exchange_variant(1, 1), "the sign of what p receives is wrong: its message is taken away."),
             Mistake(_exchange_variant(-1, -1), "the sign of what q receives is wrong: its message is put in."),
-            Mistake(_exchange_variant(0, 1), "p receives nothing on the second way, though its message is taken away there."),
-            Mistake(_exchange_variant(-1, 0), "q receives nothing on the second way, though its message is put in there."),
-            Mistake(_exchange_variant(-1, 1, gated=False), "the gate is missing on the second way."),
+            Mistake(_exchange_variant(0, 1), "p receives nothing on the second path, though its message is taken away there."),
+            Mistake(_exchange_variant(-1, 0), "q receives nothing on the second path, though its message is put in there."),
+            Mistake(_exchange_variant(-1, 1, gated=False), "the gate is missing on the second path."),
             Mistake(
                 _exchange_variant(-1, 1, assignment_for_message=True),
-                "you used S_c. The message travels by the weights of the graph, K = X_hat[:N, N:N+C].",
+                "you used S_c. The message travels by the weights of the graph, Q = X_hat[:N, N:N+C].",
             ),
             Mistake(
                 lambda grad_next, X, X_hat, S_c, S_f, g: X_hat.T @ grad_next,

@@ -141,9 +141,22 @@ EXERCISES = (
                 lambda grad_F, E, tau: grad_F * soft_threshold(E, tau),
                 "the cotangent is multiplied by the value of the function. It should be multiplied by its slope.",
             ),
-            Mistake(
-                lambda grad_F, E, tau: soft_threshold(grad_F, tau),
-                "you thresholded the cotangent. Whether an entry passes depends on E, not on the cotangent.",
+            *(
+                Mistake(of_the_cotangent, "the threshold is asked of the cotangent. Whether an entry passes depends on E alone.")
+                for of_the_cotangent in (
+                    lambda grad_F, E, tau: soft_threshold(grad_F, tau),
+                    lambda grad_F, E, tau: np.where(np.abs(grad_F) > tau, grad_F, 0.0),
+                )
+            ),
+            *(
+                Mistake(
+                    times_the_entry,
+                    "the cotangent is multiplied by the entry. The slope outside is 1, however large the entry is.",
+                )
+                for times_the_entry in (
+                    lambda grad_F, E, tau: np.where(np.abs(E) > tau, grad_F * E, 0.0),
+                    lambda grad_F, E, tau: np.where(np.abs(E) > tau, grad_F * np.abs(E), 0.0),
+                )
             ),
             Mistake(
                 lambda grad_F, E, tau: np.where(np.abs(E) > 0, grad_F, 0.0),
@@ -182,6 +195,10 @@ EXERCISES = (
             Mistake(
                 lambda grad_F, E, tau: -np.sum(np.where(E > tau, grad_F, 0.0)),
                 "negative entries are missing: those with e < -tau move with tau, too.",
+            ),
+            Mistake(
+                lambda grad_F, E, tau: -np.sum(np.where(np.abs(E) > tau, np.sign(E), 0.0)),
+                "the cotangent does not enter: this is the gradient of the plain sum of F.",
             ),
             Mistake(
                 lambda grad_F, E, tau: -np.mean(np.where(np.abs(E) > tau, grad_F * np.sign(E), 0.0)),
@@ -231,6 +248,17 @@ EXERCISES = (
                 ),
                 "grad_E is right; in grad_tau you took the mean over the rows instead of the sum.",
             ),
+            Mistake(
+                lambda grad_F, E, tau: (
+                    np.where(np.abs(E) > tau, grad_F, 0.0),
+                    -np.sum(np.where(np.abs(E) > tau, grad_F, 0.0), axis=0),
+                ),
+                "grad_E is right; in grad_tau negative entries have the wrong sign.",
+            ),
+            Mistake(
+                lambda grad_F, E, tau: (np.where(np.abs(E) > tau, grad_F, 0.0), -np.sum(grad_F * np.sign(E), axis=0)),
+                "grad_E is right; in grad_tau entries inside the threshold contribute.",
+            ),
         ),
         options={"wrt": ("E", "tau"), "active_set": _branches} | _FLOAT64,
     ),
@@ -256,6 +284,14 @@ EXERCISES = (
             Mistake(
                 lambda e, tau, rho: np.sign(e) * np.maximum(np.abs(e) / (1 + rho) - tau, 0),
                 "the division comes too early: e was divided before the threshold was taken. Is an entry just above tau 0?",
+            ),
+            Mistake(
+                lambda e, tau, rho: np.where(np.abs(e) > tau, e, 0.0) / (1 + rho),
+                "the right entries become 0, but the others are not moved by tau.",
+            ),
+            Mistake(
+                lambda e, tau, rho: np.where(np.abs(e) > tau, e - tau, 0.0) / (1 + rho),
+                "for e < -tau you move away from zero: take the case x < 0 again.",
             ),
             Mistake(lambda e, tau, rho: e / (1 + rho), "this ignores the term tau |x|: nothing becomes 0."),
             Mistake(
