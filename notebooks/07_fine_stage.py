@@ -60,17 +60,9 @@ def fine_graph(A, S_c, S_f):
 my.keep(fine_graph)
 
 # %% [markdown]
-# Every layer bridges anew. With $X_k=[h;p;q]$ (entities, coarse, fine), $X_{k+1}=\hat XX_k$, except that what the entities receive from a coarse node is not its message $p$ but the bridged $g\,S_fq+(1-g)p$. That message travels by the weights $Q=\hat X[\text{entities},\text{coarse}]$; so the entities' rows receive $g\,Q(S_fq-p)$ in addition. (The released code does something else here: [11](11_paper_against_code.ipynb).)
+# Every layer bridges anew: it is `bridged_layer_exchange` of notebook 04. With $X_k=[h;p;q]$ (entities, coarse, fine) it is $\hat XX_k$, except that entities receive from a coarse node not its message $p$ but the bridged one, $g\,S_fq+(1-g)p$. That message travels by the weights $Q=\hat X[\text{entities},\text{coarse}]$, so their rows receive $g\,Q(S_fq-p)$ in addition. (The released code does something else here: [11](11_paper_against_code.ipynb).)
 
 # %%
-def bridged_layer_exchange(X, X_hat, S_c, S_f, g):
-    n, c = S_c.shape
-    Y = X_hat @ X
-    message = X_hat[:n, n : n + c]
-    p, q = X[n : n + c], X[n + c :]
-    return np.concatenate([Y[:n] + g * (message @ (S_f @ q - p)), Y[n:]])
-
-
 def bridged_propagate(X0, X_hat, S_c, S_f, g, n_layers):
     layer, total = X0, X0
     for _ in range(n_layers):
@@ -79,7 +71,6 @@ def bridged_propagate(X0, X_hat, S_c, S_f, g, n_layers):
     return total / (n_layers + 1)
 
 
-my.keep(bridged_layer_exchange)
 my.keep(bridged_propagate)
 
 # %% [markdown]

@@ -33,6 +33,11 @@ def _collapse_points(seed: int) -> dict:
     return {"Z": Z, **{name: whole[name] for name in ("E_c", "X_hat", "S_c", "S_f", "g", "n_layers")}}
 
 
+def _swapped(*arguments):
+    K, W_1, W_2 = collapse(*arguments)
+    return K, W_2, W_1
+
+
 def _collapse_variant(*, Z_factor=1.0, own=lambda g: 1 - g, share=lambda g: g, gate=lambda g: g, constant=0.0, more=0, keep=1.0):
     """The solution with other starts; with `constant`, F and tanh F move together."""
 
@@ -80,7 +85,9 @@ COLLAPSE = Exercise(
             _collapse_variant(constant=1.0),
             "F and tanh F move together in your W_1 and W_2. Each is a start of its own, with the other at 0.",
         ),
+        Mistake(_swapped, "W_1 belongs to F and comes first; W_2 to tanh(F)."),
         Mistake(_collapse_variant(more=1), "one layer too many."),
+        Mistake(_collapse_variant(more=-1), "one layer too few."),
     ),
 )
 

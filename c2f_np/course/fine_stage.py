@@ -317,6 +317,10 @@ GRADIENTS = Exercise(
         Mistake(_variant(back=_layers_variant(gate=lambda g: 0.0)), "the backward of plain layers; these layers are bridged."),
         Mistake(_variant(back=_layers_variant(forward=True)), "the layers run forward instead of backward: T is not symmetric."),
         Mistake(_variant(back=_layers_variant(mean=False)), "H is a mean over L + 1 layers; your gradient is that of their sum."),
+        Mistake(
+            _variant(back=_layers_variant(every=False)),
+            "only the last layer's share is passed back. X_0, ..., X_L all stand in the mean.",
+        ),
         Mistake(_variant(sign=-1.0), "the loss is right, and both gradients have the wrong sign."),
         Mistake(_variant(bias=0.0), "all is right but grad_b: the biases receive nothing."),
         Mistake(_variant(bias=-1.0), "all is right but the sign of grad_b."),
@@ -437,5 +441,5 @@ ASSIGNMENT = Exercise(
     ),
 )
 
-GIVEN = (fine_graph, bridged_layer_exchange, bridged_propagate, fine_loss)
+GIVEN = (fine_graph, bridged_propagate, fine_loss)
 EXERCISES = (FORWARD, LAYERS, TO_E_F, GRADIENTS, TRAIN, ASSIGNMENT)

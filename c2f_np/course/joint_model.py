@@ -85,7 +85,7 @@ def _forward_points(seed: int) -> dict:
     return {"model": _model(seed), "A": _graph(seed), "n_layers": 2 + seed % 2}
 
 
-def _forward_variant(*, tanh="once", direct=1.0, codebook="F", own=1.0, layers=0):
+def _forward_variant(*, tanh="once", direct=1.0, codebook="F", own=1.0, layers=0, last=False, swapped=False):
     def variant(model, A, n_layers):
         F = soft_threshold(model["E_f"], model["tau"])
         E_hat = model["g"] * (model["S_f"] @ F) + own * (1 - model["g"]) * model["E_c"]
@@ -93,7 +93,12 @@ def _forward_variant(*, tanh="once", direct=1.0, codebook="F", own=1.0, layers=0
         Y = to_coarse + direct * to_fine
         Z = {"once": np.tanh(Y), "no": Y, "twice": np.tanh(to_coarse) + np.tanh(to_fine), "F too": np.tanh(
             to_coarse + model["S_d"] @ np.tanh(F))}[tanh]  # fmt: skip
-        return Z, propagate(Z, A, n_layers + layers)
+        H = propagate(Z, A, n_layers + layers)
+        if last:
+            H = Z
+            for _ in range(n_layers):
+                H = A @ H
+        return (H, Z) if swapped else (Z, H)
 
     return variant
 
@@ -126,6 +131,8 @@ FORWARD = Exercise(
         Mistake(_changed_model(joint_forward, g=lambda model: 0.0), "the bridge is missing: E_hat is not E_c."),
         Mistake(_changed_model(joint_forward, g=lambda model: 1 - model["g"]), "g and 1 - g are exchanged in E_hat."),
         Mistake(_forward_variant(own=0.0), "E_hat has a share of E_c as well."),
+        Mistake(_forward_variant(swapped=True), "Z is asked for first, then H."),
+        Mistake(_forward_variant(last=True), "H is the mean of all layers, from Z to A^L Z; yours is the last one."),
         Mistake(_forward_variant(layers=1), "one layer too many."),
         Mistake(_forward_variant(layers=-1), "one layer too few."),
     ),
@@ -222,6 +229,10 @@ LINKS = Exercise(
             "the right numbers, column by column; S.data holds its weights row by row.",
         ),
         Mistake(
+            lambda grad_Y, S, E: np.sum(grad_Y[S.indices] * E[S.indices], axis=1),
+            "the rows of grad_Y are those of the entities; S.indices holds the numbers of codebook rows.",
+        ),
+        Mistake(
             lambda grad_Y, S, E: np.sum(grad_Y[np.repeat(np.arange(S.shape[0]), np.diff(S.indptr))], axis=1),
             "the codebook is missing: a link's weight counts as much as the row that it leads to.",
         ),
@@ -276,7 +287,8 @@ def loss_to_Y(model, A, batch, n_layers, l2):
     return grad_Z * (1 - Z**2), grad_b
 
 
-def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, penalised=1.0, slope="tanh", late=False, at="Z", bias=True):
+def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, penalised=1.0, slope="tanh", late=False, at="Z", bias=True,
+                  mean=True):  # fmt: skip
     def variant(model, A, batch, n_layers, l2):
         Z, H = joint_forward(model, A, n_layers)
         grad_H, grad_b = bpr_backward(1.0, Z if layers == "none" else H, model["b"], *batch)
@@ -285,7 +297,8 @@ def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, penalised=1.0, slo
         pull = penalised * penalty_backward(1.0, {"Z": Z, "H": H}[at], *batch, l2)
         tanh_slope = {"tanh": 1 - Z**2, "no": np.ones_like(Z), "again": 1 - np.tanh(Z) ** 2}[slope]
         grad_Y = grad_Z * tanh_slope + pull if late else (grad_Z + pull) * tanh_slope
-        return grad_Y, grad_b if bias else np.zeros_like(grad_b)
+        scale = 1 if mean else len(batch[0])
+        return scale * grad_Y, scale * grad_b if bias else np.zeros_like(grad_b)
 
     return variant
 
@@ -309,6 +322,9 @@ TO_Y = Exercise(
         Mistake(_to_Y_variant(slope="no"), "this is the gradient at Z. The tanh stands between Y and Z."),
         Mistake(_to_Y_variant(slope="again"), "the slope of tanh at Y is 1 - Z^2: Z is a tanh already."),
         Mistake(_to_Y_variant(penalised=0.0), "the penalty's gradient is missing."),
+        Mistake(_to_Y_variant(penalised=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
+        Mistake(_to_Y_variant(penalised=-1.0), "the penalty's part has the wrong sign: the penalty is added to the loss."),
+        Mistake(_to_Y_variant(mean=False), "the loss is a mean over the batch; your gradients are those of the sum."),
         Mistake(_to_Y_variant(late=True), "the penalty acts on Z: its gradient passes through the tanh as well."),
         Mistake(_to_Y_variant(at="H"), "the penalty is of Z, not of H."),
         Mistake(_to_Y_variant(graph=0.0), "what comes back through the layers is missing."),
@@ -339,6 +355,11 @@ def _gradients_variant(**changes):
     return variant
 
 
+def _by_names(result, arguments: dict):
+    """What goes on being used by names has to come with names."""
+    return {f"result {k}": part for k, part in enumerate(result, 1)} if isinstance(result, (tuple, list)) else result
+
+
 GRADIENTS = Exercise(
     name="joint_gradients",
     task=(
@@ -348,6 +369,7 @@ GRADIENTS = Exercise(
     ),
     solution=joint_gradients,
     points=_whole,
+    read=_by_names,
     hints=(
         "Three functions of yours do everything: loss_to_Y, joint_backward_codebooks, links_backward.",
         "Y = S_c E_hat + S_d F: which rows does S_c lead to, and which S_d? `links_backward` wants to know.",
@@ -421,6 +443,12 @@ def _pursue_variant(*, by="explained", refit=True, left=True, weight="projection
     return variant
 
 
+def _largest_of_all(Y, E, t):
+    """The t largest weights of a fit by all rows."""
+    W = np.linalg.lstsq(E.T, Y.T, rcond=None)[0].T
+    return np.where(np.abs(W) >= np.sort(np.abs(W), axis=1)[:, -t][:, None], W, 0.0)
+
+
 PURSUE = Exercise(
     name="pursue",
     task=(
@@ -441,6 +469,11 @@ PURSUE = Exercise(
             _pursue_variant(by="product"),
             "the largest dot product prefers long rows. A long row can be scaled down: its length must not decide.",
         ),
+        Mistake(
+            _largest_of_all,
+            "these are the largest weights of a fit by all rows at once. Choose the rows one by one, then fit those alone.",
+        ),
+        Mistake(lambda Y, E, t: _largest_of_all(Y, E, len(E)), "all rows have weights. Each row of Y may have t of them."),
         Mistake(_pursue_variant(by="signed"), "a row that points the other way explains as much, with a negative weight."),
         Mistake(_pursue_variant(by="squared length"), "this takes the row of the largest weight, which prefers short rows."),
         Mistake(_pursue_variant(by="nearest"), "the nearest row is not the one that explains most: a weight may scale a row."),
@@ -573,6 +606,7 @@ TRAIN = Exercise(
     ),
     solution=train_joint,
     points=_train_points,
+    read=_by_names,
     hints=(
         "The loop of notebook 05 with a dict of parts: each name has its own m and v.",
         "`my.with_values(model, name, values)` is the model with other values in one part; of links these are the weights.",

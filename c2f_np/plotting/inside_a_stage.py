@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 
-from .style import COARSE, FINE, GREY, INK, ITEM, SIGNED, SIZES, USER, block_lines, colour_bar, heat_map, new_picture
+from .style import COARSE, FINE, INK, ITEM, SIGNED, SIZES, USER, block_lines, colour_bar, heat_map, new_picture
 
 
 def expanded_adjacency(X, sizes, names, *, title: str = "", width: float = 5.0):
@@ -73,21 +73,6 @@ def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the 
     colour_bar(picture, image, axes, "gradient", shrink=0.9)
     if title:
         picture.suptitle(title, fontsize=10)
-    return picture
-
-
-def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
-    """The least-squares weights (C,) of one entity; those that are `kept` are filled."""
-    picture, axes = new_picture(6.6, 2.6)
-    weights, kept = np.asarray(weights), np.asarray(kept)
-    places = np.arange(len(weights))
-    axes.bar(places[kept], weights[kept], color=COARSE, label="kept", width=0.75)
-    axes.bar(places[~kept], weights[~kept], facecolor="white", edgecolor=GREY, label="set to 0", width=0.75)
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8)
-    axes.set(xlabel=xlabel, ylabel="weight")
-    if names is not None:
-        axes.set_xticks(places, names, fontsize=8)
     return picture
 
 
