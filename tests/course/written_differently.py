@@ -72,7 +72,7 @@ def all_users_at_once(scores, R, test, n):
     """The lists of all users as one array; hits looked up in a dense table."""
     order = np.argsort(np.where(R.toarray() > 0, np.inf, -scores), axis=1, kind="stable")[:, :n]
     discount = 1 / np.log2(np.arange(n) + 2)
-    gain = np.take_along_axis(test.toarray() > 0, order, axis=1) @ discount
+    gain = np.take_along_axis(test.toarray(), order, axis=1) @ discount
     asked = np.diff(test.indptr)
     best = np.concatenate([[0], np.cumsum(discount)])[np.minimum(asked, n)]
     return float((gain[asked > 0] / best[asked > 0]).mean())
