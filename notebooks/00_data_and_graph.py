@@ -89,7 +89,7 @@ my.keep(adjacency)
 my.keep(dense)
 
 # %% [markdown]
-# Multiply $A_0$ with a vector that has one number per node, and every node gets the sum of its neighbours' numbers. Do it often and the numbers explode, fastest at the nodes with most links. The number of links of a node is its **degree**; the degrees stand on the diagonal of $D$. The cure that this model and its relatives use divides every edge by the roots of *both* its nodes' degrees:
+# Multiply $A_0$ with a vector that has one number per node, and every node gets the sum of its neighbours' numbers. Do it often and the numbers explode. The number of links of a node is its **degree**; the degrees stand on the diagonal of $D$. The cure that this model and its relatives use divides every edge by the roots of *both* its nodes' degrees:
 #
 # $$A=D^{-1/2}\,A_0\,D^{-1/2},\qquad A_{vw}=\frac{(A_0)_{vw}}{\sqrt{D_{vv}}\,\sqrt{D_{ww}}}.$$
 #
@@ -405,7 +405,7 @@ assert np.allclose([honest, *changed.values()], [0.291, 0.862, 0.065, 0.280], rt
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# (a) rises by a multiple, to almost three times: each test item is then one step away, and the walk that goes along that edge, back and along it again gives it a high weight. (b) falls by a multiple: the items that a user has are the ones with the most walks, and they fill the list. (c) falls by 4 per cent: there are a few more competitors, known and not held out to be found, and they deserve their high places. It is the smallest of the three, and therefore the dangerous one: nobody notices it. Published code differs in this point. The package names its two **protocols**: `authors` leaves only training items out, `clean` training and validation items.
+# (a) rises by a multiple, to almost three times: each test item is then one step away, and the walk that goes along that edge, back and along it again gives it a high weight. (b) falls by a multiple: the items that a user has are the ones with the most walks, and they fill the list. (c) falls by 4 per cent: there are a few more competitors, known and not held out to be found, and as good as the test items. It is the smallest of the three, and therefore the dangerous one: nobody notices it. Published code differs in this point. The package names its two **protocols**: `authors` leaves only training items out, `clean` training and validation items.
 #
 # </details>
 #
@@ -439,7 +439,7 @@ assert round(tenth, 2) == 0.3
 degree_tail_picture({"planted": degrees}, title="Items of the planted data")
 
 # %% [markdown]
-# Most walks lead to the popular items. Is it the roots of the degrees that keep the three steps from being popularity in disguise? Take them away:
+# Many walks end at popular items, because many edges do. Is it the roots of the degrees that keep the three steps from being popularity in disguise? Take them away:
 
 # %%
 bare = my.dense(planted.train @ planted.train.T @ planted.train)

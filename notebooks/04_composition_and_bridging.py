@@ -517,6 +517,12 @@ size = n + C + M
 W = sparse.csr_array(np.where(rng.random((size, size)) < 0.2, rng.normal(0, 0.3, (size, size)), 0))
 
 
+def stored(found, S):
+    """The stored entries of a gradient of weights, whether yours is sparse, a vector, or dense."""
+    found = found.toarray() if sparse.issparse(found) else np.asarray(found)
+    return found if found.ndim == 1 else found[np.repeat(np.arange(S.shape[0]), np.diff(S.indptr)), S.indices]
+
+
 def forward(S, E, S_f, F, g, X):
     layer = (X, W, S_c, S_fine, 0.2)
     return my.compose_above(S, E), my.bridge(S_f, F, E, g), my.bridged_layer(*layer), my.bridged_layer_exchange(*layer)
@@ -527,9 +533,9 @@ def backward(grads, S, E, S_f, F, g, X):
     to_E, to_F = my.bridge_backward(grad_E_hat, S_f, F, E, g)
     layer = (X, W, S_c, S_fine, 0.2)
     return {
-        "S": my.compose_backward_assignment(grad_X0[:n], S, E),
+        "S": stored(my.compose_backward_assignment(grad_X0[:n], S, E), S),
         "E": my.compose_above_backward(grad_X0, S, E) + to_E,
-        "S_f": my.bridge_backward_assignment(grad_E_hat, S_f, F, E, g),
+        "S_f": stored(my.bridge_backward_assignment(grad_E_hat, S_f, F, E, g), S_f),
         "F": to_F,
         "g": my.bridge_backward_gate(grad_E_hat, S_f, F, E, g),
         "X": my.bridged_layer_backward(grad_released, *layer) + my.bridged_layer_exchange_backward(grad_exchange, *layer),
@@ -553,9 +559,7 @@ report
 first, second = S_c.indices[:2]
 target = Z.copy()
 target[0] = np.tanh(E_c[second])
-grad_S = my.compose_backward_assignment(Z - target, S_c, E_c)
-grad_S = grad_S.data if sparse.issparse(grad_S) else np.asarray(grad_S)
-grad_S = grad_S if grad_S.ndim == 1 else grad_S[np.repeat(np.arange(n), np.diff(S_c.indptr)), S_c.indices]
+grad_S = stored(my.compose_backward_assignment(Z - target, S_c, E_c), S_c)
 S_after = sparse.csr_array((S_c.data - 0.2 * grad_S, S_c.indices, S_c.indptr), shape=S_c.shape)
 losses = [np.sum((my.compose(S, E_c) - target) ** 2) / 2 for S in (S_c, S_after)]
 assert losses[1] < losses[0] and S_after[0, second] > S_after[0, first]
@@ -564,7 +568,7 @@ assert np.flatnonzero(abs(S_after - S_c).sum(axis=1)).tolist() == [0]
 
 def stored_only(S):
     dense = np.full(S.shape, np.nan)
-    dense[np.repeat(np.arange(S.shape[0]), np.diff(S.indptr)), S.indices] = S.data
+    dense[S.tocoo().coords] = S.data
     return dense[:6]
 
 

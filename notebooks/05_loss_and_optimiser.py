@@ -50,9 +50,8 @@ computation("H", "triples", "scores", "loss", "step", backward=True, model="coar
 
 # %%
 x = np.linspace(-5, 5, 401)
-loss_and_slope(
-    x, {"softplus(-x)": my.softplus(-x), "1 if the order is wrong, else 0": (x < 0) * 1.0}, {"sigmoid(-x)": my.sigmoid(-x)}
-)
+curves = {"softplus(-x)": np.log(1 + np.exp(-x)), "1 if the order is wrong, else 0": (x < 0) * 1.0}
+loss_and_slope(x, curves, {"sigmoid(-x)": 1 / (1 + np.exp(x))})
 
 # %% [markdown]
 # The right half is the character of this loss. A pair in the right order ($x\gg0$) is left in peace. One in the wrong order pulls with a strength near 1 and never more: a single absurd click cannot outshout the rest.
@@ -476,7 +475,7 @@ k = np.arange(1, 2001)
 constant, fading, rare = lengths(0.02 + 0 * k), lengths(0.95**k), lengths((k % 20 == 0) * 0.02)
 uncorrected = (1 - 0.9**k) / np.sqrt(1 - 0.999**k)
 assert np.allclose(constant, 1, atol=1e-6) and round(float(fading[49]), 2) == 0.32
-assert 0.2 < rare[-20:].mean() < 0.25 and (rare[100:] > 0).all()
+assert round(float(rare[-20:].mean()), 2) == 0.22 and (rare[100:] > 0).all()
 assert round(float(uncorrected[0]), 2) == 3.16 and uncorrected.max() > 6.5 and k[uncorrected.argmax()] == 12
 first_steps(k, {"constant gradient": constant, "without correction": uncorrected, "fading: 0.95^k": fading, "every 20th batch": rare})
 
@@ -580,7 +579,7 @@ assert quality["your table"] < quality["three-step walks"]
 #
 # ## Check
 #
-# Your loss and your penalty at a batch with repetitions, by all the means of notebook 01.
+# Your loss and your penalty at a batch with repetitions, by the means of notebook 01. (The complex step is left out: a softplus may be right without taking complex numbers.)
 
 # %%
 def draw(size, repeated, rng):
@@ -662,6 +661,7 @@ scatter_and_gather(places, np.array([0, 0, 1, 2, 2, 3, 3, 4, 2]), np.arange(9) %
 # %%
 from c2f_np.engine import engine_named
 from c2f_np.model.loss import Triples
+from c2f_np.model.sampling import sample_triples as sample_of_package
 
 compiled = engine_named("numba")
 H_big, b_big = rng.standard_normal((len(H_start), 64)), rng.standard_normal(len(H_start))
@@ -682,6 +682,10 @@ for name, run in {"package": of_the_package, "yours": lambda: my.bpr_backward(1.
     seconds[name] = time.perf_counter() - started
     reference = found if name == "package" else reference
 assert all(np.allclose(a, c, rtol=1e-10, atol=1e-13) for a, c in zip(found, reference, strict=False))
+assert all((a == c).all() for a, c in zip(of_the_package(), of_the_package(), strict=True)), "the same bits again"
+planted.sort_indices()
+drawn = [sample_of_package(planted, 5000, 5, 9, engine=engine_named(name)) for name in ("numpy", "numba")]
+assert all((a == c).all() for a, c in zip(*drawn, strict=True)), "both engines draw the same triples"
 print(f"yours takes {seconds['yours'] / seconds['package']:.1f} times as long")
 
 # %% [markdown]

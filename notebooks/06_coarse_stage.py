@@ -75,7 +75,7 @@ my.keep(expanded_graph)
 R_tiny = sparse.csr_array(np.array([[1.0, 0], [1, 1]]))
 S_tiny = sparse.csr_array(np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]]))  # u0, u1, i0, i1
 X_tiny = my.expanded_graph(sparse.csr_array(my.normalised_adjacency(R_tiny)), S_tiny)
-assert np.isclose(X_tiny[0, 4], 0.541, atol=5e-4) and abs(X_tiny - X_tiny.T).max() == 0
+assert np.isclose(X_tiny[0, 4], 0.541, atol=5e-4) and abs(X_tiny - X_tiny.T).max() < 1e-15
 X_tiny.toarray().round(3)
 
 # %% [markdown]
@@ -406,7 +406,7 @@ for _ in range(2):
     E_c, b, losses = my.train_coarse(E_c, b, first_S, X_hat, L, my.draw_batches(R, 5, 2048, rng), l2, eta)
     quality.append(ndcg(E_c, b, first_S))
 after_descent = E_c, b
-assert losses[-1] < first_losses[-1] < first_losses[0] and quality[-1] > 1.3 * rivals["popularity"]
+assert np.mean(losses[-9:]) < np.mean(first_losses[-9:]) < first_losses[0] and quality[-1] > 1.3 * rivals["popularity"]
 assert quality[-1] < rivals["three-step walks"]
 [f"{each:.4f}" for each in quality]
 
@@ -450,9 +450,11 @@ task_8.check(least_squares_assignment).keep();
 # ```python
 # def least_squares_assignment(H_entities, H_coarse, t):
 #     W = H_entities @ np.linalg.pinv(H_coarse)
-#     smallest_kept = np.sort(W, axis=1)[:, -t]
-#     return np.where(W >= smallest_kept[:, None], W, 0.0)
+#     smallest = np.sort(W, axis=1)[:, -t]
+#     return np.where(W >= smallest[:, None], W, 0.0)
 # ```
+#
+# (Where entries of a row are equal this may keep more than $t$; any $t$ of them would do.)
 #
 # </details>
 #
@@ -559,7 +561,10 @@ def backward(grad_loss, E_c, b_items):
     return {"E_c": grad_loss * grad_E_c, "b_items": grad_loss * grad_b[18:]}
 
 
-report = check_gradients(loss, backward, {"E_c": E_w, "b_items": b_w[18:]}, dtypes=("float64",), name="coarse stage")
+report = check_gradients(
+    loss, backward, {"E_c": E_w, "b_items": b_w[18:]}, dtypes=("float64",),
+    checks=("contract", "central_difference", "taylor_rate"), name="coarse stage",
+)  # fmt: skip
 assert report.passed, report
 report
 
@@ -600,13 +605,15 @@ refitted = np.zeros_like(kept)
 for e in range(N):
     rows = np.flatnonzero(kept[e])
     refitted[e, rows] = H[e] @ np.linalg.pinv(H[N:][rows])
+W_random = np.random.default_rng(0).standard_normal((500, 8)) @ np.linalg.pinv(np.random.default_rng(1).standard_normal((60, 8)))
+assert 0.47 < np.mean(W_random < 0) < 0.53, "the third prediction"
 left = {name: np.linalg.norm(H[:N] - S @ H[N:]) / np.linalg.norm(H[:N]) for name, S in
         {"all 40": W, "2 largest": kept, "2, fitted anew": refitted}.items()}
 assert left["all 40"] < left["2, fitted anew"] < left["2 largest"] and 0.3 < np.mean(W < 0) < 0.7
 {name: f"{share:.0%}" for name, share in left.items()} | {"negative weights": f"{np.mean(W < 0):.0%}"}
 
 # %% [markdown]
-# **Sizes and starts.** 40 rows are as many as there are subgroups, which nobody knows in practice. Try $C=24$, or `method="random"` for the partition, and judge by validation items. **Real data**: if MovieLens 100K has been fetched, the same model trains on it below, for two rounds of descent and four in turns. It beats popularity there. The walks stay ahead.
+# **Sizes, starts, seeds.** 40 rows are as many as there are subgroups, which nobody knows in practice. Try $C=24$, or `method="random"` for the partition, or other seeds, and judge by validation items. **Real data**: if MovieLens 100K has been fetched, the same model trains on it below, for two rounds of descent and four in turns. It beats popularity there. The walks stay ahead.
 
 # %%
 if cached("ml-100k"):

@@ -344,6 +344,22 @@ def _coarse_variant(*, direct=1.0, graph=1.0, regulariser=1.0, tanh="yes", trans
     return variant
 
 
+def _penalty_elsewhere(at: str):
+    """The penalty's gradient taken of H, or put at E_c as plain weight decay."""
+
+    def variant(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2):
+        loss, grad_E_c, grad_b = coarse_gradients(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2)
+        Z, H = coarse_forward(E_c, S_c, X_hat, n_layers)
+        right = compose_backward(penalty_backward(1.0, Z, user, positive, negative, l2), S_c, E_c)
+        if at == "H":
+            other = compose_backward(penalty_backward(1.0, H[: len(b)], user, positive, negative, l2), S_c, E_c)
+        else:
+            other = 2 * l2 * E_c
+        return loss, grad_E_c - right + other, grad_b
+
+    return variant
+
+
 COARSE = Exercise(
     name="coarse_gradients",
     task=(
@@ -381,6 +397,8 @@ COARSE = Exercise(
         ),
         Mistake(_coarse_variant(regulariser=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
         Mistake(_coarse_variant(regulariser=-1.0), "the penalty's part has the wrong sign: the penalty is added to the loss."),
+        Mistake(_penalty_elsewhere("H"), "the penalty acts on Z, what an entity is before the graph; yours is that of H."),
+        Mistake(_penalty_elsewhere("E_c"), "the penalty acts on the rows of Z that the batch touches, not on the codebook."),
         Mistake(
             _coarse_variant(penalty_mean=False), "the penalty is divided by the size of the batch; your gradient of it is not."
         ),

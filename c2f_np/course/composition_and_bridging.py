@@ -360,6 +360,10 @@ EXERCISES = (
         ),
         mistakes=(
             Mistake(
+                lambda grad_E_hat, S_f, F, E_c, g: np.sum(grad_E_hat * (E_c - S_f @ F)),
+                "the sign is wrong: a larger gate brings more of S_f F and less of E_c.",
+            ),
+            Mistake(
                 lambda grad_E_hat, S_f, F, E_c, g: np.sum(grad_E_hat * (S_f @ F)),
                 "the gate also stands in 1 - g: what it takes from E_c is missing.",
             ),

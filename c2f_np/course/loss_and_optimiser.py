@@ -47,7 +47,7 @@ class QuietExercise(Exercise):
         if message is not None or self.relative is None:
             return message
         x = self.points(seed)["x"]
-        found, right = attempt(x), self.solution(x)
+        found, right = np.asarray(attempt(x)), self.solution(x)
         worst = np.unravel_index(np.argmax(np.abs(found - right) / np.maximum(right, 1e-300)), x.shape)
         if abs(found[worst] - right[worst]) <= self.relative * right[worst]:
             return None
@@ -96,7 +96,7 @@ SOFTPLUS = QuietExercise(
         ),
         Mistake(
             lambda x: np.maximum(-x, 0) + np.log1p(_careful(x)),
-            "this is log(1 + e^-x): small where the order is wrong.",
+            "this is log(1 + e^-x), which falls with x. softplus grows.",
         ),
         Mistake(sigmoid, "this is the derivative of softplus, which comes next."),
     ),
@@ -160,6 +160,10 @@ def _gathered(combine: Callable) -> Callable:
 def _add_last_only(target, rows, values):
     """``target[rows] += values``, which keeps one contribution of each row."""
     target[rows] += values
+
+
+def _set_last(target, rows, values):
+    target[rows] = values
 
 
 def _add_mean(target, rows, values):
@@ -292,6 +296,15 @@ BPR = Exercise(
             "an entity that occurs in several triples keeps only one of its contributions. `array[rows] += values` writes every "
             "row once, whatever is repeated in `rows`.",
         ),
+        Mistake(
+            _bpr_variant(add=_set_last),
+            "contributions are stored over one another. Every row should receive the sum of all that arrives at it.",
+        ),
+        Mistake(_bpr_variant(negative=-1), "both items of a triple move the same way. They stand in x with opposite signs."),
+        Mistake(
+            _bpr_variant(slope=lambda minus_x, *_: sigmoid(minus_x) * sigmoid(-minus_x)),
+            "this is the derivative of the sigmoid. The sigmoid is the derivative already, that of softplus.",
+        ),
         Mistake(_bpr_variant(mean=False), "the loss is a mean over the batch; your gradient is that of the sum."),
         Mistake(
             _bpr_variant(user=-1, positive=-1, negative=-1, item_bias=-1),
@@ -341,6 +354,13 @@ def _penalty_points(seed: int) -> dict:
     return {"Z": np.tanh(point["H"]), **{k: point[k] for k in ("user", "positive", "negative")}, "l2": 5.0 - seed % 3}
 
 
+def _once_in_each_role(grad_penalty, Z, user, positive, negative, l2):
+    grad_Z = np.zeros_like(Z)
+    for rows in (user, positive, negative):
+        grad_Z[rows] += grad_penalty * 2 * l2 / len(user) * Z[rows]
+    return grad_Z
+
+
 def _penalty_variant(*, factor=2.0, once=False, everyone=False, roles=(0, 1, 2), mean=True, power=1):
     def variant(grad_penalty, Z, user, positive, negative, l2):
         rows = np.concatenate([(user, positive, negative)[role] for role in roles])
@@ -372,6 +392,11 @@ PENALTY = Exercise(
         Mistake(
             _penalty_variant(once=True),
             "every entity of the batch is counted once. One that occurs in three triples is penalised three times.",
+        ),
+        Mistake(
+            _once_in_each_role,
+            "an entity that occurs several times in one role keeps one of its contributions. `array[rows] += values` writes "
+            "every row once.",
         ),
         Mistake(_penalty_variant(everyone=True), "every entity is penalised, also those that the batch does not touch."),
         Mistake(_penalty_variant(mean=False), "the division by the batch's size is missing."),
@@ -421,10 +446,14 @@ _OTHER_SOURCE = "the same `rng` gives other triples at another time. Draw everyt
 
 
 class _Counted:
-    """A generator that gives up after so many calls: nobody has to wait for a loop without an end."""
+    """A generator that gives up after so many draws in one call: nobody has to wait for a loop without an end."""
 
-    def __init__(self, seed, most: int):
-        self._rng, self._left = np.random.default_rng(seed), most
+    def __init__(self, seed):
+        self._rng, self._left = np.random.default_rng(seed), 0
+
+    def for_one_call(self) -> _Counted:
+        self._left = 10_000
+        return self
 
     def __getattr__(self, name):
         self._left -= 1
@@ -444,14 +473,14 @@ class SamplerExercise(Exercise):
             return super()._wrong(attempt, seed, seeds)
         R = self.points(seed)["R"]
         before = R.toarray()
-        rng, drawn = _Counted([54, seed], 400_000), []
+        rng, drawn = _Counted([54, seed]), []
         try:
             for _ in range(200):
-                drawn.append(attempt(R, rng))
+                drawn.append(attempt(R, rng.for_one_call()))
                 message = _wrong_triples(drawn[-1], before)
                 if message is not None:
                     return message
-            once_more = attempt(R, _Counted([54, seed], 400_000))
+            once_more = attempt(R, _Counted([54, seed]).for_one_call())
         except NotImplementedError:
             return "not written yet. Write the function, then run the check again."
         except Exception as error:  # whatever a reader's function raises is an answer to the reader
@@ -474,7 +503,7 @@ def _wrong_triples(result, R) -> str | None:
     n_users, n_items = R.shape
     if result is None:
         return "your function returns nothing (None). Did you forget the return?"
-    if not isinstance(result, (tuple, list)) or len(result) != 3:
+    if not isinstance(result, (tuple, list, np.ndarray)) or len(result) != 3:
         return "asked for are 3 results: user, positive, negative."
     user, positive, negative = (np.asarray(part) for part in result)
     if not user.ndim == positive.ndim == negative.ndim == 1 or not len(user) == len(positive) == len(negative):
@@ -655,6 +684,10 @@ ADAM = Exercise(
         Mistake(_adam_variant(late=1), "the correction is that of the next step: `step` is the number of this one, from 1."),
         Mistake(_adam_variant(late=-1), "the correction is that of the step before: `step` is the number of this one, from 1."),
         Mistake(_adam_variant(sign=-1.0), "theta moves uphill."),
+        Mistake(
+            lambda theta, grad, m, v, step, rate: (theta - rate * grad, *adam_step(theta, grad, m, v, step, rate)[1:]),
+            "m and v are right, but theta moves along the gradient itself. Adam moves along their ratio.",
+        ),
         Mistake(_adam_variant(epsilon="inside"), "epsilon stands under the root; it belongs beside it."),
         Mistake(
             _adam_variant(epsilon="early"),

@@ -10,10 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import all_exercises
 from c2f_np.course.loss_and_optimiser import bpr_loss
-from c2f_np.course.sparse_propagation import propagate
 from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
 from c2f_np.gradcheck import check_convention, check_gradients
-from c2f_np.model.graph import normalised_adjacency
 from c2f_np.model.propagation import CollapsedPropagation, propagate_collapsed_backward
 from c2f_np.model.step import ModelState
 from c2f_np.model_file import size_in_bytes
@@ -43,10 +41,6 @@ def edge_by_edge(R):
     return A
 
 
-def by_the_package(R):
-    return normalised_adjacency(R)
-
-
 def block_of_the_cube(R):
     return np.linalg.matrix_power(edge_by_edge(R), 3)[: R.shape[0], R.shape[0] :]
 
@@ -64,10 +58,6 @@ def of_the_unknown(scores, known, n):
     return candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
 
 
-def ranked_by_the_package(scores, known, n):
-    return rank_items(scores[None], sparse.csr_array(np.array(known, ndmin=2)), n, engine="numpy")[0]
-
-
 def recall_by_sets(recommended, held_out):
     return len({*recommended.tolist()} & {*held_out.tolist()}) / held_out.size
 
@@ -78,11 +68,6 @@ def ndcg_in_a_loop(recommended, held_out, n):
         found += (item in set(held_out.tolist())) / np.log(place + 1)
         best += (place <= len(held_out)) / np.log(place + 1)
     return found / best
-
-
-def ndcg_by_the_package(recommended, held_out, n):
-    of_this_user = sparse.csr_array(np.isin(np.arange(max(*recommended, *held_out) + 1), held_out)[None])
-    return ndcg_at_k(hit_matrix(recommended[None], of_this_user), np.array([len(held_out)]), n)[0]
 
 
 def all_users_at_once(scores, R, test, n):
@@ -167,7 +152,11 @@ def weights_dense(grad_Y, M, X):
 
 
 def forward_of_the_transpose(grad_H, X0, X_hat, n_layers):
-    return propagate(grad_H, sparse.csr_array(X_hat.T), n_layers)
+    """The forward's loop, with the transpose in place of the graph."""
+    layers = [grad_H]
+    while len(layers) <= n_layers:
+        layers.append(X_hat.T @ layers[-1])
+    return sum(layers) / len(layers)
 
 
 def polynomial(M, coefficients):
@@ -732,11 +721,11 @@ def threshold_against_a_table(shrink, backward):
 
 #: By the names of the exercises.
 WRITTEN_DIFFERENTLY = {
-    "normalised_adjacency": (blocks, edge_by_edge, by_the_package),
+    "normalised_adjacency": (blocks, edge_by_edge),
     "three_step_walks": (block_of_the_cube,),
-    "top_items": (sorted_pairs, of_the_unknown, ranked_by_the_package),
+    "top_items": (sorted_pairs, of_the_unknown),
     "recall": (recall_by_sets,),
-    "ndcg": (ndcg_in_a_loop, ndcg_by_the_package),
+    "ndcg": (ndcg_in_a_loop,),
     "popularity": (degrees_by_counting,),
     "evaluate": (all_users_at_once,),
     "central_difference": (flattened, moved_and_put_back),
