@@ -571,7 +571,10 @@ def train_with_lists(m, A, batches, depth, strength, rate, names):
             here[name] = m[name].copy() if sparse.issparse(m[name]) else values
             if sparse.issparse(m[name]):
                 here[name].data = values.copy()
-        losses[k] = TASKS["train_joint"].solution(here, A, [batch], depth, strength, 0.0, ())["losses"][0]
+        Z, H = joint_by_one_codebook(here, A, depth)
+        u, i, j = batch
+        x = np.einsum("bf,bf->b", H[u], H[j] - H[i]) + here["b"][j] - here["b"][i]
+        losses[k] = np.logaddexp(0, x).mean() + strength * sum(np.sum(Z[rows] ** 2) for rows in batch) / len(u)
         found = gradients_as_numbers(here, A, batch, depth, strength)
         for name in names:
             g = np.asarray(found[name])
