@@ -6,7 +6,8 @@
     task.hint()                                    # one more hint each time
     task.answer()                                  # the source of an answer
 
-One module a subject: each holds a tuple ``EXERCISES``.
+What a reader writes is kept in a file of their own: ``task.check(my_function).keep()``, ``my_model()``.
+One module a subject: each holds a tuple ``EXERCISES``, and a tuple ``GIVEN`` of the functions that its notebook gives.
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 from .exercise import Exercise, Marked, WithoutAnswer
+from .my_model import MyModel
 
-__all__ = ["Exercise", "Marked", "all_exercises", "exercise"]
+__all__ = ["Exercise", "Marked", "MyModel", "all_exercises", "answers", "exercise", "my_model"]
+
+
+def _subjects() -> Iterator[ModuleType]:
+    return (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
 
 
 def all_exercises() -> dict[str, Exercise]:
     """Every exercise by its name."""
     found: dict[str, Exercise] = {}
-    for module in pkgutil.iter_modules(__path__):
-        for task in getattr(importlib.import_module(f"{__name__}.{module.name}"), "EXERCISES", ()):
+    for module in _subjects():
+        for task in getattr(module, "EXERCISES", ()):
             if task.name in found:
                 raise ValueError(f"two exercises are called {task.name}")
             found[task.name] = task
@@ -44,3 +53,27 @@ def exercise(name: str, *, with_answer: bool = True) -> Exercise | WithoutAnswer
         raise KeyError(f"there is no exercise {name!r}; there are {', '.join(sorted(found))}")
     task = dataclasses.replace(found[name], _hints_given=0)
     return task if with_answer else WithoutAnswer(task)
+
+
+def answers() -> dict[str, Callable]:
+    """By its name, every function that notebooks give or ask for."""
+    given = {function.__name__: function for module in _subjects() for function in getattr(module, "GIVEN", ())}
+    return given | {name: task.solution for name, task in all_exercises().items()}
+
+
+def my_model(path: str | Path = "my_model.py", *, or_answers: bool = False) -> MyModel:
+    """The reader's own functions.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file they are kept in; it need not exist yet.
+    or_answers : bool
+        Whether the course's answer stands in for a function that the file lacks.
+
+    Returns
+    -------
+    MyModel
+        ``my.name`` is the function ``name``; ``my.keep(function)`` writes one into the file.
+    """
+    return MyModel(Path(path), answers() if or_answers else None)

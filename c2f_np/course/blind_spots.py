@@ -42,7 +42,7 @@ class TestExercise(Exercise):
 
     __test__ = False  # not a test of the package itself
 
-    def _wrong(self, attempt: Callable, seed: int) -> str | None:
+    def _wrong(self, attempt: Callable, seed: int, seeds) -> str | None:
         if not callable(attempt):
             return "a function is asked for. Give the function itself, without parentheses."
         candidates = (*self.right, *self.wrong)

@@ -10,13 +10,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from ..gradcheck import check_gradients
+from .my_model import MyModel
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Marked:
 
     passed: bool
     message: str
+    name: str = field(default="", compare=False)
+    attempt: Callable | None = field(default=None, compare=False, repr=False)
     is_printed: bool = field(default=False, compare=False)
 
     def __bool__(self) -> bool:
@@ -50,6 +56,16 @@ class Marked:
     def points(self) -> int:
         """1 for a right answer, 0 for any other."""
         return int(self.passed)
+
+    def keep(self, path: str | Path = "my_model.py") -> Marked:
+        """Write what was marked into the reader's file, under the exercise's name, if it is right; see `MyModel.keep`."""
+        if self.passed:
+            try:
+                MyModel(Path(path), None).keep(self.attempt, self.name)
+                print(f"Kept in {path}.")
+            except DataError as error:
+                print(f"Not kept: {error}.")
+        return self
 
     def __repr__(self) -> str:
         return self.message
@@ -83,6 +99,10 @@ class Exercise:
         Further options of :func:`c2f_np.gradcheck.check_gradients` (linear_in, active_set, wrt, ...).
     tolerance : float
         Of comparisons with the solution, relative to the largest entry.
+    read : callable
+        ``read(result, arguments)``: a result in the form of the solution's, if it is right in another form; else as it is.
+    allowed : tuple of str
+        Functions of the package that an answer may call, by their full names.
 
     An attempt is called by position, so that its parameters may have any names. float32 is not asked of it, unless `options` say
     ``dtypes``.
@@ -97,6 +117,8 @@ class Exercise:
     mistakes: tuple[Mistake, ...] = ()
     options: dict = field(default_factory=dict)
     tolerance: float = 1e-9
+    read: Callable = field(default=lambda result, arguments: result)
+    allowed: tuple[str, ...] = ()
     _hints_given: int = 0
 
     def check(self, attempt: Callable, seeds=(0, 1, 2)) -> Marked:
@@ -120,10 +142,10 @@ class Exercise:
     def mark(self, attempt: Callable, seeds=(0, 1, 2)) -> Marked:
         """As :meth:`check`, without printing."""
         for seed in seeds:
-            message = self._wrong(attempt, seed)
+            message = self._wrong(attempt, seed, seeds)
             if message is not None:
-                return Marked(False, f"{self.name}: {message}")
-        return Marked(True, f"{self.name}: right.")
+                return Marked(False, f"{self.name}: {message}", self.name, attempt)
+        return Marked(True, f"{self.name}: right.", self.name, attempt)
 
     def hint(self) -> str:
         """The next hint; after the last one it stays there."""
@@ -142,8 +164,8 @@ class Exercise:
     def _repr_markdown_(self) -> str:
         return f"**Exercise** `{self.name}`. {self.task}"
 
-    def _wrong(self, attempt: Callable, seed: int) -> str | None:
-        """What is wrong at one point, or None."""
+    def _wrong(self, attempt: Callable, seed: int, seeds) -> str | None:
+        """What is wrong at one point, or None; a diagnosis needs the numbers of all."""
         if not callable(attempt):
             return f"a function is asked for, not {_a(type(attempt).__name__)}. Give the function itself, without parentheses."
         arguments = self.points(seed)
@@ -154,9 +176,10 @@ class Exercise:
         except NotImplementedError:
             return "not written yet. Write the function, then run the check again."
         except Exception as error:  # whatever a reader's function raises is an answer to the reader
-            return f"your function ends in {type(error).__name__}: {error}"
+            return f"your function ends in {type(error).__name__}: {error}{_about_shapes(error, inputs)}"
         if found is None:
             return "your function returns nothing (None). Did you forget the return?"
+        found = self.read(found, arguments)
         right = _call(self.solution, self._inputs(arguments, seed))
         message = _other_form(found, right)
         if message is not None:
@@ -166,14 +189,33 @@ class Exercise:
             if changed:
                 return f"the numbers are right, but your function changes its input {changed}. Work on a copy."
             return self._found_by_check(attempt, arguments, seed)
-        for mistake in self.mistakes:
-            if self._same(found, _call(mistake.function, self._inputs(arguments, seed))):
-                return mistake.message
+        message = self._explanation(attempt, seeds)
+        if message is not None:
+            return message
         if changed:
             return f"your function changes its input {changed}, and its numbers are wrong. Work on a copy first."
         if self.forward is None:
             return _difference(found, right)
         return "the numerical check does not agree.\n\n" + str(self._report(attempt, arguments, seed))
+
+    def _explanation(self, attempt: Callable, seeds) -> str | None:
+        """The message of the listed mistakes that give the attempt's numbers at every point, if it is one and the same."""
+        candidates = list(self.mistakes)
+        for seed in seeds:
+            arguments = self.points(seed)
+            try:
+                found = self.read(_call(attempt, self._inputs(arguments, seed)), arguments)
+            except Exception:  # a function that ends in an error at another point is another mistake
+                return None
+            candidates = [each for each in candidates if self._gives(each.function, found, arguments, seed)]
+        messages = {each.message for each in candidates}
+        return messages.pop() if len(messages) == 1 else None
+
+    def _gives(self, mistake: Callable, found, arguments: dict, seed: int) -> bool:
+        try:
+            return self._same(found, _call(mistake, self._inputs(arguments, seed)))
+        except (ValueError, IndexError):  # the mistake cannot be made at this point
+            return False
 
     def _inputs(self, arguments: dict, seed: int) -> dict:
         """Copies of the arguments; for a backward pass with a random cotangent in front."""
@@ -193,7 +235,7 @@ class Exercise:
         if self.forward is None:
             again = None
             try:
-                again = _call(attempt, self._inputs(arguments, seed))
+                again = self.read(_call(attempt, self._inputs(arguments, seed)), arguments)
             except Exception as error:
                 return f"right at the first call, but at the second your function ends in {type(error).__name__}: {error}"
             right = _call(self.solution, self._inputs(arguments, seed))
@@ -203,7 +245,7 @@ class Exercise:
 
     def _report(self, attempt: Callable, arguments: dict, seed: int):
         def by_position(*given):
-            return attempt(*given)
+            return self.read(attempt(*given), arguments)
 
         options = {"dtypes": ("float64",)} | self.options
         return check_gradients(self.forward, by_position, arguments, name=self.name, seed=seed, **options)
@@ -236,6 +278,15 @@ def _call(function: Callable, inputs: dict):
     return function(*inputs.values())
 
 
+def _about_shapes(error: Exception, inputs: dict) -> str:
+    """For an error about shapes: those that came in, and what to think of."""
+    if not (isinstance(error, ValueError) and re.search("shape|dimension|broadcast|aligned", str(error))):
+        return ""
+    shapes = {name or "the cotangent": getattr(value, "shape", ()) for name, value in inputs.items()}
+    given = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+    return f".\nThe shapes are: {given}. A @ B needs as many columns in A as rows in B: is a transpose missing, or one too many?"
+
+
 def _a(name: str) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
 
@@ -264,6 +315,8 @@ def _parts(result, right) -> list:
     """The results one by one, in the order of the right answer's. A list of numbers is an array, where one is asked for."""
     if isinstance(right, dict):
         return [result[name] for name in right] if isinstance(result, dict) else list(result)
+    if isinstance(right, (tuple, list)) and isinstance(result, np.ndarray) and not any(np.ndim(_dense(part)) for part in right):
+        return list(result)  # several numbers as one array
     if not isinstance(right, (tuple, list)) and not isinstance(result, tuple):
         return [result]
     return list(result) if isinstance(result, (tuple, list)) else [result]

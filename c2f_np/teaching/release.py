@@ -127,7 +127,7 @@ def _answer(cell: dict, source: str, asked: Asked, for_nbgrader: bool) -> dict:
 
 def _check(cell: dict, source: str, asked: Asked) -> dict:
     """A check whose value is the points, as nbgrader takes them."""
-    source = re.sub(rf"^(.*\.check\({asked.function}\));?$", r"\1.points", source, flags=re.M)
+    source = re.sub(rf"^(.*\.check\({asked.function}\)(?:\.keep\(\))?);?$", r"\1.points", source, flags=re.M)
     return _marked(cell, source, asked, "check", grade=True, locked=True, points=1)
 
 

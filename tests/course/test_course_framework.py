@@ -317,6 +317,35 @@ def test_single_precision_is_asked_for_only_where_the_exercise_says_so():
     assert "the check finds more" in message(strict, in_double)
 
 
+def test_a_diagnosis_needs_the_numbers_of_every_point():
+    """At one point a doubled number may look like a squared one."""
+    mistakes = (Mistake(lambda x: x * x, "do not square."), Mistake(lambda x: x + x, "do not double."))
+    task = Exercise("same", "", lambda x: x * 1.0, lambda seed: {"x": np.array([2.0, 2.0 + seed])}, mistakes=mistakes)
+    assert "do not double" in message(task, lambda x: 2 * x)
+    assert "do not square" in message(task, lambda x: x**2)
+    assert "is 4 at" not in message(task, lambda x: np.where(x == 2, 4.0, 7.0))
+    undecided = task.mark(lambda x: 2 * x, seeds=(0,)).message
+    assert "do not" not in undecided and "is 2 times what it should be" in undecided
+
+
+def test_errors_of_shapes_are_told_with_the_shapes():
+    def turned(grad_Y, M, X):
+        return M @ grad_Y
+
+    found = message(exercise("sparse_product_backward"), turned)
+    assert "the cotangent (7, 3), M (7, 5), X (5, 3)" in found and "transpose" in found
+    assert "The shapes" not in message(OUTER, lambda x, w: int("one"))
+
+
+def test_other_forms_of_a_right_answer_are_read():
+    task = dataclasses.replace(OUTER, read=lambda result, arguments: np.reshape(result, (3, 5)))
+    assert task.mark(lambda x, w: outer(x, w).ravel()) and not task.mark(lambda x, w: -outer(x, w).ravel())
+    backward = dataclasses.replace(BACKWARD, read=lambda result, arguments: {"x": result[1], "a": result[0]})
+    assert backward.mark(lambda g, x, a: tuple(gated_backward(g, x, a).values())[::-1])
+    numbers = Exercise("numbers", "", lambda x: (x.sum(), x.max()), lambda seed: {"x": at(seed)["x"]})
+    assert numbers.mark(lambda x: np.array([x.sum(), x.max()])) and not numbers.mark(lambda x: np.array([x.max(), x.sum()]))
+
+
 def test_small_numbers_are_compared_on_their_own_scale():
     task = Exercise("small", "", lambda x: x * 1e-20, lambda seed: {"x": np.arange(1.0, 4)})
     assert task.mark(lambda x: x / 1e20)

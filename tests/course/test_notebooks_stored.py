@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -45,7 +46,7 @@ LARGEST_IMAGE, LARGEST_NOTEBOOK = 400_000, 1_500_000
 def load_build():
     """notebooks/build.py, which is a program and not a part of the package."""
     spec = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
-    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
