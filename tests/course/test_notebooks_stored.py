@@ -24,20 +24,14 @@ NAMES = [
     "10_blind_spots",
     "11_paper_against_code",
 ]
-FRAME = [
-    "What you will do",
-    "The idea",
-    "The mathematics",
-    "Forward",
-    "Backward",
-    "Predict",
-    "Check",
-    "Faster",
-    "Exercises",
-    "Read next",
-]
-#: What may be missing where it makes no sense.
-OPTIONAL = {"Forward", "Backward", "Faster"}
+#: Level-2 headings in their order, as far as a notebook has them; "Write: ..." and "Question: ..." may come several times.
+FRAME = ["What you will do", "The idea", "Write", "Question", "Predict", "Check", "Try it", "Faster", "Exercises", "Read next"]
+REQUIRED = {"What you will do", "The idea", "Read next"}
+#: Those that measure and compare. All others ask for a function before they derive it.
+EMPIRICAL = {"09_does_it_work", "10_blind_spots", "11_paper_against_code", "13_find_the_bug"}
+MOST_WORDS = 2400
+#: What belongs to the package's versions, which come last, under "Faster".
+MACHINERY = re.compile(r"engine_named|c2f_np\.kernels|\bonto=|getsource")
 #: The beginning of a path on somebody's machine, not of an address or a page.
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|usr|opt|mnt|Users|private|var)/\w|(?<!\w)[A-Z]:\\\\?\w")
 LARGEST_IMAGE, LARGEST_NOTEBOOK = 400_000, 1_500_000
@@ -77,9 +71,20 @@ def shown_texts(name):
                 yield value
 
 
+def text_of(name):
+    return "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+
+
+def sources(name):
+    return "\n".join(cell.source for cell in code_cells(name))
+
+
+def in_order(name):
+    return "\n".join(cell.source for cell in read(name).cells)
+
+
 def headings(name):
-    text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
-    return re.findall(r"^## +(.+?)\s*$", text, flags=re.MULTILINE)
+    return re.findall(r"^## +(.+?)\s*$", text_of(name), flags=re.MULTILINE)
 
 
 def test_the_course_is_complete():
@@ -126,12 +131,40 @@ def test_stored_notebook_has_pictures_and_none_is_huge(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_notebook_has_the_frame(name):
-    found = headings(name)
+    found = [re.match(r"[^:]+", heading)[0] for heading in headings(name)]
     assert [heading for heading in found if heading not in FRAME] == []
-    assert found == [heading for heading in FRAME if heading in found], "in another order, or twice"
-    assert set(FRAME) - set(found) <= OPTIONAL
+    assert found == sorted(found, key=FRAME.index) and set(found) >= REQUIRED
+    assert all(found.count(heading) == 1 for heading in found if heading not in ("Write", "Question"))
+    assert "Write" in found or name in EMPIRICAL
     first = read(name).cells[0]
-    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert first.cell_type == "markdown" and first.source.startswith("# ") and "symbols.md" in text_of(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - EMPIRICAL))
+def test_readers_write_before_they_are_shown(name):
+    for section in re.split(r"^## +", in_order(name), flags=re.MULTILINE):
+        if section.startswith("Write"):
+            assert ".check(" in section.partition("The derivation")[0], section.partition("\n")[0]
+            assert not (found := MACHINERY.search(section)), found[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_a_variable_of_its_own_and_is_kept_under_its_name(name):
+    asked = re.findall(r"^(\w+) = exercise\(\"(\w+)\"\)$", sources(name), flags=re.MULTILINE)
+    assert asked and [variable for variable, _ in asked] == [f"task_{k}" for k in range(1, len(asked) + 1)]
+    for variable, exercise in asked:
+        assert f"\n{variable}.check({exercise}).keep();" in sources(name)
+        assert f"# print({variable}.hint())" in sources(name)
+    assert not re.search(r"^print\(\w+\.hint", sources(name), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_time_of_a_notebook_is_measured(name):
+    length = build.length(FOLDER / f"{name}.py")
+    assert length.words <= MOST_WORDS
+    assert f"*Reading: {length.reading} minutes. Exercises: {length.exercises}.*" in read(name).cells[0].source
+    row = next(line for line in (FOLDER / "README.md").read_text(encoding="utf-8").splitlines() if f"({name}.ipynb)" in line)
+    assert row.endswith(f"| {length.reading} | {length.exercises} |"), "python notebooks/build.py --times"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,8 +178,7 @@ def test_stored_notebook_asserts_and_lets_the_reader_write(name):
     sources = [cell.source for cell in code_cells(name)]
     assert sum("assert " in source for source in sources) >= 5
     assert any("raise NotImplementedError" in source for source in sources)
-    text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
-    assert text.count("<details>") == text.count("</details>") >= 2
+    assert text_of(name).count("<details>") == text_of(name).count("</details>") >= 2
     assert "import pyplot" not in "".join(sources) and "sys.path" not in "".join(sources)
 
 
