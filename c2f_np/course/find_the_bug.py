@@ -25,7 +25,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sparse
 
+from ..data import load_dataset
 from ..model.graph import normalised_adjacency
+from ..model.starts import partition_entities, start_coarse_assignment
 from .blind_spots import Candidate, TestExercise
 from .exercise import Mistake
 from .gradient_checks import adjoint_gap, central_difference, gradient_gap, relative_error
@@ -501,9 +503,14 @@ def ten_steps() -> list[Step]:
 
 def wrong_lines(step: Step) -> str:
     """What is wrong in a step: its method, and below it the right one."""
-    own = next(name for name in vars(type(step)) if inspect.isfunction(vars(type(step))[name]) and name != "__init__")
-    texts = [textwrap.dedent(inspect.getsource(vars(each)[own])) for each in (type(step), Step)]
+    wrong = next(kind for kind in type(step).__mro__ if any(name in vars(Step) for name in _methods(kind)))
+    own = next(name for name in _methods(wrong) if name in vars(Step))
+    texts = [textwrap.dedent(inspect.getsource(vars(each)[own])) for each in (wrong, Step)]
     return f"# {step.part}: wrong\n{texts[0]}\n# right\n{texts[1]}"
+
+
+def _methods(kind: type) -> list[str]:
+    return [name for name, value in vars(kind).items() if inspect.isfunction(value) and name != "__init__"]
 
 
 # ---- points to look at -----------------------------------------------------------------------------------------------
@@ -531,9 +538,6 @@ def example(seed: int = 0) -> tuple[Case, Theta, Batch]:
 
 def planted_case(n_coarse: int = 40, n_fine: int = 16, width: int = 16, seed: int = 0) -> tuple[Case, Theta]:
     """The planted data and a start: two coarse links an entity, by a partition of the graph, and a fine one at random."""
-    from ..data import load_dataset
-    from ..model.starts import partition_entities, start_coarse_assignment
-
     rng, R = np.random.default_rng([seed, 14]), sparse.csr_array(load_dataset("planted").train, dtype=np.float64)
     n = sum(R.shape)
     parts = partition_entities(R, n_coarse, seed=seed)
@@ -646,9 +650,9 @@ def diagnose(step):
 # ---- what marks these checks -----------------------------------------------------------------------------------------
 _RIGHT = "your check rejects a part that is right. Is the tolerance below what differences or chance allow?"
 _PASSES = {
-    "fork": "your check accepts a gradient of E_c in which one of its ways to the loss is lost. Is each of E_c, E_f and b checked?",
+    "fork": "your check accepts a gradient of E_c with one of its ways to the loss lost. Is each of E_c, E_f and b checked?",
     "biases": "your check accepts a wrong gradient of b. Is each of E_c, E_f and b checked?",
-    "repeated rows": "your check accepts a step that loses contributions of an entity that occurs twice. Does one, in your batch?",
+    "repeated rows": "your check accepts a step that loses contributions of an entity. Does one occur twice in your batch?",
     "penalty": "your check accepts a wrong gradient of the penalty. How large is the penalty at your point?",
     "threshold": "your check accepts a wrong gradient of the threshold. Which entries of E_f lie on which side of tau?",
     "clipping": "your check accepts gradients that are clipped, triple by triple, before the mean. How large are yours?",
@@ -781,8 +785,8 @@ EXERCISES = (
     TestExercise(
         "gradients_pass",
         "Write `gradients_pass(step)`. " + _STEP + "Return `True` if its three gradients are those of its loss, and `False` if "
-        "one is not. The loss can be trusted. `example(seed)` gives a case, a theta and a batch; choose a point at which no fault "
-        "of a gradient can hide.",
+        "one is not. The loss can be trusted. `example(seed)` gives a case, a theta and a batch; choose a point at which no "
+        "fault of a gradient can hide.",
         gradients_pass,
         dict,
         hints=(
@@ -865,8 +869,8 @@ EXERCISES = (
     ),
     TestExercise(
         "update_passes",
-        "Write `update_passes(step)`. `step.update(theta, gradients, memory, rate)` takes one step of Adam (0.9, 0.999, 1e-8) for "
-        "every array of the dict `theta`; `memory` is `None` before the first one. It returns the new theta and the new memory. "
+        "Write `update_passes(step)`. `step.update(theta, gradients, memory, rate)` takes one step of Adam (0.9, 0.999, 1e-8) "
+        "for every array of the dict `theta`; `memory` is `None` before the first one. It returns the new theta and memory. "
         "Return `True` or `False`.",
         update_passes,
         dict,
@@ -887,12 +891,12 @@ EXERCISES = (
         "diagnose",
         "Write `diagnose(step)`, which returns the name of the wrong part: `'sampling'`, `'Adam'`, `'graph'`, `'propagation'`, "
         "`'fork'`, `'biases'`, `'penalty'`, `'threshold'`, `'repeated rows'`, `'clipping'`, or `'nothing'` if all is right. "
-        "It will be tried on the ten, on twenty others with faults in the same parts, and on right steps, in an order of its own.",
+        "It will be tried on the ten, on twenty others with faults in the same parts, and on right steps, in another order.",
         diagnose,
         dict,
         hints=(
             "Four checks of yours have a name of their own: sampling, Adam, graph, propagation. Ask them first.",
-            "For the other six begin at the plain example and change one thing at a time: decay, tau and signs, repetitions, size.",
+            "For the other six begin at the example and change one thing at a time: decay, tau and signs, repetitions, size.",
             "At the plain example only two of the six show. Which gradient is wrong tells them apart.",
         ),
         mistakes=(

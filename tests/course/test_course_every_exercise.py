@@ -1,6 +1,8 @@
 """What holds for every exercise of the course: right answers pass however they are written, wrong ones hear what is missing."""
 
+import dataclasses
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import scipy.sparse as sparse
 from written_differently import WRITTEN_DIFFERENTLY
 
-from c2f_np.course import all_exercises
+from c2f_np.course import all_exercises, answers, find_the_bug
 from c2f_np.course.exercise import Exercise
 from c2f_np.model import loss
 
@@ -19,6 +21,11 @@ ATTEMPTS = [
     for name, attempts in WRITTEN_DIFFERENTLY.items()
     for k, attempt in enumerate(attempts)
 ]
+#: What the folded answers use of their notebooks.
+NAMES = {
+    "np": np, "sparse": sparse, "bpr": loss, "dataclasses": dataclasses, "my": types.SimpleNamespace(**answers()),
+    "Batch": find_the_bug.Batch, "example": find_the_bug.example,
+}  # fmt: skip
 
 
 def folded_answers():
@@ -27,7 +34,7 @@ def folded_answers():
     for notebook in sorted((Path(__file__).parents[2] / "notebooks").glob("*.py")):
         text = re.sub(r"^# ?", "", notebook.read_text(encoding="utf-8"), flags=re.MULTILINE)
         for block in re.findall(r"```python\n(def .*?)```", text, flags=re.DOTALL):
-            exec(block, {"np": np, "sparse": sparse, "bpr": loss}, functions)
+            exec(block, dict(NAMES), functions)
             sources[list(functions)[-1]] = block
     return functions, sources
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import all_exercises
+from c2f_np.course.find_the_bug import Batch, example, gaps, update_passes
 from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
 from c2f_np.gradcheck import check_convention, check_gradients
 from c2f_np.model.graph import normalised_adjacency
@@ -328,6 +331,91 @@ def gradient_by_bincount(g, b, x, users, winners, losers):
     return np.bincount(losers, s, len(b)) - np.bincount(winners, s, len(b))
 
 
+# ---- find the bug ----------------------------------------------------------------------------------------------------
+def slopes_along_directions(step):
+    """Directional differences at a point with everything in it, drawn otherwise."""
+    case, theta, batch = example(3)
+    case, rng = dataclasses.replace(case, tau=1.3, decay=0.3, n_layers=3), np.random.default_rng(1)
+    theta = {name: 6 * value * rng.choice([-1, 1], value.shape) for name, value in theta.items()}
+    u, i, j = batch
+    batch = Batch(u[[1, 1, 2, 1]], np.array([i[0], i[0], j[0], i[1]]), np.array([j[1], j[0], i[0], j[1]]))
+    grads = step.gradients(theta, case, batch)
+    for name in theta:
+        for _ in range(3):
+            v, h = rng.standard_normal(theta[name].shape), 1e-6
+            up, down = (step.loss({**theta, name: theta[name] + s * v}, case, batch) for s in (h, -h))
+            if abs((up - down) / (2 * h) - np.sum(v * grads[name])) > 1e-6 * np.linalg.norm(v) * np.linalg.norm(grads[name]):
+                return False
+    return True
+
+
+def both_as_matrices(step):
+    M = np.triu(np.arange(1.0, 17).reshape(4, 4))
+    forward, backward = step.propagate(np.eye(4), M, 2), step.propagate_backward(np.eye(4), M, 2)
+    return bool(np.allclose(forward.T, backward))
+
+
+def three_cases_in_turn(step):
+    cases = [dataclasses.replace(case, S_c=case.S_c * factor) for case, _, _ in (example(0),) for factor in (1.0, 0.2, 3.0)]
+    _, theta, batch = example(0)
+    used = step.fresh()
+    for case in (*cases, cases[0]):
+        new = step.fresh()
+        for ask in ("loss", "gradients"):
+            ours, right = (getattr(each, ask)(theta, case, batch) for each in (used, new))
+            if str(ours) != str(right):
+                return False
+    return True
+
+
+def triples_as_sets(step):
+    R = sparse.csr_array(np.random.default_rng(8).random((60, 50)) < 0.1, dtype=float)
+    pairs, rng = set(zip(*R.nonzero(), strict=True)), np.random.default_rng(9)
+    epochs = [step.sample(R, rng) for _ in range(3)]
+    for user, positive, negative in epochs:
+        if not pairs.issuperset(zip(user, positive - 60, strict=True)) or pairs & set(zip(user, negative - 60, strict=True)):
+            return False
+    agree = sum(np.sum(a.negative == b.negative) for a, b in zip(epochs, epochs[1:], strict=False))
+    return bool(agree < 0.15 * 2 * R.nnz)
+
+
+def moments_as_sums(step):
+    """Adam's moments as sums over all gradients so far."""
+    rng, memory = np.random.default_rng(2), None
+    theta, x, seen = {"a": np.ones(3)}, np.ones(3), []
+    for k in range(1, 5):
+        seen.append(rng.uniform(-2, 2, 3))
+        theta, memory = step.update(theta, {"a": seen[-1]}, memory, 0.3)
+        m = sum(0.1 * 0.9 ** (k - 1 - i) * g for i, g in enumerate(seen)) / (1 - 0.9**k)
+        v = sum(0.001 * 0.999 ** (k - 1 - i) * g**2 for i, g in enumerate(seen)) / (1 - 0.999**k)
+        x = x - 0.3 * m / np.sqrt(v)
+        np.testing.assert_allclose(theta["a"], x, rtol=1e-6)
+    return True
+
+
+def from_the_last_check_to_the_first(step):
+    """Gradients first, on steps that nobody has used."""
+
+    def fails(scale=1.0, repeat=(0, 1, 2), signs=1, **changes):
+        case, theta, batch = example(5)
+        theta = {name: scale * value for name, value in theta.items()}
+        theta["E_f"][1:] *= signs
+        rows = [list(repeat)] * 3
+        batch = Batch(*(part[each] for part, each in zip(batch, rows, strict=True)))
+        found = gaps(step.fresh(), theta, dataclasses.replace(case, **changes), batch)
+        return [name for name, gap in found.items() if gap > 1e-5]
+
+    if fails() and three_cases_in_turn(step):
+        return {"E_c": "fork", "b": "biases"}[fails()[0]]
+    answers = {
+        "penalty": lambda: fails(decay=1.0), "repeated rows": lambda: fails(repeat=(0, 0, 0)),
+        "threshold": lambda: fails(tau=0.18, signs=-1), "clipping": lambda: fails(scale=12.0),
+        "Adam": lambda: not update_passes(step), "sampling": lambda: not triples_as_sets(step),
+        "graph": lambda: not three_cases_in_turn(step), "propagation": lambda: not both_as_matrices(step),
+    }  # fmt: skip
+    return next((name for name, found in answers.items() if found()), "nothing")
+
+
 # ---- blind spots -----------------------------------------------------------------------------------------------------
 def product_by_the_checker(product, backward):
     rng = np.random.default_rng(5)
@@ -436,4 +524,10 @@ WRITTEN_DIFFERENTLY = {
     "check_of_a_product": (product_by_the_checker, product_by_units),
     "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
     "check_of_a_threshold": (threshold_by_the_checker, threshold_against_a_table),
+    "gradients_pass": (slopes_along_directions,),
+    "propagation_passes": (both_as_matrices,),
+    "has_no_memory": (three_cases_in_turn,),
+    "sampling_passes": (triples_as_sets,),
+    "update_passes": (moments_as_sums,),
+    "diagnose": (from_the_last_check_to_the_first,),
 }
