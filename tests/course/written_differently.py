@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
+import scipy.stats
 from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import all_exercises
@@ -305,16 +306,18 @@ def rand_by_pairs(labels, truth):
     return ((ours & theirs).sum() - chance) / ((ours.sum() + theirs.sum()) / 2 - chance)
 
 
-def ndcg_by_loop(scores, known, relevant, k):
-    free = [i for i in range(len(scores)) if not known[i]]
-    free.sort(key=lambda i: scores[i], reverse=True)
-    gain = sum(1 / np.log2(place + 2) for place, i in enumerate(free[:k]) if relevant[i])
-    return gain / sum(1 / np.log2(place + 2) for place in range(min(k, int(relevant.sum()))))
+def ndcg_twice_by_loop(scores, train, validation, held_out, n):
+    def value(left_out):
+        free = sorted((i for i in range(len(scores)) if not left_out[i]), key=lambda i: -scores[i])
+        gain = sum(1 / np.log2(place + 2) for place, i in enumerate(free[:n]) if i in held_out)
+        return gain / sum(1 / np.log2(place + 2) for place in range(min(n, len(held_out))))
+
+    return value(np.logical_or(train, validation)), value(train)
 
 
-def ndcg_of_the_package(scores, known, relevant, k):
-    masked, wanted = (sparse.csr_array(x[None, :].astype(np.int8)) for x in (known, relevant))
-    return float(ndcg_at_k(hit_matrix(rank_items(scores[None, :], masked, k), wanted), [relevant.sum()], k)[0])
+def interval_of_scipy(ours, theirs):
+    found = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    return [(found.low + found.high) / 2, found.low, found.high]
 
 
 def gradient_by_loop(g, b, x, users, winners, losers):
@@ -519,7 +522,8 @@ WRITTEN_DIFFERENTLY = {
     "size_of_model": (size_of_arrays, size_by_types),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
-    "one_users_ndcg": (ndcg_by_loop, ndcg_of_the_package),
+    "ndcg_twice": (ndcg_twice_by_loop,),
+    "paired_interval": (interval_of_scipy,),
     "bias_gradient": (gradient_by_loop, gradient_by_bincount),
     "check_of_a_product": (product_by_the_checker, product_by_units),
     "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
