@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 09 · Does it work?
 #
-# *Reading: 00 minutes. Exercises: 0.*
+# *Reading: 20 minutes. Exercises: 4.*
 #
 # ## What you will do
 #
@@ -315,9 +315,9 @@ differences_to_reference([panel(name) for name in tables], xlabel="test NDCG@20 
 # %% [markdown]
 # Read it line by line, and claim only what an interval supports.
 #
-# - **The default beats both tables of its bytes on both sets**: by about .1 on the planted set, by about .01 on MovieLens.
+# - **The default is better than both tables of its bytes on the planted set**, by .09 and .11. On MovieLens it is better than narrow LightGCN by about .01; against quotient-remainder the interval of three seeds still reaches beyond 0. (A table has three seeds; its difference is to the default with the same three.)
 # - **The trained default needs its fine codebook**: with zeros in its place it loses .04 and .02. That is no proof that the bytes are well spent, since without it the rest would have learned something else. The other lines decide that.
-# - **One codebook does as well as two.** On MovieLens the difference at equal bytes has an interval around 0. On the planted set one codebook of the same bytes is worse by .025; but one with only as many rows as the default's coarse codebook, and 2,000 bytes fewer, is not. So there it is the number of rows that hurts: 40, 56 and 140 rows reach .324, .295 and .248. (That 40 is the number of planted subgroups may be the reason. It is a guess; no line of the table tests it.)
+# - **One codebook does as well as two.** On MovieLens the difference at equal bytes has an interval around 0. On the planted set one codebook of the same bytes is worse by .025; but one with only as many rows as the default's coarse codebook, and 2,000 bytes fewer, is better in the mean. So there it is the number of rows that hurts: 40, 56 and 140 rows reach .324, .295 and .248. (That 40 is the number of planted subgroups may be the reason. It is a guess; no line of the table tests it.)
 # - **The bridge is as good with its fine rows zeroed as with them**, and as good as the default. Notebook 12 proves why it has nothing to add.
 #
 # What is left of the claim that two codebooks are better than one? On these two sets, at these bytes: nothing that the table shows. What does earn its bytes is sharing rows, with links and codebook trained together.
@@ -327,53 +327,63 @@ def interval(data_set, rival):
     return differences[data_set, rival]
 
 for data_set, table in tables.items():
-    bytes_of_default = table["default"]["bytes"].max()
-    assert all(found["bytes"].max() <= bytes_of_default + 2_000 * ("bridge" in rival) for rival, found in table.items() if "more" not in rival)
-    for rival in ("narrow-lightgcn", "quotient-remainder", "default, fine rows zeroed"):
+    limit = table["default"]["bytes"].max()
+    for rival, found in table.items():
+        assert "more bytes" in rival or found["bytes"].max() <= limit + 2_000 * ("bridge" in rival)
+    for rival in ("narrow-lightgcn", "default, fine rows zeroed"):
         assert interval(data_set, rival)[2] < 0, "the default is better, and so is the end of the interval"
     assert abs(interval(data_set, "bridge, fine rows zeroed")[0] - interval(data_set, "bridge")[0]) < 0.002
     assert interval(data_set, "bridge, fine rows zeroed")[1] > -0.01
 
 # %%
-assert max(interval("planted", rival)[0] for rival in ("narrow-lightgcn", "quotient-remainder")) < -0.09
-assert -0.02 < min(interval("MovieLens 100K", rival)[0] for rival in ("narrow-lightgcn", "quotient-remainder")) < -0.005
-assert [round(interval(data_set, "default, fine rows zeroed")[0], 2) for data_set in tables] == [-0.04, -0.02]
-assert interval("planted", "all coarse")[2] < 0 and round(interval("planted", "all coarse")[0], 3) == -0.025
-assert interval("planted", "all coarse, fewer rows")[1] > -0.005 and tables["planted"]["all coarse, fewer rows"]["bytes"][0] == 32_372 - 2_048
+def rounded(data_set, rival, digits=2):
+    return round(float(interval(data_set, rival)[0]), digits)
+
+tabled = ("quotient-remainder", "narrow-lightgcn")
+assert [rounded("planted", rival) for rival in tabled] == [-0.09, -0.11] and interval("planted", tabled[0])[2] < 0
+assert [rounded("MovieLens 100K", rival) for rival in tabled] == [-0.01, -0.01] and interval("MovieLens 100K", tabled[0])[2] > 0
+assert [rounded(data_set, "default, fine rows zeroed") for data_set in tables] == [-0.04, -0.02]
+assert interval("planted", "all coarse")[2] < 0 and rounded("planted", "all coarse", 3) == -0.025
+assert 0 < rounded("planted", "all coarse, fewer rows", 4) and tables["planted"]["all coarse, fewer rows"]["bytes"][0] == 32_372 - 2_048
 assert interval("MovieLens 100K", "all coarse")[1] < 0 < interval("MovieLens 100K", "all coarse")[2]
 by_rows = [planted[f"all coarse, {name}"]["test_ndcg@20"].mean() for name in ("rows of the default", "56 rows", "140 rows")]
 assert [round(float(value), 3) for value in by_rows] == [0.324, 0.295, 0.248]
 
 # %% [markdown]
-# ## Question: was the structure found?
+# ## Question: was the structure found, and by what?
 #
-# The coarse stage has the simplest structure to look at: each entity has a row with the largest weight. Two models are trained here, with 8 rows and with 40, and set against the planted groups and subgroups; before training, the rows are the parts of a partition of the graph.
+# The coarse stage has the simplest structure to look at: each entity has a row with the largest weight. Models with 8 rows and with 40 are set against the planted groups and subgroups. Training begins with a partition of the graph; so the fair question is what the partition finds alone, and what training finds if it begins with rows dealt out at random.
 
 # %%
 group = np.concatenate([truth.user_group, truth.item_group])
 subgroup = np.concatenate([truth.user_subgroup, truth.item_subgroup])
-found = {}
-for n_coarse, planted in ((8, group), (40, subgroup)):
-    parts = partition_entities(data.train, n_coarse, seed=0)
-    model = make_baseline("coarse", n_coarse=n_coarse, dim=32, lr=1e-2, phase1_epochs=10, max_epochs=30, n_jobs=1).fit(data)
-    row = model.state_.S_coarse.toarray().argmax(axis=1)
-    found[n_coarse] = row, my.adjusted_rand(parts, planted), my.adjusted_rand(row, planted)
-    print(f"{n_coarse} rows: adjusted Rand index {found[n_coarse][1]:.2f} for the partition, {found[n_coarse][2]:.2f} after training")
-assert found[8][2] > found[8][1] + 0.1 and found[8][2] > 0.6, "the groups were found, by training"
-assert found[40][2] > found[40][1] + 0.05 and found[40][2] < 0.95, "the subgroups too, but not cleanly"
+rows_of, index = {}, {}
+for n_coarse, planted_groups in ((8, group), (40, subgroup)):
+    index[n_coarse, "partition, not trained"] = my.adjusted_rand(partition_entities(data.train, n_coarse, seed=0), planted_groups)
+    for start in ("auto", "random"):
+        model = make_baseline("coarse", n_coarse=n_coarse, dim=32, lr=1e-2, phase1_epochs=10, max_epochs=30, n_jobs=1, partition=start).fit(data)
+        rows_of[n_coarse, start] = model.state_.S_coarse.toarray().argmax(axis=1)
+        index[n_coarse, f"{start} start, trained"] = my.adjusted_rand(rows_of[n_coarse, start], planted_groups)
+for (n_coarse, what), value in index.items():
+    print(f"{n_coarse:2d} rows, {what:24s} adjusted Rand index {value:.2f}")
+
+# %%
+assert index[8, "random start, trained"] > 0.3 and index[40, "random start, trained"] < 0.2
+assert index[40, "auto start, trained"] > 0.4 and index[8, "auto start, trained"] > 0.6
+assert index[40, "auto start, trained"] < index[40, "partition, not trained"] + 0.05, "training does not make the subgroups clearer"
 
 # %%
 table = np.zeros((8, 8), dtype=int)
-np.add.at(table, (group, found[8][0]), 1)
-found_groups(table, title="8 codebook rows against the 8 planted groups: entities")
+np.add.at(table, (group, rows_of[8, "random"]), 1)
+found_groups(table, title="8 codebook rows, trained from a random start, against the 8 planted groups")
 
 # %%
 table = np.zeros((40, 40), dtype=int)
-np.add.at(table, (subgroup, found[40][0]), 1)
-found_groups(table, rows="planted subgroup", title="40 codebook rows against the 40 planted subgroups: entities")
+np.add.at(table, (subgroup, rows_of[40, "auto"]), 1)
+found_groups(table, rows="planted subgroup", title="40 codebook rows, trained from a partition, against the 40 planted subgroups")
 
 # %% [markdown]
-# Nothing told the model which groups there are, how large they are, or that they exist. With 40 rows many subgroups have a row of their own, some share one, and some are split over two: the second weight of an entity can make up for that, so nothing forces a clean answer.
+# From a random start training finds most of the 8 groups by itself, though nothing told it which there are. It does not find the 40 subgroups. With the partition as its start it has them from the beginning, and rather blurs them: the second weight of an entity can make up for a wrong first one, so nothing forces a clean answer. It would be wrong to say that the model *finds* the planted structure; a good part of it is what METIS finds.
 #
 # ## Question: and on your own data?
 #
@@ -395,8 +405,8 @@ print(yardsticks("ml-100k") if cached("ml-100k") else "MovieLens 100K has not be
 
 # %%
 claims = {
-    "the default against the better of two tables, planted": max(interval("planted", name)[0] for name in ("narrow-lightgcn", "quotient-remainder")),
-    "the default against the better of two tables, MovieLens": max(interval("MovieLens 100K", name)[0] for name in ("narrow-lightgcn", "quotient-remainder")),
+    "the better of two tables against the default, planted": max(interval("planted", name)[0] for name in tabled),
+    "the better of two tables against the default, MovieLens": max(interval("MovieLens 100K", name)[0] for name in tabled),
     "one codebook, fewer rows, against the default, planted": interval("planted", "all coarse, fewer rows")[0],
     "one codebook against the default, MovieLens": interval("MovieLens 100K", "all coarse")[0],
     "three-step walks against the default, planted": interval("planted", "three-step walks (no bytes)")[0],

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 11 · Paper against code
 #
-# *Reading: 00 minutes. Exercises: 0.*
+# *Reading: 20 minutes. Exercises: 2.*
 #
 # ## What you will do
 #
@@ -25,6 +25,7 @@ from c2f_np import load_dataset
 from c2f_np.baselines import make_baseline
 from c2f_np.course import exercise, my_model
 from c2f_np.course.experiments import study_rows
+from c2f_np.evaluation import evaluate_ranking
 from c2f_np.model.graph import normalise
 from c2f_np.model.links import largest_softmax
 from c2f_np.model.starts import partition_entities, start_fine_assignment, start_fine_codebook
@@ -47,7 +48,7 @@ my = my_model(or_answers=True)
 # | 4 | "soft thresholding activation function to render the sparseness" | 299, with $\tau = 1$ |
 # | 5 | fine rows are weighted | 130 to 133 and 424 to 426: the largest values of a softmax, not divided by their sum |
 # | 6 | (nothing) | `models/recsys.py`, 68: `FeaturesLinear`, a bias for each user and item, which starts as standard normal noise |
-# | 7 | (nothing) | `models/mat_approx.py`, 178: `np.power(rowsum, -0.5)`, also of sums below 0 |
+# | 7 | (nothing) | `models/mat_approx.py`, 178: `np.power(rowsum, -0.5)`, also of sums below 0; the assertion in 185 then ends the run |
 # | 8 | (nothing) | `data_loading/data_loader.py`, 56 to 58: a third of each user's *test* items, drawn anew for each seed, is the validation; `funcs.py`, 145 to 151: only training items are left out of the test ranking |
 # | 9 | anchor weights .5, .6 and .9 for the three data sets (the release's README) | `models/mat_approx.py`, 194: `selected_assignment_weight: float = .5`, which no call changes |
 #
@@ -116,7 +117,7 @@ assert np.allclose(found, [0, -0.5, 0.5])
 
 def ndcg_at_20(stage, bias):
     scores = stage.embeddings_[: data.n_users] @ stage.embeddings_[data.n_users :].T + bias
-    return my.evaluate(scores, data.masked_when_ranking("test"), data.test, 20)
+    return evaluate_ranking(lambda users: scores[users], data.test, data.masked_when_ranking("test")).metrics["ndcg@20"]
 
 # %%
 with_bias, without = [], []
@@ -257,7 +258,7 @@ for M in (16, 100):
 #
 # ## Question: and if a degree is negative? (7)
 #
-# A closed-form update keeps the largest weights of a least-squares fit, and one of these may be negative. A row may then sum to less than nothing, whose root is not a number. The package cuts such a node off (`signed`) or takes the sum of the sizes (`absolute`). How often does it happen?
+# A closed-form update keeps the largest weights of a least-squares fit, and one of these may be negative. A row may then sum to less than nothing, whose root is not a number (and one negative weight in the graph is enough for the release's assertion). The package cuts such a node off (`signed`) or takes the sum of the sizes (`absolute`). How often does it happen?
 
 # %%
 X = sparse.csr_array(np.array([[0.0, 0.5, -0.6], [0.5, 0.0, 1.0], [-0.6, 1.0, 0.0]]))
@@ -302,18 +303,18 @@ moved_by(list(moved), [reached[changed] - reached[reference] for _, changed, ref
 
 # %% [markdown]
 # - **The layer's four lines (2) cost most**: about .05, with every seed.
-# - **The bridged composition (1)** costs about .013 here. It does what the paper says; it does not make the model better.
+# - **The bridged composition (1)** costs about .011 here. It does what the paper says; it does not make the model better.
 # - **Start (3), links that sum to one (5), noise in the biases (6)** move little; look at the intervals before you call one of them better.
-# - **The trained fine codebook does nearly nothing**: with zeros in its place the three presets lose less than .005. In the paper's reading the interval does not contain 0, so there it does something; in `staged` it may be nothing.
-# - **Without anything fine** (no rows, no edges) all three are *better*, `authors` by more than .03: what hurts is the raw layer.
+# - **The trained fine codebook does nearly nothing**: with zeros in its place the three presets lose less than .005. For `paper` and `authors` the interval does not contain 0, so there it does something; in `staged` it may be nothing.
+# - **Without anything fine** (no rows, no edges) all three are *better*, `authors` by more than .03 (the raw layer alone costs more than that).
 
 # %%
 assert all(len(reached[changed]) == len(reached[reference]) == 5 for _, changed, reference in pairs)
 assert -0.06 < moved["bridge in a layer: raw"][0] < -0.04 and max(reached["bridge in a layer: raw"] - reached["staged"]) < -0.03
-assert moved["entities composed from the bridged codebook"][2] < 0 and round(moved["entities composed from the bridged codebook"][0], 3) == -0.013
+assert moved["entities composed from the bridged codebook"][2] < 0 and round(float(moved["entities composed from the bridged codebook"][0]), 3) == -0.011
 assert all(abs(moved[name][0]) < 0.005 for name in ("start: scores", "fine links that sum to one", "biases start as noise"))
 zeroed = {preset: moved[f"{preset}: fine codebook zeroed"] for preset in presets}
-assert all(-0.005 < mean < 0.001 for mean, _, _ in zeroed.values()) and zeroed["paper"][2] < 0 < zeroed["staged"][2]
+assert all(-0.005 < mean < 0.001 for mean, _, _ in zeroed.values()) and max(zeroed["paper"][2], zeroed["authors"][2]) < 0 < zeroed["staged"][2]
 nothing = {preset: moved[f"{preset}: nothing fine at all"] for preset in presets}
 assert all(low > 0 for _, low, _ in nothing.values()) and nothing["authors"][0] > 0.03
 
@@ -333,7 +334,7 @@ for preset in ("authors", "paper", "default"):
                 assert abs(mean) < 0.005
 
 # %% [markdown]
-# In the two stages neither the trained codebook, nor anything fine, nor the control moves the result by .005. In joint training, the preset `default`, the same operation costs .02. That a model needs a part which it was trained with is not yet a reason to have the part: whether its bytes are better spent otherwise is the table of notebook 09. And why a bridge into a *trained* codebook has nothing to add, notebook 12 proves in four lines.
+# In the two stages neither the trained codebook, nor anything fine, nor the control moves the mean by .005; the intervals of three seeds reach further. In joint training, the preset `default`, the same operation costs .02. That a model needs a part which it was trained with is not yet a reason to have the part: whether its bytes are better spent otherwise is the table of notebook 09. And why a bridge into a *trained* codebook has nothing to add, notebook 12 proves in four lines.
 #
 # What does one make of a model whose second half does next to nothing? The coarse stage stands: it is the older LEGCF, and it compresses well. A comparison needs a control. And once one knows *why* a part has nothing to do, one can give it something: direct links and joint training come from the questions above.
 #
