@@ -375,12 +375,12 @@ assert index[40, "auto start, trained"] < index[40, "partition, not trained"] + 
 # %%
 table = np.zeros((8, 8), dtype=int)
 np.add.at(table, (group, rows_of[8, "random"]), 1)
-found_groups(table, title="8 codebook rows, trained from a random start, against the 8 planted groups")
+found_groups(table, title="8 rows, trained from a random start")
 
 # %%
 table = np.zeros((40, 40), dtype=int)
 np.add.at(table, (subgroup, rows_of[40, "auto"]), 1)
-found_groups(table, rows="planted subgroup", title="40 codebook rows, trained from a partition, against the 40 planted subgroups")
+found_groups(table, rows="planted subgroup", title="40 rows, trained from a partition")
 
 # %% [markdown]
 # From a random start training finds most of the 8 groups by itself, though nothing told it which there are. It does not find the 40 subgroups. With the partition as its start it has them from the beginning, and rather blurs them: the second weight of an entity can make up for a wrong first one, so nothing forces a clean answer. It would be wrong to say that the model *finds* the planted structure; a good part of it is what METIS finds.
