@@ -89,7 +89,7 @@ my.keep(adjacency)
 my.keep(dense)
 
 # %% [markdown]
-# Multiply $A_0$ with a vector that has one number per node, and every node gets the sum of its neighbours' numbers. Do it often and the numbers explode, fastest at the nodes with most links. The number of links of a node is its **degree**; the degrees stand on the diagonal of $D$. The cure that this model and its relatives use divides every edge by the roots of *both* its nodes' degrees:
+# Multiply $A_0$ with a vector that has one number per node, and every node gets the sum of its neighbours' numbers. Do it often and the numbers explode. The number of links of a node is its **degree**; the degrees stand on the diagonal of $D$. The cure that this model and its relatives use divides every edge by the roots of *both* its nodes' degrees:
 #
 # $$A=D^{-1/2}\,A_0\,D^{-1/2},\qquad A_{vw}=\frac{(A_0)_{vw}}{\sqrt{D_{vv}}\,\sqrt{D_{ww}}}.$$
 #
@@ -405,7 +405,7 @@ assert np.allclose([honest, *changed.values()], [0.291, 0.862, 0.065, 0.280], rt
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# (a) rises by a multiple, to almost three times: each test item is then one step away, and the walk that goes along that edge, back and along it again gives it a high weight. (b) falls by a multiple: the items that a user has are the ones with the most walks, and they fill the list. (c) falls by 4 per cent: there are a few more competitors, known and not held out to be found, and they deserve their high places. It is the smallest of the three, and therefore the dangerous one: nobody notices it. Published code differs in this point. The package names its two **protocols**: `authors` leaves only training items out, `clean` training and validation items.
+# (a) rises by a multiple, to almost three times: each test item is then one step away, and the walk that goes along that edge, back and along it again gives it a high weight. (b) falls by a multiple: the items that a user has are the ones with the most walks, and they fill the list. (c) falls by 4 per cent: there are a few more competitors, known and not held out to be found, and as good as the test items. It is the smallest of the three, and therefore the dangerous one: nobody notices it. Published code differs in this point. The package names its two **protocols**: `authors` leaves only training items out, `clean` training and validation items.
 #
 # </details>
 #
@@ -414,14 +414,15 @@ assert np.allclose([honest, *changed.values()], [0.291, 0.862, 0.065, 0.280], rt
 # Your two baselines, by your own judge. **These are the numbers to beat.** The second data set is MovieLens 100K, if you have fetched it (`python -m c2f_np data fetch ml-100k`).
 
 # %%
+to_beat = {}
 for name in ["planted", "ml-100k"] if cached("ml-100k") else ["planted"]:
     data = load_dataset(name)
     known = data.train + data.validation
     print(f"{name}, NDCG@20 on the test items")
     for kind, table in {"popularity": my.popularity(data.train), "three steps": my.three_step_walks(data.train)}.items():
-        value = my.evaluate(my.dense(table), known, data.test, 20)
-        print(f"    {kind:<12} {value:.4f}")
-        assert name != "planted" or abs(value - {"popularity": 0.0926, "three steps": 0.2910}[kind]) < 0.0005
+        to_beat[name, kind] = my.evaluate(my.dense(table), known, data.test, 20)
+        print(f"    {kind:<12} {to_beat[name, kind]:.4f}")
+assert abs(to_beat["planted", "popularity"] - 0.0926) < 0.0005 and abs(to_beat["planted", "three steps"] - 0.2910) < 0.0005
 
 # %% [markdown]
 # ## Try it
@@ -438,13 +439,14 @@ assert round(tenth, 2) == 0.3
 degree_tail_picture({"planted": degrees}, title="Items of the planted data")
 
 # %% [markdown]
-# Most walks lead to the popular items. Is it the roots of the degrees that keep the three steps from being popularity in disguise? Take them away:
+# Many walks end at popular items, because many edges do. Is it the roots of the degrees that keep the three steps from being popularity in disguise? Take them away:
 
 # %%
 bare = my.dense(planted.train @ planted.train.T @ planted.train)
 known = planted.train + planted.validation
-print(f"three steps along A_0: {my.evaluate(bare, known, planted.test, 20):.4f}")
-assert my.evaluate(bare, known, planted.test, 20) < my.evaluate(my.popularity(planted.train), known, planted.test, 20)
+found = my.evaluate(bare, known, planted.test, 20)
+print(f"three steps along A_0: {found:.4f}")
+assert found < to_beat["planted", "popularity"]
 
 # %% [markdown]
 # Worse than popularity. Find the exponent that is best instead of $-\frac12$ (is it $-\frac12$?), try five steps instead of three, or add popularity to the score; look at the *validation* items when you choose, and at the test items once.
@@ -489,9 +491,10 @@ for engine in ("yours", "numpy", "numba"):
         found = evaluation.evaluate_ranking(lambda users: walks[users], planted.test, known, (20,), engine=engine)
         return found.metrics["ndcg@20"]
 
-    assert np.isclose(judge(), honest), engine  # the first call compiles
+    if engine == "numba":
+        judge()  # the first call compiles
     begin = time.perf_counter()
-    judge()
+    assert np.isclose(judge(), honest), engine
     seconds[engine] = time.perf_counter() - begin
 print({name: f"{1000 * value:.0f} ms" for name, value in seconds.items()})
 

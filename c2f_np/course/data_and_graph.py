@@ -128,6 +128,15 @@ def _averaging_steps(R):
     return np.linalg.matrix_power(step, 3)[:n_users, n_users:]
 
 
+def _entry_by_entry(R):
+    n_users = R.shape[0]
+    return dense(normalised_adjacency(R))[:n_users, n_users:] ** 3
+
+
+def _known_left_out(R):
+    return np.where(dense(R) > 0, 0.0, dense(three_step_walks(R)))
+
+
 WALKS = Exercise(
     "three_step_walks",
     "Write `three_step_walks(R)`: for every user and item the weight of all walks user, item, user, item along the normalised "
@@ -143,6 +152,8 @@ WALKS = Exercise(
     mistakes=(
         Mistake(_one_step, "this is a single step: it reaches only the items that the user has."),
         Mistake(_without_normalisation, "these walks are along the bare interactions. Take the normalised graph."),
+        Mistake(_entry_by_entry, "`**` takes powers entry by entry. A walk is a product of matrices, `@`."),
+        Mistake(_known_left_out, "the items that a user has are 0. All scores are asked for; what is known is left out later."),
         Mistake(_five_steps, "these walks have five steps; three are asked for."),
         Mistake(
             _averaging_steps,
@@ -173,6 +184,10 @@ POPULARITY = Exercise(
             "these are the degrees of users. For one user all items get the same score.",
         ),
         Mistake(
+            lambda R: np.where(dense(R) > 0, 0.0, popularity(R)),
+            "the items that a user has are 0. All scores are asked for; what is known is left out later.",
+        ),
+        Mistake(
             lambda R: np.tile(R.sum(axis=0) / R.sum(), (R.shape[0], 1)),
             "these are shares. They rank alike; the numbers of interactions are asked for.",
         ),
@@ -191,14 +206,15 @@ def top_items(scores, known, n):
 
 
 def _scores(seed: int) -> dict:
-    """Mostly negative, with ties among the best, the best items known."""
+    """Mostly negative, with many ties, the best items known; at every third seed all others are asked for."""
     rng = np.random.default_rng([seed, 2])
-    scores = rng.integers(-8, -2, 12) / 2.0
-    scores[rng.choice([1, 2, 5, 7], 3, replace=False)] = [1.5, -0.5, -0.5]
+    scores = rng.integers(-8, -2, 40) / 2.0
+    scores[rng.choice(np.arange(10, 40), 3, replace=False)] = [1.5, -0.5, -0.5]
     scores[[0, 4, 9]] = 2.0
-    known = np.zeros(12, bool)
+    known = np.zeros(40, bool)
     known[[0, 4, 9, 11]] = True
-    return {"scores": scores, "known": known, "n": 5}
+    scores[[11, 12]] = -0.5, scores.min()
+    return {"scores": scores, "known": known, "n": 36 if seed % 3 == 2 else 5}
 
 
 def _ranked(scores, known, n):
@@ -315,7 +331,7 @@ def ndcg(recommended, held_out, n):
 def _lists(seed: int) -> dict:
     """Fewer held-out items than n at even seeds, more at odd ones; the list is longer than n."""
     rng = np.random.default_rng([seed, 3])
-    held_out = np.sort(rng.choice(20, 3 if seed % 2 == 0 else 8, replace=False))
+    held_out = np.sort(rng.choice(20, 4 if seed % 2 == 0 else 8, replace=False))
     others = np.setdiff1d(np.arange(20), held_out)
     # Two hits and three misses at first; what follows beyond n must not count.
     first = np.array([others[0], held_out[0], others[1], held_out[2], others[2]])
@@ -334,6 +350,11 @@ def _ideal_of_all(recommended, held_out, n):
 
 def _ideal_of_n(recommended, held_out, n):
     return _dcg(recommended, held_out, n) / np.sum(1 / np.log2(np.arange(2, n + 2)))
+
+
+def _ideal_of_the_hits(recommended, held_out, n):
+    n_hits = np.sum(np.isin(recommended[:n], held_out))
+    return _dcg(recommended, held_out, n) / np.sum(1 / np.log2(np.arange(2, n_hits + 2)))
 
 
 def _one_over_place(recommended, held_out, n):
@@ -371,6 +392,11 @@ NDCG = Exercise(
             _ideal_of_n,
             "your best list has n hits, even when there are fewer held-out items than that. No list could do that.",
         ),
+        Mistake(
+            _ideal_of_the_hits,
+            "your best list has the hits of this list, moved to the top. The best list there could be has all held-out items, as "
+            "far as there are places.",
+        ),
         Mistake(_one_over_place, "your discount is 1 / place. That of NDCG falls more slowly, with a logarithm."),
         Mistake(_places_from_zero, "your discounts are one place too far on: place 1 counts 1 / log2(2) = 1."),
         Mistake(_whole_list, "hits behind place n are counted too."),
@@ -394,14 +420,15 @@ def evaluate(scores, R, test, n):
 
 
 def _everybody(seed: int) -> dict:
-    """Two users without held-out items; known items have high scores."""
+    """Two users without held-out items, one for whom nothing is found; known items have high scores, most others low ones."""
     rng = np.random.default_rng([seed, 5])
     pairs = rng.random((9, 16))
     known, held_out = pairs < 0.25, pairs > 0.7
     held_out[[2, 5]] = False
     held_out[np.flatnonzero(np.arange(9) % 3 == 1), rng.integers(0, 4, 3)] = True
     known &= ~held_out
-    scores = rng.normal(-0.5, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
+    scores = rng.normal(-4, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
+    scores[4] = np.where(held_out[4], -9, scores[4])
     return {"scores": scores, "R": sparse.csr_array(known * 1.0), "test": sparse.csr_array(held_out * 1.0), "n": 4}
 
 
@@ -445,6 +472,17 @@ EVALUATE = Exercise(
                 _asked(test), scores, R, test, n, mask=R, measure=lambda best, held_out, n: recall(best, held_out)
             ),
             "this is the mean recall. NDCG is asked for.",
+        ),
+        *(
+            Mistake(
+                hides_the_answer,
+                "held-out items are left out of the lists, so that nothing can be found. Leave out what is known, R, and no "
+                "more.",
+            )
+            for hides_the_answer in (
+                lambda scores, R, test, n: _mean_over(_asked(test), scores, R, test, n, mask=test),
+                lambda scores, R, test, n: _mean_over(_asked(test), scores, R, test, n, mask=R + test),
+            )
         ),
         Mistake(
             lambda scores, R, test, n: len(_asked(test)) * evaluate(scores, R, test, n),

@@ -25,7 +25,7 @@ def _smooth(x):
 
 
 def _step_points(seed: int) -> dict:
-    return {"f": _smooth, "x": np.random.default_rng([seed, 11]).uniform(-1, 1, (3, 2)), "h": 1e-3}
+    return {"f": _smooth, "x": np.random.default_rng([seed, 11]).uniform(-1, 1, (3, 2)), "h": 0.05}
 
 
 def _one_sided(f, x, h):
@@ -73,6 +73,12 @@ CENTRAL = Exercise(
     mistakes=(
         Mistake(_one_sided, "this is the one-sided difference: you go up by h, but not down."),
         Mistake(_backward_difference, "this is the one-sided difference: you go down by h, but not up."),
+        Mistake(
+            lambda f, x, h: np.zeros_like(x),
+            "the result is zero everywhere. If you do move entries: are the array moved up and the one moved down one and the "
+            "same?",
+        ),
+        Mistake(lambda f, x, h: -central_difference(f, x, h), "all signs are reversed: from which value is the other taken?"),
         Mistake(_divided_by_h, "exactly twice the right value. How far apart are the two points?"),
         Mistake(
             _all_at_once,
@@ -139,6 +145,29 @@ RELATIVE = Exercise(
         ),
         Mistake(lambda found, right: np.sum((found - right) ** 2) / np.sum(right**2), "this is the square of what is asked for."),
         Mistake(
+            lambda found, right: np.sum(np.abs(found - right)) / np.sum(np.abs(right)),
+            "these are sums of sizes. The norm is the root of the sum of squares.",
+        ),
+        Mistake(
+            lambda found, right: np.max(np.abs(found - right)) / np.max(np.abs(right)),
+            "this compares the largest entries. The norm counts all of them.",
+        ),
+        Mistake(
+            lambda found, right: np.linalg.norm(found - right, 2) / np.linalg.norm(right, 2),
+            "with the order 2, the norm of a matrix is its largest singular value. Leave the order out.",
+        ),
+        Mistake(
+            lambda found, right: np.linalg.norm(found - right) / (np.linalg.norm(found) + np.linalg.norm(right)),
+            "you divide by the sum of both norms. The right gradient alone is the yardstick.",
+        ),
+        *(
+            Mistake(
+                lambda found, right, constant=constant: np.linalg.norm(found - right) / (np.linalg.norm(right) + constant),
+                "a constant is added to the denominator. Where the gradient itself is small, it hides errors.",
+            )
+            for constant in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
+        ),
+        Mistake(
             lambda found, right: np.linalg.norm(found - right) / np.linalg.norm(found),
             "relative to the wrong one of the two: the right gradient is the yardstick, not the one under test.",
         ),
@@ -195,6 +224,18 @@ TANH_LAYER = Exercise(
     mistakes=(
         Mistake(_linear_only, "this is the backward of XW alone. On its way back the cotangent has to pass through tanh first."),
         Mistake(_tanh_of_the_wrong_thing, "1 - tanh² is right, but you square the product itself, before tanh."),
+        Mistake(
+            lambda grad_Y, X, W: (tanh_layer_backward(grad_Y, X, W)[0], X.T @ grad_Y),
+            "grad_X is right. In grad_W the cotangent has not passed through tanh.",
+        ),
+        Mistake(
+            lambda grad_Y, X, W: (grad_Y @ W.T, tanh_layer_backward(grad_Y, X, W)[1]),
+            "grad_W is right. In grad_X the cotangent has not passed through tanh.",
+        ),
+        Mistake(
+            lambda grad_Y, X, W: ((grad_Y * (1 + tanh_layer(X, W) ** 2)) @ W.T, X.T @ (grad_Y * (1 + tanh_layer(X, W) ** 2))),
+            "look at the derivative of tanh again: is it steeper or flatter away from 0?",
+        ),
         Mistake(_no_square, "look at the derivative of tanh again: something is squared in it."),
         Mistake(
             _cotangent_forgotten,
@@ -260,6 +301,31 @@ GRADIENT_GAP = Exercise(
             )
             for h in (1e-3, 1e-4, 1e-5, 1e-6)
         ),
+        *(
+            Mistake(
+                _measured_otherwise(central_difference, h),
+                "nearly, but your step is so small that rounding spoils the differences. Look at the V again.",
+            )
+            for h in 10.0 ** -np.arange(9, 16)
+        ),
+        Mistake(
+            lambda loss, gradient, x: np.allclose(gradient(x), central_difference(loss, x, 1e-5)),
+            "this is a verdict. How far the two are apart is asked for: one number.",
+        ),
+        Mistake(
+            lambda loss, gradient, x: (
+                np.linalg.norm(gradient(x) - central_difference(loss, x, 1e-5))
+                / (np.linalg.norm(gradient(x)) + np.linalg.norm(central_difference(loss, x, 1e-5)))
+            ),
+            "you divide by the sum of both norms. What was measured is the yardstick.",
+        ),
+        Mistake(
+            lambda loss, gradient, x: (
+                np.max(np.abs(gradient(x) - central_difference(loss, x, 1e-5)))
+                / np.max(np.abs(central_difference(loss, x, 1e-5)))
+            ),
+            "this compares the largest entries. The norm counts all of them; `my.relative_error` has it.",
+        ),
         Mistake(
             lambda loss, gradient, x: np.linalg.norm(gradient(x) - central_difference(loss, x, 1e-5)),
             "this is an absolute error. It has the unit of the gradient, so nobody can say whether it is large.",
@@ -298,6 +364,14 @@ def _sides(forward, backward, x, y):
     return np.sum(forward(x) * y), np.sum(x * backward(y))
 
 
+def _by_the_right_side(forward, backward, x, y):
+    return abs(np.subtract(*_sides(forward, backward, x, y))) / (np.linalg.norm(x) * np.linalg.norm(backward(y)))
+
+
+def _by_the_larger_side(forward, backward, x, y):
+    return min(adjoint_gap(forward, backward, x, y), _by_the_right_side(forward, backward, x, y))
+
+
 ADJOINT_GAP = Exercise(
     "adjoint_gap",
     "Write `adjoint_gap(forward, backward, x, y)` for two functions of arrays, `forward` from x's shape to y's and `backward` "
@@ -330,6 +404,13 @@ ADJOINT_GAP = Exercise(
                 abs(np.subtract(*_sides(forward, backward, x, y))) / (np.linalg.norm(x) * np.linalg.norm(y))
             ),
             "you divide by the norm of x. The size of the left side goes with the norm of forward(x).",
+        ),
+        *(
+            Mistake(
+                other_norms,
+                "the numerator is right. Asked for are the norms of the left side, those of forward(x) and of y.",
+            )
+            for other_norms in (_by_the_right_side, _by_the_larger_side)
         ),
         Mistake(
             lambda forward, backward, x, y: (

@@ -110,6 +110,10 @@ def _start_forgotten(grad_H, X0, X_hat, n_layers):
     return propagate_backward(grad_H, X0, X_hat, n_layers) - grad_H / (n_layers + 1)
 
 
+def _one_layer_too_few(grad_H, X0, X_hat, n_layers):
+    return n_layers / (n_layers + 1) * propagate_backward(grad_H, X0, X_hat, n_layers - 1)
+
+
 def _one_layer_too_many(grad_H, X0, X_hat, n_layers):
     return (n_layers + 2) / (n_layers + 1) * propagate_backward(grad_H, X0, X_hat, n_layers + 1)
 
@@ -229,6 +233,10 @@ EXERCISES = (
                 lambda grad_Y, M, X: M.T @ np.ones_like(grad_Y),
                 "the cotangent does not enter: this is the gradient of the plain sum of Y.",
             ),
+            Mistake(
+                lambda grad_Y, M, X: M.T @ (M @ X),
+                "Y itself is sent back. It is the cotangent that goes back; Y is not needed at all.",
+            ),
         ),
         options={"wrt": "X", "linear_in": "X"} | _FLOAT64,
     ),
@@ -303,6 +311,7 @@ EXERCISES = (
             Mistake(_mean_forgotten, "it is L + 1 times too large: H is a mean, not a sum."),
             Mistake(_divided_by_layers, "it is divided by L. The mean has L + 1 members, X_0 among them."),
             Mistake(_start_forgotten, "the share that X_0 receives as a member of the mean is missing."),
+            Mistake(_one_layer_too_few, "there is one product too few: between X_0 and X_L there are L products."),
             Mistake(_one_layer_too_many, "there is one product too many: between X_0 and X_L there are L products."),
         ),
         options={"wrt": "X0", "linear_in": "X0"} | _FLOAT64,

@@ -11,8 +11,8 @@ from .style import CYCLE, GREY, INK, ITEM, LINES, MARKERS, PALE, SIZES, USER, co
 def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=None, *, title: str, label: str = "value"):
     """The bipartite graph of R (U, I), once for every column of numbers, each node filled by its number: users left, items right.
 
-    `columns` maps a panel's title to the numbers of the nodes, users first, none negative; a node with 0 stays white. Colours follow the
-    square root, so that small numbers are visible. `label` is that of the colour bar, which all panels share.
+    `columns` maps a panel's title to the numbers of the nodes, users first, none negative; a node with 0 stays white. Colours
+    follow the square root, so that small numbers are visible. `label` is that of the colour bar, which all panels share.
     """
     n_users, n_items = R.shape
     x = np.repeat([0.0, 1.0], [n_users, n_items])
@@ -34,6 +34,12 @@ def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=Non
         look = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 7, "color": INK}
         for k, name in enumerate(names if names is not None else (), start):
             panel.annotate(name, (x[k], y[k]), (shift, 0), **look)
+    first.annotate("users", (0, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
+    first.annotate("items", (1, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
+    picture.suptitle(title, fontsize=11, color=INK)
+    first.annotate("users", (0, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
+    first.annotate("items", (1, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
+    picture.suptitle(title, fontsize=11, color=INK)
     first.annotate("users", (0, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
     first.annotate("items", (1, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
     picture.suptitle(title, fontsize=11, color=INK)
@@ -59,6 +65,10 @@ def clouds(embeddings: dict[str, np.ndarray], n_users: int, *, title: str):
         panel.locator_params(nbins=5)
     np.ravel(axes)[0].set_ylabel("column 2")
     picture.suptitle(title, fontsize=11, color=INK)
+    np.ravel(axes)[0].set_ylabel("column 2")
+    picture.suptitle(title, fontsize=11, color=INK)
+    np.ravel(axes)[0].set_ylabel("column 2")
+    picture.suptitle(title, fontsize=11, color=INK)
     picture.legend(*np.ravel(axes)[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return picture
 
@@ -75,12 +85,16 @@ def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.nd
     left.plot(np.arange(1, len(order) + 1), order, "o", color=CYCLE[0], markersize=3.5)
     left.set(xlabel="eigenvalue number, in ascending order", ylabel="eigenvalue", ylim=(-1.1, 1.1))
     left.set_title("eigenvalues of the graph")
+    left.set_title("eigenvalues of the graph")
+    left.set_title("eigenvalues of the graph")
     right.axhline(0, color=GREY, linewidth=0.8)
     for k, (name, (at, values)) in enumerate(filters.items()):
         right.plot(at, values, color=CYCLE[k], linestyle=LINES[k], linewidth=1.6, label=name)
     right.plot(eigenvalues, np.full(len(eigenvalues), -0.16), "|", color=INK, markersize=7)
     right.annotate("the graph's eigenvalues", (-1, -0.16), (0, -6), textcoords="offset points", va="top", fontsize=7, color=INK)
     right.set(xlabel="eigenvalue", ylabel="multiplied by", xlim=(-1.05, 1.05), ylim=(-0.32, 1.08))
+    right.set_title("what the mean over layers multiplies them by")
+    right.set_title("what the mean over layers multiplies them by")
     right.set_title("what the mean over layers multiplies them by")
     right.legend(fontsize=8, frameon=False, loc="upper left")
     return picture
