@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import all_exercises
-from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
 from c2f_np.gradcheck import check_convention, check_gradients
-from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.propagation import CollapsedPropagation, propagate_collapsed_backward
-from c2f_np.model.step import ModelState
-from c2f_np.model_file import size_in_bytes
 
 TASKS = all_exercises()
+
+
+def typed(function):
+    """The same text, as a reader would have typed it."""
+
+    def elsewhere(code):
+        parts = (elsewhere(part) if isinstance(part, types.CodeType) else part for part in code.co_consts)
+        return code.replace(co_filename="typed by a reader", co_consts=tuple(parts))
+
+    return types.FunctionType(elsewhere(function.__code__), function.__globals__, function.__name__, function.__defaults__)
 
 
 # ---- data and graph --------------------------------------------------------------------------------------------------
@@ -30,10 +37,6 @@ def blocks(R):
     return np.diag(root) @ B @ np.diag(root)
 
 
-def by_the_package(R):
-    return normalised_adjacency(R).toarray()
-
-
 def sorted_pairs(scores, masked, k):
     return [i for _, i in sorted((-s, i) for i, s in enumerate(scores) if not masked[i])][:k]
 
@@ -42,21 +45,12 @@ def lowered(scores, masked, k):
     return np.argsort(np.where(masked, np.inf, -scores), kind="stable")[:k]
 
 
-def ranked_by_the_package(scores, masked, k):
-    return rank_items(scores[None], sparse.csr_array(np.array(masked, ndmin=2)), k, engine="numpy")[0]
-
-
 def ndcg_in_a_loop(ranked, relevant, k):
     found = best = 0.0
     for place, item in enumerate(list(ranked)[:k], 1):
         found += (item in set(relevant.tolist())) / np.log(place + 1)
         best += (place <= len(relevant)) / np.log(place + 1)
     return found / best
-
-
-def ndcg_by_the_package(ranked, relevant, k):
-    of_this_user = sparse.csr_array(np.isin(np.arange(max(*ranked, *relevant) + 1), relevant)[None])
-    return ndcg_at_k(hit_matrix(ranked[None], of_this_user), np.array([len(relevant)]), k)[0]
 
 
 # ---- gradient checks -------------------------------------------------------------------------------------------------
@@ -247,12 +241,6 @@ def backward_by_loops(g, codebook, constant, first, second):
     return result
 
 
-def backward_of_the_package(g, F, K, W1, W2):
-    collapsed = CollapsedPropagation(K, np.concatenate([W1, W2], axis=1), None, None)
-    grad_F, grad_tanh_F = propagate_collapsed_backward(g, collapsed, rows=np.arange(len(g)))
-    return grad_F + grad_tanh_F - grad_tanh_F * np.tanh(F) ** 2
-
-
 def count_as_one_expression(nnz, R, M, d, L):
     return [L * nnz * d + L * nnz * d, 4 * M * d * R, L * (nnz * M + nnz * M + nnz * d)]
 
@@ -271,17 +259,6 @@ def collapse_by_columns(P, S_c, E_c, S_f, g):
 
 
 # ---- experiments -----------------------------------------------------------------------------------------------------
-def size_of_arrays(N, C, M, d, t, t_f):
-    def rows(n, m, k):
-        columns = np.arange(k)[None, :].repeat(n, axis=0).ravel()
-        return sparse.csr_array((np.ones(n * k, np.float32), columns, np.arange(0, n * k + 1, k)), shape=(n, m))
-
-    zeros = (np.zeros(shape, np.float32) for shape in ((C, d), N, 1, (M, d)))
-    E_coarse, bias, bias_global, E_fine = zeros
-    state = ModelState(E_coarse, rows(N, C, t), bias, bias_global, E_fine, rows(C, M, t_f))
-    return size_in_bytes(state)["model"]
-
-
 def size_by_types(N, C, M, d, t, f):
     one = [np.min_scalar_type(rows - 1).itemsize for rows in (C, M)]
     return 4 * (d * (C + M) + N * t + C * f + N + 1) + one[0] * N * t + one[1] * C * f
@@ -309,11 +286,6 @@ def ndcg_by_loop(scores, known, relevant, k):
     return gain / sum(1 / np.log2(place + 2) for place in range(min(k, int(relevant.sum()))))
 
 
-def ndcg_of_the_package(scores, known, relevant, k):
-    masked, wanted = (sparse.csr_array(x[None, :].astype(np.int8)) for x in (known, relevant))
-    return float(ndcg_at_k(hit_matrix(rank_items(scores[None, :], masked, k), wanted), [relevant.sum()], k)[0])
-
-
 def gradient_by_loop(g, b, x, users, winners, losers):
     result = np.zeros(len(b))
     for value, i, j in zip(x, winners, losers, strict=True):
@@ -333,7 +305,10 @@ def product_by_the_checker(product, backward):
     rng = np.random.default_rng(5)
     return all(
         check_gradients(
-            lambda X, M=M: product(M, X), lambda G, X, M=M: backward(G, M), {"X": rng.standard_normal((5, 2))}, linear_in="X",
+            lambda X, M=M: product(M, X),
+            lambda G, X, M=M: backward(G, M),
+            {"X": rng.standard_normal((5, 2))},
+            linear_in="X",
             dtypes=("float64",),
         ).passed
         for M in (rng.standard_normal((3, 5)), rng.standard_normal((5, 5)))
@@ -395,9 +370,9 @@ def threshold_against_a_table(shrink, backward):
 
 #: By the names of the exercises.
 WRITTEN_DIFFERENTLY = {
-    "normalise_by_hand": (blocks, by_the_package),
-    "rank_one_user": (sorted_pairs, lowered, ranked_by_the_package),
-    "ndcg_one_user": (ndcg_in_a_loop, ndcg_by_the_package),
+    "normalise_by_hand": (blocks,),
+    "rank_one_user": (sorted_pairs, lowered),
+    "ndcg_one_user": (ndcg_in_a_loop,),
     "central_difference": (flattened, moved_and_put_back),
     "relative_error": (squares_by_hand,),
     "tanh_layer_backward": (in_terms_of_cosh,),
@@ -425,13 +400,13 @@ WRITTEN_DIFFERENTLY = {
     "coarse_stage_backward": (backward_with_dense_powers,),
     "least_squares_assignment": (assignment_by_lstsq,),
     "fine_stage_backward": (way_by_way,),
-    "collapsed_backward": (backward_by_loops, backward_of_the_package),
+    "collapsed_backward": (backward_by_loops,),
     "multiplications": (count_as_one_expression,),
     "collapse_without_tanh": (collapse_by_columns,),
-    "size_of_model": (size_of_arrays, size_by_types),
+    "size_of_model": (size_by_types,),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
-    "one_users_ndcg": (ndcg_by_loop, ndcg_of_the_package),
+    "one_users_ndcg": (ndcg_by_loop,),
     "bias_gradient": (gradient_by_loop, gradient_by_bincount),
     "check_of_a_product": (product_by_the_checker, product_by_units),
     "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
