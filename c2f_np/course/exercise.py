@@ -188,7 +188,7 @@ class Exercise:
         before = _snapshot(inputs)
         try:
             result = _call(attempt, inputs)
-        except (Exception, SystemExit) as error:  # whatever a reader's function raises is an answer to the reader
+        except Exception as error:  # whatever a reader's function raises is an answer to the reader
             return _about_error(error, attempt, inputs)
         if result is None and not _is_empty(attempt):
             return "your function returns nothing (None). Did you forget the return?"
@@ -308,7 +308,7 @@ def _name_of(value, inputs: dict) -> str:
     return next((name or "the cotangent" for name, each in inputs.items() if each is value), "")
 
 
-def _about_error(error: BaseException, attempt: Watched, inputs: dict) -> str:
+def _about_error(error: Exception, attempt: Watched, inputs: dict) -> str:
     """What a function ended in, the line, and what to think of."""
     function = inspect.unwrap(attempt.function)
     names = [name or "the cotangent" for name in inputs]
@@ -325,7 +325,7 @@ def _about_error(error: BaseException, attempt: Watched, inputs: dict) -> str:
     return f"your function ends in {type(error).__name__}: {error}{line}{_about_shapes(error, inputs)}"
 
 
-def _line_of(error: BaseException, function: Callable) -> str:
+def _line_of(error: Exception, function: Callable) -> str:
     """The line of the reader's text that raised, if it is to be had."""
     name = getattr(getattr(function, "__code__", None), "co_filename", None)
     for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -356,7 +356,7 @@ def _is_empty(attempt: Watched) -> bool:
     return code is not None and all(each.opname in nothing for each in dis.get_instructions(code))
 
 
-def _about_shapes(error: BaseException, inputs: dict) -> str:
+def _about_shapes(error: Exception, inputs: dict) -> str:
     """For an error about shapes: those that came in, and what to think of."""
     if not (isinstance(error, ValueError) and re.search("shape|dimension|broadcast|aligned", str(error))):
         return ""
@@ -393,7 +393,12 @@ def _parts(result, right) -> list:
     """The results one by one, in the order of the right answer's. A list of numbers is an array, where one is asked for."""
     if isinstance(right, dict):
         return [result[name] for name in right] if isinstance(result, dict) else list(result)
-    if isinstance(right, (tuple, list)) and isinstance(result, np.ndarray) and not any(np.ndim(_dense(part)) for part in right):
+    if (
+        isinstance(right, (tuple, list))
+        and isinstance(result, np.ndarray)
+        and result.ndim
+        and not any(np.ndim(_dense(part)) for part in right)
+    ):
         return list(result)  # several numbers as one array
     if not isinstance(right, (tuple, list)) and not isinstance(result, tuple):
         return [result]

@@ -1,8 +1,8 @@
 """The reader's own model: one file of functions, ``my_model.py``, which grows from notebook to notebook.
 
-    my = my_model(or_answers=True)
-    my.keep(propagate)              # writes the function's source into the file
-    my.propagate(X0, X_hat, 3)      # the function in the file; where it is missing, the course's
+my = my_model(or_answers=True)
+my.keep(propagate)              # writes the function's source into the file
+my.propagate(X0, X_hat, 3)      # the function in the file; where it is missing, the course's
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ class Watched:
         sys.setprofile(self._look(given))
         try:
             return self.function(*arguments, **named)
+        except SystemExit:
+            raise RuntimeError("it leaves Python (exit)") from None
         finally:
             sys.setprofile(before)
 
