@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import islice
 from multiprocessing import connection, get_context
 
@@ -148,8 +149,11 @@ class Equivalents:
 
     @classmethod
     def shipped(cls) -> Equivalents:
-        text = resources.files(__package__).joinpath("equivalent.toml").read_text(encoding="utf-8")
-        entries = tomllib.loads(text)["equivalent"]
+        return cls.read(resources.files(__package__).joinpath("equivalent.toml"))
+
+    @classmethod
+    def read(cls, path: Traversable) -> Equivalents:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"]
         return cls({(entry["place"], entry["change"]): entry["reason"] for entry in entries})
 
     def reason(self, change: Change) -> str:
