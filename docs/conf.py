@@ -27,7 +27,7 @@ extensions = [
     "sphinx_external_toc",
 ]
 include_patterns = [
-    "index.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb", "notebooks/README.md",
+    "index.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "notebooks/*.ipynb", "notebooks/*.md",
     "data/README.md", "benchmarks/results.md",
 ]  # fmt: skip
 exclude_patterns = ["**/.ipynb_checkpoints"]

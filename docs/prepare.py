@@ -55,6 +55,14 @@ def still(output, models):
     return [note] + [each for part in parts for each in models[part.removeprefix("IPY_MODEL_")]["state"].get("outputs", [])]
 
 
+def with_explorer(app, pagename, templatename, context, doctree):
+    """The page on which the model is moved by hand: its scripts, and only there."""
+    if pagename == "docs/explore/index":
+        app.add_css_file("explore.css")
+        for script in ("explore_model.js", "explore.js"):
+            app.add_js_file(script, loading_method="defer")
+
+
 def skip_requests(app, what, name, found, skip, options):
     """Leave out the methods that scikit-learn adds for routing metadata (``set_fit_request`` and its like)."""
     return True if re.fullmatch(r"set_\w+_request", name) else None
@@ -63,5 +71,6 @@ def skip_requests(app, what, name, found, skip, options):
 def setup(app):
     app.connect("autodoc-process-docstring", mark_up, priority=100)  # before Napoleon
     app.connect("autodoc-skip-member", skip_requests)
+    app.connect("html-page-context", with_explorer)
     app.connect("source-read", still_pictures)
     return {"parallel_read_safe": True}

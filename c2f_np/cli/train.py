@@ -38,7 +38,7 @@ codebook brings.
 """
 
 def add_to(commands, preset: str) -> None:
-    text = "train the paper's two stages and the default preset on the shipped planted data"
+    text = "train the paper's two stages, their control and the default preset on the shipped planted data"
     parser = add_command(commands, "demo", demo_command, text, _DEMO)
     parser.add_argument("--out", default="runs/demo", metavar="DIR", help="run folder, which is overwritten [runs/demo]")
     add_options(parser, Settings, only=("seed", "threads"))
@@ -121,12 +121,14 @@ def demo_command(options) -> int:
 
     watch = None if options.quiet else PhaseBars
     if not options.quiet:
-        print("The paper's two stages, then the default preset, on planted data: 1,000 users, 800 items, groups and subgroups.")
+        print("The paper's two stages, our default preset (a set of settings), and the coarse stage continued, on planted data:")
+        print("1,000 users and 800 items, drawn from known groups.", end=" ")
         print("(The first run on a machine also compiles.)", flush=True)
     report = demo(options.out, seed=options.seed or 0, threads=options.threads or 0, watch=watch)
     if not options.quiet:
         drawn = f", and {FIGURE}" if (Path(options.out) / FIGURE).exists() else ""
-        print(f"\n{report}\n\nwritten to {for_terminal(options.out)}: both models with their logs{drawn}")
+        written = f"the runs of our default and, in paper, of the two stages{drawn}"
+        print(f"\n{report}\n\nwritten to {for_terminal(options.out)}: {written}")
     return 0
 
 

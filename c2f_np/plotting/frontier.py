@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..shown import for_figure
-from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, SIZES, colour_bar, name_curve, new_picture
+from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, SIZES, colour_bar, name_curve, new_picture, plain
 
 #: Colour and marker of each kind of model.
-MODEL_STYLES = {"popularity": (POPULARITY, "X"), "coarse": (COARSE, "o"), "fine": (FINE, "s"), "other": (INK, "^")}
+MODEL_STYLES = {
+    "popularity": (POPULARITY, "X"), "coarse": (COARSE, "o"), "fine": (FINE, "s"), "other": (INK, "^"), "table": (GREY, "D"),
+}  # fmt: skip
 
 
 def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceiling: tuple[str, float] | None = None):
@@ -21,13 +25,6 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     # Every name has a line of its own beside the axes, so many names need a higher picture.
     height = max(4.0, 1.0 + 0.2 * len(points))
     picture, axes = new_picture(7.5, height)
-    draw_size_quality(axes, points, height, ylabel=ylabel, ceiling=ceiling)
-    axes.set(title=for_figure(title))
-    return picture
-
-
-def draw_size_quality(axes, points, height: float, *, ylabel: str, ceiling: tuple[str, float] | None = None) -> None:
-    """The same on given axes, which are `height` inches high; so are the names beside them."""
     ordered = sorted(points, key=lambda point: (point[1], -point[2]))
     sizes = [point[1] for point in ordered]
     best = np.maximum.accumulate([point[2] for point in ordered])
@@ -45,7 +42,54 @@ def draw_size_quality(axes, points, height: float, *, ylabel: str, ceiling: tupl
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     top = max(best[-1], ceiling[1] if ceiling else best[-1])
     axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel)
+    axes.set(title=for_figure(title))
     _name_points(axes, ordered, gap=0.052 * top * 4.0 / height)
+    return picture
+
+
+def draw_sizes_apart(picture, points, *, ylabel: str, title: str) -> None:
+    """Models by bytes and quality where many have nearly the same bytes: the axis is cut, and each part has a scale of its own.
+
+    `points` are those of :func:`size_quality`. Names stand on the left of a part's smallest size and on the right of the others,
+    or over the points if all have one size.
+    """
+    groups: list[list] = []
+    for point in sorted(points, key=lambda point: point[2]):
+        group = next((group for group in groups if 0.5 < point[1] / group[0][1] < 2), None)
+        if group is None:
+            groups.append([point])
+        else:
+            group.append(point)
+    groups.sort(key=lambda group: group[0][1])
+    sizes = [sorted({point[1] for point in group}) for group in groups]
+    ratios = [6 if len(each) > 1 else 1 for each in sizes]
+    all_axes = picture.subplots(1, len(groups), sharey=True, squeeze=False, width_ratios=ratios)[0]
+    top = 1.15 * max(point[2] for point in points)
+    for axes, group, each in zip(all_axes, groups, sizes, strict=True):
+        low, high = each[0], each[-1]
+        reach = (high - low) or 1
+        for side in (-1, 1) if high > low else (0,):
+            here = [point for point in group if not side or (point[1] == low) == (side < 0)]
+            heights = _apart(np.array([point[2] for point in here]), 0.1 * top) + (0 if side else 0.04 * top)
+            for (name, size, quality, kind), height in zip(here, heights, strict=True):
+                colour, marker = MODEL_STYLES[kind]
+                axes.plot(size, quality, marker=marker, color=colour, markersize=7, linestyle="none", zorder=3)
+                words = textwrap.fill(f"{for_figure(name)}, {quality:.3f}", 30 if side else 17)
+                axes.annotate(
+                    words, (size, quality), ((high if side > 0 else low) + 0.1 * side * reach, height), fontsize=8,
+                    ha=("right", "center", "left")[1 + side], va="center" if side else "bottom", in_layout=False,
+                    color=INK if colour == GREY else colour, annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if side else None,
+                )  # fmt: skip
+        axes.set_xticks(each, [f"{size:,}" for size in each])
+        axes.set(xlim=(low - 0.9 * reach, high + 0.9 * reach), ylim=(0, top))
+        plain(axes)
+        if axes is not all_axes[0]:
+            axes.spines["left"].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+    all_axes[0].set_ylabel(ylabel)
+    picture.supxlabel("bytes of the model (each part of the axis has its own scale)", fontsize=9, color=INK)
+    picture.suptitle(for_figure(title), fontsize=10, color=INK)
 
 
 def _name_points(axes, points, *, gap: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..shown import for_figure
 from ..training.phases import TITLES
-from .frontier import MODEL_STYLES, draw_size_quality
+from .frontier import MODEL_STYLES, draw_sizes_apart
 from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, Picture, new_picture, plain
 
 
@@ -25,38 +25,58 @@ def learning_curves(history: list[dict], table: dict[str, dict], *, title: str =
     return picture
 
 
-def demo_figure(history: list[dict], models):
-    """The demo's figure: learning curves of the two stages, the share of the fine codebook in use, bytes and quality.
+def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], models, share: float):
+    """The demo's figure: learning curves of the two stages with their control and of the default preset; bytes and quality.
 
-    `history` holds the rows of a training in two stages, `models` (name, bytes, NDCG@20, kind of
-    :data:`~c2f_np.plotting.frontier.MODEL_STYLES`).
+    `stages`, `control` and `joint` hold the rows of training histories, `models` (name, bytes, NDCG@20, kind of
+    :data:`~c2f_np.plotting.frontier.MODEL_STYLES`), `share` how much of the fine codebook is not zero.
     """
-    picture = Picture(figsize=(9, 6.2), layout="constrained")
-    above, below = picture.subfigures(2, 1, height_ratios=(1, 1.15))
-    curves, share = above.subplots(1, 2, width_ratios=(2, 1))
-    _draw_curves(curves, history)
-    fine = [row["nonzero_fine"] for row in history if row["stage"] == "fine"]
-    share.plot(range(1, len(fine) + 1), fine, color=FINE, linewidth=1.6)
-    share.set(xlabel="epoch of the fine stage", ylabel="fine codebook: share not 0", ylim=(0, 1), xlim=(0, None))
-    plain(share)
-    sizes = below.subplots()
-    draw_size_quality(sizes, models, 3.0, ylabel="test NDCG@20")
-    plain(sizes)
+    picture = Picture(figsize=(9.5, 7.4), layout="constrained")
+    above, below = picture.subfigures(2, 1, height_ratios=(1, 1.05))
+    left, right = above.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
+    _draw_curves(left, stages)
+    first = {}
+    for epoch, row in enumerate(stages, 1):
+        if not math.isnan(row["validation_ndcg@5"]):
+            first.setdefault(row["phase"], (epoch, row["validation_ndcg@5"]))
+    begin = next(epoch for epoch, row in enumerate(stages) if row["stage"] == "fine")
+    points = [(begin + k, row["validation_ndcg@5"]) for k, row in enumerate(control, 1)]
+    points = [(epoch, value) for epoch, value in points if value is not None]
+    left.plot(*zip(*points, strict=True), color=COARSE, linewidth=1.4, linestyle="--")
+    left.text(*points[-1], "coarse stage continued\ninstead of the fine\n", color=COARSE, fontsize=8, ha="right", va="bottom")
+    why = {
+        "coarse": ("links replaced", (22, -4)),
+        "fine_phase1": (f"bridge, fine rows\nswitched on\n({share:.0%} of their\nentries not 0)", (6, -44)),
+        "fine": ("fine links\nreplaced", (14, -36)),
+    }
+    for phase, (text, place) in why.items():
+        left.annotate(text, first[phase], place, textcoords="offset points", fontsize=8, color=INK, va="center",
+                      arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8})  # fmt: skip
+    names = {name: title.replace(": ", ":\n").replace(", ", ",\n") for name, title in TITLES.items()}
+    names["joint"] = "on from the\nbetter start"
+    _draw_curves(right, joint, names=names, model=INK)
+    right.set_ylabel("")
+    left.set_ylim(0, 1.15 * left.get_ylim()[1])
+    left.set_title("Planted data, while training (validation items): the paper's two stages", pad=26, fontsize=10, color=INK)
+    right.set_title("Our default, likewise", pad=26, fontsize=10, color=INK)
+    title = "When trained (test items): quality of every model of the table, and its bytes"
+    draw_sizes_apart(below, models, ylabel="test NDCG@20", title=title)
     return picture
 
 
-def _draw_curves(axes, history: list[dict]) -> None:
+def _draw_curves(axes, history: list[dict], *, names: dict[str, str] = TITLES, model: str = FINE) -> None:
+    """Curves of the phases one after the other, with their names above; `model` is the colour of those that end in the model."""
     start = 0
     for phase in dict.fromkeys(row["phase"] for row in history):
         values = [row["validation_ndcg@5"] for row in history if row["phase"] == phase]
-        colour = COARSE if phase.startswith("coarse") else GREY if phase == "table" else FINE
+        colour = COARSE if phase.startswith("coarse") else GREY if phase == "table" else model
         points = [(start + k, value) for k, value in enumerate(values, 1) if not math.isnan(value)]
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.4)
         if start:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=":")
         middle = start + 0.5 + len(values) / 2
-        axes.text(middle, 1.01, TITLES[phase], transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
+        axes.text(middle, 1.01, names[phase], transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=colour)
         start += len(values)
     axes.set(xlabel="epoch", ylabel="validation NDCG@5", xlim=(0, start + 1))
     plain(axes)

@@ -4,30 +4,17 @@ import contextlib
 import functools
 import http.server
 import importlib
-import os
 import pkgutil
 import re
-import shutil
-import subprocess
-import sys
 import threading
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
-from filelock import FileLock
 
 import c2f_np
 
-pytest.importorskip("sphinx_external_toc", reason="the site needs the extra `site`")
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra `site` drives the browser")
-
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 DESKTOP, PHONE = 1280, 360
 #: What a page says of itself once it and its formulas are laid out.
 LOOK = r"""async () => {
@@ -45,19 +32,6 @@ LOOK = r"""async () => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The built site, once for all processes of a run of tests."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "site"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", "."]
-            done = subprocess.run([*command, folder], cwd=ROOT, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-    return folder
-
-
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         """Nothing."""
@@ -70,18 +44,6 @@ def served(folder):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        context = driver.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=FLAGS
-        )
-        yield context
-        context.close()
 
 
 def pages(site):

@@ -81,6 +81,7 @@ def test_a_compiled_kernel_cannot_be_changed_in_place():
         pass
 
 
+@pytest.mark.slow
 def test_a_mutant_of_a_kernel_is_killed_where_kernels_are_not_compiled():
     mutant = next(m for m in MUTANTS if m.place == "kernels.propagation._weights_gradient")
     (outcome,) = kill(mutant, "numba", op="sparse_product")

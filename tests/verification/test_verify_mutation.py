@@ -254,6 +254,7 @@ def test_the_share_leaves_out_what_is_equivalent():
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_command_measures_one_operation(capfd):
     code = command.run(op="regulariser", mutate=8, within="kernels.step.add_scaled_rows", seed=1, json=True)
     data = json.loads(capfd.readouterr().out)
@@ -261,6 +262,7 @@ def test_the_command_measures_one_operation(capfd):
     assert all(m["place"] == "kernels.step.add_scaled_rows" and m["verdict"] for m in data["mutants"])
 
 
+@pytest.mark.slow
 def test_an_operation_is_asked_only_about_what_it_runs(capfd):
     # The cases of the penalty never come to the optimiser.
     assert command.run(op="regulariser", mutate=2, within="model.step.clip_by_value") == 1
@@ -276,6 +278,7 @@ def test_a_survivor_is_printed_with_its_line_and_change(reached):
     assert text.endswith("\n  - return x + 1\n  + return x - 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"mutate": 0}, {"mutate": 1, "within": "no.such.place"}, {"mutate": 1, "op": "convolution"}])
 def test_what_cannot_be_measured_is_said(wrong, capfd):
     assert command.run(**wrong) == 2
