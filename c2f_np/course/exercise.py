@@ -308,28 +308,36 @@ def _name_of(value, inputs: dict) -> str:
     return next((name or "the cotangent" for name, each in inputs.items() if each is value), "")
 
 
-def _about_error(error: Exception, attempt: Watched, inputs: dict) -> str:
+def _about_error(error: Exception, attempt: Callable, inputs: dict) -> str:
     """What a function ended in, the line, and what to think of."""
-    function = inspect.unwrap(attempt.function)
-    names = [name or "the cotangent" for name in inputs]
-    last = next(reversed(list(traceback.walk_tb(error.__traceback__))))[0].f_code
+    function = _written(attempt)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    theirs = next((k for k, (frame, _) in enumerate(frames, 1) if frame.f_code is Watched.__call__.__code__), 0)
+    frames, last = frames[theirs:], frames[-1][0].f_code
     if isinstance(error, NotImplementedError) and "site-packages" not in last.co_filename:
-        if last is getattr(function, "__code__", last) or last.co_name == "<lambda>":
+        if len(frames) == 1:
             return "not written yet. Write the function, then run the check again."
         return f"your function calls {last.co_name}, which is not written yet."
     if isinstance(error, TypeError) and (taken := _parameters(function)) is not None and not _takes(function, len(inputs)):
+        names = [name or "the cotangent" for name in inputs]
         return f"your function takes {_several(taken, 'argument')}; it is called with {len(names)}: {', '.join(names)}."
-    line = _line_of(error, function)
+    line = _line_of(frames)
     if isinstance(error, TypeError) and "ellipsis" in str(error):
         return f"there is a `...` left to be written{line}."
     return f"your function ends in {type(error).__name__}: {error}{line}{_about_shapes(error, inputs)}"
 
 
-def _line_of(error: Exception, function: Callable) -> str:
-    """The line of the reader's text that raised, if it is to be had."""
-    name = getattr(getattr(function, "__code__", None), "co_filename", None)
-    for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if frame.f_code.co_filename == name and (text := linecache.getline(name, number, frame.f_globals).strip()):
+def _written(attempt: Callable) -> Callable:
+    """What the reader handed in, without what is put around it."""
+    function = inspect.unwrap(attempt)
+    return inspect.unwrap(function.function) if isinstance(function, Watched) else function
+
+
+def _line_of(frames: list) -> str:
+    """The last line of the reader's text in these frames, if it is to be had."""
+    for frame, number in reversed(frames):
+        same = frame.f_code.co_filename == frames[0][0].f_code.co_filename
+        if same and (text := linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()):
             return f"\nin the line `{text}`"
     return ""
 
@@ -349,9 +357,9 @@ def _takes(function: Callable, number: int) -> bool:
     return True
 
 
-def _is_empty(attempt: Watched) -> bool:
+def _is_empty(attempt: Callable) -> bool:
     """Whether there is nothing in a function but ``pass``, ``...`` or a docstring."""
-    code = getattr(inspect.unwrap(attempt.function), "__code__", None)
+    code = getattr(_written(attempt), "__code__", None)
     nothing = ("RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST")
     return code is not None and all(each.opname in nothing for each in dis.get_instructions(code))
 
