@@ -36,7 +36,7 @@ class Watched:
         self.function, self.used = function, ""
         self._solution = _code(solution)
         self._others = {id(_code(each)) for each in others if _code(each) is not self._solution}
-        self._allowed = tuple(_full_name(name) for name in allowed)
+        self._allowed = tuple(allowed)
 
     def __call__(self, *arguments, **named):
         given = {id(code) for value in (*arguments, *named.values()) for code in _codes_in(value)}
@@ -71,7 +71,7 @@ class Watched:
                 inside, is_given = frame, False
             elif (module := _module_of(code)) and module not in _WAYS:
                 name = f"{module}.{code.co_qualname}"
-                if any(name == each or name.startswith(f"{each}.") for each in self._allowed):
+                if _is_within(name, self._allowed):
                     inside, is_given = frame, False
                 else:
                     self.used = self.used or name
@@ -84,6 +84,18 @@ def _module_of(code: types.CodeType) -> str:
     if not code.co_filename.startswith(str(_FOLDER)):
         return ""
     return ".".join(Path(code.co_filename).relative_to(_FOLDER.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_allowed(name: str, allowed: Iterable[str]) -> bool:
+    """Whether the function that can be imported by this name is among those that are allowed."""
+    try:
+        return _is_within(_full_name(name), allowed)
+    except (ImportError, AttributeError, ValueError):
+        return False
+
+
+def _is_within(name: str, allowed: Iterable[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in map(_full_name, allowed))
 
 
 def _full_name(name: str) -> str:
