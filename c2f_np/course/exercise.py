@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import DataError
 from ..gradcheck import check_gradients
 from .my_model import MyModel
-from .watched import Watched
+from .watched import Watched, module_of
 
 
 @dataclass(frozen=True)
@@ -336,8 +336,8 @@ def _written(attempt: Callable) -> Callable:
 def _line_of(frames: list) -> str:
     """The last line of the reader's text in these frames, if it is to be had."""
     for frame, number in reversed(frames):
-        same = frame.f_code.co_filename == frames[0][0].f_code.co_filename
-        if same and (text := linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()):
+        is_theirs = frame.f_code.co_filename == frames[0][0].f_code.co_filename and not module_of(frame.f_code)
+        if is_theirs and (text := linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()):
             return f"\nin the line `{text}`"
     return ""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parents[1]
 #: Through these a reader's file, an exercise or a student's process is reached. They compute nothing.
-_WAYS = ("c2f_np.course", "c2f_np.course.exercise", "c2f_np.course.my_model", "c2f_np.teaching.session", "c2f_np.teaching.wire")
+_WAYS = tuple(f"c2f_np.{name}" for name in ("course", "course.exercise", "course.my_model", "course.watched",
+                                            "teaching.session", "teaching.wire"))  # fmt: skip
 _SOLUTION = "the course's answer"
 
 
@@ -69,7 +70,7 @@ class Watched:
                 inside, is_given = frame, True
             elif id(code) in self._others or code.co_name == "<module>":
                 inside, is_given = frame, False
-            elif (module := _module_of(code)) and module not in _WAYS:
+            elif (module := module_of(code)) and module not in _WAYS:
                 name = f"{module}.{code.co_qualname}"
                 if _is_within(name, self._allowed):
                     inside, is_given = frame, False
@@ -79,7 +80,7 @@ class Watched:
         return look
 
 
-def _module_of(code: types.CodeType) -> str:
+def module_of(code: types.CodeType) -> str:
     """The module of the package in which a function stands, or "". The file tells: a compiled function has no other mark."""
     if not code.co_filename.startswith(str(_FOLDER)):
         return ""
