@@ -153,8 +153,10 @@ class Equivalents:
 
     @classmethod
     def read(cls, path: Traversable) -> Equivalents:
+        """From a list of places and changes (one, or several of the same reason) with reasons."""
         entries = tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"]
-        return cls({(entry["place"], entry["change"]): entry["reason"] for entry in entries})
+        changes = [(entry, [each] if isinstance(each := entry["change"], str) else each) for entry in entries]
+        return cls({(entry["place"], change): entry["reason"] for entry, several in changes for change in several})
 
     def reason(self, change: Change) -> str:
         return self.entries.get((change.place, change.text), self.entries.get((change.place, "*"), ""))
