@@ -1,218 +1,459 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
 # %% [markdown]
 # # 00 · The data and the graph
 #
+# *Reading: 20 minutes. Exercises: 7.*
+#
 # ## What you will do
 #
-# You take a table of who came to which event, draw it as a graph, write the graph as a matrix, scale that matrix so that repeated multiplication by it neither explodes nor dies out, and let the bare matrix recommend something, before any model has been trained. Then you learn how a recommendation is judged: what to hold out, what leaks, and how two numbers, Recall@k and NDCG@k, are computed by hand.
+# In this course you write a graph recommender: its graph, every forward and every backward pass, the optimiser, and the evaluation. Whatever you write is kept in one file of your own, `my_model.py` in this folder; it grows from notebook to notebook, and in the end it trains.
 #
-# **You will learn** the matrices $R$, $B$ and $A$ on which every later notebook stands; why their entries are what they are; and how an evaluation can be wrong although every line of it runs.
+# At the end of this first notebook you will have written the graph as a matrix, a recommender that has no parameters at all (three steps along the graph), and the judge: rankings, Recall and NDCG. You will have the two numbers that your trained model has to beat.
 #
-# **You need** NumPy, matrix products and what an eigenvalue is. No recommender systems. About 30 minutes.
+# You need NumPy, matrix products and what an eigenvalue is; nothing about recommenders. All letters are on the [page of symbols](symbols.md).
 
 # %%
-import inspect
 import time
 
 import numpy as np
 import scipy.sparse as sparse
 
-import c2f_np
-from c2f_np import evaluation
-from c2f_np.baselines import Popularity
-from c2f_np.course import exercise
+from c2f_np.course import exercise, my_model
 from c2f_np.data import Interactions, cached, load_dataset, southern_women_split, split_random, split_temporal
-from c2f_np.model import graph
+from c2f_np.plotting import computation
 from c2f_np.plotting.graphs import bipartite_graph_picture, block_matrix_picture, degree_tail_picture
 
+my = my_model(or_answers=True)
+
 # %% [markdown]
+# That last line stands in every notebook. `my.name` is the function `name` of your file. Where you have not written one yet, the course's answer stands in and says so, so that every notebook runs to its end.
+#
 # ## The idea
 #
-# A recommender is given a list of pairs: this user has had to do with that item. Nothing is known about either of them, no age, no genre, no text; each is a bare number. From the pairs alone it is to say which further items a user would like. It can work because tastes overlap: whoever shares three items with you may know a fourth.
+# A recommender is given pairs: this user has had to do with that item. Nothing is known about either, no age, no genre, no text. From the pairs alone it is to say which further items a user would like. It can work because tastes overlap: whoever shares three items with you may know a fourth.
 #
-# Our first data are older than the computer. In the 1930s, in Natchez, Mississippi, a team of anthropologists went through the local newspapers and wrote down which of **18 women** had been at which of **14 social events**. The "users" are the women, the "items" are the events, and the table is small enough to be drawn. Some attendances are held out; they play the part of the future and are drawn dashed.
+# Our first data are older than the computer. In the 1930s, in Natchez, Mississippi, anthropologists wrote down which of **18 women** had been at which of **14 social events**. The women are the users, the events are the items. Some attendances are *held out*: they play the part of the future and are drawn dashed.
 
 # %%
 women = southern_women_split()
 print(women.train.shape, "women x events;", women.train.nnz, "attendances known,", women.test.nnz, "held out")
 assert women.train.shape == (18, 14) and women.train.nnz == 64 and women.test.nnz == 25
-bipartite_graph_picture(women.train, women.user_ids, women.item_ids, held_out=women.test)
+bipartite_graph_picture(women.train, women.user_ids, women.item_ids, held_out=women.test, title="Who came to which event")
 
 # %% [markdown]
-# A graph whose nodes fall into two groups, with edges only *between* the groups, is called **bipartite**. Nobody is linked to a woman except through an event. Look at one of them.
+# A graph whose nodes fall into two groups, with edges only *between* the groups, is called **bipartite**. Look at one of the women.
 
 # %%
 laura = women.user_ids.tolist().index("Laura Mandeville")
 print("known:   ", ", ".join(women.item_ids[women.train[[laura]].indices]))
 print("held out:", ", ".join(women.item_ids[women.test[[laura]].indices]))
 assert women.item_ids[women.test[[laura]].indices].tolist() == ["E2", "E3"]
-bipartite_graph_picture(women.train, women.user_ids, women.item_ids, highlight_user=laura)
+bipartite_graph_picture(
+    women.train, women.user_ids, women.item_ids, highlight_user=laura, title="Laura's known attendances, in black"
+)
 
 # %% [markdown]
-# What would you recommend to Laura? You would follow her five lines to the right, from there all lines back to the left, which finds the women who go where she goes, and then their lines to the right again. Where many of these walks end, there she may like to be. Three steps along the graph: this is all the "idea" there is, and the rest of the course is about doing it well. A step along a graph is a product with a matrix, so we need that matrix.
-#
-# ## The mathematics
-#
-# ### The adjacency matrix, on three people and two drinks
-#
-# Let $U$ be the number of users, $I$ the number of items and $N=U+I$ the number of both together; a user or an item is called an **entity**. The known pairs are the **interaction matrix** $R$, of shape $U\times I$: $R_{ui}=1$ if user $u$ has interacted with item $i$, and $0$ if not. Draw this one on paper: Ann drinks tea, Bob drinks tea and rum, Cy drinks rum.
+# What would you recommend to Laura? Follow her five lines to the right, from there all lines back to the left, which finds the women who go where she goes, and then their lines to the right again. Where many of these walks end, there she may like to be. A step along a graph is a product with a matrix, so we need that matrix. In the whole computation of the model, which you will fill in piece by piece, this notebook is the beginning and the end:
 
 # %%
-R = np.array([[1.0, 0.0],
-              [1.0, 1.0],
-              [0.0, 1.0]])
-names = ["Ann", "Bob", "Cy"], ["tea", "rum"]
-bipartite_graph_picture(R, *names)
+computation("R", "A", "scores", "list", model="joint")
 
 # %% [markdown]
-# Now number all five nodes in one row, **users first, then items**: Ann 0, Bob 1, Cy 2, tea 3, rum 4. Item $i$ is entity $U+i$; this convention holds in the whole package. The **adjacency matrix** $B$, of shape $N\times N$, has a 1 wherever two nodes are linked. Users are not linked to users nor items to items, and a link has no direction, so
+# ## Write: the graph as a matrix
 #
-# $$B=\begin{pmatrix}0&R\\R^\top&0\end{pmatrix}.$$
+# ### Forward
+#
+# $U$ users and $I$ items make $N=U+I$ **entities**, users first: item $i$ is entity $U+i$. The interactions are the matrix $R$ of shape $U\times I$, with $R_{ui}=1$ if user $u$ has had to do with item $i$. An edge has no direction, and users are not linked to users, so the graph is
+#
+# $$A_0=\begin{pmatrix}0&R\\R^\top&0\end{pmatrix}.$$
+#
+# Most of it is 0, so it is stored as a sparse matrix. Two functions for your file:
 
 # %%
-B = graph.bipartite_adjacency(R)
-by_hand = np.array([[0, 0, 0, 1, 0],
-                    [0, 0, 0, 1, 1],
-                    [0, 0, 0, 0, 1],
-                    [1, 1, 0, 0, 0],
-                    [0, 1, 1, 0, 0]])
-assert np.array_equal(B.toarray(), by_hand), "the package and the drawing disagree"
-block_matrix_picture(B, (3, 2), ("users", "items"), title="B")
+def adjacency(R):
+    return sparse.block_array([[None, R], [R.T, None]], format="csr")
+
+
+def dense(matrix):
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
+my.keep(adjacency)
+my.keep(dense)
 
 # %% [markdown]
-# Multiply $B$ with a vector $x$ that has one number per node: $(Bx)_v=\sum_w B_{vw}x_w$ adds up the numbers of the neighbours of $v$. One product is one step along the graph.
+# Multiply $A_0$ with a vector that has one number per node, and every node gets the sum of its neighbours' numbers. Do it often and the numbers explode. The number of links of a node is its **degree**; the degrees stand on the diagonal of $D$. The cure that this model and its relatives use divides every edge by the roots of *both* its nodes' degrees:
 #
-# ### Why $B$ itself will not do
+# $$A=D^{-1/2}\,A_0\,D^{-1/2},\qquad A_{vw}=\frac{(A_0)_{vw}}{\sqrt{D_{vv}}\,\sqrt{D_{ww}}}.$$
 #
-# Take many steps and the numbers explode, fastest at the nodes with the most links. The number of links of node $v$ is its **degree** $d_v=\sum_w B_{vw}$, the sum of its row. Put the degrees on the diagonal of a matrix, $D=\mathrm{diag}(d_1,\dots,d_N)$. Three cures suggest themselves.
+# A node without links has the degree 0. Its row is empty, and stays so.
 #
-# - **Average instead of adding**, $D^{-1}B$: every row sums to 1. Nothing explodes, but the matrix is no longer symmetric: Ann, who drinks nothing but tea, listens to tea with weight $1$, while tea listens to her with weight $\tfrac12$.
-# - **Distribute instead of copying**, $BD^{-1}$: every column sums to 1. The same, seen from the other side.
-# - **Do half of each**, from both sides:
+# ### By hand
 #
-# $$A=D^{-1/2}\,B\,D^{-1/2},\qquad A_{vw}=\frac{B_{vw}}{\sqrt{d_v}\,\sqrt{d_w}}.$$
-#
-# The second form follows because multiplying with a diagonal matrix from the left scales the rows, and from the right scales the columns. This is the **symmetric normalisation**, and $A$ is the graph that LightGCN and its descendants, ours among them, propagate on. A node without links has $d_v=0$; its row is empty anyway, and we leave it so instead of dividing by zero.
-#
-# By hand: the degrees are Ann 1, Bob 2, Cy 1, tea 2, rum 2. So the edge Ann–tea gets $1/\sqrt{1\cdot2}\approx0.7071$, the edge Bob–tea $1/\sqrt{2\cdot2}=0.5$. Bob has two drinks, and each of them means half as much.
+# Ann drinks tea, Bob drinks tea and rum, Cy drinks rum. The degrees are Ann 1, Bob 2, Cy 1, tea 2, rum 2. So the edge Ann–tea gets $1/\sqrt{1\cdot2}\approx0.7071$, and the edge Bob–tea $1/\sqrt{2\cdot2}=0.5$: Bob has two drinks, and each of them means less. Fill in the other two edges on paper.
 
 # %%
-degrees = B.toarray().sum(axis=1)
-assert degrees.tolist() == [1, 2, 1, 2, 2]
-A = graph.normalised_adjacency(R)
-assert np.isclose(A[0, 3], 1 / np.sqrt(2)) and round(A[0, 3], 4) == 0.7071 and np.isclose(A[1, 3], 0.5)
-D = np.diag(degrees)
-assert np.allclose(A.toarray(), np.diag(degrees**-0.5) @ B.toarray() @ np.diag(degrees**-0.5))
-block_matrix_picture(A, (3, 2), ("users", "items"), title="A")
+R = sparse.csr_array(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
+bipartite_graph_picture(R, ["Ann", "Bob", "Cy"], ["tea", "rum"], title="Who drinks what")
 
 # %% [markdown]
-# ### Why it does not explode
+# ### Your turn
 #
-# Two short proofs, each of which we then check. First, $A$ has the eigenvalue 1. Let $s$ be the vector with $s_v=\sqrt{d_v}$. Then
-#
-# $$A s=D^{-1/2}B\,D^{-1/2}s=D^{-1/2}B\,\mathbf 1=D^{-1/2}d=s,$$
-#
-# because $D^{-1/2}s$ is 1 at every node, $B\mathbf 1$ is the vector $d$ of row sums, and $d_v/\sqrt{d_v}=\sqrt{d_v}$. (Nodes without links stand aside: all their entries are 0.)
-#
-# Second, no eigenvalue is larger than 1 in absolute value. For any two numbers $2|ab|\le a^2+b^2$, since $(|a|-|b|)^2\ge0$. Take any vector $x$ and write $y=D^{-1/2}x$. Then
-#
-# $$|x^\top A x|=\Big|\sum_{v,w}B_{vw}\,y_v y_w\Big|\le\sum_{v,w}B_{vw}\,\frac{y_v^2+y_w^2}{2}=\sum_v d_v\,y_v^2=\sum_v x_v^2 .$$
-#
-# In the last but one step each of the two halves of the sum gives $\frac12\sum_v d_v y_v^2$, one by summing over $w$ first and one by summing over $v$ first, because $B$ is symmetric. For a unit eigenvector the left side is $|\lambda|$ and the right side is 1. So however often we multiply with $A$, no vector grows.
+# An exercise is three cells: the task, an empty function with its check, and hints that come one by one. The check says what is wrong, as far as it can tell, and does not care how you write it. If it is right, `.keep()` puts it into your file.
 
 # %%
-A_women = graph.normalised_adjacency(women.train)
-eigenvalues = np.linalg.eigvalsh(A_women.toarray())
-s = np.sqrt(np.asarray(graph.bipartite_adjacency(women.train).sum(axis=1)).ravel())
-assert np.allclose(A_women @ s, s), "the roots of the degrees are an eigenvector"
-assert np.isclose(eigenvalues.max(), 1) and np.isclose(eigenvalues.min(), -1)
-growth = np.linalg.eigvalsh(graph.bipartite_adjacency(women.train).toarray()).max()
-print(f"largest eigenvalue: {eigenvalues.max():.3f} with the normalisation, {growth:.3f} without")
-assert growth > 5
+task_1 = exercise("normalised_adjacency")
+task_1
+
+# %%
+def normalised_adjacency(R):
+    raise NotImplementedError
+
+
+task_1.check(normalised_adjacency).keep();
+
+# %%
+# print(task_1.hint())
 
 # %% [markdown]
-# The smallest eigenvalue is $-1$, exactly. That is no accident: flip the sign of all items in the eigenvector $s$, and since every edge joins a user with an item, $A$ turns the result into its negative. A bipartite graph always has the two together.
+# <details><summary>Answer</summary>
 #
-# ### How a recommendation is judged
+# ```python
+# def normalised_adjacency(R):
+#     A_0 = my.adjacency(R)
+#     degree = A_0.sum(axis=1)
+#     half = sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))  # an empty row stays empty
+#     return sparse.csr_array(half @ A_0 @ half)
+# ```
 #
-# The model gives every item a **score** for a user. Items that the user is known to have are taken out (**masked**); the others are put in order of their scores. This is a **full ranking**: every remaining item of the catalogue competes. (One finds evaluations where a hit competes with a hundred random items only. The numbers are nicer and can order two models the wrong way round.) Let $\mathrm{rel}(u)$ be the user's held-out items and let $\mathrm{hit}(j)$ be 1 if the item at place $j$ of the list is among them, else 0; places are counted from 1. With lists of length $k$,
-#
-# $$\mathrm{Recall@}k=\frac{\sum_{j=1}^{k}\mathrm{hit}(j)}{|\mathrm{rel}(u)|},\qquad \mathrm{NDCG@}k=\frac{\sum_{j=1}^{k}\mathrm{hit}(j)/\log_2(j+1)}{\sum_{j=1}^{\min(k,|\mathrm{rel}(u)|)}1/\log_2(j+1)} .$$
-#
-# Recall asks how many of the held-out items are on the list, NDCG (normalised discounted cumulative gain) also how far up: a hit at place 1 counts $1/\log_2 2=1$, at place 2 it counts $1/\log_2 3\approx0.6309$, at place 3 it counts $0.5$, at place 5 it counts $1/\log_2 6\approx0.3869$. The denominator is the same sum for the best list there could be, with all its hits on top, of which there are no more than $k$ and no more than there are relevant items. So the best possible NDCG is exactly 1.
-#
-# ## Forward
-#
-# The two functions that we have used are a few lines each. This is their source as the package runs it, not a copy.
+# </details>
 
 # %%
-print(inspect.getsource(graph.bipartite_adjacency))
-print(inspect.getsource(graph.normalise))
+A = my.dense(my.normalised_adjacency(R))
+assert round(A[0, 3], 4) == 0.7071 and np.isclose(A[1, 3], 0.5) and np.array_equal(A, A.T)
+block_matrix_picture(A, (3, 2), ("users", "items"), title="A of the five nodes")
 
 # %% [markdown]
-# (Ignore the remarks about negative weights; plain interactions have none. They matter once assignments are learnt.)
+# ### The derivation
 #
-# **The graph recommends by itself.** Three steps from a user end at items: the block of $A^3$ with user rows and item columns. With $\tilde R$ the upper right block of $A$ (users by items) that block is $\tilde R\tilde R^\top\tilde R$: from the user to items, back to users, on to items. For Ann there is a single walk to rum, Ann–tea–Bob–rum, with the weight $\tfrac1{\sqrt2}\cdot\tfrac12\cdot\tfrac12\approx0.1768$.
+# <details><summary>Why both roots, and why nothing explodes</summary>
+#
+# **Average instead of adding**, $D^{-1}A_0$: every row sums to 1, but the matrix is no longer symmetric. Ann listens to tea with weight $1$, tea to Ann with weight $\tfrac12$. **Distribute instead of copying**, $A_0D^{-1}$, is the same from the other side. $D^{-1/2}A_0D^{-1/2}$ does half of each and stays symmetric.
+#
+# **1 is an eigenvalue.** Let $s$ have the entries $s_v=\sqrt{D_{vv}}$. Then $D^{-1/2}s$ is 1 at every node, $A_0\mathbf 1$ is the vector of degrees, and $D_{vv}/\sqrt{D_{vv}}=\sqrt{D_{vv}}$: so $As=s$. (Nodes without links stand aside: all their entries are 0.)
+#
+# **No eigenvalue $\mu$ has $|\mu|>1$.** $A$ is symmetric, so its eigenvalues are real, with real eigenvectors. Take any vector $x$ and $y=D^{-1/2}x$. Since $2|ab|\le a^2+b^2$ and no entry of $A_0$ is negative,
+#
+# $$|x^\top A x|=\Big|\sum_{v,w}(A_0)_{vw}\,y_v y_w\Big|\le\sum_{v,w}(A_0)_{vw}\,\frac{y_v^2+y_w^2}{2}=\sum_v D_{vv}\,y_v^2\le\sum_v x_v^2 .$$
+#
+# In the last but one step each half of the sum gives $\frac12\sum_v D_{vv}y_v^2$, because $A_0$ is symmetric. For a unit eigenvector the left side is $|\mu|$ and the right side is 1. And because a symmetric matrix is diagonal in an orthonormal basis of eigenvectors, no vector grows, however often it is multiplied with $A$.
+#
+# **$-1$ is one, too**, in a bipartite graph: turn the sign of all items in an eigenvector to $\mu$. Every edge joins a user with an item, so $A$ turns the result into $-\mu$ times itself.
+#
+# </details>
 
 # %%
-def three_steps(train):
-    """Scores of all items for all users: the weights of the walks user, item, user, item."""
-    n_users = train.shape[0]
-    R_tilde = graph.normalised_adjacency(train)[:n_users, n_users:]
-    return (R_tilde @ (R_tilde.T @ R_tilde)).toarray()
-
-ann_rum = three_steps(R)[0, 1]
-assert np.isclose(ann_rum, 0.5 * 0.5 / np.sqrt(2)) and round(ann_rum, 4) == 0.1768
-assert np.allclose(three_steps(R), (A @ A @ A).toarray()[:3, 3:]), "it is a block of the cube"
+eigenvalues = np.linalg.eigvalsh(my.dense(my.normalised_adjacency(women.train)))
+without = np.linalg.eigvalsh(my.dense(my.adjacency(women.train))).max()
+print(f"the women's graph: eigenvalues from {eigenvalues.min():.3f} to {eigenvalues.max():.3f}; without the roots up to {without:.3f}")
+assert np.isclose(eigenvalues.max(), 1) and np.isclose(eigenvalues.min(), -1) and without > 5
 
 # %% [markdown]
-# And for Laura, with the events she is known to have attended masked:
+# ## Write: three steps along the graph
+#
+# ### Forward
+#
+# Three steps from a user end at items: the block of $A\,A\,A$ with rows of users and columns of items. The weight of a walk is the product of its edges, and the product of matrices adds up all walks. That number is the **score** of the item for the user.
+#
+# ### By hand
+#
+# For Ann there is a single walk to rum: Ann–tea–Bob–rum, with the weight $\tfrac1{\sqrt2}\cdot\tfrac12\cdot\tfrac12\approx0.1768$.
+#
+# ### Your turn
 
 # %%
-scores = three_steps(women.train)
-ranking = evaluation.rank_items(scores, women.train, 5, engine="numpy")
-for place, item in enumerate(ranking[laura], 1):
+task_2 = exercise("three_step_walks")
+task_2
+
+# %%
+def three_step_walks(R):
+    raise NotImplementedError
+
+
+task_2.check(three_step_walks).keep();
+
+# %%
+# print(task_2.hint())
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# def three_step_walks(R):
+#     n_users = R.shape[0]
+#     R_tilde = my.normalised_adjacency(R)[:n_users, n_users:]
+#     return R_tilde @ R_tilde.T @ R_tilde
+# ```
+#
+# </details>
+
+# %%
+assert round(my.dense(my.three_step_walks(R))[0, 1], 4) == 0.1768
+
+# %% [markdown]
+# A user does not want a recommendation of what they have: known items are left out, the others are put in order of their scores.
+
+# %%
+task_3 = exercise("top_items")
+task_3
+
+# %%
+def top_items(scores, known, n):
+    raise NotImplementedError
+
+
+task_3.check(top_items).keep();
+
+# %%
+# print(task_3.hint())
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# def top_items(scores, known, n):
+#     lowered = np.where(known, -np.inf, scores)  # a new array; a known item loses against every score
+#     return np.argsort(-lowered, kind="stable")[:n]  # stable: equal scores stay in the order of their numbers
+# ```
+#
+# </details>
+#
+# The graph recommends to Laura, before anything has been trained:
+
+# %%
+scores = my.dense(my.three_step_walks(women.train))
+lauras = my.top_items(scores[laura], women.train[[laura]].toarray()[0] > 0, 5)
+for place, item in enumerate(lauras, 1):
     print(place, women.item_ids[item], "  held out: a hit" if women.test[laura, item] else "")
-assert women.item_ids[ranking[laura]].tolist() == ["E4", "E3", "E9", "E10", "E2"]
+assert women.item_ids[lauras].tolist() == ["E4", "E3", "E9", "E10", "E2"]
 
 # %% [markdown]
-# Now the two metrics by hand. Her held-out events are E2 and E3; E3 stands at place 2, E2 at place 5.
+# ## Write: the judge
 #
-# - Recall@5 $=2/2=1$: both are on the list.
-# - NDCG@5 $=\dfrac{1/\log_2 3+1/\log_2 6}{1/\log_2 2+1/\log_2 3}\approx\dfrac{0.6309+0.3869}{1+0.6309}\approx0.6241$: the best list would have them at places 1 and 2.
+# ### Forward
+#
+# Two numbers judge a list of length $n$. **Recall** is the share of the held-out items that are on it. **NDCG** (normalised discounted cumulative gain) also asks how far up. Let $\mathrm{hit}(j)$ be 1 if the item at place $j$, counted from 1, is one of the user's $r$ held-out items:
+#
+# $$\mathrm{Recall@}n=\frac{\sum_{j=1}^{n}\mathrm{hit}(j)}{r},\qquad \mathrm{NDCG@}n=\frac{\sum_{j=1}^{n}\mathrm{hit}(j)/\log_2(j+1)}{\sum_{j=1}^{\min(n,r)}1/\log_2(j+1)} .$$
+#
+# A hit at place 1 counts $1$, at place 2 $1/\log_2 3\approx0.6309$, at place 3 $0.5$. The denominator is the same sum for the best list there could be, which has no more hits than places and no more than held-out items; so the best NDCG is exactly 1.
+#
+# ### By hand
+#
+# Laura's held-out events are E2 and E3; E3 stands at place 2 of her list, E2 at place 5. What are her Recall@5 and her NDCG@5? ($1/\log_2 6\approx0.3869$.)
+#
+# ### Your turn
 
 # %%
-by_hand = (1 / np.log2(3) + 1 / np.log2(6)) / (1 / np.log2(2) + 1 / np.log2(3))
-assert round(1 / np.log2(3), 4) == 0.6309 and round(1 / np.log2(6), 4) == 0.3869 and round(by_hand, 4) == 0.6241
-each = evaluation.metrics_per_user(ranking, women.test, ks=(5,))
-assert np.isclose(each["ndcg@5"][laura], by_hand) and each["recall@5"][laura] == 1
-mean, n_users, n_without = evaluation.mean_metrics(each)
-print({name: round(value, 4) for name, value in mean.items()}, "over", n_users, "women")
+task_4 = exercise("recall")
+task_4
+
+# %%
+def recall(recommended, held_out):
+    raise NotImplementedError
+
+
+task_4.check(recall).keep();
+
+# %%
+# print(task_4.hint())
 
 # %% [markdown]
-# The number that is reported is the mean over all users who have something held out. Users without anything to be found are left out, not counted as 0.
+# <details><summary>Answer</summary>
 #
-# ### Real sizes and long tails
+# ```python
+# def recall(recommended, held_out):
+#     return np.sum(np.isin(recommended, held_out)) / len(held_out)
+# ```
 #
-# The next cell takes **MovieLens 100K** if you have fetched it (`python -m c2f_np data fetch ml-100k`), and otherwise the *planted* data that come with the package: 1,000 made-up users and 800 items with a known structure. Everything below works on either.
+# </details>
 
 # %%
-name = "ml-100k" if cached("ml-100k") else "planted"
-data = load_dataset(name)
-print(data.describe())
+task_5 = exercise("ndcg")
+task_5
 
 # %%
-degree_of_items = np.bincount(data.train.indices, minlength=data.n_items)
-top_tenth = np.sort(degree_of_items)[::-1][: data.n_items // 10].sum() / degree_of_items.sum()
-print(f"the most popular tenth of the items has {top_tenth:.0%} of the interactions")
-assert top_tenth > 0.25
-degree_tail_picture({name: degree_of_items}, title=f"Items of {name}")
+def ndcg(recommended, held_out, n):
+    raise NotImplementedError
+
+
+task_5.check(ndcg).keep();
+
+# %%
+# print(task_5.hint())
 
 # %% [markdown]
-# A few items have very many interactions, and most have few; that is called a **long tail**, and nearly all real data have one. (Left: degrees in descending order, both axes logarithmic. Right: the share of all interactions that the most popular items hold; if all items were equal it would be the dotted line.) Two things follow. Recommending the popular items to everybody is a baseline that a model must beat before anybody should listen to it. And without the normalisation, walks would mostly lead to the popular items, because most walks do: dividing by $\sqrt{d_v}$ on both sides is also a correction for fame.
+# <details><summary>Answer</summary>
+#
+# ```python
+# def ndcg(recommended, held_out, n):
+#     discount = 1 / np.log2(np.arange(2, n + 2))  # places 1, 2, ..., n
+#     hit = np.isin(recommended[:n], held_out)
+#     return np.sum(discount * hit) / np.sum(discount[: min(n, len(held_out))])
+# ```
+#
+# </details>
+#
+# <details><summary>Laura's numbers</summary>
+#
+# Recall@5 $=2/2=1$: both are on the list. NDCG@5 $=\dfrac{0.6309+0.3869}{1+0.6309}\approx0.6241$: the best list would have them at places 1 and 2.
+#
+# </details>
+
+# %%
+held_out = women.test[[laura]].indices
+assert my.recall(lauras, held_out) == 1 and round(my.ndcg(lauras, held_out, 5), 4) == 0.6241
+
+# %% [markdown]
+# The number that is reported is the mean over all users who have something held out. And a number needs another beside it: a recommender that offers everybody the most popular items knows nothing about anybody, and whoever does not beat it has nothing to say.
+
+# %%
+task_6 = exercise("evaluate")
+task_6
+
+# %%
+def evaluate(scores, R, test, n):
+    raise NotImplementedError
+
+
+task_6.check(evaluate).keep();
+
+# %%
+# print(task_6.hint())
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# def evaluate(scores, R, test, n):
+#     values = []
+#     for u in range(R.shape[0]):
+#         held_out = test[[u]].indices
+#         if len(held_out) > 0:
+#             known = R[[u]].toarray()[0] > 0
+#             values.append(my.ndcg(my.top_items(scores[u], known, n), held_out, n))
+#     return np.mean(values)
+# ```
+#
+# </details>
+
+# %%
+task_7 = exercise("popularity")
+task_7
+
+# %%
+def popularity(R):
+    raise NotImplementedError
+
+
+task_7.check(popularity).keep();
+
+# %%
+# print(task_7.hint())
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# def popularity(R):
+#     return np.tile(R.sum(axis=0), (R.shape[0], 1))
+# ```
+#
+# </details>
+#
+# ## Predict
+#
+# A **leak** is knowledge of the answer that reaches a model or its score by a side door. Nothing crashes; the numbers are just too good, or in one case too bad. The *planted* data come with the package: 1,000 made-up users and 800 items, with 8 groups in them, divided into training, validation and test. Honest is: the graph holds the training interactions, and a user's training *and* validation items are left out of the lists. **Write down**, for each change, whether the NDCG@20 of the three steps rises or falls, and whether by some per cent or by a multiple:
+#
+# - (a) the test interactions are in the graph as well ("it is only the graph");
+# - (b) nothing is left out of the lists;
+# - (c) the training items are left out, the validation items are not.
+
+# %%
+planted = load_dataset("planted")
+known = planted.train + planted.validation
+walks = my.dense(my.three_step_walks(planted.train))
+leaky = my.dense(my.three_step_walks(planted.train + planted.test))
+honest = my.evaluate(walks, known, planted.test, 20)
+changed = {
+    "(a) test edges in the graph": my.evaluate(leaky, known, planted.test, 20),
+    "(b) nothing left out": my.evaluate(walks, 0 * known, planted.test, 20),
+    "(c) validation items compete": my.evaluate(walks, planted.train, planted.test, 20),
+}
+print(f"{'honest':<30} {honest:.3f}")
+for what, value in changed.items():
+    print(f"{what:<30} {value:.3f}")
+assert np.allclose([honest, *changed.values()], [0.291, 0.862, 0.065, 0.280], rtol=0, atol=0.001)
+
+# %% [markdown]
+# <details><summary>Why</summary>
+#
+# (a) rises by a multiple, to almost three times: each test item is then one step away, and the walk that goes along that edge, back and along it again gives it a high weight. (b) falls by a multiple: the items that a user has are the ones with the most walks, and they fill the list. (c) falls by 4 per cent: there are a few more competitors, known and not held out to be found, and as good as the test items. It is the smallest of the three, and therefore the dangerous one: nobody notices it. Published code differs in this point. The package names its two **protocols**: `authors` leaves only training items out, `clean` training and validation items.
+#
+# </details>
+#
+# ## Check
+#
+# Your two baselines, by your own judge. **These are the numbers to beat.** The second data set is MovieLens 100K, if you have fetched it (`python -m c2f_np data fetch ml-100k`).
+
+# %%
+to_beat = {}
+for name in ["planted", "ml-100k"] if cached("ml-100k") else ["planted"]:
+    data = load_dataset(name)
+    known = data.train + data.validation
+    print(f"{name}, NDCG@20 on the test items")
+    for kind, table in {"popularity": my.popularity(data.train), "three steps": my.three_step_walks(data.train)}.items():
+        to_beat[name, kind] = my.evaluate(my.dense(table), known, data.test, 20)
+        print(f"    {kind:<12} {to_beat[name, kind]:.4f}")
+assert abs(to_beat["planted", "popularity"] - 0.0926) < 0.0005 and abs(to_beat["planted", "three steps"] - 0.2910) < 0.0005
+
+# %% [markdown]
+# ## Try it
+#
+# ### Fame
+#
+# A few items have very many interactions, and most have few: a **long tail**, as nearly all real data have one.
+
+# %%
+degrees = np.asarray(planted.train.sum(axis=0)).ravel()
+tenth = np.sort(degrees)[::-1][:80].sum() / degrees.sum()
+print(f"the most popular tenth of the items has {tenth:.0%} of the interactions")
+assert round(tenth, 2) == 0.3
+degree_tail_picture({"planted": degrees}, title="Items of the planted data")
+
+# %% [markdown]
+# Many walks end at popular items, because many edges do. Is it the roots of the degrees that keep the three steps from being popularity in disguise? Take them away:
+
+# %%
+bare = my.dense(planted.train @ planted.train.T @ planted.train)
+known = planted.train + planted.validation
+found = my.evaluate(bare, known, planted.test, 20)
+print(f"three steps along A_0: {found:.4f}")
+assert found < to_beat["planted", "popularity"]
+
+# %% [markdown]
+# Worse than popularity. Find the exponent that is best instead of $-\frac12$ (is it $-\frac12$?), try five steps instead of three, or add popularity to the score; look at the *validation* items when you choose, and at the test items once.
 #
 # ### What is held out, and how
 #
-# A **split** divides the interactions into training and test. It is made *per user*, so that every user has something to learn from and something to be judged by. Two ways are common: at random, or by time, each user's last items. Here is a log of two users with the day of each interaction.
+# A split is made *per user*, so that everybody has something to learn from and something to be judged by. Two ways are common: at random, or by time, each user's last items. A log of two users, with the day of each interaction:
 
 # %%
 log = Interactions(
@@ -220,206 +461,56 @@ log = Interactions(
     timestamp=np.array([1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0]),
     user_ids=np.array(["early", "late"]), item_ids=np.array(list("abcde")),
 )
-by_time, at_random = split_temporal(log, n_last=1), split_random(log, test_fraction=0.25, seed=0)
-print("by time:  ", [log.item_ids[by_time.test[[u]].indices].tolist() for u in (0, 1)], "held out")
-print("at random:", [log.item_ids[at_random.test[[u]].indices].tolist() for u in (0, 1)], "held out")
-assert [by_time.test[[u]].indices.tolist() for u in (0, 1)] == [[3], [4]]
+splits = {"by time": split_temporal(log, n_last=1), "at random": split_random(log, test_fraction=0.25, seed=0)}
+for name, split in splits.items():
+    in_training = split.train[log.user, log.item] > 0
+    for u, user in enumerate(log.user_ids):
+        asked = log.timestamp[(log.user == u) & ~in_training]
+        print(f"{name:<10} {user:<6} is asked about day {asked[0]:.0f}; training knows day {log.timestamp[in_training].max():.0f}")
+        assert name != "by time" or asked[0] == {"early": 4, "late": 9}[user]
+assert log.timestamp[splits["by time"].train[log.user, log.item] > 0].max() == 8
 
 # %% [markdown]
-# A random split lets the model learn from Friday and then asks about Monday. A split by time per user is fairer, but not perfectly fair either: the user *early* is asked about day 4, while the training data hold what *late* did on days 6, 7 and 8. Only a single date for all users would be free of the future, and it leaves many users with nothing to be asked. There is no split without a fault; there are only splits whose fault is stated.
-
-# %%
-in_training = by_time.train[log.user, log.item] > 0
-asked_about = log.timestamp[(log.user == 0) & ~in_training]
-assert log.timestamp[in_training].max() == 8 and asked_about.tolist() == [4], "training knows days that come after the question"
-
-# %% [markdown]
-# A third part is usually cut off for **validation**: one trains on the first, decides on the second when to stop and which settings to take, and looks at the test part once.
+# A random split lets the model learn from Friday and then asks about Monday. The split by time is fairer, but for the user *early* not perfectly fair either: the training data hold what *late* did four days later. Only a single date for all users would be free of the future, and it leaves many users with nothing to be asked. There is no split without a fault; there are only splits whose fault is stated.
 #
-# ### What leaks
-#
-# A **leak** is knowledge of the answer that reaches the model or its score by a side door. Nothing crashes, the numbers are just too good, or in one case too bad. Three are worth meeting here.
-#
-# 1. **Test interactions in the graph.** If $R$ is built from all pairs "because it is only the graph", the answer is an edge.
-# 2. **Forgotten masks.** If the training items are not masked, the list is full of what the user has already.
-# 3. **Validation items that compete.** At test time the user's validation items are known and were not held out to be found now. If they are not masked, a good model ranks them high, as it should, and is punished for it. Published code differs in this point. The package knows both **protocols**, calls them `authors` (only training items are masked) and `clean` (training and validation items are), and writes the name into every result.
-#
-# ## Predict
-#
-# The three-step graph recommender has no parameters, so it is the ideal guinea pig. Call its NDCG@20 under the clean protocol *the honest number*. **Before you go on, write down**, for each of these three changes, whether the number rises or falls, and whether by some per cent, by half, or by a multiple:
-#
-# - (a) the test interactions are put into the graph;
-# - (b) nothing is masked;
-# - (c) the training items are masked, the validation items are not.
-#
-# <details><summary>What happens</summary>
-#
-# (a) rises by far, by half or more: each test item is then one step away, and the walk that goes along that edge, back and along it again gives it a high weight. (b) falls by a multiple: the training items are the ones with the most walks, and they fill the list. (c) falls by some per cent: there are a few more competitors, and they deserve their high places. It is the smallest of the three, and therefore the dangerous one: nobody notices it.
-#
-# </details>
-#
-# ## Check
-
-# %%
-def ndcg(train_of_graph, masked):
-    table = three_steps(train_of_graph)
-    found = evaluation.evaluate_ranking(lambda users: table[users], data.test, masked, (20,), engine="numpy")
-    return found.metrics["ndcg@20"]
-
-known = data.masked_when_ranking("test")          # clean: training and validation items
-honest = ndcg(data.train, known)
-leaky_graph = ndcg(data.train + data.test, known)
-nothing_masked = ndcg(data.train, None)
-validation_competes = ndcg(data.train, data.train)
-for what, value in (("honest", honest), ("(a) test edges in the graph", leaky_graph),
-                    ("(b) nothing masked", nothing_masked), ("(c) validation items compete", validation_competes)):
-    print(f"{what:<30} {value:.4f}")
-
-# %%
-assert leaky_graph > 1.4 * honest, "(a) rises a lot"
-assert nothing_masked < 0.5 * honest, "(b) falls a lot"
-assert 0.85 * honest < validation_competes < 0.99 * honest, "(c) falls a little"
-assert known.nnz == data.train.nnz + data.validation.nnz
-
-# %% [markdown]
-# And the baseline: the same list of popular items for everybody, less what each user has. The three-step walks must beat it, or the graph says nothing about people.
-
-# %%
-popular = Popularity(engine="numpy").fit(data).evaluate(ks=(20,))
-print(f"popularity {popular.metrics['ndcg@20']:.4f}, three steps {honest:.4f}, over {popular.n_users} users")
-assert honest > popular.metrics["ndcg@20"]
-
-# %% [markdown]
-# Last, the definitions themselves. Ten random users, their metrics written in plain Python from the formulas above, against the package.
-
-# %%
-table = three_steps(data.train)
-lists = evaluation.rank_items(table, known, 20, engine="numpy")
-of_package = evaluation.metrics_per_user(lists, data.test, ks=(20,))
-for u in np.random.default_rng(0).choice(np.flatnonzero(np.diff(data.test.indptr)), 10, replace=False):
-    relevant = set(data.test[[u]].indices.tolist())
-    hits = [item in relevant for item in lists[u].tolist()]
-    gain = sum(hit / np.log2(j + 1) for j, hit in enumerate(hits, 1))
-    best = sum(1 / np.log2(j + 1) for j in range(1, min(20, len(relevant)) + 1))
-    assert np.isclose(of_package["ndcg@20"][u], gain / best) and np.isclose(of_package["recall@20"][u], sum(hits) / len(relevant))
-
-# %% [markdown]
 # ## Faster
 #
-# Ranking is the expensive part of an evaluation: all items, for all users. Sorting whole rows is wasteful when only 20 places are wanted. The compiled version goes once along each row and keeps the best $k$ so far, which is a comparison per item and rarely more. It must give the same lists, ties included.
+# The package's versions of all this. They must agree with yours to rounding. Ranking is the expensive part: sorting whole rows is wasteful when only 20 places are wanted, and the compiled version goes once along each row and keeps the best so far.
 
 # %%
-def seconds(engine):
-    started = time.perf_counter()
-    evaluation.rank_items(table, known, 20, engine=engine, n_threads=1)
-    return time.perf_counter() - started
+from c2f_np import evaluation
+from c2f_np.model import graph
 
-compiled = evaluation.rank_items(table, known, 20, engine="numba", n_threads=1)   # the first call compiles
-assert np.array_equal(compiled, lists), "the same lists"
-ratio = min(seconds("numpy") for _ in range(3)) / min(seconds("numba") for _ in range(3))
-print(f"one thread: {ratio:.1f} times as fast as NumPy on this machine")
-assert ratio > 0
+A_package = graph.normalised_adjacency(planted.train)
+assert np.allclose(my.dense(my.normalised_adjacency(planted.train)), A_package.toarray())
+seconds = {}
+for engine in ("yours", "numpy", "numba"):
+    def judge():
+        if engine == "yours":
+            return my.evaluate(walks, known, planted.test, 20)
+        found = evaluation.evaluate_ranking(lambda users: walks[users], planted.test, known, (20,), engine=engine)
+        return found.metrics["ndcg@20"]
+
+    if engine == "numba":
+        judge()  # the first call compiles
+    begin = time.perf_counter()
+    assert np.isclose(judge(), honest), engine
+    seconds[engine] = time.perf_counter() - begin
+print({name: f"{1000 * value:.0f} ms" for name, value in seconds.items()})
 
 # %% [markdown]
 # ## Exercises
 #
-# A word on how they work. Each exercise has an empty function; you write its body, run the cell, and run the check below it. The check says what is wrong, as far as it can tell, and does not care how you write it. `hint()` gives one more hint each time. The answer is folded away at the end.
+# In the proof that no eigenvalue exceeds 1, where was it used that no entry of $A_0$ is negative? What would you have to write in the place of the degrees if some were?
 #
-# ### 1. The normalised adjacency
-
-# %%
-normalise_task = exercise("normalise_by_hand")
-normalise_task
-
-# %%
-def normalise_by_hand(R):
-    raise NotImplementedError
-
-# %%
-normalise_task.check(normalise_by_hand)
-
-# %%
-print(normalise_task.hint())
-
-# %% [markdown]
-# <details><summary>An answer</summary>
+# <details><summary>Answer</summary>
 #
-# ```python
-# def normalise_by_hand(R):
-#     n_users, n_items = R.shape
-#     B = np.block([[np.zeros((n_users, n_users)), R], [R.T, np.zeros((n_items, n_items))]])
-#     degree = B.sum(axis=1)
-#     root = np.sqrt(np.where(degree > 0, degree, 1))   # an empty row is divided by 1 and stays empty
-#     return B / root[:, None] / root
-# ```
-#
-# </details>
-#
-# ### 2. A ranking with a mask
-
-# %%
-rank_task = exercise("rank_one_user")
-rank_task
-
-# %%
-def rank_one_user(scores, masked, k):
-    raise NotImplementedError
-
-# %%
-rank_task.check(rank_one_user)
-
-# %%
-print(rank_task.hint())
-
-# %% [markdown]
-# <details><summary>An answer</summary>
-#
-# ```python
-# def rank_one_user(scores, masked, k):
-#     lowered = np.where(masked, -np.inf, scores)       # a new array; a masked item loses against every score
-#     return np.argsort(-lowered, kind="stable")[:k]    # stable: equal scores stay in the order of their indices
-# ```
-#
-# </details>
-#
-# ### 3. NDCG of one user
-
-# %%
-ndcg_task = exercise("ndcg_one_user")
-ndcg_task
-
-# %%
-def ndcg_one_user(ranked, relevant, k):
-    raise NotImplementedError
-
-# %%
-ndcg_task.check(ndcg_one_user)
-
-# %%
-print(ndcg_task.hint())
-
-# %% [markdown]
-# <details><summary>An answer</summary>
-#
-# ```python
-# def ndcg_one_user(ranked, relevant, k):
-#     discount = 1 / np.log2(np.arange(2, k + 2))       # places 1, 2, ..., k
-#     hit = np.isin(ranked[:k], relevant)
-#     return np.sum(discount * hit) / np.sum(discount[: min(k, len(relevant))])
-# ```
-#
-# </details>
-#
-# One more, without a checker. In the proof that no eigenvalue exceeds 1, where was it used that the entries of $B$ are not negative? What would you have to write in the place of $d_v$ if they were?
-#
-# <details><summary>An answer</summary>
-#
-# In the inequality: $|B_{vw}y_vy_w|=B_{vw}|y_vy_w|$ needs $B_{vw}\ge0$. With $d_v=\sum_w|B_{vw}|$, the sum of the absolute values, the proof goes through for weights of any sign. The argument `degree="absolute"` of `graph.normalise` does exactly that; it will be needed when assignments are updated in closed form and weights turn negative.
+# In the inequality: $|(A_0)_{vw}\,y_vy_w|=(A_0)_{vw}|y_vy_w|$ needs $(A_0)_{vw}\ge0$. With the sums of the absolute values as degrees the proof goes through for weights of any sign. The model needs that where an update in closed form makes weights negative (notebook 06).
 #
 # </details>
 #
 # ## Read next
 #
-# - `01_checking_a_gradient`: everything after this notebook has a derivative, written by hand. How does one know that it is right?
-# - [docs/data.md](../docs/data.md): file formats and splits; [docs/evaluation.md](../docs/evaluation.md): the metrics and protocols in full, and what ties do.
+# - [01](01_checking_a_gradient.ipynb): everything after this notebook has a derivative, written by hand. How does one know that it is right?
+# - [docs/data.md](../docs/data.md): file formats and splits; [docs/evaluation.md](../docs/evaluation.md): metrics and protocols in full.
 # - Davis, Gardner and Gardner, *Deep South* (1941), for the women; He et al., *LightGCN* (SIGIR 2020), for the graph.

@@ -17,10 +17,9 @@ def _codebook(rng: np.random.Generator, tau, shape=(8, 5)) -> np.ndarray:
     return rng.choice([-1.0, 1.0], shape) * size
 
 
-def _soft(E, tau):
-    # Branches on the real part, so that the complex step can be taken.
-    outside = np.abs(np.real(E)) > np.real(tau)
-    return np.where(outside, E - np.sign(np.real(E)) * tau, 0.0 * E)
+def soft_threshold(E, tau):
+    outside = np.abs(np.real(E)) > np.real(tau)  # the real part decides, so that a complex step can be taken
+    return np.where(outside, E - np.sign(np.real(E)) * tau, 0.0)
 
 
 def _branches(E, tau):
@@ -37,6 +36,19 @@ def _points(seed: int) -> dict:
 
 def soft_threshold_backward(grad_F, E, tau):
     return np.where(np.abs(E) > tau, grad_F, 0.0)
+
+
+def _half_at_the_kinks(grad_F, E, tau):
+    """What central differences measure."""
+    return np.where(np.abs(E) > tau, grad_F, np.where(np.abs(E) == tau, 0.5 * grad_F, 0.0))
+
+
+def _from_the_right(grad_F, E, tau):
+    return np.where((E >= tau) | (E < -tau), grad_F, 0.0)
+
+
+def _from_the_left(grad_F, E, tau):
+    return np.where((E > tau) | (E <= -tau), grad_F, 0.0)
 
 
 # ---- with respect to the threshold -----------------------------------------------------------------------------------
@@ -74,17 +86,18 @@ def elastic_net_prox(e, tau, rho):
     return np.sign(e) * np.maximum(np.abs(e) - tau, 0) / (1 + rho)
 
 
+GIVEN = (soft_threshold,)
+
 EXERCISES = (
     Exercise(
         name="soft_threshold_backward",
         task=(
-            "`F = sign(E) max(|E| - tau, 0)`, entry by entry. Write\n\n"
-            "    def my_backward(grad_F, E, tau): ...\n\n"
-            "which returns the gradient with respect to E, of E's shape. Where |E| = tau exactly, follow the convention: 0."
+            "Write `soft_threshold_backward(grad_F, E, tau)`, the backward of `F = soft_threshold(E, tau)` with respect to E, of "
+            "its shape. Where |E| = tau exactly there is no derivative; follow the convention that it is 0 there."
         ),
         solution=soft_threshold_backward,
         points=_points,
-        forward=_soft,
+        forward=soft_threshold,
         hints=(
             "Look at the picture of the slope. Which two values does it take, and where?",
             "The derivative of an entry does not depend on how large the entry is, only on which side of the threshold it lies.",
@@ -95,7 +108,23 @@ EXERCISES = (
                 lambda grad_F, E, tau: np.where(np.abs(E) >= tau, grad_F, 0.0),
                 "right, but for the entries that lie exactly at the threshold: there the convention is 0.",
             ),
+            *(
+                Mistake(
+                    at_the_threshold,
+                    "right, but for the entries that lie exactly at the threshold. A difference across a kink measures neither "
+                    "of its slopes; the convention there is 0.",
+                )
+                for at_the_threshold in (_half_at_the_kinks, _from_the_right, _from_the_left)
+            ),
             Mistake(lambda grad_F, E, tau: 1.0 * grad_F, "the cotangent passes everywhere. What happens inside the threshold?"),
+            Mistake(
+                lambda grad_F, E, tau: np.where(np.abs(E) > tau, 1.0, 0.0),
+                "this is the slope of each entry. The cotangent does not enter yet: the chain rule multiplies by it.",
+            ),
+            Mistake(
+                lambda grad_F, E, tau: np.where(np.abs(E) > tau, grad_F - np.sign(E) * tau, 0.0),
+                "you subtracted the threshold from the cotangent. For e > tau the function is e - tau: a constant has no slope.",
+            ),
             Mistake(
                 lambda grad_F, E, tau: np.where(E > tau, grad_F, 0.0),
                 "the gradient of negative entries is missing. Their size counts, not their sign.",
@@ -109,12 +138,25 @@ EXERCISES = (
                 "the mask is the wrong way round: the cotangent passes inside the threshold and not outside.",
             ),
             Mistake(
-                lambda grad_F, E, tau: grad_F * _soft(E, tau),
+                lambda grad_F, E, tau: grad_F * soft_threshold(E, tau),
                 "the cotangent is multiplied by the value of the function. It should be multiplied by its slope.",
             ),
-            Mistake(
-                lambda grad_F, E, tau: _soft(grad_F, tau),
-                "you thresholded the cotangent. Whether an entry passes depends on E, not on the cotangent.",
+            *(
+                Mistake(of_the_cotangent, "the threshold is asked of the cotangent. Whether an entry passes depends on E alone.")
+                for of_the_cotangent in (
+                    lambda grad_F, E, tau: soft_threshold(grad_F, tau),
+                    lambda grad_F, E, tau: np.where(np.abs(grad_F) > tau, grad_F, 0.0),
+                )
+            ),
+            *(
+                Mistake(
+                    times_the_entry,
+                    "the cotangent is multiplied by the entry. The slope outside is 1, however large the entry is.",
+                )
+                for times_the_entry in (
+                    lambda grad_F, E, tau: np.where(np.abs(E) > tau, grad_F * E, 0.0),
+                    lambda grad_F, E, tau: np.where(np.abs(E) > tau, grad_F * np.abs(E), 0.0),
+                )
             ),
             Mistake(
                 lambda grad_F, E, tau: np.where(np.abs(E) > 0, grad_F, 0.0),
@@ -126,13 +168,12 @@ EXERCISES = (
     Exercise(
         name="soft_threshold_backward_tau",
         task=(
-            "The same function. Write\n\n"
-            "    def my_backward(grad_F, E, tau): ...\n\n"
-            "which returns the gradient with respect to the threshold tau: one number."
+            "The same function. Write `soft_threshold_backward_tau(grad_F, E, tau)`, the gradient with respect to the threshold "
+            "tau: one number."
         ),
         solution=soft_threshold_backward_tau,
         points=_points_tau,
-        forward=_soft,
+        forward=soft_threshold,
         hints=(
             "What happens to a large positive entry of F when tau grows a little? To a large negative one? To one inside?",
             "dF/dtau is -1, +1 or 0. One tau serves all entries: what happens to the contributions?",
@@ -141,7 +182,7 @@ EXERCISES = (
         mistakes=(
             Mistake(
                 lambda grad_F, E, tau: np.sum(np.where(np.abs(E) > tau, grad_F * np.sign(E), 0.0)),
-                "the sign is turned round: a larger threshold makes entries smaller in size.",
+                "the sign is reversed: a larger threshold makes entries smaller in size.",
             ),
             Mistake(
                 lambda grad_F, E, tau: -np.sum(grad_F * np.sign(E)),
@@ -154,6 +195,10 @@ EXERCISES = (
             Mistake(
                 lambda grad_F, E, tau: -np.sum(np.where(E > tau, grad_F, 0.0)),
                 "negative entries are missing: those with e < -tau move with tau, too.",
+            ),
+            Mistake(
+                lambda grad_F, E, tau: -np.sum(np.where(np.abs(E) > tau, np.sign(E), 0.0)),
+                "the cotangent does not enter: this is the gradient of the plain sum of F.",
             ),
             Mistake(
                 lambda grad_F, E, tau: -np.mean(np.where(np.abs(E) > tau, grad_F * np.sign(E), 0.0)),
@@ -170,13 +215,12 @@ EXERCISES = (
         name="soft_threshold_columns_backward",
         task=(
             "Now every column has a threshold of its own: E has shape (M, d), tau has shape (d,), and "
-            "`F[m, f] = sign(E[m, f]) max(|E[m, f]| - tau[f], 0)`. Write\n\n"
-            "    def my_backward(grad_F, E, tau): ...\n\n"
-            "which returns the pair (grad_E, grad_tau), of the shapes of E and tau."
+            "`F[m, f] = sign(E[m, f]) max(|E[m, f]| - tau[f], 0)`. Write `soft_threshold_columns_backward(grad_F, E, tau)`: the "
+            "pair (grad_E, grad_tau), of the shapes of E and tau."
         ),
         solution=soft_threshold_columns_backward,
         points=_points_columns,
-        forward=_soft,
+        forward=soft_threshold,
         hints=(
             "NumPy broadcasts tau over the rows, so nothing changes in the masks.",
             "In the forward tau[f] is repeated for every row. What is repeated forwards is summed backwards.",
@@ -204,15 +248,26 @@ EXERCISES = (
                 ),
                 "grad_E is right; in grad_tau you took the mean over the rows instead of the sum.",
             ),
+            Mistake(
+                lambda grad_F, E, tau: (
+                    np.where(np.abs(E) > tau, grad_F, 0.0),
+                    -np.sum(np.where(np.abs(E) > tau, grad_F, 0.0), axis=0),
+                ),
+                "grad_E is right; in grad_tau negative entries have the wrong sign.",
+            ),
+            Mistake(
+                lambda grad_F, E, tau: (np.where(np.abs(E) > tau, grad_F, 0.0), -np.sum(grad_F * np.sign(E), axis=0)),
+                "grad_E is right; in grad_tau entries inside the threshold contribute.",
+            ),
         ),
         options={"wrt": ("E", "tau"), "active_set": _branches} | _FLOAT64,
     ),
     Exercise(
         name="elastic_net_prox",
         task=(
-            "Another penalty: which x minimises `1/2 (x - e)^2 + tau |x| + rho/2 x^2`? Derive it case by case and write\n\n"
-            "    def my_prox(e, tau, rho): ...\n\n"
-            "for an array e and numbers tau >= 0, rho >= 0; it returns an array of e's shape."
+            "Write `elastic_net_prox(e, tau, rho)`: the x that minimises `1/2 (x - e)^2 + tau |x| + rho/2 x^2`, for each entry "
+            "of an array e and numbers tau >= 0, rho >= 0; an array of e's shape. Derive it on paper, case by case: x > 0, x < "
+            "0, x = 0."
         ),
         solution=elastic_net_prox,
         points=_points_elastic,
@@ -229,6 +284,14 @@ EXERCISES = (
             Mistake(
                 lambda e, tau, rho: np.sign(e) * np.maximum(np.abs(e) / (1 + rho) - tau, 0),
                 "the division comes too early: e was divided before the threshold was taken. Is an entry just above tau 0?",
+            ),
+            Mistake(
+                lambda e, tau, rho: np.where(np.abs(e) > tau, e, 0.0) / (1 + rho),
+                "the right entries become 0, but the others are not moved by tau.",
+            ),
+            Mistake(
+                lambda e, tau, rho: np.where(np.abs(e) > tau, e - tau, 0.0) / (1 + rho),
+                "for e < -tau you move away from zero: take the case x < 0 again.",
             ),
             Mistake(lambda e, tau, rho: e / (1 + rho), "this ignores the term tau |x|: nothing becomes 0."),
             Mistake(

@@ -25,7 +25,7 @@ def _product_points(seed: int) -> dict:
     return {"M": _matrix(rng, 7, 5), "X": rng.standard_normal((5, 3))}
 
 
-def _product(M, X):
+def sparse_product(M, X):
     return M @ X
 
 
@@ -47,6 +47,19 @@ def _rows_of(M):
     return np.repeat(np.arange(M.shape[0]), np.diff(M.indptr))
 
 
+def _in_the_pattern(result, arguments: dict):
+    """A vector of the stored entries, or any matrix that is 0 elsewhere, as a matrix with M's pattern."""
+    M = arguments["M"]
+    values = result.toarray() if hasattr(result, "toarray") else np.asarray(result)
+    if values.shape == (M.nnz,):
+        return _like(M, values)
+    stored = np.zeros(M.shape, bool)
+    stored[_rows_of(M), M.indices] = True
+    if values.shape != M.shape or values[~stored].any():
+        return result
+    return _like(M, values[stored])  # row by row, as the pattern is stored
+
+
 # ---- propagation -----------------------------------------------------------------------------------------------------
 def _propagation_points(seed: int) -> dict:
     rng = np.random.default_rng([seed, 202])
@@ -54,7 +67,7 @@ def _propagation_points(seed: int) -> dict:
     return {"X0": rng.standard_normal((9, 2)), "X_hat": sparse.csr_array(X_hat), "n_layers": 2 + seed % 3}
 
 
-def _propagate(X0, X_hat, n_layers):
+def propagate(X0, X_hat, n_layers):
     layer, total = X0, X0
     for _ in range(n_layers):
         layer = X_hat @ layer
@@ -71,7 +84,7 @@ def propagate_backward(grad_H, X0, X_hat, n_layers):
 
 
 def _symmetric_is_assumed(grad_H, X0, X_hat, n_layers):
-    return _propagate(grad_H, X_hat, n_layers)
+    return propagate(grad_H, X_hat, n_layers)
 
 
 def _share_only_at_the_end(grad_H, X0, X_hat, n_layers):
@@ -89,8 +102,16 @@ def _divided_by_layers(grad_H, X0, X_hat, n_layers):
     return (n_layers + 1) / n_layers * propagate_backward(grad_H, X0, X_hat, n_layers)
 
 
+def _only_the_mean(grad_H, X0, X_hat, n_layers):
+    return grad_H / (n_layers + 1)
+
+
 def _start_forgotten(grad_H, X0, X_hat, n_layers):
     return propagate_backward(grad_H, X0, X_hat, n_layers) - grad_H / (n_layers + 1)
+
+
+def _one_layer_too_few(grad_H, X0, X_hat, n_layers):
+    return n_layers / (n_layers + 1) * propagate_backward(grad_H, X0, X_hat, n_layers - 1)
 
 
 def _one_layer_too_many(grad_H, X0, X_hat, n_layers):
@@ -104,23 +125,19 @@ def _rows_points(seed: int) -> dict:
 
 
 def _propagate_rows(X0, X_hat, n_layers, rows):
-    return _propagate(X0, X_hat, n_layers)[rows]
+    return propagate(X0, X_hat, n_layers)[rows]
 
 
 def propagate_rows_backward(grad_H_rows, X0, X_hat, n_layers, rows):
     grad_H = np.zeros_like(X0)
     grad_H[rows] = grad_H_rows  # the transpose of taking rows; they are distinct
-    share = grad_H / (n_layers + 1)
-    grad_layer = share
-    for _ in range(n_layers):
-        grad_layer = share + X_hat.T @ grad_layer
-    return grad_layer
+    return propagate_backward(grad_H, X0, X_hat, n_layers)
 
 
 def _rows_symmetric(grad_H_rows, X0, X_hat, n_layers, rows):
     grad_H = np.zeros_like(X0)
     grad_H[rows] = grad_H_rows
-    return _propagate(grad_H, X_hat, n_layers)
+    return propagate(grad_H, X_hat, n_layers)
 
 
 def _first_rows(grad_H_rows, X0, X_hat, n_layers, rows):
@@ -184,31 +201,41 @@ def _alpha_times_alpha(grad_H, X0, X_hat, alpha):
     return grad_X0, alpha * grad_alpha
 
 
+GIVEN = (sparse_product, propagate)
+
 EXERCISES = (
     Exercise(
         name="sparse_product_backward",
         task=(
-            "`Y = M @ X` with a sparse matrix M of shape (n, m) and X of shape (m, d). Write\n\n"
-            "    def my_backward(grad_Y, M, X): ...\n\n"
-            "which returns the gradient of `sum(grad_Y * Y)` with respect to X, shape (m, d). `grad_Y` is given, of shape (n, d)."
+            "Write `sparse_product_backward(grad_Y, M, X)`, the backward of `Y = M @ X` with respect to X: the gradient of "
+            "`sum(grad_Y * Y)`. M is a sparse matrix of shape (p, q), X has the shape (q, d), the cotangent `grad_Y` (p, d), the "
+            "result (q, d)."
         ),
         solution=sparse_product_backward,
         points=_product_points,
-        forward=_product,
+        forward=sparse_product,
         hints=(
-            "Which shapes fit? There is a matrix of shape (n, m) and a cotangent of shape (n, d); (m, d) is wanted.",
+            "Which shapes fit? There is a matrix of shape (p, q) and a cotangent of shape (p, d); (q, d) is wanted.",
             "Write the sum out: sum over i, j, f of grad_Y[i, f] M[i, j] X[j, f]. What stands beside X[j, f]?",
             "Beside X[j, f] stands the sum over i of M[i, j] grad_Y[i, f]. The index that is summed is the *first* one of M.",
         ),
         mistakes=(
-            Mistake(lambda grad_Y, M, X: -(M.T @ grad_Y), "every sign is turned round. Nothing in Y = M X brings a minus."),
+            Mistake(lambda grad_Y, M, X: -(M.T @ grad_Y), "all signs are reversed. Nothing in Y = M X brings a minus."),
             Mistake(
                 lambda grad_Y, M, X: abs(M).T @ grad_Y,
-                "the weights' signs have gone. A negative weight passes a negative gradient back.",
+                "the signs of the weights are lost. A negative weight passes a negative gradient back.",
             ),
             Mistake(
                 lambda grad_Y, M, X: (M != 0).astype(float).T @ grad_Y,
                 "the pattern of M is there, its weights are not: every stored entry counts as 1.",
+            ),
+            Mistake(
+                lambda grad_Y, M, X: M.T @ np.ones_like(grad_Y),
+                "the cotangent does not enter: this is the gradient of the plain sum of Y.",
+            ),
+            Mistake(
+                lambda grad_Y, M, X: M.T @ (M @ X),
+                "Y itself is sent back. It is the cotangent that goes back; Y is not needed at all.",
             ),
         ),
         options={"wrt": "X", "linear_in": "X"} | _FLOAT64,
@@ -216,31 +243,40 @@ EXERCISES = (
     Exercise(
         name="sparse_product_backward_weights",
         task=(
-            "The same product, `Y = M @ X`. Write\n\n"
-            "    def my_backward(grad_Y, M, X): ...\n\n"
-            "which returns the gradient with respect to the *stored* entries of M: a `scipy.sparse.csr_array` with M's pattern "
-            "(the same `indices` and `indptr`), shape (n, m)."
+            "The same product, `Y = M @ X`. Write `sparse_product_backward_weights(grad_Y, M, X)`: the gradient with respect to "
+            "the *stored* entries of M. The natural result is a `scipy.sparse.csr_array` with the `indices` and `indptr` of M; a "
+            "vector of the stored entries in their order, or a dense matrix that is 0 elsewhere, is accepted as well."
         ),
         solution=sparse_product_backward_weights,
         points=_product_points,
-        forward=_product,
+        forward=sparse_product,
+        read=_in_the_pattern,
         hints=(
-            "In sum over i, j, f of grad_Y[i, f] M[i, j] X[j, f]: what stands beside M[i, j]?",
-            "A number for each stored (i, j): the dot product of a row of the cotangent and a row of X. Which rows?",
-            "`M.indices` holds the j of every stored entry; `np.repeat(np.arange(n), np.diff(M.indptr))` holds the i.",
+            "In the sum over i, j, f of grad_Y[i, f] M[i, j] X[j, f]: what stands beside M[i, j]?",
+            "One number for each stored (i, j): the dot product of a row of the cotangent and a row of X. Which rows?",
+            "`M.indices` holds the j of every stored entry; `np.repeat(np.arange(p), np.diff(M.indptr))` holds the i.",
         ),
         mistakes=(
             Mistake(
                 lambda grad_Y, M, X: grad_Y @ X.T,
-                "these are the numbers of *all* pairs (i, j). An entry that is not stored is no parameter: keep M's pattern.",
+                "these are the numbers of *all* pairs (i, j). An entry that is not stored is not a parameter: keep M's pattern.",
             ),
             Mistake(
                 lambda grad_Y, M, X: _like(M, np.sum(grad_Y[_rows_of(M)] * X[M.indices], axis=1) * M.data),
-                "every number is multiplied by the weight itself. Y is linear in M: the derivative does not hold the weight.",
+                "every number is multiplied by the weight itself. Y is linear in M, so the derivative does not contain the "
+                "weight.",
             ),
             Mistake(
                 lambda grad_Y, M, X: _like(M, grad_Y[_rows_of(M), 0] * X[M.indices, 0]),
                 "only the first of the d columns is there. A weight is used once for every column.",
+            ),
+            Mistake(
+                lambda grad_Y, M, X: _like(M, grad_Y.sum(axis=1)[_rows_of(M)] * X.sum(axis=1)[M.indices]),
+                "this is a product of two sums over the columns. A sum of products is wanted.",
+            ),
+            Mistake(
+                lambda grad_Y, M, X: _like(M, X.sum(axis=1)[M.indices]),
+                "the cotangent does not enter: this is the gradient of the plain sum of Y.",
             ),
         ),
         options={"wrt": "M", "linear_in": "M"} | _FLOAT64,
@@ -248,16 +284,16 @@ EXERCISES = (
     Exercise(
         name="propagate_backward",
         task=(
-            "`H = mean(X_0, ..., X_L)` with `X_{k+1} = X_hat @ X_k`. Write\n\n"
-            "    def my_backward(grad_H, X0, X_hat, n_layers): ...\n\n"
-            "which returns the gradient with respect to X0, shape (n, d). X_hat is square but **not** symmetric here. X0 is "
-            "there because every backward is called with all arguments of its forward; you need not read it."
+            "`H = propagate(X0, X_hat, n_layers)` is the mean of X_0, ..., X_L with `X_{k+1} = X_hat @ X_k`. Write "
+            "`propagate_backward(grad_H, X0, X_hat, n_layers)`: the gradient with respect to X0, of its shape. X_hat is square, "
+            "but **not** symmetric here. X0 is an argument because every backward is called with all arguments of its forward; "
+            "you need not read it."
         ),
         solution=propagate_backward,
         points=_propagation_points,
-        forward=_propagate,
+        forward=propagate,
         hints=(
-            "Every X_k reaches H on two ways: as a member of the mean, and through X_{k+1}. What comes back on each?",
+            "Every X_k reaches H along two paths: as a member of the mean, and through X_{k+1}. What comes back along each?",
             "Begin with G_L = grad_H / (L + 1) and walk from layer L to layer 0.",
             "G_k = grad_H / (L + 1) + (transpose of X_hat) @ G_{k+1}; the answer is G_0.",
         ),
@@ -268,11 +304,14 @@ EXERCISES = (
             ),
             Mistake(
                 _share_only_at_the_end,
-                "only the last layer's way is there. Every layer is a member of the mean and receives a share of grad_H itself.",
+                "only the path through the last layer is there. Every layer is a member of the mean and receives a share of "
+                "grad_H itself.",
             ),
+            Mistake(_only_the_mean, "only X_0's own share of the mean is there. The other layers are made from X_0, too."),
             Mistake(_mean_forgotten, "it is L + 1 times too large: H is a mean, not a sum."),
-            Mistake(_divided_by_layers, "it is divided by L. There are L + 1 members in the mean, X_0 among them."),
+            Mistake(_divided_by_layers, "it is divided by L. The mean has L + 1 members, X_0 among them."),
             Mistake(_start_forgotten, "the share that X_0 receives as a member of the mean is missing."),
+            Mistake(_one_layer_too_few, "there is one product too few: between X_0 and X_L there are L products."),
             Mistake(_one_layer_too_many, "there is one product too many: between X_0 and X_L there are L products."),
         ),
         options={"wrt": "X0", "linear_in": "X0"} | _FLOAT64,
@@ -280,21 +319,21 @@ EXERCISES = (
     Exercise(
         name="propagate_rows_backward",
         task=(
-            "A batch looks at some rows only: `H_rows = mean(X_0, ..., X_L)[rows]`, `rows` distinct and in any order. Write\n\n"
-            "    def my_backward(grad_H_rows, X0, X_hat, n_layers, rows): ...\n\n"
-            "which returns the gradient with respect to X0, shape (n, d). `grad_H_rows` has one row for each of `rows`."
+            "A batch looks at some rows only: `H_rows = propagate(X0, X_hat, n_layers)[rows]`, `rows` distinct and in any order. "
+            "Write `propagate_rows_backward(grad_H_rows, X0, X_hat, n_layers, rows)`: the gradient with respect to X0, of its "
+            "shape. `grad_H_rows` has one row for each of `rows`. You may call what you wrote before, as `my.propagate_backward`."
         ),
         solution=propagate_rows_backward,
         points=_rows_points,
         forward=_propagate_rows,
         hints=(
             "Taking rows is a linear map too. What is its transpose?",
-            "A row of H that nobody looked at has the cotangent 0. So there is a cotangent for all n rows.",
+            "A row of H that nobody looked at has the cotangent 0. So there is a cotangent for all rows.",
             "Put `grad_H_rows` into an array of zeros at `rows`, then do what you did for all rows.",
         ),
         mistakes=(
             Mistake(_rows_symmetric, "the transpose of X_hat is missing; this would be right on symmetric graphs only."),
-            Mistake(_first_rows, "the cotangent went to the first rows. Row k of it belongs to row `rows[k]` of H."),
+            Mistake(_first_rows, "the cotangent went to the first rows. Its row k belongs to row `rows[k]` of H."),
             Mistake(_sorted_rows, "the rows were taken in ascending order. `rows` may come in any order; keep it."),
             Mistake(
                 _only_these_rows,
@@ -307,16 +346,15 @@ EXERCISES = (
     Exercise(
         name="weighted_layers_backward",
         task=(
-            "Instead of a mean, a weighted sum with trainable weights: `H = alpha[0] X_0 + ... + alpha[L] X_L`, "
-            "`X_{k+1} = X_hat @ X_k`. Write\n\n"
-            "    def my_backward(grad_H, X0, X_hat, alpha): ...\n\n"
-            "which returns the pair (grad_X0, grad_alpha), of the shapes of X0 and alpha. There are `len(alpha) - 1` layers."
+            "A weighted sum with trainable weights in place of the mean: `H = alpha[0] X_0 + ... + alpha[L] X_L`, "
+            "`X_{k+1} = X_hat @ X_k`. Write `weighted_layers_backward(grad_H, X0, X_hat, alpha)`: the pair (grad_X0, "
+            "grad_alpha), of the shapes of X0 and alpha. There are `len(alpha) - 1` layers."
         ),
         solution=weighted_layers_backward,
         points=_weighted_points,
         forward=_weighted_layers,
         hints=(
-            "The recurrence for grad_X0 is the one you know, with alpha[k] in the place of 1 / (L + 1).",
+            "The recurrence for grad_X0 is the one you know, with alpha[k] in place of 1 / (L + 1).",
             "It begins with alpha[L] grad_H and walks down to alpha[0]: which weight is added in which round?",
             "grad_alpha[k] is a number: the sum over all entries of grad_H * X_k. Here X_k is needed: compute the layers again.",
         ),

@@ -10,11 +10,11 @@ from .style import CYCLE, GREY, INK, LINES, MARKERS, PALE, new_picture
 FLOOR = 1e-17
 
 
-def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, labels=("x", "f(x)"), title: str = "", width: float = 5.0):
+def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, title: str = "", width: float = 5.0):
     """A function (x, y) and straight lines through two of its points: what a difference quotient measures.
 
-    `pairs` maps the name of a secant to its points (x1, y1, x2, y2); `tangent` is (x, y, slope); `labels` are those of the axes;
-    `width` is in inches.
+    `pairs` maps the name of a secant to its points (x1, y1, x2, y2); `tangent` is (x, y, slope); `width` is in
+    inches.
     """
     picture, axes = new_picture(width, 3.0)
     axes.plot(x, y, color=INK, linewidth=1.8)
@@ -28,7 +28,7 @@ def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, labels=("x", 
         label = f"{name}, slope {slope:.3g}"
         axes.plot(ends, y1 + slope * (ends - x1), color=colour, linewidth=1.2, linestyle=line, label=label)
         axes.plot([x1, x2], [y1, y2], color=colour, marker=marker, linestyle="", markersize=6)
-    axes.set(xlim=limits[0], ylim=limits[1], xlabel=labels[0], ylabel=labels[1])
+    axes.set(xlim=limits[0], ylim=limits[1], xlabel="x", ylabel="f(x)")
     axes.set_title(title, fontsize=10, color=INK)
     axes.legend(fontsize=8, frameon=False)
     return picture
@@ -43,7 +43,7 @@ def v_curve_picture(steps, errors: dict[str, np.ndarray], *, title: str = "", wi
     _logarithmic_curves(axes, steps, errors)
     eps = float(np.finfo(float).eps)
     axes.axhline(eps, color=GREY, linewidth=0.8, linestyle=":")
-    axes.annotate("machine precision", (max(steps), eps), ha="right", va="bottom", fontsize=8, color=GREY)
+    axes.annotate("rounding unit, eps", (max(steps), eps), ha="right", va="bottom", fontsize=8, color=GREY)
     axes.set(xlabel="step h (log)", ylabel="relative error (log)", ylim=(FLOOR / 2, 10))
     axes.set_title(title, fontsize=10, color=INK)
     axes.legend(fontsize=8, frameon=False, loc="upper center", ncols=len(errors), bbox_to_anchor=(0.5, 1.0))

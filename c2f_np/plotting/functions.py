@@ -7,7 +7,7 @@ import numpy as np
 from .style import COARSE, CYCLE, FINE, GREY, INK, LINES, MARKERS, PALE, colour_bar, heat_map, name_curve, new_picture
 
 
-def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: dict[float, tuple[float, float, float]]):
+def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: dict, *, title: str):
     """A function (left) and its slope (right); at each kink both one-sided slopes, a dot for the one that is taken.
 
     `kinks` maps the place of a kink to the function's value there, the slope that is *not* taken and the slope that is; no x may
@@ -31,6 +31,7 @@ def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: d
         right.plot(place, taken, "o", color=FINE, markersize=6)
     left.set(xlabel="e", ylabel="f", title="the function (dots: its kinks)")
     right.set(xlabel="e", ylabel="slope", ylim=(-0.15, 1.15), title="its slope (dot: taken, ring: not taken)")
+    picture.suptitle(title, fontsize=11, color=INK)
     return picture
 
 
@@ -51,11 +52,12 @@ def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]
         panel.annotate(f"minimum at {best:g}", (best, lowest), (0, 28), textcoords="offset points", **look)
         panel.set(title=title, xlabel="x")
     handles = np.ravel(axes)[0].get_legend_handles_labels()
+    np.ravel(axes)[0].set_ylabel("value")
     picture.legend(*handles, fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     return picture
 
 
-def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, ylabel: str, mark: float | None = None):
+def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, ylabel: str, title: str, mark: float):
     """Shares (0 to 1) over the threshold: the first curve, what is expected, as a line; counts as markers.
 
     `mark` is a threshold to point at.
@@ -64,10 +66,9 @@ def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, 
     for k, (name, values) in enumerate(curves.items()):
         style = {"linestyle": "-"} if k == 0 else {"linestyle": "none", "marker": MARKERS[k], "markersize": 5}
         axes.plot(thresholds, values, color=CYCLE[k], label=name, **style)
-    if mark is not None:
-        axes.axvline(mark, color=GREY, linewidth=0.9, linestyle=":")
-        axes.text(mark, 0.02, f" threshold {mark:g}", fontsize=8, color=INK, va="bottom")
-    axes.set(xlabel="threshold", ylabel=ylabel, ylim=(0, 1.02))
+    axes.axvline(mark, color=GREY, linewidth=0.9, linestyle=":")
+    axes.text(mark, 0.02, f" threshold {mark:g}", fontsize=8, color=INK, va="bottom")
+    axes.set(xlabel="threshold", ylabel=ylabel, ylim=(0, 1.02), title=title)
     axes.margins(x=0.02)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     return picture
@@ -76,17 +77,17 @@ def against_threshold(thresholds: np.ndarray, curves: dict[str, np.ndarray], *, 
 def shrinking(E: np.ndarray, F: np.ndarray, tau: float):
     """A codebook E (M, d) before and F after soft thresholding by `tau`: as heat maps on one scale, and entry against entry."""
     reach = float(np.abs(E).max())
-    picture, (before, after, points) = new_picture(9.2, 3.1, 1, 3, width_ratios=(1, 1, 1.2))
+    picture, (before, after, points) = new_picture(9.2, 3.1, 1, 3, width_ratios=(1, 1, 1.4))
     for axes, values, title in ((before, E, "before, E"), (after, F, f"after, F: {np.mean(F == 0):.0%} are 0")):
         image = heat_map(axes, values, reach)
         axes.set(title=title, xlabel="column", ylabel="row")
         axes.spines[["top", "right"]].set_visible(True)
-    colour_bar(picture, image, [before, after], shrink=0.85)
+    colour_bar(picture, image, [before, after], "entry", shrink=0.85)
     points.axvspan(-tau, tau, facecolor="none", edgecolor=GREY, hatch="///", linewidth=0, alpha=0.6)
     points.axhline(0, color=PALE, linewidth=0.8, zorder=0)
     points.plot([-reach, reach], [-reach, reach], color=GREY, linewidth=0.8, linestyle="--")
     points.plot(E.ravel(), F.ravel(), "o", color=FINE, markersize=3.5)
-    points.set(xlabel="entry of E", ylabel="entry of F", title=f"threshold {tau:.2f} (dead zone hatched)")
+    points.set(xlabel="entry of E", ylabel="entry of F", title=f"threshold {tau:g} (dead zone hatched)")
     return picture
 
 

@@ -141,6 +141,8 @@ def _judged(asked: Asked, session: Session, seeds, failed: list[str]) -> tuple[b
 def _trouble_of(asked: Asked, session: Session) -> str:
     """Why it may be missing: the cell that failed nearest to its check."""
     others = [trouble for trouble in session.troubles if f"name {asked.function!r} is not defined" not in trouble[1]]
+    # A name may be missing only because a demonstration above, which used the package, was passed over.
+    others = [trouble for trouble in others if not trouble[1].startswith("NameError")] or others
     cell, error = min(others, key=lambda trouble: abs(trouble[0] - asked.cell), default=(0, ""))
     return f" Cell {cell}: {error}" if cell else ""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import types
-
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 from sklearn.metrics import adjusted_rand_score
-
 from c2f_np.course import all_exercises
 from c2f_np.gradcheck import check_convention, check_gradients
 
@@ -27,30 +25,63 @@ def typed(function):
 
 # ---- data and graph --------------------------------------------------------------------------------------------------
 def blocks(R):
+    R = R.toarray()
     n = sum(R.shape)
-    B = np.zeros((n, n))
-    B[: len(R), len(R) :] = R
-    B += B.T
+    A_0 = np.zeros((n, n))
+    A_0[: len(R), len(R) :] = R
+    A_0 += A_0.T
     with np.errstate(divide="ignore"):
-        root = 1 / np.sqrt(B.sum(0))
+        root = 1 / np.sqrt(A_0.sum(0))
     root[np.isinf(root)] = 0
-    return np.diag(root) @ B @ np.diag(root)
+    return np.diag(root) @ A_0 @ np.diag(root)
 
 
-def sorted_pairs(scores, masked, k):
-    return [i for _, i in sorted((-s, i) for i, s in enumerate(scores) if not masked[i])][:k]
+def edge_by_edge(R):
+    n_users, n_items = R.shape
+    A = np.zeros((n_users + n_items, n_users + n_items))
+    of_users, of_items = R.sum(axis=1), R.sum(axis=0)
+    for u, i in zip(*R.nonzero(), strict=True):
+        A[u, n_users + i] = A[n_users + i, u] = (of_users[u] * of_items[i]) ** -0.5
+    return A
 
 
-def lowered(scores, masked, k):
-    return np.argsort(np.where(masked, np.inf, -scores), kind="stable")[:k]
+def block_of_the_cube(R):
+    return np.linalg.matrix_power(edge_by_edge(R), 3)[: R.shape[0], R.shape[0] :]
 
 
-def ndcg_in_a_loop(ranked, relevant, k):
+def degrees_by_counting(R):
+    return np.ones((R.shape[0], 1)) * np.bincount(R.indices, minlength=R.shape[1])
+
+
+def sorted_pairs(scores, known, n):
+    return [i for _, i in sorted((-s, i) for i, s in enumerate(scores) if not known[i])][:n]
+
+
+def of_the_unknown(scores, known, n):
+    candidates = np.flatnonzero(~known)
+    return candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
+
+
+def recall_by_sets(recommended, held_out):
+    return len({*recommended.tolist()} & {*held_out.tolist()}) / held_out.size
+
+
+def ndcg_in_a_loop(recommended, held_out, n):
     found = best = 0.0
-    for place, item in enumerate(list(ranked)[:k], 1):
-        found += (item in set(relevant.tolist())) / np.log(place + 1)
-        best += (place <= len(relevant)) / np.log(place + 1)
+    for place, item in enumerate(list(recommended)[:n], 1):
+        found += (item in set(held_out.tolist())) / np.log(place + 1)
+        best += (place <= len(held_out)) / np.log(place + 1)
     return found / best
+
+
+def all_users_at_once(scores, R, test, n):
+    """The lists of all users as one array; hits looked up in a dense table."""
+    order = np.argsort(np.where(R.toarray() > 0, np.inf, -scores), axis=1, kind="stable")[:, :n]
+    discount = 1 / np.log2(np.arange(n) + 2)
+    gain = np.take_along_axis(test.toarray() > 0, order, axis=1) @ discount
+    asked = np.diff(test.indptr)
+    best = np.concatenate([[0], np.cumsum(discount)])[np.minimum(asked, n)]
+    return float((gain[asked > 0] / best[asked > 0]).mean())
 
 
 # ---- gradient checks -------------------------------------------------------------------------------------------------
@@ -69,6 +100,22 @@ def moved_and_put_back(f, x, h):
         gradient[k] = (above - f(x)) / (2 * h)
         x[k] = old
     return gradient
+
+
+def gap_by_extrapolation(loss, gradient, x):
+    """Another measurement: Richardson's extrapolation of two steps."""
+    rough, fine = (moved_and_put_back(loss, x, h) for h in (2e-3, 1e-3))
+    measured = (4 * fine - rough) / 3
+    return np.sqrt(np.sum((measured - gradient(x)) ** 2) / np.sum(measured**2))
+
+
+def gap_with_another_step(f, g, point):
+    measured = flattened(f, point, 3e-6)
+    return squares_by_hand(g(point), measured)
+
+
+def gap_by_vdot(T, T_transposed, a, b):
+    return abs(np.vdot(T(a), b) - np.vdot(a, T_transposed(b))) / np.sqrt(np.vdot(T(a), T(a)) * np.vdot(b, b))
 
 
 def squares_by_hand(found, right):
@@ -99,6 +146,23 @@ def weights_entry_by_entry(grad_Y, M, X, factor=1.0):
     return sparse.csr_array((values, (coo.row, coo.col)), shape=M.shape)
 
 
+def weights_as_a_vector(grad_Y, M, X):
+    coo = M.tocoo()
+    return np.einsum("kf,kf->k", grad_Y[coo.row], X[coo.col])
+
+
+def weights_dense(grad_Y, M, X):
+    return np.where(M.toarray() != 0, grad_Y @ X.T, 0.0)
+
+
+def forward_of_the_transpose(grad_H, X0, X_hat, n_layers):
+    """The forward's loop, with the transpose in place of the graph."""
+    layers = [grad_H]
+    while len(layers) <= n_layers:
+        layers.append(X_hat.T @ layers[-1])
+    return sum(layers) / len(layers)
+
+
 def polynomial(M, coefficients):
     M = M.toarray()
     return sum(c * np.linalg.matrix_power(M, k) for k, c in enumerate(coefficients))
@@ -121,6 +185,10 @@ def powers_of_the_matrix(grad_H, X0, X_hat, alpha):
 # ---- soft threshold --------------------------------------------------------------------------------------------------
 def product_with_a_mask(grad_F, E, tau):
     return grad_F * ((E > tau) | (E < -tau))
+
+
+def where_something_is_left(grad_F, E, tau):
+    return grad_F * np.abs(np.sign(np.maximum(np.abs(E) - tau, 0)))
 
 
 def threshold_entry_by_entry(grad_F, E, tau):
@@ -370,19 +438,25 @@ def threshold_against_a_table(shrink, backward):
 
 #: By the names of the exercises.
 WRITTEN_DIFFERENTLY = {
-    "normalise_by_hand": (blocks,),
-    "rank_one_user": (sorted_pairs, lowered),
-    "ndcg_one_user": (ndcg_in_a_loop,),
+    "normalised_adjacency": (blocks, edge_by_edge),
+    "three_step_walks": (block_of_the_cube,),
+    "top_items": (sorted_pairs, of_the_unknown),
+    "recall": (recall_by_sets,),
+    "ndcg": (ndcg_in_a_loop,),
+    "popularity": (degrees_by_counting,),
+    "evaluate": (all_users_at_once,),
     "central_difference": (flattened, moved_and_put_back),
     "relative_error": (squares_by_hand,),
     "tanh_layer_backward": (in_terms_of_cosh,),
+    "gradient_gap": (gap_by_extrapolation, gap_with_another_step),
+    "adjoint_gap": (gap_by_vdot,),
     "differences_backward": (padded, by_the_matrix),
     "sparse_product_backward": (dense_product,),
-    "sparse_product_backward_weights": (weights_entry_by_entry,),
-    "propagate_backward": (transposed_polynomial,),
+    "sparse_product_backward_weights": (weights_entry_by_entry, weights_as_a_vector, weights_dense),
+    "propagate_backward": (transposed_polynomial, forward_of_the_transpose),
     "propagate_rows_backward": (selection_matrix,),
     "weighted_layers_backward": (powers_of_the_matrix,),
-    "soft_threshold_backward": (product_with_a_mask,),
+    "soft_threshold_backward": (product_with_a_mask, where_something_is_left),
     "soft_threshold_backward_tau": (threshold_entry_by_entry,),
     "soft_threshold_columns_backward": (column_by_column,),
     "elastic_net_prox": (elastic_by_cases,),
@@ -411,4 +485,7 @@ WRITTEN_DIFFERENTLY = {
     "check_of_a_product": (product_by_the_checker, product_by_units),
     "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
     "check_of_a_threshold": (threshold_by_the_checker, threshold_against_a_table),
+    "normalise_by_hand": (blocks,),
+    "rank_one_user": (sorted_pairs, lowered),
+    "ndcg_one_user": (ndcg_in_a_loop,),
 }
