@@ -1,9 +1,9 @@
-"""Exercises on the coarse stage: the gradient at the codebook from its parts, and the closed-form assignment.
+"""Exercises on the coarse stage: its forward, its backward in steps, the training loop, and the assignment in closed form.
 
 Shapes
 ------
-E_coarse, H_coarse : (C, d)     S_coarse : (N, C) csr     X_hat : (N + C, N + C) csr
-G_H, H_entities : (N, d)     c : (N,)
+E_c, H_coarse : (C, d)     S_c : (N, C) csr     X_hat : (N + C, N + C) csr     H : (N + C, d)     Z, H_entities : (N, d)
+b : (N,)     user, positive, negative : (B,) entity numbers
 """
 
 from __future__ import annotations
@@ -11,33 +11,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
+from .composition_and_bridging import compose, compose_backward
 from .exercise import Exercise, Mistake
+from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_backward, bpr_loss, penalty, penalty_backward, trained
+from .sparse_propagation import propagate, propagate_backward
 
 
-# ---- the codebook's gradient -----------------------------------------------------------------------------------------
-def coarse_stage(E_coarse, S_coarse, X_hat, G_H, c, n_layers):
-    """The forward: sum(G_H * H_entities) + sum over entities of c_e |Z_e|^2."""
-    Z = np.tanh(S_coarse @ E_coarse)
-    layer = total = np.concatenate([Z, E_coarse])
-    for _ in range(n_layers):
-        layer = X_hat @ layer
-        total = total + layer
-    H_entities = total[: len(Z)] / (n_layers + 1)
-    return np.sum(G_H * H_entities) + np.sum(c[:, None] * Z * Z)
-
-
-def coarse_stage_solution(grad_loss, E_coarse, S_coarse, X_hat, G_H, c, n_layers):
-    """Gradient with respect to the codebook."""
-    n = S_coarse.shape[0]
-    Z = np.tanh(S_coarse @ E_coarse)
-    share = np.concatenate([G_H, np.zeros_like(E_coarse)]) / (n_layers + 1)
-    grad_X0 = share
-    for _ in range(n_layers):
-        grad_X0 = share + X_hat.T @ grad_X0
-    grad_Z = grad_X0[:n] + 2 * c[:, None] * Z
-    return grad_loss * (grad_X0[n:] + S_coarse.T @ (grad_Z * (1 - Z**2)))
-
-
+# ---- points to try attempts at -------------------------------------------------------------------------------------------
 def _random_assignment(rng, n: int, m: int, t: int) -> sparse.csr_array:
     """t positive weights in each row."""
     columns = np.stack([rng.permutation(m)[:t] for _ in range(n)])
@@ -51,75 +31,356 @@ def _random_graph(rng, size: int, density: float = 0.4) -> sparse.csr_array:
     return sparse.csr_array(values / np.sqrt(size * density))
 
 
-def _coarse_points(seed: int) -> dict:
-    rng = np.random.default_rng([6, seed])
-    n, c, d = 7, 3, 2 + seed % 3
+def _batch(rng, n_users: int, n_items: int, size: int) -> dict:
+    """Triples in which entities occur several times, and one entity does not occur."""
+    positive = rng.integers(0, n_items - 1, size)
+    negative = (positive + rng.integers(1, n_items - 1, size)) % (n_items - 1)
+    user = rng.integers(0, n_users, size)
+    user[1], positive[1] = user[0], positive[0]
+    return {"user": user, "positive": n_users + positive, "negative": n_users + negative}
+
+
+def _stage_points(seed: int) -> dict:
+    rng = np.random.default_rng([61, seed])
+    n_users, n_items, c, d = 4, 5, 3, 2 + seed % 3
+    n = n_users + n_items
     return {
-        "E_coarse": rng.standard_normal((c, d)),
-        "S_coarse": _random_assignment(rng, n, c, 2),
+        "E_c": rng.standard_normal((c, d)),
+        "b": rng.standard_normal(n),
+        "S_c": _random_assignment(rng, n, c, 2),
         "X_hat": _random_graph(rng, n + c),
-        "G_H": rng.standard_normal((n, d)),
-        "c": rng.uniform(0.1, 0.6, n) * (rng.random(n) < 0.8),
         "n_layers": 2 + seed % 2,
+        **_batch(rng, n_users, n_items, 8),
+        "l2": 0.3,
     }
 
 
-def _coarse_variant(*, direct=1.0, graph=1.0, regulariser=1.0, tanh="yes", transpose=True, share=True, layers=None, sign=1.0):
-    """The solution with parts of it changed, for the list of mistakes."""
+def _some_of(names: str):
+    """Points with these arguments of the stage's alone."""
 
-    def variant(grad_loss, E_coarse, S_coarse, X_hat, G_H, c, n_layers):
-        n = S_coarse.shape[0]
-        Y = S_coarse @ E_coarse
-        Z = np.tanh(Y)
-        back = X_hat.T if transpose else X_hat
-        own = np.concatenate([G_H, np.zeros_like(E_coarse)]) / ((n_layers + 1) if share else 1)
-        grad_X0 = own
-        for _ in range(n_layers):
-            grad_X0 = (own if layers is None else 0) + back @ grad_X0
-        slope = {"yes": 1 - Z**2, "no": np.ones_like(Z), "of Z": 1 - np.tanh(Z) ** 2, "of Y": 1 - Y**2, "late": 1 - Z**2}[tanh]
-        pull = regulariser * 2 * c[:, None] * Z
-        if tanh == "late":
-            at_Y = graph * grad_X0[:n] * slope + pull
-        else:
-            at_Y = (graph * grad_X0[:n] + pull) * slope
-        return sign * grad_loss * (direct * grad_X0[n:] + S_coarse.T @ at_Y)
+    def points(seed: int) -> dict:
+        whole = _stage_points(seed)
+        return {name: whole[name] for name in names.split()}
+
+    return points
+
+
+# ---- forward -------------------------------------------------------------------------------------------------------------
+def expanded_graph(A, S_c):
+    X = sparse.csr_array(sparse.block_array([[A, S_c], [S_c.T, None]]))
+    degree = abs(X).sum(axis=1)
+    half = sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+    return sparse.csr_array(half @ X @ half)
+
+
+def coarse_forward(E_c, S_c, X_hat, n_layers):
+    Z = compose(S_c, E_c)
+    H = propagate(np.concatenate([Z, E_c]), X_hat, n_layers)
+    return Z, H
+
+
+def coarse_loss(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2):
+    Z, H = coarse_forward(E_c, S_c, X_hat, n_layers)
+    return bpr_loss(H, b, user, positive, negative) + penalty(Z, user, positive, negative, l2)
+
+
+def _forward_variant(*, tanh=True, below=lambda E_c: E_c, entities_only=False, order=False, swap=False, layers=0, last=False):
+    def variant(E_c, S_c, X_hat, n_layers):
+        Z = np.tanh(S_c @ E_c) if tanh else S_c @ E_c
+        start = np.concatenate([below(E_c), Z] if order else [Z, below(E_c)])
+        H = propagate(start, X_hat, n_layers + layers)
+        if last:
+            H = start
+            for _ in range(n_layers):
+                H = X_hat @ H
+        H = H[: len(Z)] if entities_only else H
+        return (H, Z) if swap else (Z, H)
 
     return variant
 
 
-def _without_cotangent(solution):
-    def variant(grad_loss, *arguments):
-        return solution(1.0, *arguments)
+FORWARD = Exercise(
+    name="coarse_forward",
+    task=(
+        "Write `coarse_forward(E_c, S_c, X_hat, n_layers)`. It returns `Z` = tanh(S_c E_c), of shape $(N, d)$, and `H`, of shape "
+        "$(N+C, d)$: what propagation over `X_hat` makes of $X_0=[Z;E_c]$, the mean of all $L+1$ layers. Use what you have: "
+        "`my.compose(S, E)`, `my.propagate(X0, X_hat, n_layers)`."
+    ),
+    solution=coarse_forward,
+    points=_some_of("E_c S_c X_hat n_layers"),
+    hints=(
+        "Two lines. The second needs Z and E_c on top of each other: `np.concatenate([Z, E_c])`.",
+        "E_c enters X_0 as it is, without tanh. H has a row for every node, the coarse ones too.",
+    ),
+    mistakes=(
+        Mistake(_forward_variant(tanh=False), "Z is the tanh of S_c E_c."),
+        Mistake(_forward_variant(below=np.tanh), "the codebook enters X_0 as it is, without tanh. Z is right."),
+        Mistake(_forward_variant(below=np.zeros_like), "Z is right, but propagation starts from zeros at the coarse nodes."),
+        Mistake(_forward_variant(order=True), "X_0 has the entities first, then the coarse rows, in the order of X_hat's rows."),
+        Mistake(_forward_variant(layers=-1), "one layer too few: X_0 is layer 0, and there are L more."),
+        Mistake(_forward_variant(layers=1), "one layer too many: X_0 is layer 0, and there are L more."),
+        Mistake(_forward_variant(last=True), "H is the mean of all layers, not the last one."),
+    ),
+)
+
+
+# ---- backward, step by step ------------------------------------------------------------------------------------------------
+def loss_to_H(H, b, user, positive, negative):
+    n = len(b)
+    grad_H = np.zeros_like(H)
+    grad_H[:n], grad_b = bpr_backward(1.0, H[:n], b, user, positive, negative)
+    return grad_H, grad_b
+
+
+def _loss_to_H_points(seed: int) -> dict:
+    whole = _stage_points(seed)
+    rng = np.random.default_rng([62, seed])
+    H = rng.standard_normal((len(whole["b"]) + len(whole["E_c"]), whole["E_c"].shape[1]))
+    return {"H": H, **{name: whole[name] for name in ("b", "user", "positive", "negative")}}
+
+
+def _loss_to_H_variant(*, keep=lambda x: x, factor=1.0, bias=1.0):
+    def variant(H, b, user, positive, negative):
+        grad_H, grad_b = loss_to_H(H, b, user, positive, negative)
+        return factor * keep(grad_H), factor * bias * grad_b
+
+    return variant
+
+
+def _sum_over_triples(H, b, user, positive, negative):
+    return tuple(len(user) * part for part in loss_to_H(H, b, user, positive, negative))
+
+
+def _coarse_rows_scored(H, b, user, positive, negative):
+    """Item numbers taken for rows from the end."""
+    grad_H, grad_b = loss_to_H(H, b, user, positive, negative)
+    return np.roll(grad_H, len(H) - len(b), axis=0), grad_b
+
+
+LOSS_TO_H = Exercise(
+    name="loss_to_H",
+    task=(
+        "Step 1, from the loss to $H$. Write `loss_to_H(H, b, user, positive, negative)`. It returns `grad_H` of the shape "
+        "$(N+C, d)$ of `H` and `grad_b` $(N,)$, the gradients of the BPR loss. Only the first $N$ rows of `H`, the entities, are "
+        "ever scored; $N$ is `len(b)`. You have `my.bpr_backward(grad_loss, H, b, user, positive, negative)`. (The loss is the "
+        "end of the computation: its cotangent is 1.)"
+    ),
+    solution=loss_to_H,
+    points=_loss_to_H_points,
+    hints=(
+        "What does the loss do when the row of a coarse node in H moves, and nothing else?",
+        "`my.bpr_backward(1.0, H[:n], b, ...)` gives the first N rows. Put C rows below them.",
+    ),
+    mistakes=(
+        Mistake(_loss_to_H_variant(factor=-1.0), "both have the wrong sign. A gradient points uphill."),
+        Mistake(_loss_to_H_variant(bias=0.0), "grad_H is right; the biases receive nothing."),
+        Mistake(_loss_to_H_variant(bias=-1.0), "grad_H is right; grad_b has the wrong sign."),
+        Mistake(_sum_over_triples, "the loss is a mean over the batch; this is the gradient of the sum."),
+        Mistake(_coarse_rows_scored, "the right rows at the wrong places: entities come first in H, coarse rows last."),
+    ),
+)
+
+
+def _stack(Z, E_c):
+    return np.concatenate([Z, E_c])
+
+
+def fork(grad_X0, Z, E_c):
+    n = len(Z)
+    return grad_X0[:n], grad_X0[n:]
+
+
+FORK = Exercise(
+    name="fork",
+    task=(
+        "Step 3, the fork. The forward stacked two arrays, `X0 = np.concatenate([Z, E_c])`. Write `fork(grad_X0, Z, E_c)`, which "
+        "returns `grad_Z` $(N, d)$ and `grad_E_c` $(C, d)$, the gradients that arrive at the two from `grad_X0` $(N+C, d)$."
+    ),
+    solution=fork,
+    points=lambda seed: {
+        "Z": np.random.default_rng([63, seed]).standard_normal((4 + seed, 3)),
+        "E_c": np.random.default_rng([64, seed]).standard_normal((4 + seed % 2, 3)),
+    },
+    forward=_stack,
+    hints=("A stack copies numbers. Where has each of them gone?", "Cut the cotangent where the stack was glued."),
+    mistakes=(
+        Mistake(
+            lambda grad_X0, Z, E_c: (grad_X0[-len(Z) :], grad_X0[: len(E_c)]),
+            "the two parts are taken from the wrong ends: Z stands above E_c.",
+        ),
+        Mistake(
+            lambda grad_X0, Z, E_c: (grad_X0[: len(Z)], 0 * grad_X0[len(Z) :]),
+            "E_c receives nothing. Its rows of X_0 are the start of the coarse nodes.",
+        ),
+        Mistake(
+            lambda grad_X0, Z, E_c: (grad_X0[: len(Z)] * (1 - Z**2), grad_X0[len(Z) :]),
+            "tanh does not belong into this step: asked for is the gradient at Z, not at S_c E_c.",
+        ),
+    ),
+    options={"wrt": ("Z", "E_c"), "linear_in": ("Z", "E_c")},
+)
+
+
+def to_Z(grad_Z, Z, user, positive, negative, l2):
+    return grad_Z + penalty_backward(1.0, Z, user, positive, negative, l2)
+
+
+def _to_Z_points(seed: int) -> dict:
+    whole = _stage_points(seed)
+    Z = np.tanh(whole["S_c"] @ whole["E_c"])
+    grad_Z = np.random.default_rng([65, seed]).standard_normal(Z.shape)
+    return {"grad_Z": grad_Z, "Z": Z, **{name: whole[name] for name in ("user", "positive", "negative", "l2")}}
+
+
+def _to_Z_variant(*, graph=1.0, penalised=1.0, mean=True, once=False, everyone=False):
+    def variant(grad_Z, Z, user, positive, negative, l2):
+        count = np.bincount(np.concatenate([user, positive, negative]), minlength=len(Z))
+        count = np.minimum(count, 1) if once else np.ones(len(Z)) if everyone else count
+        return graph * grad_Z + penalised * 2 * l2 / (len(user) if mean else 1) * count[:, None] * Z
+
+    return variant
+
+
+TO_Z = Exercise(
+    name="to_Z",
+    task=(
+        "Step 4, two paths meet at $Z$. Write `to_Z(grad_Z, Z, user, positive, negative, l2)`. `grad_Z` is what arrives through "
+        "the graph; the penalty of the batch acts on `Z` as well. Return the whole gradient at `Z`, of shape $(N, d)$. You have "
+        "`my.penalty_backward(grad_penalty, Z, user, positive, negative, l2)`."
+    ),
+    solution=to_Z,
+    points=_to_Z_points,
+    hints=("Used twice, gradients add.", "The cotangent of the penalty is 1: it stands in the loss without a factor."),
+    mistakes=(
+        Mistake(_to_Z_variant(penalised=0.0), "the penalty's part is missing."),
+        Mistake(_to_Z_variant(graph=0.0), "what arrives through the graph is missing."),
+        Mistake(_to_Z_variant(penalised=-1.0), "the penalty's part has the wrong sign: it is added to the loss."),
+        Mistake(_to_Z_variant(penalised=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
+        Mistake(_to_Z_variant(mean=False), "the penalty is divided by the size of the batch; your gradient of it is not."),
+        Mistake(_to_Z_variant(once=True), "an entity that occurs three times in the batch is penalised three times."),
+        Mistake(_to_Z_variant(everyone=True), "only entities of the batch are penalised, each as often as it occurs."),
+    ),
+)
+
+
+def to_E_c(grad_Z, grad_direct, S_c, E_c):
+    return grad_direct + compose_backward(grad_Z, S_c, E_c)
+
+
+def _to_E_c_points(seed: int) -> dict:
+    whole = _stage_points(seed)
+    rng = np.random.default_rng([66, seed])
+    S_c, E_c = whole["S_c"], whole["E_c"]
+    grad_Z = rng.standard_normal((S_c.shape[0], E_c.shape[1]))
+    return {"grad_Z": grad_Z, "grad_direct": rng.standard_normal(E_c.shape), "S_c": S_c, "E_c": E_c}
+
+
+def _to_E_c_variant(*, direct=1.0, composed=1.0, slope="output"):
+    def variant(grad_Z, grad_direct, S_c, E_c):
+        Y = S_c @ E_c
+        slopes = {"output": 1 - np.tanh(Y) ** 2, "none": 1.0, "twice": 1 - np.tanh(np.tanh(Y)) ** 2, "of Y": 1 - Y**2}
+        return direct * grad_direct + composed * (S_c.T @ (grad_Z * slopes[slope]))
+
+    return variant
+
+
+TO_E_C = Exercise(
+    name="to_E_c",
+    task=(
+        "Step 5, to the codebook. Write `to_E_c(grad_Z, grad_direct, S_c, E_c)`. `grad_Z` $(N, d)$ is the whole gradient at "
+        "$Z=\\tanh(S_cE_c)$, `grad_direct` $(C, d)$ what the fork sent to `E_c` itself. Return the whole gradient at `E_c`, "
+        "$(C, d)$. You have `my.compose_backward(grad_Z, S, E)`."
+    ),
+    solution=to_E_c,
+    points=_to_E_c_points,
+    hints=("E_c was used twice.", "`my.compose_backward` brings the gradient at Z to E_c. What else arrives there?"),
+    mistakes=(
+        Mistake(_to_E_c_variant(direct=0.0), "what the fork sent to E_c itself is missing."),
+        Mistake(_to_E_c_variant(composed=0.0), "what comes through Z is missing."),
+        Mistake(_to_E_c_variant(slope="none"), "the derivative of tanh is missing."),
+        Mistake(_to_E_c_variant(slope="twice"), "the derivative of tanh is taken at Z. It belongs at S_c E_c."),
+        Mistake(_to_E_c_variant(slope="of Y"), "1 - y^2 is not the derivative of tanh at y. Which quantity has to be squared?"),
+        Mistake(_to_E_c_variant(direct=-1.0), "what the fork sent to E_c itself has the wrong sign."),
+        Mistake(
+            lambda *given: to_E_c(*given) / 2, "you took the mean of the two paths. What is used twice receives the sum."
+        ),
+    ),
+)
+
+
+# ---- all of it ---------------------------------------------------------------------------------------------------------------
+def coarse_gradients(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2):
+    Z, H = coarse_forward(E_c, S_c, X_hat, n_layers)
+    loss = bpr_loss(H, b, user, positive, negative) + penalty(Z, user, positive, negative, l2)
+    grad_H, grad_b = loss_to_H(H, b, user, positive, negative)
+    grad_X0 = propagate_backward(grad_H, np.concatenate([Z, E_c]), X_hat, n_layers)
+    grad_Z, grad_direct = fork(grad_X0, Z, E_c)
+    grad_Z = to_Z(grad_Z, Z, user, positive, negative, l2)
+    return loss, to_E_c(grad_Z, grad_direct, S_c, E_c), grad_b
+
+
+def _coarse_variant(*, direct=1.0, graph=1.0, regulariser=1.0, tanh="yes", transpose=True, share=True, layers="all", sign=1.0,
+                    mean=True, penalty_mean=True, bias=1.0, with_penalty=True, loss_sum=False):  # fmt: skip
+    """The solution with parts of it changed, for the list of mistakes."""
+
+    def variant(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2):
+        n, size = len(b), len(user)
+        Y = S_c @ E_c
+        Z, H = coarse_forward(E_c, S_c, X_hat, n_layers)
+        loss = bpr_loss(H, b, user, positive, negative) * (size if loss_sum else 1)
+        loss = loss + (penalty(Z, user, positive, negative, l2) if with_penalty else 0.0)
+        grad_H, grad_b = loss_to_H(H, b, user, positive, negative)
+        scale = 1 if mean else size
+        back = X_hat.T if transpose else X_hat
+        own = scale * grad_H / ((n_layers + 1) if share else 1)
+        grad_X0 = own
+        for _ in range(n_layers - (layers == "too few")):
+            grad_X0 = (0 if layers == "last" else own) + back @ grad_X0
+        slope = {"yes": 1 - Z**2, "no": 1.0, "of Z": 1 - np.tanh(Z) ** 2, "of Y": 1 - Y**2, "late": 1 - Z**2}[tanh]
+        pull = regulariser * penalty_backward(1.0, Z, user, positive, negative, l2) * (1 if penalty_mean else size)
+        at_Y = graph * grad_X0[:n] * slope + pull if tanh == "late" else (graph * grad_X0[:n] + pull) * slope
+        return loss, sign * (direct * grad_X0[n:] + S_c.T @ at_Y), sign * bias * scale * grad_b
+
+    return variant
+
+
+def _penalty_elsewhere(at: str):
+    """The penalty's gradient taken of H, or put at E_c as plain weight decay."""
+
+    def variant(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2):
+        loss, grad_E_c, grad_b = coarse_gradients(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2)
+        Z, H = coarse_forward(E_c, S_c, X_hat, n_layers)
+        right = compose_backward(penalty_backward(1.0, Z, user, positive, negative, l2), S_c, E_c)
+        if at == "H":
+            other = compose_backward(penalty_backward(1.0, H[: len(b)], user, positive, negative, l2), S_c, E_c)
+        else:
+            other = 2 * l2 * E_c
+        return loss, grad_E_c - right + other, grad_b
 
     return variant
 
 
 COARSE = Exercise(
-    name="coarse_stage_backward",
+    name="coarse_gradients",
     task=(
-        "Write `coarse_stage_backward(grad_loss, E_coarse, S_coarse, X_hat, G_H, c, n_layers)`. It returns the gradient of "
-        "`grad_loss * loss` with respect to `E_coarse`, of shape $(C, d)$. The forward: $Z=\\tanh(S_cE_c)$, $X_0=[Z;E_c]$, "
-        "$X_{k+1}=\\hat X X_k$, $H$ = mean of $X_0,\\dots,X_L$, and loss = sum of `G_H * H_entities` + sum over e of "
-        "$c_e|Z_e|^2$. `G_H` $(N, d)$ is what BPR sends back to the entity rows of $H$; `c` $(N,)$ holds the regulariser's "
-        "factors decay l2 count / B. `S_coarse` and `X_hat` are scipy sparse arrays; here $\\hat X$ is **not** symmetric."
+        "Put the steps together. Write `coarse_gradients(E_c, b, S_c, X_hat, n_layers, user, positive, negative, l2)`. It "
+        "returns three results: the loss of the batch (BPR plus penalty), its gradient with respect to `E_c` $(C, d)$, and the "
+        "one with respect to `b` $(N,)$. You have `my.coarse_forward`, `my.bpr_loss`, `my.penalty`, `my.loss_to_H`, "
+        "`my.propagate_backward`, `my.fork`, `my.to_Z` and `my.to_E_c`. `X_hat` is **not** symmetric here."
     ),
-    solution=coarse_stage_solution,
-    points=_coarse_points,
-    forward=coarse_stage,
+    solution=coarse_gradients,
+    points=_stage_points,
     hints=(
-        "E_c stands in three places of the forward: in Z as the graph sees it, in Z as the regulariser sees it, in X_0 itself.",
-        "Back through the layers first: the cotangent of H is G_H for entities and 0 for coarse rows; every layer receives "
-        "1/(L+1) of it, and X_hat^T times what the next layer has.",
-        "The result has N entity rows and C coarse rows. The coarse rows are done. The entity rows are a gradient at Z.",
-        "Add 2 c_e Z_e to the entity rows, multiply by 1 - Z^2, then by S_c^T, and add the coarse rows.",
+        "Forward, loss, and then the steps from the end to the beginning: each takes what the one before it returned.",
+        "loss_to_H, propagate_backward, fork, to_Z, to_E_c. `propagate_backward` is given X0 although it need not read it.",
     ),
     mistakes=(
         Mistake(
             _coarse_variant(direct=0.0),
-            "one of three ways is missing: E_c also stands in X_0 by itself, as the start of the coarse nodes.",
+            "one of three paths is missing: E_c also stands in X_0 by itself, as the start of the coarse nodes.",
         ),
-        Mistake(_coarse_variant(regulariser=0.0), "one of three ways is missing: Z reaches the loss beside the graph, too."),
-        Mistake(_coarse_variant(graph=0.0), "one of three ways is missing: through Z and the graph."),
+        Mistake(_coarse_variant(regulariser=0.0), "one of three paths is missing: Z reaches the loss beside the graph, too."),
+        Mistake(_coarse_variant(graph=0.0), "one of three paths is missing: through Z and the graph."),
         Mistake(
             _coarse_variant(graph=0.0, regulariser=0.0),
             "only the coarse rows of X_0 are there; what comes through Z is missing.",
@@ -129,39 +390,94 @@ COARSE = Exercise(
             _coarse_variant(tanh="of Z"),
             "the derivative of tanh is taken at Z. It belongs at S_c E_c; expressed in Z it needs no further tanh.",
         ),
-        Mistake(
-            _coarse_variant(tanh="of Y"),
-            "1 - y^2 is not the derivative of tanh at y. Which quantity has to be squared?",
-        ),
+        Mistake(_coarse_variant(tanh="of Y"), "1 - y^2 is not the derivative of tanh at y. Which quantity has to be squared?"),
         Mistake(
             _coarse_variant(tanh="late"),
-            "the regulariser's part does not pass through tanh in your version. It acts on Z, and Z is a tanh.",
+            "the penalty's part does not pass through tanh in your version. It acts on Z, and Z is a tanh.",
         ),
+        Mistake(_coarse_variant(regulariser=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
+        Mistake(_coarse_variant(regulariser=-1.0), "the penalty's part has the wrong sign: the penalty is added to the loss."),
+        Mistake(_penalty_elsewhere("H"), "the penalty acts on Z, what an entity is before the graph; yours is that of H."),
+        Mistake(_penalty_elsewhere("E_c"), "the penalty acts on the rows of Z that the batch touches, not on the codebook."),
         Mistake(
-            _coarse_variant(regulariser=0.5),
-            "the regulariser's part is half of what it should be: the derivative of a square.",
+            _coarse_variant(penalty_mean=False), "the penalty is divided by the size of the batch; your gradient of it is not."
         ),
+        Mistake(_coarse_variant(mean=False), "BPR is a mean over the batch; your gradient is that of the sum."),
         Mistake(
             _coarse_variant(transpose=False),
             "right on a symmetric graph. X_hat is not symmetric here: what takes the place of X_hat in a backward pass?",
         ),
-        Mistake(_coarse_variant(share=False), "H is a mean over L + 1 layers, not their sum."),
+        Mistake(_coarse_variant(share=False), "H is a mean over L + 1 layers; your gradient is that of their sum."),
         Mistake(
             _coarse_variant(layers="last"),
             "only the last layer's share is passed back. X_0, ..., X_L are all members of the mean.",
         ),
-        Mistake(
-            _without_cotangent(coarse_stage_solution),
-            "right for grad_loss = 1. A backward is given the gradient of whatever comes after it; yours does not use it.",
-        ),
+        Mistake(_coarse_variant(layers="too few"), "the gradient passes back through one layer too few."),
+        Mistake(_coarse_variant(sign=-1.0), "the loss is right, and both gradients have the wrong sign."),
+        Mistake(_coarse_variant(bias=0.0), "all is right but grad_b: the biases receive nothing."),
+        Mistake(_coarse_variant(bias=-1.0), "all is right but the sign of grad_b."),
+        Mistake(_coarse_variant(with_penalty=False), "both gradients are right; the loss that you return lacks the penalty."),
+        Mistake(_coarse_variant(loss_sum=True), "both gradients are right; in the loss that you return, BPR is not a mean."),
     ),
-    options={"wrt": "E_coarse"},
+)
+
+
+# ---- the training loop -------------------------------------------------------------------------------------------------------
+def train_coarse(E_c, b, S_c, X_hat, n_layers, batches, l2, rate):
+    m_E = v_E = np.zeros_like(E_c)
+    m_b = v_b = np.zeros_like(b)
+    losses = []
+    for step, batch in enumerate(batches, 1):
+        loss, grad_E_c, grad_b = coarse_gradients(E_c, b, S_c, X_hat, n_layers, *batch, l2)
+        losses.append(loss)
+        E_c, m_E, v_E = adam_step(E_c, grad_E_c, m_E, v_E, step, rate)
+        b, m_b, v_b = adam_step(b, grad_b, m_b, v_b, step, rate)
+    return E_c, b, losses
+
+
+def _training_points(seed: int) -> dict:
+    point = _stage_points(seed)
+    rng = np.random.default_rng([67, seed])
+    batches = [tuple(_batch(rng, 4, 5, size).values()) for size in (6, 9, 5)]
+    taken = {name: point[name] for name in ("E_c", "b", "S_c", "X_hat", "n_layers")}
+    return {**taken, "batches": batches, "l2": 0.3, "rate": 0.1}
+
+
+def _training_variant(options: dict):
+    def variant(E_c, b, S_c, X_hat, n_layers, batches, l2, rate):
+        def losses_and_gradients(parameters, batch):
+            return coarse_gradients(*parameters, S_c, X_hat, n_layers, *batch, l2)
+
+        loop = trained(
+            lambda parameters, batch: losses_and_gradients(parameters, batch)[0],
+            lambda parameters, batch: losses_and_gradients(parameters, batch)[1:],
+            **options,
+        )
+        return loop((E_c, b), batches, rate)
+
+    return variant
+
+
+TRAIN = Exercise(
+    name="train_coarse",
+    task=(
+        "Write `train_coarse(E_c, b, S_c, X_hat, n_layers, batches, l2, rate)`, the training loop. `batches` is a list of "
+        "triples of arrays (user, positive, negative). For each batch in turn: loss and gradients, then one Adam step for `E_c` "
+        "and one for `b`, with the learning rate `rate`. Moments begin at 0, steps count from 1. Return the new `E_c`, the new "
+        "`b` and the list of losses, each before its step. Leave the arrays that were given as they are."
+    ),
+    solution=train_coarse,
+    points=_training_points,
+    hints=(
+        "It is the loop of notebook 05 with another gradient: `my.coarse_gradients` returns the loss as well.",
+        "`E_c, m_E, v_E = my.adam_step(E_c, grad_E_c, m_E, v_E, step, rate)`, and the same for b with moments of its own.",
+    ),
+    mistakes=tuple(Mistake(_training_variant(options), message) for options, message in LOOP_MISTAKES),
 )
 
 
 # ---- the closed-form assignment --------------------------------------------------------------------------------------
-def least_squares_solution(H_entities, H_coarse, t):
-    """W = H_entities pinv(H_coarse), of each row the t largest entries."""
+def least_squares_assignment(H_entities, H_coarse, t):
     W = H_entities @ np.linalg.pinv(H_coarse)
     smallest = np.sort(W, axis=1)[:, -t]
     return np.where(W >= smallest[:, None], W, 0.0)
@@ -198,7 +514,7 @@ def _softmax(W):
 
 
 def _refitted(H_entities, H_coarse, t):
-    W = least_squares_solution(H_entities, H_coarse, t)
+    W = least_squares_assignment(H_entities, H_coarse, t)
     for row, h in zip(W, H_entities, strict=True):
         kept = np.flatnonzero(row)
         row[kept] = h @ np.linalg.pinv(H_coarse[kept])
@@ -213,7 +529,7 @@ ASSIGNMENT = Exercise(
         "`t` largest entries with their values; all others are 0. `H_coarse` $(C, d)$ may have dependent rows, and may have "
         "more rows than columns."
     ),
-    solution=least_squares_solution,
+    solution=least_squares_assignment,
     points=_assignment_points,
     hints=(
         "Each row of W is a problem of its own: write a row of H_entities as a combination of the rows of H_coarse.",
@@ -248,4 +564,5 @@ ASSIGNMENT = Exercise(
     ),
 )
 
-EXERCISES = (COARSE, ASSIGNMENT)
+GIVEN = (expanded_graph, coarse_loss)
+EXERCISES = (FORWARD, LOSS_TO_H, FORK, TO_Z, TO_E_C, COARSE, TRAIN, ASSIGNMENT)

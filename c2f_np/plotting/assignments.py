@@ -8,17 +8,23 @@ from matplotlib.ticker import MaxNLocator
 from .style import GREY, block_lines, colour_bar, heat_map, new_picture
 
 
-def heat_maps(panels: dict[str, np.ndarray], *, row_names: dict[str, list[str]] | None = None, height: float = 4.6):
+def heat_maps(
+    panels: dict[str, np.ndarray],
+    *,
+    row_names: dict[str, list[str]] | None = None,
+    row_kinds: dict[str, str] | None = None,
+    height: float = 4.6,
+):
     """Matrices (title to matrix) side by side, each with its own colour scale below it; zero is white.
 
-    `row_names` gives the names of the rows by the title of the panel; `height` is in inches.
+    By the title of the panel, `row_names` gives the names of the rows and `row_kinds` says what they are; `height` is in inches.
     """
     # Each panel is as wide as it has columns, within reason.
     widths = [np.clip(matrix.shape[1], 5, 16) for matrix in panels.values()]
     picture, axes = new_picture(9.2, height, 1, len(panels), width_ratios=widths)
     for panel, (title, matrix) in zip(np.ravel(axes), panels.items(), strict=True):
         image = _framed_heat_map(panel, matrix)
-        panel.set(title=title, xlabel="column")
+        panel.set(title=title, xlabel="column", ylabel=(row_kinds or {}).get(title, ""))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.yaxis.set_major_locator(MaxNLocator(integer=True))
         names = (row_names or {}).get(title)

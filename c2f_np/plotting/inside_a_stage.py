@@ -109,11 +109,11 @@ def assignments_side_by_side(matrices: dict[str, Any], row_groups, group_names, 
         each.set(title=name, xlabel="coarse row")
     axes[0].set_yticks(ends - sizes / 2 - 0.5, group_names, fontsize=8)
     axes[0].set_ylabel(ylabel)
-    colour_bar(picture, image, axes, shrink=0.7)
+    colour_bar(picture, image, axes, "weight", shrink=0.7)
     return picture
 
 
-def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the codebook", height: float = 2.6):
+def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the codebook", title: str = "", height: float = 2.6):
     """The gradients of one array that arrive along different ways, by name, as heat maps on one scale."""
     picture, axes = new_picture(2.2 * len(parts) + 0.6, height, 1, len(parts), sharey=True, squeeze=False)
     largest = max(np.abs(part).max() for part in parts.values()) or 1.0
@@ -122,22 +122,9 @@ def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the 
         each.set_title(f"{name}\nnorm {np.sqrt(np.sum(part * part)):.2g}", fontsize=8.5)
         each.set(xlabel="coordinate", xticks=[], yticks=[])
     axes.ravel()[0].set_ylabel(ylabel)
-    colour_bar(picture, image, axes, shrink=0.9)
-    return picture
-
-
-def weights_of_row(weights, kept, names=None, *, xlabel: str = "coarse row"):
-    """The least-squares weights (C,) of one entity; those that are `kept` are filled."""
-    picture, axes = new_picture(6.6, 2.6)
-    weights, kept = np.asarray(weights), np.asarray(kept)
-    places = np.arange(len(weights))
-    axes.bar(places[kept], weights[kept], color=COARSE, label="kept", width=0.75)
-    axes.bar(places[~kept], weights[~kept], facecolor="white", edgecolor=GREY, label="set to 0", width=0.75)
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8)
-    axes.set(xlabel=xlabel, ylabel="weight")
-    if names is not None:
-        axes.set_xticks(places, names, fontsize=8)
+    colour_bar(picture, image, axes, "gradient", shrink=0.9)
+    if title:
+        picture.suptitle(title, fontsize=10)
     return picture
 
 
@@ -179,13 +166,13 @@ def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=No
     return picture
 
 
-def layer_factors(names, powers: dict[str, np.ndarray], *, ylabel: str = "size after k layers"):
+def layer_factors(names, powers: dict[str, np.ndarray], *, ylabel: str = "size after k layers", title: str = ""):
     """How sizes (by name) develop over the layers `names`, on a logarithmic axis."""
     picture, axes = new_picture(5.6, 2.8)
     for k, (name, sizes) in enumerate(powers.items()):
         colour, line, marker = (FINE, COARSE, USER)[k], ("--", "-", ":")[k], "so^"[k]
         axes.plot(names, sizes, color=colour, linestyle=line, marker=marker, markersize=4, label=name)
     axes.set_yscale("log")
-    axes.set(xlabel="layers k", ylabel=f"{ylabel} (logarithmic)")
+    axes.set(xlabel="layers k", ylabel=f"{ylabel} (logarithmic)", title=title)
     axes.legend(frameon=False, fontsize=8)
     return picture

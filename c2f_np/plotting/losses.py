@@ -14,19 +14,21 @@ _ALONE = {"edgecolor": GREY, "linewidth": 0.8}
 
 
 def loss_and_slope(x, losses: dict[str, np.ndarray], slopes: dict[str, np.ndarray]):
-    """Losses by name over x = score(negative) - score(positive), and their derivatives beside them.
+    """Losses by name over x = score(positive) - score(negative), and beside them how strongly each pulls, minus its derivative.
 
     The first curve is in full colour, the others are dashed.
     """
     picture, axes = new_picture(8, 3, 1, 2)
-    for each, curves, label in ((axes[0], losses, "loss of one triple"), (axes[1], slopes, "derivative")):
+    for each, curves, label in ((axes[0], losses, "loss of one triple"), (axes[1], slopes, "minus the derivative")):
         for k, (name, y) in enumerate(curves.items()):
             colour = COARSE if k == 0 else INK
             each.plot(x, y, color=colour, linestyle=LINES[k], linewidth=1.8 if k == 0 else 1.2, label=name)
         each.axvline(0, color=PALE, linewidth=0.8, zorder=0)
-        each.set(xlabel="x = score(negative) - score(positive)", ylabel=label, ylim=(0, None))
-        each.legend(frameon=False, fontsize=8, loc="upper left")
-    for x, text, side in ((0.02, "order right", "left"), (0.98, "order wrong", "right")):
+        each.set(xlabel="x = score(positive) - score(negative)", ylabel=label, ylim=(0, None))
+        each.legend(frameon=False, fontsize=8, loc="upper right")
+    axes[0].set_title("The loss of a pair of items", fontsize=10)
+    axes[1].set_title("How strongly it pulls", fontsize=10)
+    for x, text, side in ((0.02, "order wrong", "left"), (0.98, "order right", "right")):
         axes[0].text(x, 0.07, text, transform=axes[0].transAxes, fontsize=8, color=GREY, ha=side)
     return picture
 
@@ -52,6 +54,7 @@ def triple_in_the_plane(points, arrows, names, roles):
     axes.set(xlim=(ends[:, 0].min() - room, ends[:, 0].max() + room), ylim=(ends[:, 1].min() - room, ends[:, 1].max() + room))
     axes.set_aspect("equal")
     axes.set(xlabel="first coordinate", ylabel="second coordinate")
+    axes.set_title("One step of descent on a triple", fontsize=10)
     return picture
 
 
@@ -101,19 +104,21 @@ def free_ranks(taken, n_items: int, rank: int | None = None):
     for y, text, colour in ((0, "item", INK), (-0.8, "rank among the free", FINE)):
         axes.text(-0.8, y, text, ha="right", va="center", fontsize=9, color=colour)
     axes.set(xlim=(-4.2, n_items - 0.4), ylim=(-1.2, 0.6))
+    axes.set_title("filled: the items that the user has", fontsize=9)
     axes.set_aspect("equal")
     axes.set_axis_off()
     return picture
 
 
 def first_steps(steps, lengths: dict[str, np.ndarray]):
-    """Lengths of Adam's steps by name, in units of the learning rate, under a constant gradient."""
+    """Lengths of Adam's steps by name, in units of the learning rate."""
     picture, axes = new_picture(6.4, 2.9)
     for k, (name, values) in enumerate(lengths.items()):
         axes.plot(steps, values, color=CYCLE[k], linestyle=LINES[k], linewidth=1.6, label=name)
     axes.legend(frameon=False, fontsize=8)
     axes.set_xscale("log")
     axes.set(xlabel="step (logarithmic)", ylabel="step length / learning rate", ylim=(0, None), xlim=(1, steps[-1]))
+    axes.set_title("How far Adam moves", fontsize=10)
     return picture
 
 
@@ -131,4 +136,32 @@ def loss_and_order(steps, loss, share, *, start: float | None = None):
     axes[0].set(xlabel="step", ylabel="BPR loss of the batch", ylim=(0, None))
     axes[1].plot(steps, share, color=COARSE, linewidth=1.6)
     axes[1].set(xlabel="step", ylabel="share in the right order", ylim=(0, 1.02))
+    axes[0].set_title("Loss", fontsize=10)
+    axes[1].set_title("Training pairs in the right order", fontsize=10)
+    return picture
+
+
+def compared_losses(curves: dict[str, np.ndarray], *, title: str, ylabel: str = "loss of the batch"):
+    """Losses by name over the steps; the first is broad and pale, so that one that lies on it can be seen."""
+    picture, axes = new_picture(7.2, 3.0)
+    looks = ({"color": COARSE, "linewidth": 5, "alpha": 0.35}, *({"color": c, "linewidth": 1.2} for c in (INK, ITEM, USER)))
+    for (name, losses), look in zip(curves.items(), looks, strict=False):
+        axes.plot(np.arange(1, len(losses) + 1), losses, label=name, **look)
+    axes.set(xlabel="step", ylabel=ylabel, title=title)
+    axes.legend(frameon=False, fontsize=8)
+    return picture
+
+
+def quality_by_round(curves: dict[str, tuple], references: dict[str, float], *, title: str, ylabel: str):
+    """Curves by name, each (rounds, values), and horizontal lines to compare with; the name of a line stands above it."""
+    picture, axes = new_picture(7.2, 3.4)
+    for k, (name, (rounds, values)) in enumerate(curves.items()):
+        axes.plot(rounds, values, color=CYCLE[k], linestyle=LINES[k], marker="os^"[k], markersize=5, linewidth=1.7, label=name)
+    for name, value in references.items():
+        axes.axhline(value, color=GREY, linewidth=1, linestyle=":")
+        above = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(name, (0.99, value), fontsize=8, color=GREY, va="bottom", **above)
+    axes.set(xlabel="round of training", ylabel=ylabel, title=title, ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return picture

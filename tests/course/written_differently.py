@@ -6,8 +6,11 @@ import types
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
+import scipy.special
 from sklearn.metrics import adjusted_rand_score
 from c2f_np.course import all_exercises
+from c2f_np.course.loss_and_optimiser import bpr_loss
+from c2f_np.course.sparse_propagation import propagate
 from c2f_np.gradcheck import check_convention, check_gradients
 
 TASKS = all_exercises()
@@ -45,6 +48,10 @@ def edge_by_edge(R):
     return A
 
 
+def by_the_package(R):
+    return normalised_adjacency(R)
+
+
 def block_of_the_cube(R):
     return np.linalg.matrix_power(edge_by_edge(R), 3)[: R.shape[0], R.shape[0] :]
 
@@ -62,6 +69,10 @@ def of_the_unknown(scores, known, n):
     return candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
 
 
+def ranked_by_the_package(scores, known, n):
+    return rank_items(scores[None], sparse.csr_array(np.array(known, ndmin=2)), n, engine="numpy")[0]
+
+
 def recall_by_sets(recommended, held_out):
     return len({*recommended.tolist()} & {*held_out.tolist()}) / held_out.size
 
@@ -72,6 +83,11 @@ def ndcg_in_a_loop(recommended, held_out, n):
         found += (item in set(held_out.tolist())) / np.log(place + 1)
         best += (place <= len(held_out)) / np.log(place + 1)
     return found / best
+
+
+def ndcg_by_the_package(recommended, held_out, n):
+    of_this_user = sparse.csr_array(np.isin(np.arange(max(*recommended, *held_out) + 1), held_out)[None])
+    return ndcg_at_k(hit_matrix(recommended[None], of_this_user), np.array([len(held_out)]), n)[0]
 
 
 def all_users_at_once(scores, R, test, n):
@@ -156,11 +172,7 @@ def weights_dense(grad_Y, M, X):
 
 
 def forward_of_the_transpose(grad_H, X0, X_hat, n_layers):
-    """The forward's loop, with the transpose in place of the graph."""
-    layers = [grad_H]
-    while len(layers) <= n_layers:
-        layers.append(X_hat.T @ layers[-1])
-    return sum(layers) / len(layers)
+    return propagate(grad_H, sparse.csr_array(X_hat.T), n_layers)
 
 
 def polynomial(M, coefficients):
@@ -218,8 +230,17 @@ def stacked(grad_X0, S, E):
     return np.concatenate([S.toarray(), np.eye(len(E))]).T @ (grad_X0 * slopes)
 
 
-def bridge_by_columns(grad_E_hat, E_coarse, S_fine, F, gate):
+def bridge_by_columns(grad_E_hat, S_fine, F, E_coarse, gate):
     return grad_E_hat - gate * grad_E_hat, (gate * S_fine.toarray()).T @ grad_E_hat
+
+
+def layer_backward_multiplied_out(grad_next, X, X_hat, S_coarse, S_fine, gate):
+    """h <- h + S_c ((2g - 1) S_f q - g p),  p <- (1 - g) p + (2g - 1) S_f q."""
+    n, c = S_coarse.shape
+    G_h, G_p, G_q = np.split(grad_next, [n, n + c])
+    a = S_coarse.toarray().T @ G_h
+    to_q = S_fine.toarray().T @ (a + G_p)
+    return X_hat.toarray().T @ np.vstack([G_h, (1 - gate) * G_p - gate * a, G_q + (2 * gate - 1) * to_q])
 
 
 def transposed(layer):
@@ -232,6 +253,30 @@ def transposed(layer):
 
 
 # ---- loss ------------------------------------------------------------------------------------------------------------
+def softplus_by_logaddexp(values):
+    return np.logaddexp(0.0, values)
+
+
+def softplus_one_by_one(values):
+    found = [np.log1p(np.exp(y)) if y < 0 else y + np.log1p(np.exp(-y)) for y in values.ravel()]
+    return np.array(found).reshape(values.shape)
+
+
+def sigmoid_by_tanh(values):
+    return 0.5 * (1 + np.tanh(values / 2))
+
+
+def gather_by_one_hot(arrived, numbers, how_many):
+    return np.eye(how_many)[numbers].T @ arrived
+
+
+def gather_in_a_loop(arrived, numbers, how_many):
+    found = np.zeros((how_many,) + arrived.shape[1:])
+    for row, values in zip(numbers.tolist(), arrived, strict=True):
+        found[row] += values
+    return found
+
+
 def bpr_with_matrices(G, emb, b, u, i, j):
     """Other names; one-hot matrices instead of np.add.at; the slope by tanh."""
     n = len(emb)
@@ -252,24 +297,103 @@ def penalty_in_a_loop(G, Z, first, second, third, strength):
     return grad
 
 
-def adam_rearranged(w, grad, mean, square, k, lr, c):
-    grad = np.minimum(np.maximum(grad, -c), c)
+def draw_with_rejection(R, rng):
+    """Try again, whoever is wrong; users first shuffled out of those who can be drawn."""
+    n_users, n_items = R.shape
+    has = R.toarray() > 0
+    usable = [u for u in range(n_users) if 0 < has[u].sum() < n_items]
+    user = np.array(usable)[rng.integers(0, len(usable), R.nnz)]
+    positive, negative = rng.integers(0, n_items, (2, R.nnz))
+    while not (fine := has[user, positive]).all():
+        positive[~fine] = rng.integers(0, n_items, np.sum(~fine))
+    while (taken := has[user, negative]).any():
+        negative[taken] = rng.integers(0, n_items, np.sum(taken))
+    return user, positive + n_users, negative + n_users
+
+
+def draw_one_by_one(R, rng):
+    """A triple at a time; a user who cannot be drawn is passed over, so that there are fewer."""
+    n_users, n_items = R.shape
+    triples = []
+    for _ in range(R.nnz):
+        u = rng.integers(n_users)
+        hers = R[[u]].indices
+        others = np.setdiff1d(np.arange(n_items), hers)
+        if len(hers) and len(others):
+            triples.append((u, n_users + rng.choice(hers), n_users + rng.choice(others)))
+    return tuple(np.array(triples).T)
+
+
+def adam_rearranged(w, grad, mean, square, k, lr):
     mean = mean + 0.1 * (grad - mean)
     square = square + 0.001 * (grad**2 - square)
     step = lr / (1 - 0.9**k) * mean / (np.sqrt(square) / np.sqrt(1 - 0.999**k) + 1e-8)
     return [w - step, mean, square]
 
 
+def loop_over_lists(loss_and_gradients):
+    """A loop that keeps everything in lists, steps counted by hand."""
+
+    def train(parameters, batches, rate):
+        theta = [np.array(p) for p in parameters]
+        m, v, k, found = [0.0, 0.0], [0.0, 0.0], 0, np.zeros(len(batches))
+        while k < len(batches):
+            found[k], *gradients = loss_and_gradients(*theta, batches[k])
+            k += 1
+            for part, gradient in enumerate(gradients):
+                theta[part], m[part], v[part] = adam_rearranged(theta[part], gradient, m[part], v[part], k, rate)
+        return theta[0], theta[1], found
+
+    return train
+
+
+def table_by_the_loop(H, b, batches, rate):
+    return loop_over_lists(lambda H, b, B: (bpr_loss(H, b, *B), *bpr_with_matrices(1.0, H, b, *B)))((H, b), batches, rate)
+
+
 # ---- coarse stage ----------------------------------------------------------------------------------------------------
-def backward_with_dense_powers(G, E, S, graph, at_H, factors, depth):
-    """The propagation as one dense matrix, the three ways apart."""
-    S, graph = S.toarray(), graph.toarray()
-    n = len(S)
-    P = sum(np.linalg.matrix_power(graph, k) for k in range(depth + 1)) / (depth + 1)
+def forward_by_a_polynomial(E, S, graph, depth):
+    ego = np.tanh(S.toarray() @ E)
+    return ego, polynomial(graph, [1 / (depth + 1)] * (depth + 1)) @ np.vstack([ego, E])
+
+
+def loss_to_all_rows(H, b, u, i, j):
+    """BPR with biases of coarse nodes that are 0: nothing arrives at their rows by itself."""
+    padded_b = np.concatenate([b, np.zeros(len(H) - len(b))])
+    grad_H, grad_b = bpr_with_matrices(1.0, H, padded_b, u, i, j)
+    return grad_H, grad_b[: len(b)]
+
+
+def fork_by_split(G, upper, lower):
+    return np.split(G, [len(upper)])
+
+
+def penalty_joined(G, Z, u, i, j, strength):
+    return penalty_in_a_loop(1.0, Z, u, i, j, strength) + G
+
+
+def codebook_by_einsum(at_Z, at_E, S, E):
+    return at_E + slope_from_cosh(at_Z, S, E)
+
+
+def gradients_with_dense_powers(E, b, S, graph, depth, u, i, j, strength):
+    """The propagation as one dense matrix, the three paths apart."""
+    n = len(b)
+    Z, H = forward_by_a_polynomial(E, S, graph, depth)
+    P, S = polynomial(graph, [1 / (depth + 1)] * (depth + 1)), S.toarray()
+    at_H, at_b = bpr_with_matrices(1.0, H[:n], b, u, i, j)
     sech2 = 1 / np.cosh(S @ E) ** 2
     through_graph = S.T @ (sech2 * (P[:n, :n].T @ at_H))
-    through_penalty = 2 * S.T @ (sech2 * (np.diag(factors) @ np.tanh(S @ E)))
-    return G * (through_graph + through_penalty + P[:n, n:].T @ at_H)
+    through_penalty = S.T @ (sech2 * penalty_in_a_loop(1.0, Z, u, i, j, strength))
+    x = np.sum(H[u] * (H[i] - H[j]), axis=1) + b[i] - b[j]
+    loss = np.logaddexp(0, -x).mean() + strength / len(u) * sum((Z[rows] ** 2).sum() for rows in (u, i, j))
+    return [loss, through_graph + through_penalty + P[:n, n:].T @ at_H, at_b]
+
+
+def coarse_by_the_loop(E, b, S, graph, depth, batches, strength, rate):
+    return loop_over_lists(lambda E, b, B: gradients_with_dense_powers(E, b, S, graph, depth, *B, strength))(
+        (E, b), batches, rate
+    )
 
 
 def assignment_by_lstsq(targets, rows, kept):
@@ -438,11 +562,11 @@ def threshold_against_a_table(shrink, backward):
 
 #: By the names of the exercises.
 WRITTEN_DIFFERENTLY = {
-    "normalised_adjacency": (blocks, edge_by_edge),
+    "normalised_adjacency": (blocks, edge_by_edge, by_the_package),
     "three_step_walks": (block_of_the_cube,),
-    "top_items": (sorted_pairs, of_the_unknown),
+    "top_items": (sorted_pairs, of_the_unknown, ranked_by_the_package),
     "recall": (recall_by_sets,),
-    "ndcg": (ndcg_in_a_loop,),
+    "ndcg": (ndcg_in_a_loop, ndcg_by_the_package),
     "popularity": (degrees_by_counting,),
     "evaluate": (all_users_at_once,),
     "central_difference": (flattened, moved_and_put_back),
@@ -461,17 +585,36 @@ WRITTEN_DIFFERENTLY = {
     "soft_threshold_columns_backward": (column_by_column,),
     "elastic_net_prox": (elastic_by_cases,),
     "compose_backward": (slope_from_cosh,),
-    "compose_backward_assignment": (lambda g, S, E: weights_entry_by_entry(g / np.cosh(S @ E) ** 2, S, E),),
+    "compose_backward_assignment": (
+        lambda g, S, E: weights_entry_by_entry(g / np.cosh(S @ E) ** 2, S, E),
+        lambda g, S, E: weights_as_a_vector(g / np.cosh(S @ E) ** 2, S, E),
+        lambda g, S, E: weights_dense(g / np.cosh(S @ E) ** 2, S, E),
+    ),
     "compose_above_backward": (stacked,),
     "bridge_backward": (bridge_by_columns,),
-    "bridge_backward_gate": (lambda g, E_c, S_f, F, gate: np.vdot(g, S_f @ F) - np.vdot(g, E_c),),
-    "bridge_backward_assignment": (lambda g, E_c, S_f, F, gate: weights_entry_by_entry(g, S_f, F, gate),),
-    "bridged_layer_backward": (transposed(TASKS["bridged_layer_backward"].forward),),
+    "bridge_backward_gate": (lambda g, S_f, F, E_c, gate: np.vdot(g, S_f @ F) - np.vdot(g, E_c),),
+    "bridge_backward_assignment": (
+        lambda g, S_f, F, E_c, gate: weights_entry_by_entry(g, S_f, F, gate),
+        lambda g, S_f, F, E_c, gate: gate * weights_as_a_vector(g, S_f, F),
+        lambda g, S_f, F, E_c, gate: weights_dense(gate * g, S_f, F),
+    ),
+    "bridged_layer_backward": (transposed(TASKS["bridged_layer_backward"].forward), layer_backward_multiplied_out),
     "bridged_layer_exchange_backward": (transposed(TASKS["bridged_layer_exchange_backward"].forward),),
+    "softplus": (softplus_by_logaddexp, softplus_one_by_one),
+    "sigmoid": (sigmoid_by_tanh, scipy.special.expit),
+    "gather_backward": (gather_by_one_hot, gather_in_a_loop),
     "bpr_backward": (bpr_with_matrices,),
     "penalty_backward": (penalty_in_a_loop,),
-    "one_adam_step": (adam_rearranged,),
-    "coarse_stage_backward": (backward_with_dense_powers,),
+    "sample_triples": (draw_with_rejection, draw_one_by_one),
+    "adam_step": (adam_rearranged,),
+    "train_table": (table_by_the_loop,),
+    "coarse_forward": (forward_by_a_polynomial,),
+    "loss_to_H": (loss_to_all_rows,),
+    "fork": (fork_by_split, lambda G, Z, E: (G[: -len(E)], G[-len(E) :])),
+    "to_Z": (penalty_joined,),
+    "to_E_c": (codebook_by_einsum,),
+    "coarse_gradients": (gradients_with_dense_powers,),
+    "train_coarse": (coarse_by_the_loop,),
     "least_squares_assignment": (assignment_by_lstsq,),
     "fine_stage_backward": (way_by_way,),
     "collapsed_backward": (backward_by_loops,),
