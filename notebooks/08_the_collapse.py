@@ -9,455 +9,328 @@
 # %% [markdown]
 # # 08 · The collapse: why the fine stage needs no propagation
 #
-# A graph recommender spends its time multiplying a sparse matrix with a dense one, layer after layer, forward and backward, in every training step. In the fine stage of this model none of that is needed. Between two updates of the assignments the whole of the propagation, however many layers it has, can be replaced by **one small formula**,
+# *Reading: 15 minutes. Exercises: 4.*
 #
-# $$H = K + W_1 F + W_2 \tanh(F),$$
-#
-# which gives the same numbers up to rounding. This notebook derives it, differentiates it, checks it, counts what it saves, and shows where it stops being true.
-
-# %% [markdown]
 # ## What you will do
 #
-# You will
+# A graph recommender spends its time multiplying a sparse matrix with a dense one, layer after layer, forward and backward, in every step. In the fine stage of the released code none of that is needed. Until the links change, all its layers are **one small formula**,
 #
-# - find out which of the fine stage's quantities change during training, and which stand still;
-# - work the collapse out by hand for one user and one item, then for any graph;
-# - derive its backward pass, which is two small products, and check it;
-# - compare it with the layers in the values and the gradients of a whole training step, to $10^{-12}$;
-# - count multiplications, and see that a count can mislead;
-# - break it on purpose, in three ways.
+# $$H=K+W_1F+W_2\tanh(F),$$
 #
-# **You need** notebooks 02 (propagation is linear, its backward is the transpose), 03 (soft thresholding) and 07 (the fine stage). About 30 minutes.
+# which gives the same numbers up to rounding. At the end you will have written the collapse and its backward, compared a whole training step with the layered one, counted what is saved, and broken it in three ways.
+#
+# You need [02](02_sparse_propagation.ipynb) (propagation is linear) and [07](07_fine_stage.ipynb), whose `bridged_propagate` and `to_E_f` you use again. Letters are on the [page of symbols](symbols.md).
 
 # %%
-import functools
 import time
 
 import numpy as np
 import scipy.sparse as sparse
 
-import c2f_np
-from c2f_np.course import exercise
-from c2f_np.engine import engine_named
-from c2f_np.errors import SettingsError
+from c2f_np.course import exercise, my_model
+from c2f_np.data import load_dataset
 from c2f_np.gradcheck import check_gradients
-from c2f_np.model import fine
-from c2f_np.model.codebook import soft_threshold
-from c2f_np.model.fine import collapsed_graph, fine_forward, fine_gradients
-from c2f_np.model.graph import normalised_adjacency
-from c2f_np.model.loss import Triples, batch_loss
-from c2f_np.model.propagation import SPARSE_COST, collapse, collapse_pays
-from c2f_np.model.propagation import propagate, propagate_collapsed, propagate_collapsed_backward
-from c2f_np.model.starts import start_coarse, start_fine
+from c2f_np.model.starts import partition_entities, start_coarse_assignment, start_fine_assignment
+from c2f_np.plotting import computation
 from c2f_np.plotting.frontier import graph_and_strip, work_of_two_ways
+
+my = my_model(or_answers=True)
 
 # %% [markdown]
 # ## The idea
 #
-# Here is the fine stage again, as notebook 07 left it. There are $N$ entities (users and items), $C$ rows of the coarse codebook $E_c$ and $M$ rows of the fine codebook $E_f$, each of width $d$. The graph has a node for each of them, $N + C + M$ nodes in all. $S_c$ ($N \times C$) says which coarse rows an entity is composed from, $S_f$ ($C \times M$) which fine rows refine a coarse row, and $g$ is the weight of the bridge between them.
-#
-# $$F = \operatorname{shrink}_\tau(E_f), \qquad \hat E = g\, S_f F + (1-g)\, E_c, \qquad X_0 = \begin{bmatrix} \tanh(S_c E_c) \\ \hat E \\ \tanh(F) \end{bmatrix}, \qquad X_{k+1} = T X_k, \qquad H = \frac{X_0 + \dots + X_L}{L + 1}.$$
-#
-# ($\operatorname{shrink}_\tau$ is soft thresholding; $T$ is one bridged layer, a matrix of shape $(N+C+M) \times (N+C+M)$; $L$ is the number of layers.)
-#
-# Now ask of every symbol: **who changes it, and when?** In the fine stage $E_c$ and $S_c$ are frozen. $S_f$, and with it the graph and $T$, changes once an epoch at most. $E_f$ changes in every step. So within an epoch, only $F$ moves, and $F$ has no more than $M$ rows. However many products are made, what reaches the entities is still only a mixture of those $M$ rows, and the weights of the mixture never changed. Whatever is fixed can be computed once.
-#
-# Let us look at it on real sizes: the planted data set (1,000 users, 800 items), with 40 coarse and 16 fine rows. A partition of the graph gives the assignments their start, as in training.
+# Ask of every symbol in the fine stage: **who changes it, and when?** $E_c$ and $S_c$ are frozen. $S_f$, and with it the graph and the layer, changes once an epoch at most. $E_f$ changes in every step. The released code composes entities from the frozen codebook, $Z=\tanh(S_cE_c)$; so $Z$ stands still, too. What is left moves only $F$, and $F$ has no more than $M$ rows. However many products are made, what reaches the entities is a mixture of $M$ rows, with weights that never changed. Whatever stands still can be computed once.
 
 # %%
-from c2f_np.settings import Settings
-from c2f_np.training.problem import pose
+computation("E_f", "F", "E_hat", "X0", "H", model="fine")
 
-engines = {name: engine_named(name) for name in ("numpy", "numba")}
-fine_graph = functools.partial(fine.fine_graph, engine=engines["numpy"])
-
-data = c2f_np.load_dataset("planted")
-settings = Settings.preset("staged", n_coarse=40, n_fine=16, dim=32, n_components=16, dtype="float64")
-problem = pose(data, settings)
-state = start_fine(start_coarse(problem.R, settings), problem.R, settings)
-graph = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange")
-N, C, M = graph.layer.sizes
-L, d = settings.n_layers, settings.dim
-assert (N, C, M, L, d) == (1800, 40, 16, 3, 32)
+# %% [markdown]
+# Lit is what $F$ reaches if entities are composed from $E_c$ (the arrow from $\hat E$ to $Z$ is the paper's, of notebook 07). Real sizes: the planted data, 40 coarse and 16 fine rows of 32 numbers, links as they start, and a fine codebook somewhere in training.
 
 # %%
-collapsed = collapsed_graph(graph, state.E_coarse, L)
-X_hat = graph.layer.X_hat.matrix.tocoo()
-blocks = [("users", 1000), ("items", 800), ("codebook rows", C + M)]
-graph_and_strip(X_hat.row, X_hat.col, blocks, collapsed.collapsed.weights, names=("the expanded graph", "W1, W2"))
-
-# %% [markdown]
-# To the left is the expanded graph, 1,856 nodes square, the darker the more entries there are; the last rows and columns, too thin to be told apart, belong to the two codebooks. A step through layers multiplies with it six times: three layers forward, three backward. To the right, at the same scale, stand $W_1$ and $W_2$, side by side, 32 columns in all (darker is larger). They hold everything that those layers do to $F$. A step needs the rows of its own batch, once forward and once backward.
-
-# %%
-assert N + C + M == 1856 and 2 * L == 6
-assert collapsed.collapsed.weights.shape == (N, 2 * M) == (1800, 32)
-
-# %% [markdown]
-# ## The mathematics
-#
-# ### The smallest case, by hand
-#
-# Take one user, one item whom the user has met, one coarse row $e$, one fine row whose thresholded value is $f$, all of width 1. Let $S_c = \begin{bmatrix}1\\1\end{bmatrix}$, $S_f = [1]$, $g = \tfrac12$, and one layer, $L = 1$.
-#
-# *The graph.* The adjacency of user and item is already normalised: its only weight is 1. With the meta nodes the rows sum to 2 (the user: the item and the coarse node), 2 (the item), 3 (the coarse node: two entities and the fine node) and 1 (the fine node). Each weight is divided by the square roots of its two sums:
-#
-# $$\hat X_{\text{user, item}} = \frac{1}{\sqrt2 \sqrt2} = \frac12, \qquad \hat X_{\text{user, coarse}} = \frac{1}{\sqrt2\sqrt3} = \frac1{\sqrt6}.$$
-#
-# *The start.* User and item begin at $z = \tanh(e)$, the coarse node at $\hat e = g f + (1-g) e$, the fine node at $q = \tanh(f)$.
-#
-# *The layer* (in the reading `layer_bridge="exchange"`): what the user hears from the coarse node is not $\hat e$ but the bridged message $g q + (1-g)\hat e$. So the user's row after one layer is
-#
-# $$h = \tfrac12 z + \tfrac{1}{\sqrt6}\bigl(g q + (1-g)\hat e\bigr).$$
-#
-# *The mean* over $X_0$ and $X_1$, with everything put in:
-#
-# $$H = \tfrac12\bigl(z + h\bigr) = \underbrace{\tfrac34 z + \tfrac{(1-g)^2}{2\sqrt6}\, e}_{K} \;+\; \underbrace{\tfrac{g(1-g)}{2\sqrt6}}_{W_1} f \;+\; \underbrace{\tfrac{g}{2\sqrt6}}_{W_2} \tanh(f).$$
-#
-# There it is: a constant, something times $f$, something times $\tanh f$. The package should find the same three numbers.
-
-# %%
-one = np.ones((1, 1))
-e, f, g = 0.8, 1.3, 0.5
-adjacency = normalised_adjacency(sparse.csr_array(one))
-tiny = fine_graph(adjacency, sparse.csr_array(np.ones((2, 1))), sparse.csr_array(one), g, layer_bridge="exchange")
-found = collapse(np.tanh(e) * np.ones((2, 1)), e * one, tiny.layer, n_layers=1)
-
-K_by_hand = 0.75 * np.tanh(e) + (1 - g) ** 2 / (2 * np.sqrt(6)) * e
-W_by_hand = [g * (1 - g) / (2 * np.sqrt(6)), g / (2 * np.sqrt(6))]
-assert np.allclose(found.constant, K_by_hand, rtol=1e-14), "K by hand and K of the package differ"
-assert np.allclose(found.weights, W_by_hand, rtol=1e-14), "W1, W2 by hand and of the package differ"
-print("K", found.constant.ravel(), "  [W1, W2]", found.weights[0])
-
-# %% [markdown]
-# ### Any graph, any number of layers
-#
-# One layer is linear in $X_k$, so $L$ of them are, and so is the mean of all of them. Hence there is a matrix $P$ with
-#
-# $$H = P X_0, \qquad P = \frac{I + T + T^2 + \dots + T^L}{L + 1}.$$
-#
-# Only the entities are ever scored, so keep the first $N$ rows of $P$, and cut these into three blocks of columns, for the three blocks of $X_0$: $P_e$ ($N \times N$), $P_c$ ($N \times C$) and $P_f$ ($N \times M$). Then
-#
-# $$H_{\text{entities}} = P_e \tanh(S_c E_c) + P_c \hat E + P_f \tanh(F).$$
-#
-# Put $\hat E = g\,S_f F + (1-g)\,E_c$ in and multiply out:
-#
-# $$H_{\text{entities}} = \underbrace{P_e \tanh(S_c E_c) + (1-g)\, P_c E_c}_{K,\; N \times d} \;+\; \underbrace{g\,P_c S_f}_{W_1,\; N \times M} F \;+\; \underbrace{P_f}_{W_2,\; N \times M} \tanh(F).$$
-#
-# Nothing was approximated. That is the whole derivation, and its only ingredient is: **everything that is not linear (the threshold, the two tanh) happens before the propagation begins**, and of these only two act on what is trained.
-#
-# $P$ itself is a dense matrix with $(N + C + M)^2$ entries, and nobody wants to form it. But a product $P V$ costs as much as propagating $V$. So put into the propagation exactly the columns whose results are wanted:
-#
-# - $[\tanh(S_c E_c);\; (1-g)E_c;\; 0]$, of $d$ columns: out comes $K$;
-# - $[0;\; g S_f;\; 0]$, of $M$ columns: out comes $W_1$. These are the units of $F$, spread over the coarse nodes by the bridge;
-# - $[0;\; 0;\; I]$, of $M$ columns: out comes $W_2$.
-
-# %% [markdown]
-# ## Forward
-#
-# The package does exactly that: two propagations (of $K$'s start and of the units), and the formula.
-
-# %%
-import inspect
-
-body = inspect.getsource(collapse).split('"""')[2]
-print(body)
-
-# %% [markdown]
-# The formula itself is one line. `rows` are the entities of a batch; for all others nothing is computed.
-
-# %%
-print(inspect.getsource(propagate_collapsed).split('"""')[2])
-
-# %% [markdown]
-# For a graph this small we can afford to form $P$ after all, by propagating the identity, and hold the three blocks against the derivation.
-
-# %%
-P = propagate(np.eye(N + C + M), graph.layer, L)[:N]
-P_e, P_c, P_f = P[:, :N], P[:, N:N + C], P[:, N + C:]
-S_c, S_f, gate = state.S_coarse, state.S_fine.toarray(), settings.gate
-
-K, W = collapsed.collapsed.constant, collapsed.collapsed.weights
-assert np.allclose(K, P_e @ np.tanh(S_c @ state.E_coarse) + (1 - gate) * P_c @ state.E_coarse, rtol=0, atol=1e-13)
-assert np.allclose(W[:, :M], gate * P_c @ S_f, rtol=0, atol=1e-13)
-assert np.allclose(W[:, M:], P_f, rtol=0, atol=1e-13)
-
-# %% [markdown]
-# ## Backward
-#
-# Let $G = G_H$ be the gradient of the loss at $H$ (shape $N \times d$, zero in the rows of entities that are not in the batch). We want $G_F$, then $G_{E_f}$. As everywhere in this course, change the input a little, see what the output does, and read the gradient off $\langle G, dH \rangle$, where $\langle A, B \rangle = \sum_{ij} A_{ij} B_{ij}$.
-#
-# **Step 1.** $K$, $W_1$ and $W_2$ are constants, so
-#
-# $$dH = W_1\, dF + W_2\, d\tanh(F).$$
-#
-# **Step 2.** Move each matrix to the other side, where it becomes its transpose, $\langle G, W\,dX \rangle = \langle W^\top G, dX\rangle$:
-#
-# $$\langle G, dH \rangle = \langle W_1^\top G,\; dF \rangle + \langle W_2^\top G,\; d\tanh(F) \rangle.$$
-#
-# **Step 3.** $d\tanh(F) = (1 - \tanh^2 F) \odot dF$, entry by entry ($\odot$). An entry-by-entry factor may be moved to the other side as it is:
-#
-# $$G_F = W_1^\top G + (W_2^\top G) \odot (1 - \tanh^2 F).$$
-#
-# **Step 4.** Soft thresholding passes the gradient where $|E_f| > \tau$ and stops it elsewhere (notebook 03): $G_{E_f} = G_F \odot [\,|E_f| > \tau\,]$.
-#
-# Compare this with what the layers would need: $T^\top$ applied $L$ times to a matrix of $N + C + M$ rows, where each $T^\top$ is four lines read backwards. It is the same number in the end, because $(P V)^\top G = V^\top (P^\top G)$: *first propagate the units forward, once, and meet the gradient there* instead of *propagating every gradient backward to the units*.
-#
-# In the package, steps 1 to 3 without the slope of tanh (that one is shared with the layered way):
-
-# %%
-print(inspect.getsource(propagate_collapsed_backward).split('"""')[2])
-
-# %% [markdown]
-# ## Predict
-#
-# Two ways of computing the same thing are about to be compared: through three layers, and collapsed. Both work in float64, whose unit of rounding is about $10^{-16}$.
-#
-# 1. How far apart will the embeddings be, relative to the largest? $10^{-4}$, like two different methods? $10^{-8}$, like a numerical derivative? Or less?
-# 2. Will they be equal to the last bit, with three layers?
-#
-# <details><summary>Answer</summary>
-#
-# 1. About $10^{-15}$. There is no step size and no truncation here: the two are the same polynomial with its terms in another order, so only rounding is left, and there are few roundings in a row. 2. Hardly. Floating-point addition is not associative: $(a + b) + c$ and $a + (b + c)$ differ in the last bit, and the collapse is nothing but a change of brackets.
-#
-# </details>
-
-# %% [markdown]
-# ## Check
-#
-# First the values, for both readings of the layer and for several numbers of layers. `raw` and `exchange` are two different $T$; the derivation used nothing of $T$ but its linearity.
-
-# %%
+R = sparse.csr_array(load_dataset("planted").train, dtype=float)
+N, C, M, d, L, g, tau, l2 = sum(R.shape), 40, 16, 32, 3, 0.2, 1.0, 5e-4
 rng = np.random.default_rng(0)
-E_fine = state.E_fine + 0.3 * rng.standard_normal(state.E_fine.shape)  # somewhere in the middle of a training
-F = soft_threshold(E_fine, settings.threshold)
-
-everybody = np.arange(N)
-
-def largest_difference(a, b):
-    return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
-
-for layer_bridge in ("raw", "exchange"):
-    for n_layers in (0, 1, 3, 5):
-        layers = fine_graph(problem.A, state.S_coarse, state.S_fine, gate, layer_bridge=layer_bridge)
-        short = collapsed_graph(layers, state.E_coarse, n_layers).collapsed
-        whole = fine_forward(E_fine, state.E_coarse, layers, threshold=settings.threshold, n_layers=n_layers).H_entities
-        error = largest_difference(propagate_collapsed(F, np.tanh(F), short, rows=everybody), whole)
-        print(f"{layer_bridge:9s} L = {n_layers}: {error:.1e}")
-        assert error < 1e-12, "the collapse is not exact"
+A = sparse.csr_array(my.normalised_adjacency(R))
+S_c = start_coarse_assignment(partition_entities(R, C, seed=0), C, 2, 0.5, rng)
+S_f = start_fine_assignment(S_c, partition_entities(R, M, seed=1), M, 4)
+X_hat, E_c, E_f, b = my.fine_graph(A, S_c, S_f), rng.standard_normal((C, d)), 2 * rng.standard_normal((M, d)), np.zeros(N)
+Z, F = np.tanh(S_c @ E_c), my.soft_threshold(E_f, tau)
+assert X_hat.shape == (N + C + M,) * 2 == (1856, 1856)
 
 # %% [markdown]
-# Now a whole training step: forward, loss and backward for a batch of triples (user, item met, item not met), once through layers and once collapsed. `fine_forward` takes the short way when the graph that it is given has one.
-
-# %%
-batch = Triples.from_items(*(rng.integers(0, k, 2000) for k in (1000, 800, 800)), 1000, 800)
-
-def step(which):
-    how = {"threshold": settings.threshold, "n_layers": L}
-    weights = {"l2": settings.l2, "decay": settings.decay}
-    forward = fine_forward(E_fine, state.E_coarse, which, batch=batch, **how)
-    loss, slope = batch_loss(forward, state.bias, state.bias_global, batch, **weights, engine=which.engine)
-    gradients = fine_gradients(forward, slope, E_fine, which, batch, **how | weights)
-    return loss.total, gradients
-
-(loss_layers, by_layers), (loss_short, by_short) = step(graph), step(collapsed)
-errors = {name: largest_difference(by_short[name], by_layers[name]) for name in ("E_fine", "bias")}
-print("loss", loss_layers, "difference", abs(loss_layers - loss_short), "gradients", errors)
-assert abs(loss_layers - loss_short) < 1e-12 * loss_layers
-assert max(errors.values()) < 1e-12
-assert np.abs(by_layers["E_fine"]).max() > 0
-
-# %% [markdown]
-# Equal to layers is not the same as right: both could share a mistake. So the collapsed pass is also held to differences of its own forward, as any hand-written derivative should be. The function from $F$ to $H$, on the rows of 30 entities:
-
-# %%
-rows = np.arange(0, 1800, 60)
-
-def embeddings(F):
-    return propagate_collapsed(F, np.tanh(F), collapsed.collapsed, rows=rows)
-
-def embeddings_backward(grad_H, F):
-    grad_F, grad_tanh = propagate_collapsed_backward(grad_H, collapsed.collapsed, rows=rows)
-    return grad_F + grad_tanh * (1 - np.tanh(F) ** 2)
-
-report = check_gradients(embeddings, embeddings_backward, {"F": F}, name="collapsed propagation")
-assert report.passed and len(rows) == 30
-report
-
-# %% [markdown]
-# ### When it does not hold
+# ## Write: the collapse
 #
-# A derivation is understood when one knows where it breaks. It used three things: that $P$ is fixed, that $E_c$ is fixed, and that nothing trained passes through a non-linearity other than entry by entry on $F$ itself.
+# ### Forward
 #
-# **The assignments have changed.** $S_f$ is replaced, the graph with it, and $P$ is another matrix. The old $K$, $W_1$, $W_2$ are then simply wrong, by far more than rounding; they must be computed anew.
+# What has to be collapsed, in three lines (`my.bridged_propagate` is that of 07):
 
 # %%
-other_S_f = state.S_fine[rng.permutation(C)]
-other = fine_graph(problem.A, state.S_coarse, other_S_f, gate, layer_bridge="exchange")
-after = fine_forward(E_fine, state.E_coarse, other, threshold=settings.threshold, n_layers=L).H_entities
-stale = propagate_collapsed(F, np.tanh(F), collapsed.collapsed, rows=everybody)
-fresh = propagate_collapsed(F, np.tanh(F), collapsed_graph(other, state.E_coarse, L).collapsed, rows=everybody)
-print(f"stale: {largest_difference(stale, after):.1e}, collapsed anew: {largest_difference(fresh, after):.1e}")
-assert largest_difference(stale, after) > 1e-4 and largest_difference(fresh, after) < 1e-12
+def layered(F):
+    E_hat = my.bridge(S_f, F, E_c, g)
+    return my.bridged_propagate(np.concatenate([Z, E_hat, np.tanh(F)]), X_hat, S_c, S_f, g, L)[:N]
+
 
 # %% [markdown]
-# **The coarse codebook has changed.** $E_c$ is inside $K$. The package remembers which $E_c$ it collapsed with and refuses another one.
-
-# %%
-try:
-    fine_forward(E_fine, state.E_coarse + 0.1, collapsed, threshold=settings.threshold, n_layers=L, batch=batch)
-    raise AssertionError("should have been refused")
-except SettingsError as refusal:
-    print(refusal)
-
-# %% [markdown]
-# **The composition is the paper's.** With `composition="bridged"` entities start at $\tanh(S_c \hat E)$ instead of $\tanh(S_c E_c)$: now a tanh acts on a *mixture* of the fine rows. Then there are no matrices $W_1$, $W_2$ at all, and this can be seen without looking for them. If $H = K + W_1 F + W_2\tanh(F)$, each fine row contributes on its own, and contributions add. Split $F$ into $F_1 + F_2$, where $F_1$ holds the first half of the rows and $F_2$ the others. Since $\tanh(0) = 0$, it would follow that
+# All layers together are one linear map $P$, and its entity rows fall into three blocks of columns: $H_{\text{entities}}=P_eZ+P_c\hat E+P_f\tanh F$. The matrix $P$ is dense and large, and nobody wants to form it. But a product $PV$ costs as much as propagating $V$.
 #
-# $$H(F_1 + F_2) - H(F_1) - H(F_2) + H(0) = 0.$$
-
-# %%
-def interaction(composition):
-    which = fine_graph(problem.A, state.S_coarse, state.S_fine, gate, layer_bridge="exchange", composition=composition)
-    first = np.arange(M)[:, None] < M // 2
-
-    def H(F):  # a threshold of 0 leaves F as it is
-        return fine_forward(F, state.E_coarse, which, threshold=0.0, n_layers=L).H_entities
-
-    return float(np.max(np.abs(H(F) - H(F * first) - H(F * ~first) + H(0 * F))))
-
-coarse_reading, papers_reading = interaction("coarse"), interaction("bridged")
-print(f"composition coarse: {coarse_reading:.1e}, bridged: {papers_reading:.1e}")
-assert coarse_reading < 1e-14 and papers_reading > 1e-7
-
-# %% [markdown]
-# In the released code's reading the interaction is rounding; in the paper's it is not. It is small beside the embeddings themselves, but no formula of this form can produce it. So `collapsed_graph` refuses, rather than being nearly right.
-
-# %%
-try:
-    collapsed_graph(fine_graph(problem.A, state.S_coarse, state.S_fine, gate, composition="bridged"), state.E_coarse, L)
-    raise AssertionError("should have been refused")
-except SettingsError as refusal:
-    print(refusal)
-
-# %% [markdown]
-# ## Faster
+# ### By hand
 #
-# ### Counted
+# One user, one item whom the user has met, one coarse row $e$, one fine row with thresholded value $f$, all of width 1; all links 1, $g=\frac12$, $L=1$. With the codebook nodes the rows of the graph sum to 2 (user), 2 (item), 3 (coarse), 1 (fine), so $\hat X_{\text{user, item}}=\frac12$ and $\hat X_{\text{user, coarse}}=\frac1{\sqrt6}$. Let $z=\tanh e$ and $\hat e=gf+(1-g)e$. After one layer the user's row is $\frac12z+\frac1{\sqrt6}\big(g\tanh f+(1-g)\hat e\big)$, and the mean of both layers is
 #
-# Let nnz be the number of stored entries of $\hat X$. A sparse product of width $d$ takes $\text{nnz} \cdot d$ multiplications; a step through layers makes $2L$ of them (forward and backward). A collapsed step multiplies the batch's $R$ rows of $[W_1, W_2]$ with a $2M \times d$ matrix, and its transpose comes back: $2 \cdot R \cdot 2M \cdot d$. Before the first one, collapsing propagates $2M + d$ columns through $L$ layers.
-
-# %%
-nnz, R = graph.layer.X_hat.matrix.nnz, len(batch.occurrences.entities)
-layered = 2 * L * nnz * d
-collapsed_step = 2 * R * 2 * M * d
-collapsing = L * nnz * (2 * M + d)
-print(f"{layered:,} in layers, {collapsed_step:,} collapsed, {collapsing:,} to collapse; rows of the batch: {R:,}")
-assert 2 < layered / collapsed_step < 6
-assert 0.9 < collapsing / layered < 1.1
-work_of_two_ways(layered / 1e6, collapsed_step / 1e6, collapsing / 1e6, n_steps=12)
-
-# %% [markdown]
-# Collapsing costs about as much as *one* step through layers (here $2M = d$, so exactly as much), and every step after it less than half. An epoch of these data has more than a dozen steps at a batch of 8,192 triples.
-
-# %%
-steps_of_an_epoch = -(-data.train.nnz * settings.neg_size // 8192)
-assert steps_of_an_epoch > 12 and 2 * M == d and collapsing == layered
-
-# %% [markdown]
-# Counting is not measuring, though, and it can mislead in either direction. Take the numbers of Gowalla, the paper's larger data set (29,858 users, 40,981 items, 810,128 interactions) with the paper's sizes, and a batch that touches all entities:
-
-# %%
-n_large = 29_858 + 40_981
-nnz_large = 2 * 810_128 + 2 * 2 * n_large + 2 * 4 * 300  # interactions, S_c with 2 entries a row, S_f with 4, both ways
-layered_large = 2 * 3 * nnz_large * 128
-collapsed_large = 2 * n_large * 2 * 100 * 128
-print(f"layers {layered_large / 1e9:.2f} billion, collapsed {collapsed_large / 1e9:.2f} billion")
-assert collapsed_large > 2 * layered_large
-assert collapse_pays(n_large, nnz_large, 100, 128, 3, n_steps=124, n_rows=n_large)
-assert not collapse_pays(n_large, nnz_large, 1000, 128, 3, n_steps=124, n_rows=n_large)
-
-# %% [markdown]
-# The collapsed step makes more than twice as *many* multiplications there, and yet `collapse_pays` says that it pays. The reason is that multiplications are not alike. A dense product reads its numbers in order and uses each many times while it is at hand; a sparse product picks a row here and a row there, and mostly waits for memory. The package counts a sparse multiplication as `SPARSE_COST` dense ones, a number that was measured once on large problems and written down. It is not measured anew on each machine, because a run that is interrupted and resumed elsewhere must make the same choices. With ten times as many fine rows the strip $W$ becomes so wide that layers are the better bargain.
-
-# %%
-assert SPARSE_COST == 4.0
-
-# %% [markdown]
-# ### Measured
+# $$H=\underbrace{\tfrac34z+\tfrac{(1-g)^2}{2\sqrt6}\,e}_{K}+\underbrace{\tfrac{g(1-g)}{2\sqrt6}}_{W_1}f+\underbrace{\tfrac g{2\sqrt6}}_{W_2}\tanh f.$$
 #
-# The same step, both ways, in NumPy and with the compiled kernels (Numba). First they must agree; then they are timed. The ratios depend on your machine and on what else it is doing, so they are printed and nothing is claimed about them but that they are numbers.
+# ### Your turn
 
 # %%
-compiled = fine_graph(problem.A, state.S_coarse, state.S_fine, settings.gate, layer_bridge="exchange", engine=engines["numba"])
-ways = {("layers", "numpy"): graph, ("collapsed", "numpy"): collapsed,
-        ("layers", "numba"): compiled, ("collapsed", "numba"): collapsed_graph(compiled, state.E_coarse, L)}
-loss_compiled, by_compiled = step(ways["collapsed", "numba"])
-assert abs(loss_compiled - loss_layers) < 1e-12 * loss_layers
-assert largest_difference(by_compiled["E_fine"], by_layers["E_fine"]) < 1e-12
-
-def seconds(which, repeats=7):
-    times = []
-    for _ in range(repeats + 1):  # the first call compiles, or warms up
-        started = time.perf_counter()
-        step(which)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times[1:]))
-
-taken = {way: seconds(which) for way, which in ways.items()}
-for (name, engine), t in taken.items():
-    print(f"{name:10s} {engine:6s} layers in NumPy take {taken['layers', 'numpy'] / t:5.1f} times as long")
-    assert t > 0
-
-# %% [markdown]
-# What a collapsed step does besides its two small products is the loss: it scores the triples and gathers their gradients by entity. That part is the same in both ways, and no collapse makes it any shorter.
-
-# %% [markdown]
-# ## Exercises
-#
-# Write each function, run its check, and take a hint if you like. A check compares numbers (and, for a backward, differences of the forward), so any right way of writing it is right.
-#
-# ### 1. The backward of the collapsed formula
+task_1 = exercise("collapse")
+task_1
 
 # %%
-task = exercise("collapsed_backward")
-task
-
-# %%
-def my_backward(grad_H, F, K, W1, W2):
+def collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers):
     raise NotImplementedError
 
-task.check(my_backward)
+
+task_1.check(collapse).keep();
 
 # %%
-print(task.hint())
+# print(task_1.hint())
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
 # ```python
-# def collapsed_backward(grad_H, F, K, W1, W2):
-#     return W1.T @ grad_H + (W2.T @ grad_H) * (1 - np.tanh(F) ** 2)
+# def collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers):
+#     (n, c), m = S_c.shape, S_f.shape[1]
+#
+#     def to_entities(entities, coarse, fine):
+#         return my.bridged_propagate(np.concatenate([entities, coarse, fine]), X_hat, S_c, S_f, g, n_layers)[:n]
+#
+#     K = to_entities(Z, (1 - g) * E_c, np.zeros((m, E_c.shape[1])))
+#     W_1 = to_entities(np.zeros((n, m)), g * S_f.toarray(), np.zeros((m, m)))
+#     W_2 = to_entities(np.zeros((n, m)), np.zeros((c, m)), np.eye(m))
+#     return K, W_1, W_2
 # ```
 #
-# The transposes come from moving $W_1$ and $W_2$ to the other side of the inner product. Only the second way passes through tanh.
+# </details>
+#
+# ### The derivation
+#
+# <details><summary>The derivation</summary>
+#
+# Put $\hat E=g\,S_fF+(1-g)E_c$ into $P_eZ+P_c\hat E+P_f\tanh F$ and multiply out:
+#
+# $$H_{\text{entities}}=\underbrace{P_eZ+(1-g)P_cE_c}_{K}+\underbrace{g\,P_cS_f}_{W_1}F+\underbrace{P_f}_{W_2}\tanh F.$$
+#
+# Nothing was approximated; everything that is not linear happens before the propagation begins. $K$, $W_1$ and $W_2$ are $P$ times $[Z;(1-g)E_c;0]$, $[0;g\,S_f;0]$ and $[0;0;I]$, so three propagations give them, of $d$, $M$ and $M$ columns.
 #
 # </details>
 
+# %%
+e, f, one = 0.8, 1.3, np.ones((1, 1))
+both = sparse.csr_array(np.ones((2, 1)))
+tiny_graph = my.fine_graph(sparse.csr_array([[0.0, 1.0], [1.0, 0.0]]), both, sparse.csr_array(one))
+tiny = my.collapse(np.tanh(e) * np.ones((2, 1)), e * one, tiny_graph, both, sparse.csr_array(one), 0.5, 1)
+by_hand = [0.75 * np.tanh(e) + 0.25 / (2 * np.sqrt(6)) * e, 0.25 / (2 * np.sqrt(6)), 0.5 / (2 * np.sqrt(6))]
+assert np.allclose([part[0, 0] for part in tiny], by_hand, rtol=1e-14)
+
+# %%
+K, W_1, W_2 = my.collapse(Z, E_c, X_hat, S_c, S_f, g, L)
+entries = X_hat.tocoo()
+blocks = [("users", 1000), ("items", 800), ("codebook rows", C + M)]
+assert W_1.shape == W_2.shape == (1800, 16)
+graph_and_strip(
+    entries.row, entries.col, blocks, np.concatenate([W_1, W_2], axis=1), names=("the expanded graph", "$W_1$, $W_2$"),
+    title="A step multiplies six times with the graph, or twice with the strip",
+)
+
 # %% [markdown]
-# ### 2. What it costs
+# To the left is the graph, the darker the more entries there are (the last rows and columns, too thin to be told apart, belong to the codebooks); to the right, at the same scale, what its layers do to $F$ (darker is larger).
+#
+# ## Write: its backward
+#
+# ### Forward
+#
+# The formula itself:
 
 # %%
-task = exercise("multiplications")
-task
+def collapsed_forward(F, K, W_1, W_2):
+    return K + W_1 @ F + W_2 @ np.tanh(F)
+
+
+my.keep(collapsed_forward)
+
+# %% [markdown]
+# ### By hand
+#
+# Two entities, one fine row of width 1: $W_1=\begin{pmatrix}1\\2\end{pmatrix}$, $W_2=\begin{pmatrix}3\\0\end{pmatrix}$, $F=0$. If $G_H=\begin{pmatrix}1\\1\end{pmatrix}$, then $dH=W_1\,dF+W_2\,dF$ at $F=0$, where the slope of tanh is 1, and the gradient is $1+2+3=6$. With a large $F$ the slope is nearly 0, and nearly 3 is left.
+#
+# ### Your turn
 
 # %%
-def my_count(n_entries, n_rows, n_fine, dim, n_layers):
+task_2 = exercise("collapsed_backward")
+task_2
+
+# %%
+def collapsed_backward(grad_H, F, K, W_1, W_2):
     raise NotImplementedError
 
-task.check(my_count)
+
+task_2.check(collapsed_backward).keep();
 
 # %%
-print(task.hint())
+# print(task_2.hint())
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# def collapsed_backward(grad_H, F, K, W_1, W_2):
+#     return W_1.T @ grad_H + (W_2.T @ grad_H) * (1 - np.tanh(F) ** 2)
+# ```
+#
+# </details>
+#
+# ### The derivation
+#
+# <details><summary>The derivation</summary>
+#
+# $dH=W_1\,dF+W_2\,\big((1-\tanh^2F)\circ dF\big)$. Move each factor to the other side of the inner product, a matrix as its transpose, an entry-by-entry factor as it is:
+#
+# $$G_F=W_1^\top G_H+(W_2^\top G_H)\circ(1-\tanh^2F).$$
+#
+# Through layers one would apply $T^\top$ $L$ times to $N+C+M$ rows. It is the same number, because $(PV)^\top G=V^\top(P^\top G)$: *propagate the units forward once, and meet the gradient there*, instead of *propagating every gradient back to the units*.
+#
+# </details>
+
+# %%
+at_zero, far = (my.collapsed_backward(np.ones((2, 1)), np.array([[x]]), np.zeros((2, 1)), np.array([[1.0], [2]]), np.array([[3.0], [0]]))
+                for x in (0.0, 20.0))
+assert np.isclose(at_zero[0, 0], 6) and np.isclose(far[0, 0], 3)
+
+# %% [markdown]
+# ## Predict
+#
+# 1. How far apart will layered and collapsed embeddings be, relative to the largest? $10^{-4}$, like two methods? $10^{-8}$, like a numerical derivative? Or less?
+# 2. Will they be equal to the last bit?
+# 3. Could the *coarse* stage be collapsed in the same way?
+#
+# <details><summary>Answers</summary>
+#
+# 1. About $10^{-15}$. They are the same polynomial with its terms in another order, so only rounding is left. 2. Hardly: $(a+b)+c$ and $a+(b+c)$ differ in the last bit, and the collapse is nothing but a change of brackets. 3. Not with a gain. There $E_c$ is trained and entities start at $\tanh(S_cE_c)$: what moves has $N$ different rows *after* its last non-linearity, and the block $P_e$ that multiplies them is $N\times N$ and dense.
+#
+# </details>
+#
+# ## Check
+#
+# A whole training step with your functions: forward, loss, back to $E_f$, once through layers and once collapsed. And the backward against differences of its own forward, since two equal gradients may share a mistake.
+
+# %%
+batch = my.draw_batches(R, 1, 2048, rng)[0]
+
+
+def layered_step(E_f):
+    F = my.soft_threshold(E_f, tau)
+    H = layered(F)
+    grad_H, _ = my.bpr_backward(1.0, H, b, *batch)
+    grad_H = np.concatenate([grad_H, np.zeros((C + M, d))])
+    _, at_E_hat, at_fine = np.split(my.bridged_propagate_backward(grad_H, grad_H, X_hat, S_c, S_f, g, L), [N, N + C])
+    return my.bpr_loss(H, b, *batch), my.to_E_f(at_E_hat, at_fine, E_f, S_f, tau, g)
+
+
+def collapsed_step(E_f):
+    F = my.soft_threshold(E_f, tau)
+    H = my.collapsed_forward(F, K, W_1, W_2)
+    grad_H, _ = my.bpr_backward(1.0, H, b, *batch)
+    return my.bpr_loss(H, b, *batch), my.soft_threshold_backward(my.collapsed_backward(grad_H, F, K, W_1, W_2), E_f, tau)
+
+
+def apart(a, b):
+    return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
+
+
+# %%
+(loss_a, grad_a), (loss_b, grad_b) = layered_step(E_f), collapsed_step(E_f)
+H_a, H_b, some = layered(F), my.collapsed_forward(F, K, W_1, W_2), np.arange(0, 1800, 60)
+report = check_gradients(
+    lambda F: my.collapsed_forward(F, K[some], W_1[some], W_2[some]),
+    lambda grad_H, F: my.collapsed_backward(grad_H, F, K[some], W_1[some], W_2[some]),
+    {"F": F}, name="collapsed propagation", dtypes=("float64",),
+)
+assert max(apart(H_b, H_a), abs(loss_b - loss_a) / loss_a, apart(grad_b, grad_a)) < 1e-12 and report.passed
+assert not np.array_equal(H_a, H_b), "not to the last bit"
+print(f"embeddings {apart(H_b, H_a):.0e}, loss {abs(loss_b - loss_a) / loss_a:.0e}, gradient {apart(grad_b, grad_a):.0e}")
+report
+
+# %% [markdown]
+# ## Try it
+#
+# A derivation is understood when one knows where it breaks. Three ways to break it; before you run a cell, say what will come out.
+#
+# **Stale.** The links are solved for, and somebody goes on with the old $K$, $W_1$, $W_2$.
+
+# %%
+other_S_f = S_f[rng.permutation(C)]
+other_graph = my.fine_graph(A, S_c, other_S_f)
+after = my.bridged_propagate(np.concatenate([Z, my.bridge(other_S_f, F, E_c, g), np.tanh(F)]), other_graph, S_c, other_S_f, g, L)[:N]
+fresh = my.collapsed_forward(F, *my.collapse(Z, E_c, other_graph, S_c, other_S_f, g, L))
+print(f"stale: {apart(H_b, after):.0e}, collapsed anew: {apart(fresh, after):.0e}")
+assert apart(H_b, after) > 1e-4 and apart(fresh, after) < 1e-12
+
+# %% [markdown]
+# **The paper's composition**, $Z=\tanh(S_c\hat E)$: a tanh acts on a *mixture* of fine rows. One sees without looking for them that no $W_1$, $W_2$ can exist. If $H=K+W_1F+W_2\tanh F$, fine rows contribute one by one, and contributions add. Let $F_1$ hold the first half of the rows and $F_2$ the others; since $\tanh0=0$, it would follow that $H(F_1+F_2)-H(F_1)-H(F_2)+H(0)=0$.
+
+# %%
+first = np.arange(M)[:, None] < M // 2
+
+
+def papers(F):
+    return my.fine_forward(F, E_c, S_c, S_f, X_hat, 0.0, g, L)[1][:N]
+
+
+interaction = {name: np.max(np.abs(H(F) - H(F * first) - H(F * ~first) + H(0 * F))) for name, H in
+               {"entities from E_c": layered, "entities from E_hat": papers}.items()}
+print({name: f"{value:.0e}" for name, value in interaction.items()})
+assert interaction["entities from E_c"] < 1e-14 and interaction["entities from E_hat"] > 1e-7
+
+# %% [markdown]
+# A tanh on a mixture makes rows act on each other. What stops this composition from collapsing is that one tanh; without it the stage collapses again, which is the last exercise.
+#
+# **The coarse codebook moves.** Somebody thaws $E_c$ and trains both codebooks with `collapsed_step`. Its gradient at $E_f$ is checked, as above. What is wrong?
+
+# %%
+moved = E_c + 0.1 * rng.standard_normal(E_c.shape)
+Z_moved = np.tanh(S_c @ moved)
+now = my.collapsed_forward(F, *my.collapse(Z_moved, moved, X_hat, S_c, S_f, g, L))
+print(f"H with the old K: {apart(H_b, now):.0e} off")
+assert apart(H_b, now) > 1e-3
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# $E_c$ is inside $K$, so $K$ must be computed anew after every step: a forward through all layers, and for the gradient at $E_c$ a backward. Nothing is saved.
+#
+# </details>
+#
+# ## Faster
+#
+# ### Counted
+#
+# A sparse product of width $d$ takes nnz $\cdot\,d$ multiplications (nnz: stored entries of $\hat X$), and a layered step makes $2L$ of them. A collapsed step multiplies the batch's rows of $[W_1,W_2]$ with a $2M\times d$ matrix, and its transpose comes back.
+
+# %%
+task_3 = exercise("multiplications")
+task_3
+
+# %%
+def multiplications(n_entries, n_rows, n_fine, dim, n_layers):
+    raise NotImplementedError
+
+
+task_3.check(multiplications).keep();
+
+# %%
+# print(task_3.hint())
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -472,54 +345,93 @@ print(task.hint())
 #
 # </details>
 
+# %%
+n_rows = len(np.unique(np.concatenate(batch)))
+work = my.multiplications(X_hat.nnz, n_rows, M, d, L)
+assert 2 * M == d and work[2] == work[0] and 2 < work[0] / work[1] < 10
+assert -(-R.nnz * 5 // 8192) > 12, "steps of an epoch of the package, of five triples an interaction and 8,192 a batch"
+work_of_two_ways(*(each / 1e6 for each in work), n_steps=12, title="Planted data, 16 fine rows")
+
 # %% [markdown]
-# ### 3. A collapse that the model does not have
+# Collapsing costs as much as *one* step through layers (because $2M=d$ here), and every step after it less than half. Counting is not measuring, though. On Gowalla, the paper's larger data set (29,858 users, 40,981 items, 810,128 interactions), at the paper's sizes and with a batch that touches everybody, a collapsed step makes more than twice as *many* multiplications:
+
+# %%
+n_large = 29_858 + 40_981
+nnz_large = 2 * 810_128 + 2 * 2 * n_large + 2 * 4 * 300  # interactions, S_c with 2 in a row, S_f with 4, both ways
+large = my.multiplications(nnz_large, n_large, 100, 128, 3)
+print(f"layers {large[0] / 1e9:.2f} billion, collapsed {large[1] / 1e9:.2f} billion")
+assert large[1] > 2 * large[0]
+
+# %% [markdown]
+# and yet the package collapses there. A dense product reads its numbers in order; a sparse one picks a row here and a row there. The package counts a sparse multiplication as four dense ones, a number that was measured once and written down, so that a run that is resumed elsewhere makes the same choices. With ten times as many fine rows it stays with the layers.
+
+# %%
+from c2f_np.model.propagation import SPARSE_COST, collapse_pays
+
+assert SPARSE_COST == 4.0 and collapse_pays(n_large, nnz_large, 100, 128, 3, n_steps=124, n_rows=n_large)
+assert not collapse_pays(n_large, nnz_large, 1000, 128, 3, n_steps=124, n_rows=n_large)
+
+# %% [markdown]
+# ### Measured
 #
-# What stops the paper's composition from collapsing is one tanh. Without it, it would collapse. How?
+# Your two steps, and the package's matrices from the same links, which must be yours.
 
 # %%
-task = exercise("collapse_without_tanh")
-task
+from c2f_np.engine import engine_named
+from c2f_np.model.fine import collapsed_graph, fine_graph
+
+theirs = fine_graph(A, S_c, S_f, g, composition="coarse", layer_bridge="exchange", degree="absolute", engine=engine_named("numpy"))
+theirs = collapsed_graph(theirs, E_c, L).collapsed
+assert max(apart(theirs.constant, K), apart(theirs.weights, np.concatenate([W_1, W_2], axis=1))) < 1e-12
+seconds = {}
+for name, step in (("through layers", layered_step), ("collapsed", collapsed_step)):
+    taken = []
+    for _ in range(7):
+        began = time.perf_counter()
+        step(E_f)
+        taken.append(time.perf_counter() - began)
+    seconds[name] = float(np.median(taken))
+print(f"through layers / collapsed: {seconds['through layers'] / seconds['collapsed']:.1f}")
+assert min(seconds.values()) > 0
+
+# %% [markdown]
+# What a step does besides, scoring the triples and gathering their gradients, is the same in both ways, and no collapse makes it shorter. (The package computes only the rows of the batch, and refuses to go on with an $E_c$ that it did not collapse with.)
+#
+# ## Exercises
+#
+# **A collapse that the model does not have.** Entities start at $S_c\hat E$, without the tanh.
 
 # %%
-def my_collapse(P, S_coarse, E_coarse, S_fine, gate):
+task_4 = exercise("collapse_without_tanh")
+task_4
+
+# %%
+def collapse_without_tanh(P, S_c, E_c, S_f, g):
     raise NotImplementedError
 
-task.check(my_collapse)
+
+task_4.check(collapse_without_tanh).keep();
 
 # %%
-print(task.hint())
+# print(task_4.hint())
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
 # ```python
-# def collapse_without_tanh(P, S_coarse, E_coarse, S_fine, gate):
-#     n, c = S_coarse.shape
-#     to_codebook = P[:, :n] @ S_coarse + P[:, n : n + c]  # E_hat reaches H through the entities and through the coarse nodes
-#     K = (1 - gate) * to_codebook @ E_coarse
-#     W1 = gate * to_codebook @ S_fine
-#     W2 = P[:, n + c :]
-#     return K, W1, W2
+# def collapse_without_tanh(P, S_c, E_c, S_f, g):
+#     n, c = S_c.shape
+#     to_codebook = P[:, :n] @ S_c + P[:, n : n + c]  # E_hat reaches H through the entities and through the coarse nodes
+#     K = (1 - g) * to_codebook @ E_c
+#     W_1 = g * to_codebook @ S_f
+#     W_2 = P[:, n + c :]
+#     return K, W_1, W_2
 # ```
 #
 # </details>
-
-# %% [markdown]
-# ### To think about
 #
-# Could the *coarse* stage be collapsed in the same way? There $E_c$ is trained, entities start at $\tanh(S_c E_c)$, coarse nodes at $E_c$.
-#
-# <details><summary>Answer</summary>
-#
-# Formally: $H = P_e \tanh(S_c E_c) + P_c E_c$, and $P_c$ is a strip of $C$ columns that could be computed once. But $P_e$ is $N \times N$ and dense, and what it multiplies changes in every step and has $N$ different rows. The collapse pays because everything that is trained passes through a bottleneck of $2M$ rows *after* its last non-linearity. In the coarse stage tanh comes after the bottleneck, where there are $N$ rows already: the same obstacle as in the paper's composition.
-#
-# </details>
-
-# %% [markdown]
 # ## Read next
 #
-# - Notebook 09 asks whether the model that is trained this way is any good.
-# - `c2f_np/model/propagation.py` and `c2f_np/model/fine.py` hold the code; [docs/model.md](../docs/model.md) has the equations under "Collapsed".
-# - `tests/model/test_model_batch_rows.py` asserts the equality of both ways for every width, engine and number of layers.
-# - [benchmarks/results.md](../benchmarks/results.md) has times at full size, and how they were taken.
+# - [09 does it work](09_does_it_work.ipynb) asks whether the models of this course are any good.
+# - `c2f_np/model/propagation.py` and `c2f_np/model/fine.py`; [docs/model.md](../docs/model.md) has the equations under "Collapsed".
+# - [benchmarks/results.md](../benchmarks/results.md): times at full size, and how they were taken.

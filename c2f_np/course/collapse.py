@@ -1,7 +1,9 @@
-"""Exercises of the notebook on the collapsed fine stage.
+"""Exercises on the collapsed fine stage.
 
-Shapes: P (N, N + C + M), the rows of the entities in the propagation; S_coarse (N, C), S_fine (C, M) dense; E_coarse (C, d);
-F (M, d); K (N, d); W1, W2 (N, M).
+Shapes
+------
+P : (N, N + C + M), the rows of the entities in the propagation     S_c : (N, C)     S_f : (C, M)     E_c : (C, d)
+F : (M, d)     Z, K : (N, d)     W_1, W_2 : (N, M)     X_hat : (N + C + M,) * 2 csr
 """
 
 from __future__ import annotations
@@ -9,6 +11,88 @@ from __future__ import annotations
 import numpy as np
 
 from .exercise import Exercise, Mistake
+from .fine_stage import _stage_points, bridged_propagate
+
+
+# ---- collapsing --------------------------------------------------------------------------------------------------------
+def collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers):
+    (n, c), m = S_c.shape, S_f.shape[1]
+
+    def to_entities(entities, coarse, fine):
+        return bridged_propagate(np.concatenate([entities, coarse, fine]), X_hat, S_c, S_f, g, n_layers)[:n]
+
+    K = to_entities(Z, (1 - g) * E_c, np.zeros((m, E_c.shape[1])))
+    W_1 = to_entities(np.zeros((n, m)), g * S_f.toarray(), np.zeros((m, m)))
+    W_2 = to_entities(np.zeros((n, m)), np.zeros((c, m)), np.eye(m))
+    return K, W_1, W_2
+
+
+def _collapse_points(seed: int) -> dict:
+    whole = _stage_points(seed)
+    Z = np.tanh(whole["S_c"] @ whole["E_c"])
+    return {"Z": Z, **{name: whole[name] for name in ("E_c", "X_hat", "S_c", "S_f", "g", "n_layers")}}
+
+
+def _swapped(*arguments):
+    K, W_1, W_2 = collapse(*arguments)
+    return K, W_2, W_1
+
+
+def _collapse_variant(*, Z_factor=1.0, own=lambda g: 1 - g, share=lambda g: g, gate=lambda g: g, constant=0.0, more=0, keep=1.0):
+    """The solution with other starts; with `constant`, F and tanh F move together."""
+
+    def variant(Z, E_c, X_hat, S_c, S_f, g, n_layers):
+        (n, _), m = S_c.shape, S_f.shape[1]
+
+        def to_entities(entities, coarse, fine):
+            start = np.concatenate([entities, coarse, fine])
+            return bridged_propagate(start, X_hat, S_c, S_f, gate(g), n_layers + more)[:n]
+
+        K = to_entities(Z_factor * Z, keep * own(g) * E_c, np.zeros((m, E_c.shape[1])))
+        W_1 = to_entities(np.zeros((n, m)), share(g) * S_f.toarray(), constant * np.eye(m))
+        W_2 = to_entities(np.zeros((n, m)), constant * g * S_f.toarray(), np.eye(m))
+        return K, W_1, W_2
+
+    return variant
+
+
+COLLAPSE = Exercise(
+    name="collapse",
+    task=(
+        "Write `collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers)`. The entities' rows of `my.bridged_propagate(X0, X_hat, S_c, "
+        "S_f, g, n_layers)`, for $X_0=[Z;\\,g\\,S_fF+(1-g)E_c;\\,\\tanh F]$ with any $F$, are $K+W_1F+W_2\\tanh F$. Return `K` "
+        "$(N, d)$, `W_1` and `W_2` $(N, M)$. `Z` $(N, d)$ does not depend on $F$. `S_c`, `S_f` and `X_hat` are sparse."
+    ),
+    solution=collapse,
+    points=_collapse_points,
+    hints=(
+        "The propagation is linear: it can be run on any start. Which start gives K, what is left of X_0 if F is 0?",
+        "For W_1 put the unit matrix (M columns) in place of F in E_hat, all else 0; for W_2 put it in place of tanh F.",
+        "The starts: [Z; (1 - g) E_c; 0], [0; g S_f; 0], [0; 0; I]. Of each result the first N rows.",
+    ),
+    mistakes=(
+        Mistake(_collapse_variant(own=lambda g: 1.0), "E_c enters the coarse nodes' start with a weight, which K must carry."),
+        Mistake(_collapse_variant(share=lambda g: 1.0), "F enters E_hat with a weight, which W_1 must carry."),
+        Mistake(
+            _collapse_variant(own=lambda g: 1.0, share=lambda g: 1.0),
+            "neither share of the bridge has its weight: g for F, 1 - g for E_c.",
+        ),
+        Mistake(_collapse_variant(own=lambda g: g, share=lambda g: 1 - g), "g and 1 - g are exchanged."),
+        Mistake(_collapse_variant(Z_factor=0.0), "in K the entities' own start Z is missing."),
+        Mistake(_collapse_variant(keep=0.0), "in K the share of E_c in the coarse nodes' start is missing."),
+        Mistake(_collapse_variant(gate=lambda g: 0.0), "the layers are plain ones. They are bridged, with the gate g."),
+        Mistake(
+            _collapse_variant(constant=1.0),
+            "F and tanh F move together in your W_1 and W_2. Each is a start of its own, with the other at 0.",
+        ),
+        Mistake(_swapped, "W_1 belongs to F and comes first; W_2 to tanh(F)."),
+        Mistake(_collapse_variant(more=1), "one layer too many."),
+        Mistake(_collapse_variant(more=-1), "one layer too few."),
+    ),
+)
+
+
+# ---- a collapse that the model does not have -----------------------------------------------------------------------------
 
 
 def _problem(seed: int) -> dict:
@@ -16,41 +100,41 @@ def _problem(seed: int) -> dict:
     n, c, m, d = 6, 4, 3, 2
     return {
         "P": rng.normal(size=(n, n + c + m)),
-        "S_coarse": rng.random((n, c)),
-        "E_coarse": rng.normal(size=(c, d)),
-        "S_fine": rng.random((c, m)),
-        "gate": 0.3 + 0.05 * (seed % 3),
+        "S_c": rng.random((n, c)),
+        "E_c": rng.normal(size=(c, d)),
+        "S_f": rng.random((c, m)),
+        "g": 0.3 + 0.05 * (seed % 3),
     }
 
 
-def collapse_without_tanh(P, S_coarse, E_coarse, S_fine, gate):
-    n, c = S_coarse.shape
-    to_codebook = P[:, :n] @ S_coarse + P[:, n : n + c]  # E_hat reaches H through the entities and through the coarse nodes
-    K = (1 - gate) * to_codebook @ E_coarse
-    W1 = gate * to_codebook @ S_fine
-    W2 = P[:, n + c :]
-    return K, W1, W2
+def collapse_without_tanh(P, S_c, E_c, S_f, g):
+    n, c = S_c.shape
+    to_codebook = P[:, :n] @ S_c + P[:, n : n + c]  # E_hat reaches H through the entities and through the coarse nodes
+    K = (1 - g) * to_codebook @ E_c
+    W_1 = g * to_codebook @ S_f
+    W_2 = P[:, n + c :]
+    return K, W_1, W_2
 
 
-def _only_coarse_nodes(P, S_coarse, E_coarse, S_fine, gate):
-    n, c = S_coarse.shape
-    return (1 - gate) * P[:, n : n + c] @ E_coarse, gate * P[:, n : n + c] @ S_fine, P[:, n + c :]
+def _only_coarse_nodes(P, S_c, E_c, S_f, g):
+    n, c = S_c.shape
+    return (1 - g) * P[:, n : n + c] @ E_c, g * P[:, n : n + c] @ S_f, P[:, n + c :]
 
 
-def _entities_from_frozen_codebook(P, S_coarse, E_coarse, S_fine, gate):
-    n, c = S_coarse.shape
-    K = P[:, :n] @ S_coarse @ E_coarse + (1 - gate) * P[:, n : n + c] @ E_coarse
-    return K, gate * P[:, n : n + c] @ S_fine, P[:, n + c :]
+def _entities_from_frozen_codebook(P, S_c, E_c, S_f, g):
+    n, c = S_c.shape
+    K = P[:, :n] @ S_c @ E_c + (1 - g) * P[:, n : n + c] @ E_c
+    return K, g * P[:, n : n + c] @ S_f, P[:, n + c :]
 
 
-def _gate_forgotten(P, S_coarse, E_coarse, S_fine, gate):
-    K, W1, W2 = collapse_without_tanh(P, S_coarse, E_coarse, S_fine, gate)
-    return K, W1 / gate, W2
+def _gate_forgotten(P, S_c, E_c, S_f, g):
+    K, W_1, W_2 = collapse_without_tanh(P, S_c, E_c, S_f, g)
+    return K, W_1 / g, W_2
 
 
-def _whole_coarse_codebook(P, S_coarse, E_coarse, S_fine, gate):
-    K, W1, W2 = collapse_without_tanh(P, S_coarse, E_coarse, S_fine, gate)
-    return K / (1 - gate), W1, W2
+def _whole_coarse_codebook(P, S_c, E_c, S_f, g):
+    K, W_1, W_2 = collapse_without_tanh(P, S_c, E_c, S_f, g)
+    return K / (1 - g), W_1, W_2
 
 
 def _codebook(seed: int) -> dict:
@@ -59,38 +143,37 @@ def _codebook(seed: int) -> dict:
     return {
         "F": rng.normal(size=(m, d)),
         "K": rng.normal(size=(n, d)),
-        "W1": rng.normal(size=(n, m)),
-        "W2": rng.normal(size=(n, m)),
+        "W_1": rng.normal(size=(n, m)),
+        "W_2": rng.normal(size=(n, m)),
     }
 
 
-def collapsed_forward(F, K, W1, W2):
-    """H = K + W1 F + W2 tanh(F)."""
-    return K + W1 @ F + W2 @ np.tanh(F)
+def collapsed_forward(F, K, W_1, W_2):
+    return K + W_1 @ F + W_2 @ np.tanh(F)
 
 
-def collapsed_backward(grad_H, F, K, W1, W2):
-    return W1.T @ grad_H + (W2.T @ grad_H) * (1 - np.tanh(F) ** 2)
+def collapsed_backward(grad_H, F, K, W_1, W_2):
+    return W_1.T @ grad_H + (W_2.T @ grad_H) * (1 - np.tanh(F) ** 2)
 
 
-def _only_first_way(grad_H, F, K, W1, W2):
-    return W1.T @ grad_H
+def _only_first_way(grad_H, F, K, W_1, W_2):
+    return W_1.T @ grad_H
 
 
-def _only_second_way(grad_H, F, K, W1, W2):
-    return (W2.T @ grad_H) * (1 - np.tanh(F) ** 2)
+def _only_second_way(grad_H, F, K, W_1, W_2):
+    return (W_2.T @ grad_H) * (1 - np.tanh(F) ** 2)
 
 
-def _slope_forgotten(grad_H, F, K, W1, W2):
-    return W1.T @ grad_H + W2.T @ grad_H
+def _slope_forgotten(grad_H, F, K, W_1, W_2):
+    return W_1.T @ grad_H + W_2.T @ grad_H
 
 
-def _slope_on_both(grad_H, F, K, W1, W2):
-    return (W1.T @ grad_H + W2.T @ grad_H) * (1 - np.tanh(F) ** 2)
+def _slope_on_both(grad_H, F, K, W_1, W_2):
+    return (W_1.T @ grad_H + W_2.T @ grad_H) * (1 - np.tanh(F) ** 2)
 
 
-def _slope_of_input(grad_H, F, K, W1, W2):
-    return W1.T @ grad_H + (W2.T @ grad_H) * (1 - F**2)
+def _slope_of_input(grad_H, F, K, W_1, W_2):
+    return W_1.T @ grad_H + (W_2.T @ grad_H) * (1 - F**2)
 
 
 def _sizes(seed: int) -> dict:
@@ -131,27 +214,29 @@ def _constant_not_propagated(n_entries, n_rows, n_fine, dim, n_layers):
     return a, b, float(n_layers * n_entries * 2 * n_fine)
 
 
+GIVEN = (collapsed_forward,)
 EXERCISES = (
+    COLLAPSE,
     Exercise(
         name="collapsed_backward",
         task=(
-            "The forward is `H = K + W1 @ F + W2 @ np.tanh(F)` with F (M, d), K (N, d), W1 and W2 (N, M). Write\n\n"
-            "    def my_backward(grad_H, F, K, W1, W2): ...\n\n"
-            "that returns the gradient of `sum(grad_H * H)` with respect to F, shape (M, d)."
+            "The forward is `H = K + W_1 @ F + W_2 @ np.tanh(F)` with F (M, d), K (N, d), W_1 and W_2 (N, M). Write "
+            "`collapsed_backward(grad_H, F, K, W_1, W_2)`, which returns the gradient of `sum(grad_H * H)` with respect to F, of "
+            "shape (M, d)."
         ),
         solution=collapsed_backward,
         points=_codebook,
         forward=collapsed_forward,
         hints=(
-            "F reaches H on two ways. What comes back on them?",
-            "Each way ends in a product with a matrix, so each begins, backwards, with that matrix's transpose.",
-            "On the second way the transpose gives the gradient at tanh(F). One more factor, entry by entry, leads to F.",
+            "F reaches H along two paths. What comes back on them?",
+            "Each path ends in a product with a matrix, so each begins, backwards, with that matrix's transpose.",
+            "On the second path the transpose gives the gradient at tanh(F). One more factor, entry by entry, leads to F.",
         ),
         mistakes=(
-            Mistake(_only_first_way, "this is what comes back through W1. F stands in the forward a second time."),
+            Mistake(_only_first_way, "this is what comes back through W_1. F stands in the forward a second time."),
             Mistake(_only_second_way, "this is what comes back through tanh(F). F stands in the forward a second time, bare."),
-            Mistake(_slope_forgotten, "both transposes are there, but one of the two ways goes through tanh, which has a slope."),
-            Mistake(_slope_on_both, "the slope of tanh belongs to one of the two ways only. Which of them passes through it?"),
+            Mistake(_slope_forgotten, "both transposes are there, but one of the two paths goes through a tanh."),
+            Mistake(_slope_on_both, "the slope of tanh belongs to one of the two paths only. Which of them passes through it?"),
             Mistake(_slope_of_input, "the slope of tanh is 1 minus a square: that of its output, not of its input."),
         ),
         options={"wrt": "F"},
@@ -160,24 +245,24 @@ EXERCISES = (
         name="multiplications",
         task=(
             "Count multiplications. A sparse product with a graph of `n_entries` stored entries and a block of w columns takes "
-            "n_entries * w of them; a dense product of (a, b) with (b, c) takes a * b * c. Write\n\n"
-            "    def my_count(n_entries, n_rows, n_fine, dim, n_layers): ...\n\n"
-            "that returns three numbers: those of a **layered step** (forward and backward, L = n_layers products each, of width "
-            "dim; count the products with the whole of X_hat and nothing else), of a **collapsed step** (forward and backward, "
-            "on n_rows rows of K, W1 and W2, with n_fine fine rows), and of **collapsing**, once, which propagates a block of "
+            "n_entries * w of them; a dense product of (a, b) with (b, c) takes a * b * c. Write "
+            "`multiplications(n_entries, n_rows, n_fine, dim, n_layers)`, which returns three numbers: those of a "
+            "**layered step** (forward and backward, L = n_layers products each, of width dim; count the products with the whole "
+            "of X_hat and nothing else), of a **collapsed step** (forward and backward, "
+            "on n_rows rows of K, W_1 and W_2, with n_fine fine rows), and of **collapsing**, once, which propagates a block of "
             "units and the constant start."
         ),
         solution=multiplications,
         points=_sizes,
         hints=(
             "Backward, every product of the forward comes once more, transposed. It costs the same.",
-            "[W1, W2] has 2 M columns.",
-            "Collapsing goes through the L layers once, forward. The width of what it propagates: a unit for each column of W1 "
-            "and of W2, and d columns for K.",
+            "[W_1, W_2] has 2 M columns.",
+            "Collapsing goes through the L layers once, forward. The width of what it propagates: a unit for each column of W_1 "
+            "and of W_2, and d columns for K.",
         ),
         mistakes=(
             Mistake(_forward_only, "a step is forward and backward; the transposed products have been left out."),
-            Mistake(_one_weight_matrix, "there are two weight matrices in a collapsed step, W1 and W2."),
+            Mistake(_one_weight_matrix, "there are two weight matrices in a collapsed step, W_1 and W_2."),
             Mistake(_collapsing_backwards_too, "collapsing is not differentiated: nothing goes backwards there."),
             Mistake(_constant_not_propagated, "in collapsing, the units have been counted, but K has to be propagated as well."),
         ),
@@ -187,10 +272,10 @@ EXERCISES = (
         task=(
             'Take the reading `composition="bridged"` and leave out the tanh of the composition: entities start at Z = S_c E_hat '
             "with E_hat = g S_f F + (1 - g) E_c, coarse nodes at E_hat, fine nodes at tanh(F) as before. Now everything before "
-            "tanh(F) is linear, and the stage collapses again. Write\n\n"
-            "    def my_collapse(P, S_coarse, E_coarse, S_fine, gate): ...\n\n"
-            "that returns K (N, d), W1 (N, M) and W2 (N, M) with H_entities = K + W1 F + W2 tanh(F). All matrices are dense "
-            "here; P (N, N + C + M) holds the entities' rows of the propagation, its columns in the order entities, coarse, fine."
+            "tanh(F) is linear, and the stage collapses again. Write "
+            "`collapse_without_tanh(P, S_c, E_c, S_f, g)`, which returns K (N, d), W_1 (N, M) and W_2 (N, M) with "
+            "H_entities = K + W_1 F + W_2 tanh(F). All matrices are dense here; P (N, N + C + M) holds the "
+            "entities' rows of the propagation, its columns in the order entities, coarse, fine."
         ),
         solution=collapse_without_tanh,
         points=_problem,
@@ -200,12 +285,12 @@ EXERCISES = (
             "Put E_hat in, and collect what has F, what has tanh(F), and what has neither.",
         ),
         mistakes=(
-            Mistake(_only_coarse_nodes, "E_hat reaches H on two ways: as the coarse nodes' start, and through the entities."),
+            Mistake(_only_coarse_nodes, "E_hat reaches H along two paths: as the coarse nodes' start, and through the entities."),
             Mistake(
                 _entities_from_frozen_codebook,
                 "the entities are composed from the frozen E_c here. In this exercise they are composed from E_hat.",
             ),
-            Mistake(_gate_forgotten, "F enters E_hat with a weight, which W1 must carry."),
+            Mistake(_gate_forgotten, "F enters E_hat with a weight, which W_1 must carry."),
             Mistake(_whole_coarse_codebook, "E_c enters E_hat with a weight, which K must carry."),
         ),
     ),

@@ -206,14 +206,15 @@ def top_items(scores, known, n):
 
 
 def _scores(seed: int) -> dict:
-    """Mostly negative, with ties among the best, the best items known; at every third seed all others are asked for."""
+    """Mostly negative, with many ties, the best items known; at every third seed all others are asked for."""
     rng = np.random.default_rng([seed, 2])
-    scores = rng.integers(-8, -2, 12) / 2.0
-    scores[rng.choice([1, 2, 5, 7], 3, replace=False)] = [1.5, -0.5, -0.5]
+    scores = rng.integers(-8, -2, 40) / 2.0
+    scores[rng.choice(np.arange(10, 40), 3, replace=False)] = [1.5, -0.5, -0.5]
     scores[[0, 4, 9]] = 2.0
-    known = np.zeros(12, bool)
+    known = np.zeros(40, bool)
     known[[0, 4, 9, 11]] = True
-    return {"scores": scores, "known": known, "n": 8 if seed % 3 == 2 else 5}
+    scores[[11, 12]] = -0.5, scores.min()
+    return {"scores": scores, "known": known, "n": 36 if seed % 3 == 2 else 5}
 
 
 def _ranked(scores, known, n):
@@ -330,7 +331,7 @@ def ndcg(recommended, held_out, n):
 def _lists(seed: int) -> dict:
     """Fewer held-out items than n at even seeds, more at odd ones; the list is longer than n."""
     rng = np.random.default_rng([seed, 3])
-    held_out = np.sort(rng.choice(20, 3 if seed % 2 == 0 else 8, replace=False))
+    held_out = np.sort(rng.choice(20, 4 if seed % 2 == 0 else 8, replace=False))
     others = np.setdiff1d(np.arange(20), held_out)
     # Two hits and three misses at first; what follows beyond n must not count.
     first = np.array([others[0], held_out[0], others[1], held_out[2], others[2]])
@@ -419,14 +420,15 @@ def evaluate(scores, R, test, n):
 
 
 def _everybody(seed: int) -> dict:
-    """Two users without held-out items; known items have high scores."""
+    """Two users without held-out items, one for whom nothing is found; known items have high scores, most others low ones."""
     rng = np.random.default_rng([seed, 5])
     pairs = rng.random((9, 16))
     known, held_out = pairs < 0.25, pairs > 0.7
     held_out[[2, 5]] = False
     held_out[np.flatnonzero(np.arange(9) % 3 == 1), rng.integers(0, 4, 3)] = True
     known &= ~held_out
-    scores = rng.normal(-0.5, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
+    scores = rng.normal(-4, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
+    scores[4] = np.where(held_out[4], -9, scores[4])
     return {"scores": scores, "R": sparse.csr_array(known * 1.0), "test": sparse.csr_array(held_out * 1.0), "n": 4}
 
 

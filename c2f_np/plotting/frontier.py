@@ -135,7 +135,7 @@ def found_groups(table, *, rows: str = "planted group", columns: str = "codebook
     return picture
 
 
-def graph_and_strip(rows, columns, blocks, strip, *, names=("the graph", "the strip")):
+def graph_and_strip(rows, columns, blocks, strip, *, names=("the graph", "the strip"), title: str = ""):
     """Where a square graph has entries (darker: more of them), and a dense matrix beside it at the same scale.
 
     `rows` and `columns` are the places of the stored entries; `blocks` holds (name or "", size) for each kind of node; `strip`
@@ -163,10 +163,13 @@ def graph_and_strip(rows, columns, blocks, strip, *, names=("the graph", "the st
     axes.spines[:].set_visible(False)
     for x, name, side in ((n / 2, names[0], "center"), (left, names[1], "left")):
         axes.text(x, -0.03 * n, name, ha=side, va="bottom", fontsize=9, color=INK)
+    picture.suptitle(title, fontsize=10)
     return picture
 
 
-def work_of_two_ways(layered: float, collapsed: float, collapsing: float, n_steps: int, *, unit: str = "million multiplications"):
+def work_of_two_ways(
+    layered: float, collapsed: float, collapsing: float, n_steps: int, *, unit: str = "million multiplications", title: str = ""
+):
     """Work over the steps between two assignment updates, through the layers and with the layers collapsed.
 
     `layered` and `collapsed` are the work of one step; `collapsing` is done once, before the first collapsed step.
@@ -177,7 +180,7 @@ def work_of_two_ways(layered: float, collapsed: float, collapsing: float, n_step
     for (name, work, colour), line in zip(ways, LINES, strict=False):
         axes.plot(steps, work, color=colour, linestyle=line, linewidth=1.8)
         name_curve(axes, n_steps, work[-1], name, colour)
-    axes.set(xlabel="steps until the assignments change", ylabel=unit, xlim=(0, n_steps * 1.22), ylim=(0, None))
+    axes.set(xlabel="steps until the links change", ylabel=unit, xlim=(0, n_steps * 1.22), ylim=(0, None), title=title)
     axes.set_xticks(range(0, n_steps + 1, max(1, n_steps // 6)))
     return picture
 

@@ -1,5 +1,5 @@
-"""Pictures of whole stages: the computation graph with its gradients, the expanded graph in blocks, assignments before and after
-training, gradients by the way they arrive, and the sparsity of the fine codebook during training.
+"""Pictures of whole stages: the expanded graph in blocks, assignments before and after training, gradients by the way they
+arrive, and the sparsity of the fine codebook during training.
 """
 
 from __future__ import annotations
@@ -8,60 +8,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
-from matplotlib.patches import FancyArrowPatch
 
-from .style import COARSE, CYCLE, FINE, GREY, INK, ITEM, PALE, SIGNED, SIZES, USER, block_lines, colour_bar, heat_map, new_picture
-
-#: Fill and frame of a node: what is trained, what is fixed, what is computed, and the loss.
-_NODE_STYLES = {
-    "trained": {"facecolor": "#FBE3D6", "edgecolor": FINE, "linewidth": 2.0},
-    "fixed": {"facecolor": PALE, "edgecolor": GREY, "linewidth": 1.0},
-    "computed": {"facecolor": "white", "edgecolor": INK, "linewidth": 1.0},
-    "loss": {"facecolor": "white", "edgecolor": INK, "linewidth": 2.0},
-}
-
-
-def computation_graph(nodes: dict[str, tuple], edges, *, width: float = 9.0, height: float = 4.4):
-    """What is computed from what, and on each edge the gradient that the backward pass sends the other way.
-
-    `nodes` maps a key to (x, y, label, kind), the kind being trained, fixed, computed or loss. `edges` holds (from, to, gradient)
-    and optionally a dict of options for :func:`_edge`; an edge with an empty gradient is dashed.
-    """
-    picture, axes = new_picture(width, height)
-    boxes = {}
-    for key, (x, y, label, kind) in nodes.items():
-        box = {"boxstyle": "round,pad=0.45", **_NODE_STYLES[kind]}
-        boxes[key] = axes.text(x, y, label, ha="center", va="center", fontsize=9.5, color=INK, zorder=3, bbox=box)
-    xs, ys = [node[0] for node in nodes.values()], [node[1] for node in nodes.values()]
-    axes.set(xlim=(min(xs) - 0.7, max(xs) + 0.7), ylim=(min(ys) - 0.6, max(ys) + 0.6))
-    for start, end, gradient, *more in edges:
-        options = more[0] if more else {}
-        _edge(axes, nodes[start][:2], nodes[end][:2], boxes[start], boxes[end], gradient, **options)
-    axes.set_axis_off()
-    return picture
-
-
-def _edge(axes, start, end, box_start, box_end, gradient: str, *, bend=0.0, at=0.5, shift=(0, 0), way: int | None = None):
-    """An arrow from box to box with its gradient beside it.
-
-    `bend` is the curvature (positive: to the left of the direction), `at` the place of the text (0 to 1), `shift` moves it
-    (points), and edges with the same number `way` have one colour.
-    """
-    colour = INK if way is None else CYCLE[way % len(CYCLE)]
-    arrow = FancyArrowPatch(
-        start, end, connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=11, color=colour, zorder=2,
-        linewidth=1.2 if way is None else 1.8, linestyle="--" if not gradient else "-",
-        patchA=box_start.get_bbox_patch(), patchB=box_end.get_bbox_patch(), shrinkA=1, shrinkB=1,
-    )  # fmt: skip
-    axes.add_patch(arrow)
-    if gradient:
-        (x0, y0), (x1, y1) = start, end
-        # The control point of matplotlib's arc3, and the point of the quadratic curve at `at`.
-        control = ((x0 + x1) / 2 - bend * (y1 - y0), (y0 + y1) / 2 + bend * (x1 - x0))
-        place = [(1 - at) ** 2 * a + 2 * at * (1 - at) * c + at**2 * b for a, c, b in zip(start, control, end, strict=True)]
-        box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.92}
-        look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8, "color": colour, "zorder": 4}
-        axes.annotate(gradient, place, xytext=shift, bbox=box, **look)
+from .style import COARSE, FINE, INK, ITEM, SIGNED, SIZES, USER, block_lines, colour_bar, heat_map, new_picture
 
 
 def expanded_adjacency(X, sizes, names, *, title: str = "", width: float = 5.0):
@@ -128,7 +76,7 @@ def gradients_by_way(parts: dict[str, np.ndarray], *, ylabel: str = "row of the 
     return picture
 
 
-def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
+def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float, *, title: str = ""):
     """Fine codebooks by name, shape (M, d), on one scale; what soft thresholding by `threshold` sets to zero is grey."""
     picture, axes = new_picture(4.2 * len(codebooks), 2.9, 1, len(codebooks), squeeze=False)
     largest = max(np.abs(E).max() for E in codebooks.values()) or 1.0
@@ -138,31 +86,30 @@ def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float):
         image = heat_map(each, np.ma.masked_array(E, dead), largest)
         each.set(title=f"{name}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
     colour_bar(picture, image, axes, shrink=0.9)
+    picture.suptitle(title, fontsize=11)
     return picture
 
 
-def codebook_sparsity(epochs, alive, *, died=None, revived=None, phase_starts=None):
+def codebook_sparsity(
+    epochs, alive, *, died=None, revived=None, xlabel: str, title: str
+):
     """Share of the fine codebook beyond the threshold over the epochs, and beside it what died and what came back.
 
-    `died` and `revived` count the entries that fell inside the threshold, and that came out of it, up to each epoch;
-    `phase_starts` maps a phase to its first epoch.
+    `died` and `revived` count the entries that fell inside the threshold, and that came out of it, up to each epoch.
     """
     both = died is not None
     picture, axes = new_picture(8.4 if both else 5, 2.9, 1, 2 if both else 1, squeeze=False)
     axes = axes.ravel()
     axes[0].plot(epochs, alive, color=FINE, marker="o", markersize=3, linewidth=1.4)
-    axes[0].set(xlabel="epoch of the fine stage", ylabel="share beyond the threshold", ylim=(0, None))
+    axes[0].set(xlabel=xlabel, ylabel="share beyond the threshold", ylim=(0, None))
     if both:
         axes[1].plot(epochs, died, color=INK, linewidth=1.4, label="fell inside")
         axes[1].plot(epochs, revived, color=ITEM, linewidth=1.8, linestyle="--", label="came back out")
-        axes[1].set(xlabel="epoch of the fine stage", ylabel="entries, added up", ylim=(0, None))
+        axes[1].set(xlabel=xlabel, ylabel="entries, added up", ylim=(0, None))
         axes[1].legend(frameon=False, fontsize=8)
     for each in axes:
         each.xaxis.get_major_locator().set_params(integer=True)
-        for name, start in (phase_starts or {}).items():
-            each.axvline(start, color=GREY, linewidth=0.8, linestyle=":")
-            above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points", "va": "bottom"}
-            each.annotate(name, (start, 1), ha="left", fontsize=7, color=GREY, **above)
+    picture.suptitle(title, fontsize=11)
     return picture
 
 

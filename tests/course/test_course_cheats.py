@@ -142,9 +142,9 @@ BORROWED = {
         (functools.partial(soft_threshold_backward), "c2f_np.model.codebook.soft_threshold_backward"),
     ],
     "sparse_product_backward": [(lambda g, M, X: operator(M).adjoint(g), "c2f_np.model.sparse."), (compiled, "c2f_np.kernels.")],
-    "normalised_adjacency": [(lambda R: normalised_adjacency(R).toarray(), "c2f_np.model.graph.normalised_adjacency")],
-    "rank_one_user": [(ranked, "c2f_np.evaluation.")],
-    "ndcg_one_user": [(ndcg, "c2f_np.evaluation.")],
+    "normalised_adjacency": [(lambda R: normalised_adjacency(R), "c2f_np.model.graph.normalised_adjacency")],
+    "top_items": [(ranked, "c2f_np.evaluation.")],
+    "ndcg": [(ndcg, "c2f_np.evaluation.")],
     "collapsed_backward": [(collapsed, "c2f_np.model.propagation.")],
     "size_of_model": [(size_of_arrays, "c2f_np.model_file.size_in_bytes")],
 }

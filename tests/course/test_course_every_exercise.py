@@ -130,7 +130,7 @@ def test_a_central_difference_that_leaves_its_input_moved_is_noticed():
 
 
 def test_what_no_mistake_lists_is_found_by_the_numerical_check():
-    task = TASKS["fine_stage_backward"]
+    task = TASKS["bridged_propagate_backward"]
     assert "numerical check" in task.mark(lambda *arguments: 0.5 * task.solution(*arguments)).message
 
 

@@ -23,6 +23,7 @@ NAMES = [
     "09_does_it_work",
     "10_blind_spots",
     "11_paper_against_code",
+    "12_the_joint_model",
 ]
 #: Level-2 headings in their order, as far as a notebook has them; "Write: ..." and "Question: ..." may come several times.
 FRAME = ["What you will do", "The idea", "Write", "Question", "Predict", "Check", "Try it", "Faster", "Exercises", "Read next"]

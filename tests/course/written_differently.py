@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import types
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 import scipy.special
 from sklearn.metrics import adjusted_rand_score
+
 from c2f_np.course import all_exercises
 from c2f_np.course.loss_and_optimiser import bpr_loss
-from c2f_np.course.sparse_propagation import propagate
 from c2f_np.gradcheck import check_convention, check_gradients
 
 TASKS = all_exercises()
@@ -48,10 +49,6 @@ def edge_by_edge(R):
     return A
 
 
-def by_the_package(R):
-    return normalised_adjacency(R)
-
-
 def block_of_the_cube(R):
     return np.linalg.matrix_power(edge_by_edge(R), 3)[: R.shape[0], R.shape[0] :]
 
@@ -69,10 +66,6 @@ def of_the_unknown(scores, known, n):
     return candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
 
 
-def ranked_by_the_package(scores, known, n):
-    return rank_items(scores[None], sparse.csr_array(np.array(known, ndmin=2)), n, engine="numpy")[0]
-
-
 def recall_by_sets(recommended, held_out):
     return len({*recommended.tolist()} & {*held_out.tolist()}) / held_out.size
 
@@ -85,19 +78,10 @@ def ndcg_in_a_loop(recommended, held_out, n):
     return found / best
 
 
-def ndcg_by_the_package(recommended, held_out, n):
-    of_this_user = sparse.csr_array(np.isin(np.arange(max(*recommended, *held_out) + 1), held_out)[None])
-    return ndcg_at_k(hit_matrix(recommended[None], of_this_user), np.array([len(held_out)]), n)[0]
-
-
-def all_users_at_once(scores, R, test, n):
-    """The lists of all users as one array; hits looked up in a dense table."""
-    order = np.argsort(np.where(R.toarray() > 0, np.inf, -scores), axis=1, kind="stable")[:, :n]
-    discount = 1 / np.log2(np.arange(n) + 2)
-    gain = np.take_along_axis(test.toarray() > 0, order, axis=1) @ discount
-    asked = np.diff(test.indptr)
-    best = np.concatenate([[0], np.cumsum(discount)])[np.minimum(asked, n)]
-    return float((gain[asked > 0] / best[asked > 0]).mean())
+def user_by_user(scores, R, test, n):
+    R, test = R.toarray(), test.toarray()
+    lists = [(sorted_pairs(scores[u], R[u] > 0, n), np.flatnonzero(test[u])) for u in range(len(R)) if test[u].any()]
+    return sum(ndcg_in_a_loop(best, held_out, n) for best, held_out in lists) / len(lists)
 
 
 # ---- gradient checks -------------------------------------------------------------------------------------------------
@@ -172,7 +156,11 @@ def weights_dense(grad_Y, M, X):
 
 
 def forward_of_the_transpose(grad_H, X0, X_hat, n_layers):
-    return propagate(grad_H, sparse.csr_array(X_hat.T), n_layers)
+    """The forward's loop, with the transpose in place of the graph."""
+    layers = [grad_H]
+    while len(layers) <= n_layers:
+        layers.append(X_hat.T @ layers[-1])
+    return sum(layers) / len(layers)
 
 
 def polynomial(M, coefficients):
@@ -407,21 +395,72 @@ def assignment_by_lstsq(targets, rows, kept):
 
 
 # ---- fine stage ------------------------------------------------------------------------------------------------------
-def way_by_way(G, Ef, Ec, Sc, Sf, layer, at_H, factors, threshold, g, depth):
-    """One dense matrix for all layers; the four ways apart; the threshold as a product of two signs."""
-    Sc, Sf, layer = Sc.toarray(), Sf.toarray(), layer.toarray()
-    n, c = Sc.shape
-    P = sum(np.linalg.matrix_power(layer, k) for k in range(depth + 1))[:n] / (depth + 1)
+def one_bridged_layer(X_hat, S_c, S_f, g):
+    """The layer as a dense matrix: X_hat and what the exchange adds to the entities' rows."""
+    S_c, S_f, T = S_c.toarray(), S_f.toarray(), X_hat.toarray()
+    n, c = S_c.shape
+    Q = T[:n, n : n + c].copy()
+    T[:n, n : n + c] -= g * Q
+    T[:n, n + c :] += g * Q @ S_f
+    return sparse.csr_array(T)
+
+
+def fine_forward_densely(Ef, Ec, Sc, Sf, X_hat, threshold, share, depth):
+    F = Ef - np.clip(Ef, -threshold, threshold)
+    rows = share * Sf.toarray() @ F + (1 - share) * Ec
+    X0 = np.vstack([np.tanh(Sc.toarray() @ rows), rows, np.tanh(F)])
+    return X0[: Sc.shape[0]], polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1)) @ X0
+
+
+def layers_by_the_dense_transpose(G, X0, X_hat, Sc, Sf, share, depth):
+    return polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1)).T @ G
+
+
+def fine_codebook_by_cosh(G_rows, G_fine, Ef, Sf, threshold, share):
     F = np.sign(Ef) * np.maximum(np.abs(Ef) - threshold, 0)
-    Y = Sc @ (g * Sf @ F + (1 - g) * Ec)
-    sech2 = np.cosh(Y) ** -2.0
-    ways = [
-        g * Sf.T @ P[:, n : n + c].T @ at_H,
-        np.cosh(F) ** -2.0 * (P[:, n + c :].T @ at_H),
-        g * (Sc @ Sf).T @ (sech2 * (P[:, :n].T @ at_H)),
-        g * (Sc @ Sf).T @ (sech2 * 2 * factors[:, None] * np.tanh(Y)),
-    ]
-    return G * sum(ways) * (F != 0)
+    return (share * Sf.toarray().T @ G_rows + G_fine * np.cosh(F) ** -2.0) * (F != 0)
+
+
+def fine_gradients_path_by_path(Ef, b, Ec, Sc, Sf, X_hat, threshold, share, depth, u, i, j, strength):
+    """One dense matrix for all layers; the four paths apart."""
+    n, c = Sc.shape
+    P = polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1))[:n]
+    Z, H = fine_forward_densely(Ef, Ec, Sc, Sf, X_hat, threshold, share, depth)
+    H = H[:n]
+    G, at_b = bpr_with_matrices(1.0, H, b, u, i, j)
+    penalised = penalty_in_a_loop(1.0, Z, u, i, j, strength)
+    to_rows, none = Sc.toarray().T, np.zeros_like(Ef)
+    F = Ef - np.clip(Ef, -threshold, threshold)
+    slope = np.cosh(Sc @ (share * Sf @ F + (1 - share) * Ec)) ** -2.0
+    bridged = [P[:, n : n + c].T @ G, to_rows @ (slope * (P[:, :n].T @ G)), to_rows @ (slope * penalised)]
+    paths = [fine_codebook_by_cosh(path, none, Ef, Sf, threshold, share) for path in bridged]
+    paths.append(fine_codebook_by_cosh(0 * Ec, P[:, n + c :].T @ G, Ef, Sf, threshold, share))
+    x = np.sum(H[u] * (H[j] - H[i]), axis=1) + b[j] - b[i]
+    loss = np.logaddexp(0, x).mean() + strength * sum(np.sum(Z[rows] ** 2) for rows in (u, i, j)) / len(u)
+    return float(loss), sum(paths), at_b
+
+
+def train_fine_in_one_vector(Ef, b, Ec, Sc, Sf, X_hat, threshold, share, depth, batches, strength, rate):
+    """E_f and b in one vector with one m and one v."""
+    theta = np.concatenate([Ef.ravel(), b])
+    m, v, losses = np.zeros((2, theta.size)), None, np.zeros(len(batches))
+    for k, batch in enumerate(batches):
+        fine, bias = theta[: Ef.size].reshape(Ef.shape), theta[Ef.size :]
+        found = fine_gradients_path_by_path(fine, bias, Ec, Sc, Sf, X_hat, threshold, share, depth, *batch, strength)
+        losses[k], v = found[0], np.concatenate([found[1].ravel(), found[2]])
+        m = np.array([0.9 * m[0] + 0.1 * v, 0.999 * m[1] + 0.001 * v * v])
+        theta = theta - rate * m[0] / (1 - 0.9 ** (k + 1)) / (np.sqrt(m[1] / (1 - 0.999 ** (k + 1))) + 1e-8)
+    return theta[: Ef.size].reshape(Ef.shape), theta[Ef.size :], losses
+
+
+def fine_assignment_row_by_row(entities, coarse, fine, kept):
+    affinity = np.linalg.pinv(coarse).T @ (entities.T @ entities) @ np.linalg.pinv(fine)
+    found = np.zeros_like(affinity)
+    for row, result in zip(affinity, found, strict=True):
+        values = scipy.special.softmax(row)
+        chosen = np.argsort(-row)[:kept]
+        result[chosen] = values[chosen]
+    return sparse.csr_array(found)
 
 
 # ---- collapse --------------------------------------------------------------------------------------------------------
@@ -437,6 +476,14 @@ def count_as_one_expression(nnz, R, M, d, L):
     return [L * nnz * d + L * nnz * d, 4 * M * d * R, L * (nnz * M + nnz * M + nnz * d)]
 
 
+def collapse_by_the_dense_matrix(Z, Ec, X_hat, Sc, Sf, share, depth):
+    """The blocks of the propagation's matrix."""
+    n, c = Sc.shape
+    P = polynomial(one_bridged_layer(X_hat, Sc, Sf, share), [1 / (depth + 1)] * (depth + 1))[:n]
+    at_rows = P[:, n : n + c]
+    return P[:, :n] @ Z + at_rows @ Ec - share * at_rows @ Ec, share * at_rows @ Sf.toarray(), P[:, n + c :]
+
+
 def collapse_by_columns(P, S_c, E_c, S_f, g):
     """Whatever is linear can be read off by putting units in."""
 
@@ -448,6 +495,101 @@ def collapse_by_columns(P, S_c, E_c, S_f, g):
     W1 = P @ start(np.eye(m), np.zeros((len(E_c), m)))
     W2 = P @ np.concatenate([np.zeros((P.shape[1] - m, m)), np.eye(m)])
     return P @ start(np.zeros((m, E_c.shape[1])), E_c), W1, W2
+
+
+# ---- joint model -----------------------------------------------------------------------------------------------------
+def joint_by_one_codebook(m, A, depth):
+    """[E_hat; F] as one codebook and [S_c, S_d] as one assignment; layers as a dense polynomial."""
+    F = np.sign(m["E_f"]) * np.maximum(np.abs(m["E_f"]) - m["tau"], 0)
+    E_hat = m["E_c"] + m["g"] * (m["S_f"].toarray() @ F - m["E_c"])
+    Z = np.tanh(sparse.hstack([m["S_c"], m["S_d"]]).toarray() @ np.concatenate([E_hat, F]))
+    return Z, polynomial(A, [1 / (depth + 1)] * (depth + 1)) @ Z
+
+
+def codebooks_by_the_product(G, m):
+    """E_f reaches Y by one matrix: S_d + g S_c S_f."""
+    S_c, S_f, S_d = (m[name].toarray() for name in ("S_c", "S_f", "S_d"))
+    outside = (m["E_f"] > m["tau"]) | (m["E_f"] < -m["tau"])
+    return [(S_c.T @ G) * (1 - m["g"]), ((S_d + m["g"] * S_c @ S_f).T @ G) * outside]
+
+
+def links_by_coordinates(G, S, E):
+    coo = S.tocoo()
+    return [float(G[i] @ E[j]) for i, j in zip(coo.row, coo.col, strict=True)]
+
+
+def moved_into_the_coarse_codebook(E, F, S, share):
+    return (share * S.toarray() @ F + (1 - share) * E) / (1 - share)
+
+
+def to_Y_with_dense_powers(m, A, batch, depth, strength):
+    """The loss with one-hot matrices, the layers as one dense matrix."""
+    P = polynomial(A, [1 / (depth + 1)] * (depth + 1))
+    Z, H = joint_by_one_codebook(m, A, depth)
+    u, i, j = (np.eye(len(Z))[rows] for rows in batch)
+    x = np.sum((u @ H) * ((j - i) @ H), axis=1) + (j - i) @ m["b"]
+    s = (0.5 + 0.5 * np.tanh(x / 2))[:, None] / len(x)
+    G = P.T @ (u.T @ (s * ((j - i) @ H)) + (j - i).T @ (s * (u @ H)))
+    G = G + 2 * strength / len(x) * (u + i + j).sum(axis=0)[:, None] * Z
+    return G - G * Z * Z, ((j - i).T @ s)[:, 0]
+
+
+def gradients_as_numbers(m, A, batch, depth, strength):
+    G, at_b = to_Y_with_dense_powers(m, A, batch, depth, strength)
+    at_E, at_F = codebooks_by_the_product(G, m)
+    F = m["E_f"] - np.clip(m["E_f"], -m["tau"], m["tau"])
+    E_hat = m["g"] * (m["S_f"] @ F) + (1 - m["g"]) * m["E_c"]
+    return {
+        "b": at_b, "S_d": links_by_coordinates(G, m["S_d"], F), "S_c": links_by_coordinates(G, m["S_c"], E_hat), "E_f": at_F,
+        "E_c": at_E,
+    }  # fmt: skip
+
+
+def pursue_by_squares(Y, E, t):
+    """Every candidate tried: the row that leaves the smallest square joins."""
+    W = np.zeros((len(Y), len(E)))
+    for k, y in enumerate(Y):
+        taken, left = [], y
+        for _ in range(t):
+            leaves = [np.inf if j in taken else left @ left - (left @ E[j]) ** 2 / (E[j] @ E[j]) for j in range(len(E))]
+            taken = [*taken, int(np.argmin(leaves))]
+            weights = scipy.linalg.lstsq(E[taken].T, y)[0]
+            left = y - weights @ E[taken]
+        W[k, taken] = weights
+    return W
+
+
+def train_with_lists(m, A, batches, depth, strength, rate, names):
+    """Moments in arrays side by side, Adam as one formula."""
+
+    def numbers(part):
+        return part.data.copy() if sparse.issparse(part) else part.copy()
+
+    now = {name: numbers(m[name]) for name in names}
+    mean, square = ({name: np.zeros_like(values) for name, values in now.items()} for _ in range(2))
+    losses = np.zeros(len(batches))
+    for k, batch in enumerate(batches):
+        here = dict(m)
+        for name, values in now.items():
+            here[name] = m[name].copy() if sparse.issparse(m[name]) else values
+            if sparse.issparse(m[name]):
+                here[name].data = values.copy()
+        Z, H = joint_by_one_codebook(here, A, depth)
+        u, i, j = batch
+        x = np.einsum("bf,bf->b", H[u], H[j] - H[i]) + here["b"][j] - here["b"][i]
+        losses[k] = np.logaddexp(0, x).mean() + strength * sum(np.sum(Z[rows] ** 2) for rows in batch) / len(u)
+        found = gradients_as_numbers(here, A, batch, depth, strength)
+        for name in names:
+            g = np.asarray(found[name])
+            mean[name] = mean[name] + 0.1 * (g - mean[name])
+            square[name] = square[name] + 0.001 * (g * g - square[name])
+            root = np.sqrt(square[name] / (1 - 0.999 ** (k + 1)))
+            now[name] = now[name] - rate / (1 - 0.9 ** (k + 1)) * mean[name] / (root + 1e-8)
+    result = dict(m)
+    for name, values in now.items():
+        old = m[name]
+        result[name] = sparse.csr_array((values, old.indices, old.indptr), old.shape) if sparse.issparse(old) else values
+    return {"losses": losses, **result}
 
 
 # ---- experiments -----------------------------------------------------------------------------------------------------
@@ -562,13 +704,13 @@ def threshold_against_a_table(shrink, backward):
 
 #: By the names of the exercises.
 WRITTEN_DIFFERENTLY = {
-    "normalised_adjacency": (blocks, edge_by_edge, by_the_package),
+    "normalised_adjacency": (blocks, edge_by_edge),
     "three_step_walks": (block_of_the_cube,),
-    "top_items": (sorted_pairs, of_the_unknown, ranked_by_the_package),
+    "top_items": (sorted_pairs, of_the_unknown),
     "recall": (recall_by_sets,),
-    "ndcg": (ndcg_in_a_loop, ndcg_by_the_package),
+    "ndcg": (ndcg_in_a_loop,),
     "popularity": (degrees_by_counting,),
-    "evaluate": (all_users_at_once,),
+    "evaluate": (user_by_user,),
     "central_difference": (flattened, moved_and_put_back),
     "relative_error": (squares_by_hand,),
     "tanh_layer_backward": (in_terms_of_cosh,),
@@ -616,10 +758,24 @@ WRITTEN_DIFFERENTLY = {
     "coarse_gradients": (gradients_with_dense_powers,),
     "train_coarse": (coarse_by_the_loop,),
     "least_squares_assignment": (assignment_by_lstsq,),
-    "fine_stage_backward": (way_by_way,),
+    "fine_forward": (fine_forward_densely,),
+    "bridged_propagate_backward": (layers_by_the_dense_transpose,),
+    "to_E_f": (fine_codebook_by_cosh,),
+    "fine_gradients": (fine_gradients_path_by_path,),
+    "train_fine": (train_fine_in_one_vector,),
+    "fine_assignment": (fine_assignment_row_by_row,),
     "collapsed_backward": (backward_by_loops,),
     "multiplications": (count_as_one_expression,),
+    "collapse": (collapse_by_the_dense_matrix,),
     "collapse_without_tanh": (collapse_by_columns,),
+    "joint_forward": (joint_by_one_codebook,),
+    "joint_backward_codebooks": (codebooks_by_the_product,),
+    "links_backward": (links_by_coordinates,),
+    "without_bridge": (moved_into_the_coarse_codebook,),
+    "loss_to_Y": (to_Y_with_dense_powers,),
+    "joint_gradients": (gradients_as_numbers,),
+    "pursue": (pursue_by_squares, lambda Y, E, t: sparse.coo_array(pursue_by_squares(Y, E, t))),
+    "train_joint": (train_with_lists,),
     "size_of_model": (size_by_types,),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
@@ -628,7 +784,4 @@ WRITTEN_DIFFERENTLY = {
     "check_of_a_product": (product_by_the_checker, product_by_units),
     "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
     "check_of_a_threshold": (threshold_by_the_checker, threshold_against_a_table),
-    "normalise_by_hand": (blocks,),
-    "rank_one_user": (sorted_pairs, lowered),
-    "ndcg_one_user": (ndcg_in_a_loop,),
 }
