@@ -9,6 +9,7 @@ R : (U, I) csr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ class QuietExercise(Exercise):
         if not callable(attempt):
             return super()._wrong(attempt, seed, seeds)
 
+        @functools.wraps(attempt)
         def without_warnings(*given):
             try:
                 with np.errstate(over="raise", divide="raise", invalid="raise"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import numpy as np
 import scipy.linalg
@@ -15,11 +16,18 @@ from c2f_np.course import all_exercises
 from c2f_np.course.find_the_bug import Batch, example, gaps, update_passes
 from c2f_np.course.loss_and_optimiser import bpr_loss
 from c2f_np.gradcheck import check_convention, check_gradients
-from c2f_np.model.propagation import CollapsedPropagation, propagate_collapsed_backward
-from c2f_np.model.step import ModelState
-from c2f_np.model_file import size_in_bytes
 
 TASKS = all_exercises()
+
+
+def typed(function):
+    """The same text, as a reader would have typed it."""
+
+    def elsewhere(code):
+        parts = (elsewhere(part) if isinstance(part, types.CodeType) else part for part in code.co_consts)
+        return code.replace(co_filename="typed by a reader", co_consts=tuple(parts))
+
+    return types.FunctionType(elsewhere(function.__code__), function.__globals__, function.__name__, function.__defaults__)
 
 
 # ---- data and graph --------------------------------------------------------------------------------------------------
@@ -467,12 +475,6 @@ def backward_by_loops(g, codebook, constant, first, second):
     return result
 
 
-def backward_of_the_package(g, F, K, W1, W2):
-    collapsed = CollapsedPropagation(K, np.concatenate([W1, W2], axis=1), None, None)
-    grad_F, grad_tanh_F = propagate_collapsed_backward(g, collapsed, rows=np.arange(len(g)))
-    return grad_F + grad_tanh_F - grad_tanh_F * np.tanh(F) ** 2
-
-
 def count_as_one_expression(nnz, R, M, d, L):
     return [L * nnz * d + L * nnz * d, 4 * M * d * R, L * (nnz * M + nnz * M + nnz * d)]
 
@@ -562,6 +564,7 @@ def pursue_by_squares(Y, E, t):
 
 def train_with_lists(m, A, batches, depth, strength, rate, names):
     """Moments in arrays side by side, Adam as one formula."""
+
     def numbers(part):
         return part.data.copy() if sparse.issparse(part) else part.copy()
 
@@ -593,17 +596,6 @@ def train_with_lists(m, A, batches, depth, strength, rate, names):
 
 
 # ---- experiments -----------------------------------------------------------------------------------------------------
-def size_of_arrays(N, C, M, d, t, t_f):
-    def rows(n, m, k):
-        columns = np.arange(k)[None, :].repeat(n, axis=0).ravel()
-        return sparse.csr_array((np.ones(n * k, np.float32), columns, np.arange(0, n * k + 1, k)), shape=(n, m))
-
-    zeros = (np.zeros(shape, np.float32) for shape in ((C, d), N, 1, (M, d)))
-    E_coarse, bias, bias_global, E_fine = zeros
-    state = ModelState(E_coarse, rows(N, C, t), bias, bias_global, E_fine, rows(C, M, t_f))
-    return size_in_bytes(state)["model"]
-
-
 def size_by_types(N, C, M, d, t, f):
     one = [np.min_scalar_type(rows - 1).itemsize for rows in (C, M)]
     return 4 * (d * (C + M) + N * t + C * f + N + 1) + one[0] * N * t + one[1] * C * f
@@ -867,7 +859,7 @@ WRITTEN_DIFFERENTLY = {
     "fine_gradients": (fine_gradients_path_by_path,),
     "train_fine": (train_fine_in_one_vector,),
     "fine_assignment": (fine_assignment_row_by_row,),
-    "collapsed_backward": (backward_by_loops, backward_of_the_package),
+    "collapsed_backward": (backward_by_loops,),
     "multiplications": (count_as_one_expression,),
     "collapse": (collapse_by_the_dense_matrix,),
     "collapse_without_tanh": (collapse_by_columns,),
@@ -879,7 +871,7 @@ WRITTEN_DIFFERENTLY = {
     "joint_gradients": (gradients_as_numbers,),
     "pursue": (pursue_by_squares, lambda Y, E, t: sparse.coo_array(pursue_by_squares(Y, E, t))),
     "train_joint": (train_with_lists,),
-    "size_of_model": (size_of_arrays, size_by_types),
+    "size_of_model": (size_by_types,),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
     "ndcg_twice": (ndcg_twice_by_loop,),
