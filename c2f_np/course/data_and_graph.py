@@ -163,7 +163,7 @@ WALKS = Exercise(
     mistakes=(
         Mistake(
             lambda R: np.zeros(R.shape),
-            "the result is zero everywhere. An even number of steps from a user ends at users, never at items: how many are yours?",
+            "the result is zero everywhere. An even number of steps from a user ends at users: how many are yours?",
         ),
         Mistake(_one_step, "this is a single step: it reaches only the items that the user has."),
         Mistake(_without_normalisation, "these walks are along the bare interactions. Take the normalised graph."),
@@ -322,7 +322,7 @@ RECALL = Exercise(
     mistakes=(
         Mistake(
             lambda recommended, held_out: np.mean(np.isin(recommended, held_out)),
-            "you divide by the number of places on the list. (The share of the list that are hits is the precision.) Divide by the "
+            "you divide by the number of places on the list (the share of hits among them is the precision). Divide by the "
             "number of items that were to be found, even if they are more than places.",
         ),
         Mistake(
