@@ -781,6 +781,9 @@ _STEP = (
 
 GIVEN = (gaps,)
 
+#: What the checks of this notebook may call.
+_ALLOWED = ("c2f_np.gradcheck", "c2f_np.course.find_the_bug")
+
 EXERCISES = (
     TestExercise(
         "gradients_pass",
@@ -789,6 +792,7 @@ EXERCISES = (
         "fault of a gradient can hide.",
         gradients_pass,
         dict,
+        allowed=_ALLOWED,
         hints=(
             "my.gaps tells how far each gradient is off, at the point that you give it.",
             "The example has no penalty (decay), nobody twice in the batch, and all entries of E_f above tau. Change that.",
@@ -815,6 +819,7 @@ EXERCISES = (
         "`step.propagate(X0, X_hat, n_layers)` for every graph `X_hat`, a square matrix. Return `True` or `False`.",
         propagation_passes,
         dict,
+        allowed=_ALLOWED,
         hints=(
             "Both are linear maps: my.adjoint_gap needs no step.",
             "The graphs of the model are symmetric. Yours need not be: any random square matrix will do.",
@@ -833,6 +838,7 @@ EXERCISES = (
         "called with before. `step.fresh()` is a step that has not been called. Return `True` or `False`.",
         has_no_memory,
         dict,
+        allowed=_ALLOWED,
         hints=(
             "Use one of two fresh steps at a first case; then ask both for their loss and gradients at a second case.",
             "The second case should have another S_c, as after an update of the assignment: dataclasses.replace(case, S_c=...).",
@@ -854,6 +860,7 @@ EXERCISES = (
         "items of their user, negatives must not, and two epochs must not be the same triples. Return `True` or `False`.",
         sampling_passes,
         dict,
+        allowed=_ALLOWED,
         hints=(
             "Call it twice with the same rng, and compare.",
             "Some triples agree by chance. Which share of them may? Take an R that is large enough for the answer to be clear.",
@@ -874,6 +881,7 @@ EXERCISES = (
         "Return `True` or `False`.",
         update_passes,
         dict,
+        allowed=_ALLOWED,
         hints=(
             "Your own my.adam_step is a reference; or think of a gradient for which you know what Adam does.",
             "With a gradient that never changes, the corrected moments are g and g squared: every entry moves by the rate.",
@@ -894,6 +902,7 @@ EXERCISES = (
         "It will be tried on the ten, on twenty others with faults in the same parts, and on right steps, in another order.",
         diagnose,
         dict,
+        allowed=_ALLOWED,
         hints=(
             "Four checks of yours have a name of their own: sampling, Adam, graph, propagation. Ask them first.",
             "For the other six begin at the example and change one thing at a time: decay, tau and signs, repetitions, size.",
