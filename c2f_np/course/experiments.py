@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def study_rows(name: str, folder: Path = RESULTS) -> dict[str, dict[str, np.ndarray]]:
-    """The numbers of a study, from its table ``docs/results/NAME/rows.csv``; its ``report.md`` has the command that made it.
+    """The numbers of a study, from its table in its folder of ``docs/results/``; its ``report.md`` has the command that made it.
 
     Returns
     -------

@@ -791,7 +791,7 @@ EXERCISES = (
         "one is not. The loss can be trusted. `example(seed)` gives a case, a theta and a batch; choose a point at which no "
         "fault of a gradient can hide.",
         gradients_pass,
-        dict,
+        lambda seed: {},
         allowed=_ALLOWED,
         hints=(
             "my.gaps tells how far each gradient is off, at the point that you give it.",
@@ -818,7 +818,7 @@ EXERCISES = (
         "Write `propagation_passes(step)`: whether `step.propagate_backward(grad_H, X_hat, n_layers)` is the transpose of "
         "`step.propagate(X0, X_hat, n_layers)` for every graph `X_hat`, a square matrix. Return `True` or `False`.",
         propagation_passes,
-        dict,
+        lambda seed: {},
         allowed=_ALLOWED,
         hints=(
             "Both are linear maps: my.adjoint_gap needs no step.",
@@ -837,7 +837,7 @@ EXERCISES = (
         "Write `has_no_memory(step)`: whether loss and gradients depend on their arguments alone, and not on what the step was "
         "called with before. `step.fresh()` is a step that has not been called. Return `True` or `False`.",
         has_no_memory,
-        dict,
+        lambda seed: {},
         allowed=_ALLOWED,
         hints=(
             "Use one of two fresh steps at a first case; then ask both for their loss and gradients at a second case.",
@@ -859,7 +859,7 @@ EXERCISES = (
         "array: `user`, `positive` and `negative`, numbers of entities, users first (item 0 is the number U). Positives must be "
         "items of their user, negatives must not, and two epochs must not be the same triples. Return `True` or `False`.",
         sampling_passes,
-        dict,
+        lambda seed: {},
         allowed=_ALLOWED,
         hints=(
             "Call it twice with the same rng, and compare.",
@@ -880,7 +880,7 @@ EXERCISES = (
         "for every array of the dict `theta`; `memory` is `None` before the first one. It returns the new theta and memory. "
         "Return `True` or `False`.",
         update_passes,
-        dict,
+        lambda seed: {},
         allowed=_ALLOWED,
         hints=(
             "Your own my.adam_step is a reference; or think of a gradient for which you know what Adam does.",
@@ -901,7 +901,7 @@ EXERCISES = (
         "`'fork'`, `'biases'`, `'penalty'`, `'threshold'`, `'repeated rows'`, `'clipping'`, or `'nothing'` if all is right. "
         "It will be tried on the ten, on twenty others with faults in the same parts, and on right steps, in another order.",
         diagnose,
-        dict,
+        lambda seed: {},
         allowed=_ALLOWED,
         hints=(
             "Four checks of yours have a name of their own: sampling, Adam, graph, propagation. Ask them first.",

@@ -39,7 +39,7 @@ INVENTED = {
     "notebooks/build.py": {"notebooks/NN_name.py"},
 }
 #: Names of other people's code.
-FOREIGN = {"ndcg_score", "__pycache__"}
+FOREIGN = {"ndcg_score", "__pycache__", "funcs.py"}
 #: What objects are called in the examples.
 VARIABLES = {"data": "Dataset", "settings": "Settings", "model": "C2FRecommender", "served": "Served", "task": "Exercise"}
 LIBRARIES = {"np": "numpy", "numpy": "numpy", "scipy": "scipy", "concurrent": "concurrent"}
