@@ -64,7 +64,6 @@ def handed_in(answers):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="an endless function takes the other answers of its notebook with it", strict=True)
 def test_three_false_submissions_and_others(tmp_path):
     submissions, release, out = (tmp_path / name for name in ("in", "release", "out"))
     (submissions / "Ann Ångström" / "my work").mkdir(parents=True)
