@@ -370,7 +370,10 @@ def _about_shapes(error: Exception, inputs: dict) -> str:
         return ""
     shapes = {name or "the cotangent": getattr(value, "shape", ()) for name, value in inputs.items()}
     given = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
-    return f".\nThe shapes are: {given}. A @ B needs as many columns in A as rows in B: is a transpose missing, or one too many?"
+    advice = "A @ B needs as many columns in A as rows in B: is a transpose missing, or one too many?"
+    if "broadcast" in str(error):
+        advice = "Entry by entry, shapes have to agree: is an axis missing, or a sum taken too early?"
+    return f".\nThe shapes are: {given}. {advice}"
 
 
 def _a(name: str) -> str:
@@ -463,7 +466,7 @@ def _other_array(found, right: np.ndarray) -> str | None:
     if array.dtype.kind == "c" and right.dtype.kind != "c":
         return "is complex; real numbers are asked for."
     if not np.isfinite(array).all():
-        return "holds NaN or infinity. Is something divided by 0, or the logarithm of 0 taken?"
+        return "holds NaN or infinity. Is something divided by 0 (a count from 0?), or log(0) or exp of a large number taken?"
     return None
 
 

@@ -408,7 +408,7 @@ PENALTY = Exercise(
         Mistake(_penalty_variant(power=0), "the gradient does not depend on Z in your version; a square's does."),
         Mistake(
             _without_cotangent(penalty_backward),
-            "right for grad_penalty = 1. In the loss the penalty is multiplied by the decay, and that arrives as grad_penalty.",
+            "right for grad_penalty = 1. grad_penalty is the cotangent of the penalty, which need not be 1.",
         ),
     ),
     options={"wrt": "Z"},
