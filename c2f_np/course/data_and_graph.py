@@ -346,7 +346,8 @@ def ndcg(recommended, held_out, n):
 def _lists(seed: int) -> dict:
     """Fewer held-out items than n at even seeds, more at odd ones; the list is longer than n."""
     rng = np.random.default_rng([seed, 3])
-    held_out = np.sort(rng.choice(20, 4 if seed % 2 == 0 else 8, replace=False))
+    some = rng.permutation(np.arange(2, 20))
+    held_out = np.sort(some[:4] if seed % 2 == 0 else np.append(1, some[:7]))
     others = np.setdiff1d(np.arange(20), held_out)
     # Two hits and three misses at first; what follows beyond n must not count.
     first = np.array([others[0], held_out[0], others[1], held_out[2], others[2]])
@@ -440,14 +441,17 @@ def evaluate(scores, R, test, n):
 
 
 def _everybody(seed: int) -> dict:
-    """Two users without held-out items, one for whom nothing is found; known items have high scores, most others low ones."""
+    """Two users without held-out items, one for whom nothing is found; known items have high scores, most others low ones.
+
+    At even seeds nearly all are below 0, where a known item at 0 would come first; at odd ones many known items are above it.
+    """
     rng = np.random.default_rng([seed, 5])
     pairs = rng.random((9, 16))
     known, held_out = pairs < 0.25, pairs > 0.7
     held_out[[2, 5]] = False
     held_out[np.flatnonzero(np.arange(9) % 3 == 1), rng.integers(0, 4, 3)] = True
     known &= ~held_out
-    scores = rng.normal(-4, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
+    scores = rng.normal(-4 if seed % 2 == 0 else -1.5, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
     scores[4] = np.where(held_out[4], -9, scores[4])
     return {"scores": scores, "R": sparse.csr_array(known * 1.0), "test": sparse.csr_array(held_out * 1.0), "n": 4}
 

@@ -218,13 +218,19 @@ def _entities_instead_of_pairs(labels, truth):
 
 
 def _user(seed: int) -> dict:
-    """Validation items with high scores, and all scores below 0 in some points: there a known item at 0 would come first."""
+    """Validation items with high scores, and all scores below 0 in some points: there a known item at 0 would come first.
+
+    Item 0 is held out, and so is the item just behind the end of a list, where it must not count.
+    """
     rng = np.random.default_rng([seed, 23])
-    kind = rng.permutation(np.repeat([0, 1, 2, 3], [16, 6, 4, 4]))  # unknown, train, validation, held out
-    scores = rng.normal(size=30) + 1.5 * (kind > 0) - (6 if seed % 2 else 0)
+    kind = np.append(3, rng.permutation(np.repeat([0, 1, 2, 3], [16, 6, 4, 3])))  # unknown, train, validation, held out
+    scores = rng.normal(size=30) + np.array([0, 1.5, 1.5, 0.8])[kind] - (6 if seed % 2 else 0)
+    scores[0] += 1
+    free = np.argsort(-np.where((kind == 1) | (kind == 2), -np.inf, scores))
+    hits = np.flatnonzero(kind[free] == 3)
     return {
         "scores": scores, "train": kind == 1, "validation": kind == 2, "held_out": np.flatnonzero(kind == 3),
-        "n": 10 if seed % 3 else 3,
+        "n": int(hits[3 - seed % 3]),
     }  # fmt: skip
 
 
