@@ -51,8 +51,7 @@ coarse     The graph is cut into {n_coarse} parts (a partition), each with a row
            another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
 fine       {n_fine} rows, two phases again. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold
-           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" damages the stage, whose bridge and links
-           remain.
+           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" damages it: bridge and links stay.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
            epochs, {continued:+.3f}. At a higher coarse rate: .291 and .302 (3 seeds; `python -m c2f_np study fine-codebook`).
@@ -68,7 +67,7 @@ ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse a
 #: The README's sentence.
 HONEST = """\
 In the paper's two stages the fine codebook adds almost nothing once both stages are trained to the end; in the default
-it contributes. docs/fine_codebook.md measures this and explains why."""
+it contributes, but one codebook of the right size does as well. docs/fine_codebook.md measures and explains this."""
 
 
 @dataclass(frozen=True)

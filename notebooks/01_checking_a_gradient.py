@@ -42,7 +42,7 @@ points = {"one-sided": (1, 1, 1.6, 1.6**2), "central": (0.4, 0.4**2, 1.6, 1.6**2
 secant_picture(x, x**2, points, tangent=(1, 1, 2), title="x² at 1, with a step of 0.6 to make the difference visible")
 
 # %% [markdown]
-# The model is a chain of such functions, of arrays instead of numbers. Forward (black) it computes the loss; backward (orange) each function turns the gradient at its output into the gradient at its input. Every orange arrow will be one of your functions, and each will be checked alone.
+# The model is a chain of such functions, of arrays instead of numbers. Forward (black) it computes the loss; backward each function turns the gradient at its output into the gradient at its input. The orange formulas are what comes back along each arrow; you need not read them yet. You will find them one by one, and each will be checked alone.
 
 # %%
 computation("S_c", "E_c", "E_f", "F", "S_d", "E_hat", "Z", "X0", "H", "scores", "loss", model="joint", backward=True)
@@ -333,7 +333,7 @@ candidates = {
 gaps = {name: my.gradient_gap(layer_loss, gradient, W) for name, gradient in candidates.items()}
 print({name: f"{gap:.0e}" for name, gap in gaps.items()})
 print(f"adjoint gap of X @ W: {my.adjoint_gap(lambda W: X @ W, lambda G: X.T @ G, W, G):.0e}")
-assert gaps["right"] < 1e-9 and np.allclose([gaps["1.01 G"], gaps["-G"], gaps["0"]], [0.01, 2, 1], rtol=1e-5)
+assert gaps["right"] < 1e-6 and np.allclose([gaps["1.01 G"], gaps["-G"], gaps["0"]], [0.01, 2, 1], rtol=1e-5)
 assert gaps["without tanh'"] > 0.1 and my.adjoint_gap(lambda W: X @ W, lambda G: X.T @ G, W, G) < 1e-14
 
 # %% [markdown]
@@ -502,7 +502,7 @@ assert repeated[0] < 1e-14 and repeated[1] > 0.01
 #
 # ### 7. A difference that needs no tolerance
 #
-# Along a direction $v$, with a candidate $G$ for the gradient, take $r(h)=|f(x+hv)-f(x)-h\langle G,v\rangle|$. With the right $G$ the first-order term is gone, and $r$ falls like $h^2$; with a wrong one, however little wrong, it falls like $h$ in the end. That exponent is the **Taylor rate**. Why do the curves turn up on the left? Down to which factor $1+\delta$ can you see the bend?
+# Along a direction $v$, with a candidate $G$ for the gradient, take $r(h)=|f(x+hv)-f(x)-h\langle G,v\rangle|$. With the right $G$ the first-order term is gone, and $r$ falls like $h^2$; with a wrong one, however little wrong, it falls like $h$ in the end. That exponent is the **Taylor rate**. Where does each curve leave the line like $h^2$? Down to which factor $1+\delta$ can you see the bend? And what becomes of the right $G$ if you go on to 40 halvings?
 
 # %%
 v = rng.standard_normal(W.shape)
@@ -521,7 +521,7 @@ taylor_picture(halvings, remainders, title="Taylor remainder of the layer")
 # %% [markdown]
 # ## Faster
 #
-# Why not train with differences and spare ourselves the derivations? Count: a gradient of $q$ entries costs $2q$ forward passes, a backward costs about one. And the package's own instruments, beside yours:
+# Why not train with differences and spare ourselves the derivations? Count: a gradient of $q$ entries costs $2q$ forward passes, the backward of this layer costs three products of matrices, one of them its forward's. And the package's own instruments, beside yours:
 
 # %%
 from c2f_np import gradcheck

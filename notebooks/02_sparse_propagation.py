@@ -60,7 +60,7 @@ for _ in range(3):
     layers.append(A @ layers[-1])
 mean = sum(layers) / 4
 panels = {f"$X_{k}$": layer[:, 0] for k, layer in enumerate(layers)} | {"mean, $H$": mean[:, 0]}
-spreading(panels, R, women.user_ids, women.item_ids, label="value of the node", title="A 1 on Evelyn, mixed once, twice, three times")
+spreading(panels, R, women.user_ids, women.item_ids, label="value of the node, white: 0", title="A 1 on Evelyn, mixed once, twice, three times")
 
 # %% [markdown]
 # From left to right: after one round the 1 has moved to Evelyn's events and left Evelyn herself, since no edge joins two women. After two rounds it is back on the women's side, on all who shared an event with her; after three on every event. The last panel is what the model uses, the mean of all four, in which Evelyn still stands out most.
@@ -291,7 +291,7 @@ gaps = {
     "adjoint": my.adjoint_gap(lambda X0: my.propagate(X0, W, 3), lambda G: my.propagate_backward(G, X0, W, 3), X0, G_H),
 }
 print({name: f"{gap:.0e}" for name, gap in gaps.items()})
-assert gaps["difference"] < 1e-8 and gaps["adjoint"] < 1e-14
+assert gaps["difference"] < 1e-6 and gaps["adjoint"] < 1e-14
 
 # %% [markdown]
 # ## Write: the rows of a batch
@@ -302,7 +302,7 @@ assert gaps["difference"] < 1e-8 and gaps["adjoint"] < 1e-14
 #
 # ### By hand
 #
-# In the graph of three nodes above, let a batch look at the second user only, with the cotangent 6. $H_2 = \frac13(0 + 0 + \frac12)$ for the $X_0$ above; by symmetry $P$ has the second row $\frac13(\frac12,\ \frac32,\ \frac1{\sqrt2})$. So the gradient is $6$ times that row, $(1, 3, \sqrt2)$: nodes that the batch did not look at have a gradient, too.
+# In the graph of three nodes above, let a batch look at the second user only, with the cotangent 6. Propagation is a linear map, $H=PX_0$. A 1 on the first user gave $H=\frac13(\frac32,\ \frac12,\ \frac1{\sqrt2})^\top$: that is the first column of $P$. The two users may change places, so the second column is $\frac13(\frac12,\ \frac32,\ \frac1{\sqrt2})^\top$, and since $A$ is symmetric, so is $P$, and this is its second row, too. So the gradient is $6$ times that row, $(1, 3, \sqrt2)$: nodes that the batch did not look at have a gradient, too.
 #
 # ### Your turn
 
@@ -346,7 +346,7 @@ assert np.allclose(by_hand[:, 0], [1, 3, np.sqrt(2)])
 #
 # ## Predict
 #
-# The most common mistake in this backward is a forgotten transpose. Suppose a student propagates the cotangent with `X_hat` itself, and measures the adjoint gap once on the women's graph $A$ and once on $W$. **Which gap do you expect in each case?** Write down two powers of ten before you run the cell.
+# A mistake that is easily made in this backward is a forgotten transpose. Suppose a student propagates the cotangent with `X_hat` itself, and measures the adjoint gap once on the women's graph $A$ and once on $W$. **Which gap do you expect in each case?** Write down two powers of ten before you run the cell.
 
 # %%
 for name, graph in {"A, the women": A, "W": W}.items():
@@ -357,7 +357,7 @@ for name, graph in {"A, the women": A, "W": W}.items():
 # %% [markdown]
 # <details><summary>What to expect</summary>
 #
-# On the women's graph rounding: there $A^\top = A$, the mistake changes nothing, and *no check at all can find it*. On the other something between 0.01 and 1 (two unrelated vectors of 128 entries are nearly, but not quite, orthogonal). The first number is the point. The coarse stage's graph is symmetric, so there a forgotten transpose is invisible in every test, until somebody normalises by rows, or puts a bridge into the layers, as the fine stage does. Test adjoints on matrices that are not symmetric.
+# On the women's graph rounding: there $A^\top = A$, the mistake changes nothing, and *no check at all can find it*. On the other something between 0.01 and 1 (two unrelated vectors of 128 entries are nearly, but not quite, orthogonal). The first number is the point. The graph of your first model is symmetric, so there a forgotten transpose is invisible in every test, until somebody normalises by rows, or puts another map into the layers, as notebook 04 does. Test adjoints on matrices that are not symmetric.
 # </details>
 #
 # ## Check

@@ -611,4 +611,4 @@ for name, both in jobs.items():
 # %% [markdown]
 # ## Read next
 #
-# [05](05_loss_and_optimiser.ipynb): what embeddings are for, and where the first cotangent comes from. In the package: `docs/model.md`, coarse and fine stage. The model: Wang et al., *Coarse-to-Fine Lightweight Meta-Embedding for ID-Based Recommendation* (arXiv 2501.11870); its ancestor: Liang et al. (arXiv 2403.18479).
+# [05](05_loss_and_optimiser.ipynb): what embeddings are for, and where the first cotangent comes from. In the package: [docs/model.md](../docs/model.md), sections *coarse stage* and *fine stage*. The model: Wang et al., *Coarse-to-Fine Lightweight Meta-Embedding for ID-Based Recommendation* (arXiv 2501.11870); its ancestor: Liang et al. (arXiv 2403.18479).

@@ -13,7 +13,7 @@
 #
 # ## What you will do
 #
-# You have a score for every pair of a user and an item, and a list of what people chose. At the end of this notebook you will have written what turns the two into a better model: the loss and its gradient, the draw of training examples, the optimiser's step, and a first training loop. The model that it trains is the simplest there is, a table with a row for every entity. In [06](06_coarse_stage.ipynb) a codebook and a graph take the table's place; nothing else changes.
+# You have a score for every pair of a user and an item, and a list of what people chose. At the end of this notebook you will have written what turns the two into a better model: the loss and its gradient, the draw of training examples, the optimiser's step, and a first training loop. The model that it trains is the simplest there is, a table with a row for every entity. In [06](06_coarse_stage.ipynb) a codebook and a graph take the table's place, and the penalty joins the loss.
 #
 # You need the cotangents of [01](01_checking_a_gradient.ipynb). *Entities* are the users and then the items: item $i$ of $U$ users is entity $U+i$. Letters are on the [page of symbols](symbols.md).
 
@@ -213,13 +213,13 @@ my.keep(bpr_loss)
 #
 # Two users (entities 0, 1), three items (2, 3, 4), $d=2$, no biases, three triples:
 #
-# | triple | user | positive | negative | $x=\langle H_u,H_i-H_j\rangle$ | $-\sigma(-x)/3$ |
-# |---|---|---|---|---|---|
-# | 0 | 0: (1, 0) | 2: (1, 1) | 3: (0, 1) | $\langle(1,0),(1,0)\rangle=1$ | −0.0896 |
-# | 1 | 0: (1, 0) | 2: (1, 1) | 4: (1, 0) | $\langle(1,0),(0,1)\rangle=0$ | −1/6 |
-# | 2 | 1: (0, 1) | 3: (0, 1) | 2: (1, 1) | $\langle(0,1),(-1,0)\rangle=0$ | −1/6 |
+# | triple | user | positive | negative | $x=\langle H_u,H_i-H_j\rangle$ |
+# |---|---|---|---|---|
+# | 0 | 0: (1, 0) | 2: (1, 1) | 3: (0, 1) | $\langle(1,0),(1,0)\rangle=1$ |
+# | 1 | 0: (1, 0) | 2: (1, 1) | 4: (1, 0) | $\langle(1,0),(0,1)\rangle=0$ |
+# | 2 | 1: (0, 1) | 3: (0, 1) | 2: (1, 1) | $\langle(0,1),(-1,0)\rangle=0$ |
 #
-# The loss is $(0.3133+0.6931+0.6931)/3\approx0.5665$. Item 2 is positive twice and negative once; in $x$ the user's row stands beside it, with a plus or a minus. So it receives $-0.0896\,(1,0)-\frac16(1,0)+\frac16(0,1)=(-0.2563,\,0.1667)$, and its bias $-0.0896-\frac16+\frac16=-0.0896$.
+# The loss is $(0.3133+0.6931+0.6931)/3\approx0.5665$. Item 2 is positive twice and negative once. On paper: what is the gradient at its row, and at its bias? (The answer stands below the exercise.)
 #
 # ### Your turn
 
@@ -252,6 +252,8 @@ task_4.check(bpr_backward).keep();
 # ```
 #
 # </details>
+#
+# By hand: $-\sigma(-x)/3$ is $-0.0896$, $-\frac16$ and $-\frac16$. Beside item 2 stands the user's row, with a plus where it is positive and a minus where it is negative. So it receives $-0.0896\,(1,0)-\frac16(1,0)+\frac16(0,1)=(-0.2563,\,0.1667)$, and its bias $-0.0896-\frac16+\frac16=-0.0896$.
 
 # %%
 H = np.array([[1.0, 0], [0, 1], [1, 1], [0, 1], [1, 0]])
@@ -631,6 +633,13 @@ for repeated, size in ((False, 4), (True, 9)):
     batch = draw(size, repeated, rng)
     gaps.append(my.gradient_gap(lambda H: my.bpr_loss(H, b, *batch), lambda H: forgetful(H, b, *batch), H))
 assert gaps[0] < 1e-7 and gaps[1] > 0.01
+paths = []
+for factor in (1, 1000):  # the second prediction
+    theta = m = v = np.zeros(3)
+    for step in range(1, 20):
+        theta, m, v = my.adam_step(theta, factor * np.sin(step + np.arange(3)), m, v, step, 0.1)
+    paths.append(theta)
+assert np.allclose(*paths, rtol=1e-5)
 print(f"without repetitions {gaps[0]:.0e}, with repetitions {gaps[1]:.0e}")
 
 # %% [markdown]

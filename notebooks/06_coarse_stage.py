@@ -240,7 +240,7 @@ task_4.check(to_Z).keep();
 #
 # </details>
 #
-# **Step 5**: at $E_c$ they meet the third.
+# **Step 5**: at $E_c$ they meet the direct one.
 
 # %%
 task_5 = exercise("to_E_c")
@@ -311,7 +311,7 @@ parts = {
 }
 _, grad_E_c, _ = my.coarse_gradients(E_c, b, S_c, X_hat, L, *batch, l2)
 assert np.allclose(sum(parts.values()), grad_E_c, rtol=1e-12, atol=1e-15)
-gradients_by_way(parts | {"sum": grad_E_c}, title="Gradient of the loss at the codebook, path by path")
+gradients_by_way(parts | {"sum": grad_E_c}, title=f"Gradient of the loss at the codebook, path by path ($\\lambda$ = {l2}, large enough to see the penalty)")
 
 # %% [markdown]
 # ### The derivation

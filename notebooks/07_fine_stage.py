@@ -498,6 +498,7 @@ for gradient in (0.9 / 0.999) ** np.arange(400)[::-1]:  # the gradients for whic
 assert m / np.sqrt(v) > 0.999 * most
 no_layers = (*fixed[:6], 0, *fixed[7:])
 assert np.any(my.fine_gradients(E_f_w, b_w, *no_layers)[1] != 0)
+assert not my.loss_to_H(my.fine_forward(E_f_w, *no_layers[:7])[1], b_w, *batch_w)[0][n_w:].any(), "nodes of rows reach nobody"
 quality["fine stage, E_f set to 0"] = fine_quality(0 * E_f, b_f, S_f)
 for name, value in quality.items():
     print(f"{name:28s} NDCG@20 {value:.4f}")
@@ -562,12 +563,16 @@ assert abs(quality["fine stage, untrained"] - quality["only the bridge's factor 
 
 # %%
 def straight_through(E):
-    everywhere = np.where(np.abs(E) > tau_w, E, 2 * tau_w * np.where(E < 0, -1, 1))  # only the mask changes
-    F, outside = my.soft_threshold(E, tau_w), np.abs(E) > tau_w
-    found = my.fine_gradients(everywhere, b_w, *fixed)[1]
-    return np.where(outside, my.fine_gradients(E, b_w, *fixed)[1], found)
+    F = my.soft_threshold(E, tau_w)
+    Z, H = my.fine_forward(E, *fixed[:7])
+    grad_H, _ = my.loss_to_H(H, b_w, *batch_w)
+    at_Z, at_coarse, at_fine = np.split(my.bridged_propagate_backward(grad_H, H, X_w, S_c_w, S_f_w, g_w, L_w), [n_w, n_w + 5])
+    at_E_hat = my.to_E_c(my.to_Z(at_Z, Z, *batch_w, l2_w), at_coarse, S_c_w, my.bridge(S_f_w, F, E_c_w, g_w))
+    return g_w * S_f_w.T @ at_E_hat + at_fine * (1 - np.tanh(F) ** 2)  # the gradient at F, and no mask
 
 
+outside = np.abs(E_f_w) > tau_w
+assert np.allclose(straight_through(E_f_w)[outside], my.fine_gradients(E_f_w, b_w, *fixed)[1][outside], rtol=1e-9)
 gap = my.gradient_gap(lambda x: my.fine_loss(x, b_w, *fixed), straight_through, E_f_w)
 print(f"gap {gap:.2f}")
 assert gap > 0.1

@@ -19,13 +19,11 @@
 
 # %%
 import time
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sparse
 from scipy.optimize import minimize
 
-import c2f_np
 from c2f_np.course import exercise, my_model
 from c2f_np.course.experiments import study_rows
 from c2f_np.data import cached, load_dataset
@@ -249,7 +247,21 @@ task_4.check(without_bridge).keep();
 #
 # Where the coarse codebook has nothing left to learn ($G_{E_c}=0$), the fine one has nothing to learn either, whatever stands in it. $\square$
 #
-# (The bridge may still change the *way* that training takes. And the fine stage of 07 is not within the supposition: there fine rows are nodes of the graph, too.) With direct links $G_F$ gets the second term $S_d^\top G_Y$, which no $G_{E_c}$ knows. Both statements in numbers, on the southern-women data:
+# (The bridge may still change the *way* that training takes. And the fine stage of 07 is not within the supposition: there fine rows are nodes of the graph, too.) With direct links $G_F$ gets the second term $S_d^\top G_Y$, which no $G_{E_c}$ knows. Both statements in numbers, on the southern-women data, need the loss of a batch, whose $l_2$ weight is $\lambda$ (in the package: `l2` times `decay`), and links, one for every entity:
+
+# %%
+def joint_loss(model, A, batch, n_layers, l2):
+    Z, H = my.joint_forward(model, A, n_layers)
+    return my.bpr_loss(H, model["b"], *batch) + my.penalty(Z, *batch, l2)
+
+
+def one_link(columns, n_columns):
+    n = len(columns)
+    return sparse.csr_array((np.ones(n), columns, np.arange(n + 1)), shape=(n, n_columns))
+
+
+my.keep(joint_loss)
+my.keep(one_link)
 
 # %%
 women = sparse.csr_array(load_dataset("southern-women").train, dtype=float)
@@ -273,18 +285,7 @@ assert abs(my.joint_loss(no_links, *some) - my.joint_loss(moved_over, *some)) < 
 #
 # ### Forward
 #
-# The loss of a batch. The $l_2$ weight is $\lambda$ (in the package: `l2` times `decay`).
-
-# %%
-def joint_loss(model, A, batch, n_layers, l2):
-    Z, H = my.joint_forward(model, A, n_layers)
-    return my.bpr_loss(H, model["b"], *batch) + my.penalty(Z, *batch, l2)
-
-
-my.keep(joint_loss)
-
-# %% [markdown]
-# Two steps lead from here to all gradients: from the loss back to $Y$, and from $Y$ to the five parts that are trained.
+# The loss of a batch is `joint_loss`, above. Two steps lead from here to all gradients: from the loss back to $Y$, and from $Y$ to the five parts that are trained.
 #
 # ### Your turn
 
@@ -443,11 +444,6 @@ assert np.allclose(my.dense(coded), [[0, 4]])
 # The other half of coding is given: codebooks begin as the means of k-means, and then links and codebooks are fitted in turn, each by least squares given the other, so that $|Y-S_cE_c-S_dE_f|$ can only fall.
 
 # %%
-def one_link(columns, n_columns):
-    n = len(columns)
-    return sparse.csr_array((np.ones(n), columns, np.arange(n + 1)), shape=(n, n_columns))
-
-
 def nearest_means(Y, n_rows, rng):
     E = Y[rng.permutation(len(Y))[:n_rows]]
     for _ in range(10):  # k-means: every row goes to its nearest mean, every mean to the mean of its rows
@@ -470,7 +466,6 @@ def code_table(Y, n_coarse, n_fine, rng):
     return E_c, E_f, S_c, S_d
 
 
-my.keep(one_link)
 my.keep(nearest_means)
 my.keep(code_table)
 
@@ -687,11 +682,10 @@ assert worth["as trained"] > max(worth["fine rows set to zero"], worth["direct l
 # The trained model needs its fine half, unlike the model of notebook 07. That does not say that the same bytes could not be spent otherwise. The study `fine-codebook` (three seeds, at full length; on the planted data with the sizes of this notebook) has two rivals, trained in the same way and with two links an entity as well: one coarse codebook with as many rows as both together, and the bridge in place of direct links, its fine codebook set to 0 afterwards, so that a coarse codebook of 40 (on MovieLens 100) rows is left.
 
 # %%
-results_of_studies = Path(c2f_np.__file__).parents[1] / "docs/results"
 rivals = {"planted": "default, 56 rows, all coarse", "ml-100k": "default, 140 rows, all coarse"}
 found = {}
 for name, all_coarse in rivals.items():
-    study = study_rows(results_of_studies / f"fine-codebook-{name}/rows.csv")
+    study = study_rows(f"fine-codebook-{name}")
     rows = {"default": "default", "one codebook, same bytes": all_coarse,
             "fewer rows, two links": "default, bridge in place of direct links / zero-fine"}
     found[name] = {what: study[row]["test_ndcg@20"] for what, row in rows.items()}
@@ -777,7 +771,7 @@ compared_losses({"the package": np.array(losses), "mine": model["losses"]}, titl
 # %%
 assert round(float(planted["default"]), 4) == 0.3257
 bytes_of_mine = 4 * (56 * 32 + 2 * 1800 + 1800 + 1) + 2 * 1800  # numbers of four bytes, and a byte for the row of each link
-assert study_rows(results_of_studies / "fine-codebook-planted/rows.csv")["default"]["bytes"][0] == bytes_of_mine
+assert study_rows("fine-codebook-planted")["default"]["bytes"][0] == bytes_of_mine
 
 # %% [markdown]
 # ## Read next

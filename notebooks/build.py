@@ -90,13 +90,24 @@ def length(text: Path) -> Length:
     return Length(len(re.findall(r"[A-Za-z0-9]\S*", prose)), len(shown) - 2 * exercises, exercises)
 
 
-def build(text: Path) -> float:
-    """Execute a text and store it; returns the seconds it took. Nothing is stored if a cell fails."""
+def read(text: Path) -> nbformat.NotebookNode:
+    """The notebook of a text, without outputs."""
     notebook = jupytext.read(text)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode, folder: str | Path) -> None:
+    """Run all cells in a fresh process that works in the folder."""
+    NotebookClient(notebook, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def build(text: Path) -> float:
+    """Execute a text and store it; returns the seconds it took. Nothing is stored if a cell fails."""
+    notebook = read(text)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+        execute(notebook, folder)
     seconds = time.perf_counter() - started
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # the same text gives the same file

@@ -1,8 +1,8 @@
-"""Exercises on tests that do not see (notebook 10): here the reader writes the test, and it is marked with right and wrong "
-"code."""
+"""Exercises on tests that do not see (notebook 10): the reader writes the test, and it is marked with right and wrong code."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,19 +17,19 @@ class Candidate:
 
     Attributes
     ----------
-    forward, backward : callable
+    given : tuple
+        What the test is called with: a forward and a backward, or a whole training step.
     message : str
         For wrong code: what to tell a reader whose test lets it pass. For right code: to one whose test rejects it.
     """
 
-    forward: Callable
-    backward: Callable
+    given: tuple
     message: str
 
 
 @dataclass(repr=False)
 class TestExercise(Exercise):
-    """A test is asked for: a function of a forward and a backward that returns True for right code and False for wrong code.
+    """A test is asked for: a function of the code under test that returns True for right code and False for wrong code.
 
     Attributes
     ----------
@@ -37,6 +37,7 @@ class TestExercise(Exercise):
         In the order in which they are tried. An exception is a rejection too, as it would be under pytest.
     """
 
+    allowed: tuple[str, ...] = ("c2f_np.gradcheck",)
     right: tuple[Candidate, ...] = ()
     wrong: tuple[Candidate, ...] = ()
 
@@ -50,7 +51,7 @@ class TestExercise(Exercise):
         # In an order that nobody can count on; what is said is about the first one of the list.
         for k in np.random.default_rng(seed).permutation(len(candidates)):
             try:
-                verdicts[k] = attempt(candidates[k].forward, candidates[k].backward)
+                verdicts[k] = attempt(*copy.deepcopy(candidates[k].given))
             except NotImplementedError:
                 return "not written yet. Write the function, then run the check again."
             except Exception as error:  # whatever a reader's function raises is an answer to the reader
@@ -222,17 +223,17 @@ PRODUCT = TestExercise(
         Mistake(_at_zero, _ZERO),
     ),
     right=(
-        Candidate(product, _product_backward, _PRODUCT_RIGHT),
-        Candidate(product, _in_a_loop, _PRODUCT_RIGHT),
-        Candidate(lambda M, X: np.einsum("ij,jk->ik", M, X), _product_backward, _PRODUCT_RIGHT),
+        Candidate((product, _product_backward), _PRODUCT_RIGHT),
+        Candidate((product, _in_a_loop), _PRODUCT_RIGHT),
+        Candidate((lambda M, X: np.einsum("ij,jk->ik", M, X), _product_backward), _PRODUCT_RIGHT),
     ),
     wrong=(
-        Candidate(product, lambda G, M: 0 * (M.T @ G), _ZERO),
-        Candidate(product, lambda G, M: -(M.T @ G), _SIGN),
-        Candidate(product, lambda G, M: M @ G, _SQUARE),
-        Candidate(product, _whichever_fits, _SQUARE),
-        Candidate(product, lambda G, M: M.T @ G[::-1], _ONES),
-        Candidate(product, lambda G, M: 1.0001 * (M.T @ G), _LOOSE),
+        Candidate((product, lambda G, M: 0 * (M.T @ G)), _ZERO),
+        Candidate((product, lambda G, M: -(M.T @ G)), _SIGN),
+        Candidate((product, lambda G, M: M @ G), _SQUARE),
+        Candidate((product, _whichever_fits), _SQUARE),
+        Candidate((product, lambda G, M: M.T @ G[::-1]), _ONES),
+        Candidate((product, lambda G, M: 1.0001 * (M.T @ G)), _LOOSE),
     ),
 )
 
@@ -383,19 +384,19 @@ LOSS = TestExercise(
         Mistake(_checked_with(1.0, *_GOOD, tolerance=1e-2), _LOSS_LOOSE),
     ),
     right=(
-        Candidate(pairwise_loss, _loss_backward, _LOSS_RIGHT),
-        Candidate(pairwise_loss, _one_triple_at_a_time, _LOSS_RIGHT),
+        Candidate((pairwise_loss, _loss_backward), _LOSS_RIGHT),
+        Candidate((pairwise_loss, _one_triple_at_a_time), _LOSS_RIGHT),
     ),
     wrong=(
-        Candidate(pairwise_loss, lambda H, u, i, j: 0 * _loss_backward(H, u, i, j), _LOSS_ZERO),
-        Candidate(pairwise_loss, lambda H, u, i, j: -_loss_backward(H, u, i, j), _LOSS_SIGN),
-        Candidate(pairwise_loss, _sum_instead_of_mean, _LOSS_MEAN),
-        Candidate(pairwise_loss, _overwrites("user"), _DUPLICATE_USER),
-        Candidate(pairwise_loss, _overwrites("positive"), _DUPLICATE_POSITIVE),
-        Candidate(pairwise_loss, _overwrites("negative"), _DUPLICATE_NEGATIVE),
-        Candidate(pairwise_loss, _last_role_wins, _BOTH_ROLES),
-        Candidate(pairwise_loss, _slope_at_zero, _NEAR_ZERO),
-        Candidate(pairwise_loss, lambda H, u, i, j: 1.001 * _loss_backward(H, u, i, j), _LOSS_LOOSE),
+        Candidate((pairwise_loss, lambda H, u, i, j: 0 * _loss_backward(H, u, i, j)), _LOSS_ZERO),
+        Candidate((pairwise_loss, lambda H, u, i, j: -_loss_backward(H, u, i, j)), _LOSS_SIGN),
+        Candidate((pairwise_loss, _sum_instead_of_mean), _LOSS_MEAN),
+        Candidate((pairwise_loss, _overwrites("user")), _DUPLICATE_USER),
+        Candidate((pairwise_loss, _overwrites("positive")), _DUPLICATE_POSITIVE),
+        Candidate((pairwise_loss, _overwrites("negative")), _DUPLICATE_NEGATIVE),
+        Candidate((pairwise_loss, _last_role_wins), _BOTH_ROLES),
+        Candidate((pairwise_loss, _slope_at_zero), _NEAR_ZERO),
+        Candidate((pairwise_loss, lambda H, u, i, j: 1.001 * _loss_backward(H, u, i, j)), _LOSS_LOOSE),
     ),
 )
 
@@ -486,17 +487,17 @@ THRESHOLD = TestExercise(
         Mistake(_always_true, _OUTSIDE),
     ),
     right=(
-        Candidate(shrink, _shrink_backward, _THRESHOLD_RIGHT),
-        Candidate(shrink, _by_the_result, _THRESHOLD_RIGHT),
+        Candidate((shrink, _shrink_backward), _THRESHOLD_RIGHT),
+        Candidate((shrink, _by_the_result), _THRESHOLD_RIGHT),
     ),
     wrong=(
-        Candidate(shrink, lambda G, E, tau: 0 * G, _OUTSIDE),
-        Candidate(shrink, lambda G, E, tau: G.copy(), _INSIDE),
-        Candidate(shrink, lambda G, E, tau: np.where(E > tau, G, 0.0), _ONE_SIDE),
-        Candidate(shrink, lambda G, E, tau: np.where(np.abs(E) > 1, G, 0.0) * (np.abs(E) != tau), _FIXED),
-        Candidate(shrink, lambda G, E, tau: np.where(np.abs(E) > tau, 1.0, 0.0), _IGNORED),
-        Candidate(shrink, lambda G, E, tau: np.where(np.abs(E) >= tau, G, 0.0), _CORNER),
-        Candidate(shrink, lambda G, E, tau: np.where((np.abs(E) > tau) & (np.abs(E) < 10 * tau), G, 0.0), _FAR),
+        Candidate((shrink, lambda G, E, tau: 0 * G), _OUTSIDE),
+        Candidate((shrink, lambda G, E, tau: G.copy()), _INSIDE),
+        Candidate((shrink, lambda G, E, tau: np.where(E > tau, G, 0.0)), _ONE_SIDE),
+        Candidate((shrink, lambda G, E, tau: np.where(np.abs(E) > 1, G, 0.0) * (np.abs(E) != tau)), _FIXED),
+        Candidate((shrink, lambda G, E, tau: np.where(np.abs(E) > tau, 1.0, 0.0)), _IGNORED),
+        Candidate((shrink, lambda G, E, tau: np.where(np.abs(E) >= tau, G, 0.0)), _CORNER),
+        Candidate((shrink, lambda G, E, tau: np.where((np.abs(E) > tau) & (np.abs(E) < 10 * tau), G, 0.0)), _FAR),
     ),
 )
 

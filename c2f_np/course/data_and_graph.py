@@ -48,6 +48,13 @@ def _upper_only(R):
     return A
 
 
+def _with_loops(R):
+    """A graph in which every node is its own neighbour."""
+    A_0 = adjacency(R).toarray() + np.eye(sum(R.shape))
+    root = np.sqrt(A_0.sum(axis=1))
+    return A_0 / root[:, None] / root
+
+
 def _one_symmetric_scale(R):
     A_0 = adjacency(R).toarray()
     return A_0 / A_0.sum(axis=1).max()
@@ -94,6 +101,10 @@ NORMALISE = Exercise(
         Mistake(
             lambda R: _scaled(R, 0.5, 0.5),
             "you multiply by the roots of the degrees. They belong into the denominator.",
+        ),
+        Mistake(
+            _with_loops,
+            "every node is linked to itself: the diagonal of A_0 is 0.",
         ),
         Mistake(_upper_only, "the graph has no direction, but your matrix does: the lower left block is missing."),
         Mistake(_one_symmetric_scale, "every entry has been divided by the same number. Degrees differ from node to node."),
@@ -150,6 +161,10 @@ WALKS = Exercise(
         "From the user to items, back to users, on to items: `R_tilde @ R_tilde.T @ R_tilde`.",
     ),
     mistakes=(
+        Mistake(
+            lambda R: np.zeros(R.shape),
+            "the result is zero everywhere. An even number of steps from a user ends at users: how many are yours?",
+        ),
         Mistake(_one_step, "this is a single step: it reaches only the items that the user has."),
         Mistake(_without_normalisation, "these walks are along the bare interactions. Take the normalised graph."),
         Mistake(_entry_by_entry, "`**` takes powers entry by entry. A walk is a product of matrices, `@`."),
@@ -307,8 +322,8 @@ RECALL = Exercise(
     mistakes=(
         Mistake(
             lambda recommended, held_out: np.mean(np.isin(recommended, held_out)),
-            "you divide by the length of the list: that is the share of the list that are hits (the precision). Divide by the "
-            "number of items that were to be found.",
+            "you divide by the number of places on the list (the share of hits among them is the precision). Divide by the "
+            "number of items that were to be found, even if they are more than places.",
         ),
         Mistake(
             lambda recommended, held_out: np.sum(np.isin(recommended, held_out)),
@@ -331,7 +346,8 @@ def ndcg(recommended, held_out, n):
 def _lists(seed: int) -> dict:
     """Fewer held-out items than n at even seeds, more at odd ones; the list is longer than n."""
     rng = np.random.default_rng([seed, 3])
-    held_out = np.sort(rng.choice(20, 4 if seed % 2 == 0 else 8, replace=False))
+    some = rng.permutation(np.arange(2, 20))
+    held_out = np.sort(some[:4] if seed % 2 == 0 else np.append(1, some[:7]))
     others = np.setdiff1d(np.arange(20), held_out)
     # Two hits and three misses at first; what follows beyond n must not count.
     first = np.array([others[0], held_out[0], others[1], held_out[2], others[2]])
@@ -383,6 +399,11 @@ NDCG = Exercise(
         "The best list has its hits on top. How many can it have? No more than there are held-out items, and no more than n.",
     ),
     mistakes=(
+        Mistake(
+            lambda recommended, held_out, n: 0.0,
+            "the result is 0, though there are hits. Is the sum of the best list infinite? Place 1 is divided by log2(2); "
+            "log2(1) is 0.",
+        ),
         Mistake(_dcg, "this is the DCG. It still has to be divided by that of the best list possible."),
         Mistake(
             _ideal_of_all,
@@ -420,14 +441,17 @@ def evaluate(scores, R, test, n):
 
 
 def _everybody(seed: int) -> dict:
-    """Two users without held-out items, one for whom nothing is found; known items have high scores, most others low ones."""
+    """Two users without held-out items, one for whom nothing is found; known items have high scores, most others low ones.
+
+    At even seeds nearly all are below 0, where a known item at 0 would come first; at odd ones many known items are above it.
+    """
     rng = np.random.default_rng([seed, 5])
     pairs = rng.random((9, 16))
     known, held_out = pairs < 0.25, pairs > 0.7
     held_out[[2, 5]] = False
     held_out[np.flatnonzero(np.arange(9) % 3 == 1), rng.integers(0, 4, 3)] = True
     known &= ~held_out
-    scores = rng.normal(-4, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
+    scores = rng.normal(-4 if seed % 2 == 0 else -1.5, 1, (9, 16)) + 2.0 * known + 0.8 * held_out
     scores[4] = np.where(held_out[4], -9, scores[4])
     return {"scores": scores, "R": sparse.csr_array(known * 1.0), "test": sparse.csr_array(held_out * 1.0), "n": 4}
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import dis
 import inspect
+import linecache
 import re
 import textwrap
-from collections.abc import Callable
+import traceback
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +25,7 @@ import numpy as np
 from ..errors import DataError
 from ..gradcheck import check_gradients
 from .my_model import MyModel
+from .watched import Watched, module_of
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class Exercise:
     read : callable
         ``read(result, arguments)``: a result in the form of the solution's, if it is right in another form; else as it is.
     allowed : tuple of str
-        Functions of the package that an answer may call, by their full names.
+        Functions of the package, and modules of such, that an answer may call, by their full names. Functions of other exercises
+        may be called in any case.
 
     An attempt is called by position, so that its parameters may have any names. float32 is not asked of it, unless `options` say
     ``dtypes``.
@@ -141,11 +147,20 @@ class Exercise:
 
     def mark(self, attempt: Callable, seeds=(0, 1, 2)) -> Marked:
         """As :meth:`check`, without printing."""
-        for seed in seeds:
-            message = self._wrong(attempt, seed, seeds)
-            if message is not None:
-                return Marked(False, f"{self.name}: {message}", self.name, attempt)
-        return Marked(True, f"{self.name}: right.", self.name, attempt)
+        watched = self._watched(attempt) if callable(attempt) else attempt
+        message = next(filter(None, (self._wrong(watched, seed, seeds) for seed in seeds)), None)
+        if message is None and watched.used:
+            message = (
+                f"the numbers are right, but they are the package's: {watched.used} computes them. Write your own, with NumPy "
+                "and SciPy. Functions of other exercises may help (my.name)."
+            )
+        return Marked(message is None, f"{self.name}: {message or 'right.'}", self.name, attempt)
+
+    def _watched(self, attempt: Callable) -> Watched:
+        from . import answers  # which needs this module
+
+        others = [self.forward, *(function for name, function in answers().items() if name != self.name)]
+        return Watched(attempt, self.solution, others, self.allowed)
 
     def hint(self) -> str:
         """The next hint; after the last one it stays there."""
@@ -172,14 +187,14 @@ class Exercise:
         inputs = self._inputs(arguments, seed)
         before = _snapshot(inputs)
         try:
-            found = _call(attempt, inputs)
-        except NotImplementedError:
-            return "not written yet. Write the function, then run the check again."
+            result = _call(attempt, inputs)
         except Exception as error:  # whatever a reader's function raises is an answer to the reader
-            return f"your function ends in {type(error).__name__}: {error}{_about_shapes(error, inputs)}"
-        if found is None:
+            return _about_error(error, attempt, inputs)
+        if result is None and not _is_empty(attempt):
             return "your function returns nothing (None). Did you forget the return?"
-        found = self.read(found, arguments)
+        if result is None or result is ... or result is NotImplemented:
+            return f"not written yet: your function returns nothing ({result}). Write it, then run the check again."
+        found = self._read(result, arguments)
         right = _call(self.solution, self._inputs(arguments, seed))
         message = _other_form(found, right)
         if message is not None:
@@ -194,9 +209,19 @@ class Exercise:
             return message
         if changed:
             return f"your function changes its input {changed}, and its numbers are wrong. Work on a copy first."
+        names = [_name_of(part, inputs) for part in _parts(result, right)]
+        if all(names):
+            return f"your function returns what it is given, {' and '.join(names)}, as it is."
         if self.forward is None:
             return _difference(found, right)
-        return "the numerical check does not agree.\n\n" + str(self._report(attempt, arguments, seed))
+        relation = next((f": {which} {relation}" for which, _, _, relation in _differing(found, right) if relation), ".")
+        return f"the numerical check does not agree{relation}\n\n{self._report(attempt, arguments, seed)}"
+
+    def _read(self, result, arguments: dict):
+        try:
+            return self.read(result, arguments)
+        except Exception:  # not one of the forms that it reads; what it is will be told
+            return result
 
     def _explanation(self, attempt: Callable, seeds) -> str | None:
         """The message of the listed mistakes that give the attempt's numbers at every point, if it is one and the same."""
@@ -204,7 +229,7 @@ class Exercise:
         for seed in seeds:
             arguments = self.points(seed)
             try:
-                found = self.read(_call(attempt, self._inputs(arguments, seed)), arguments)
+                found = self._read(_call(attempt, self._inputs(arguments, seed)), arguments)
             except Exception:  # a function that ends in an error at another point is another mistake
                 return None
             candidates = [each for each in candidates if self._gives(each.function, found, arguments, seed)]
@@ -235,7 +260,7 @@ class Exercise:
         if self.forward is None:
             again = None
             try:
-                again = self.read(_call(attempt, self._inputs(arguments, seed)), arguments)
+                again = self._read(_call(attempt, self._inputs(arguments, seed)), arguments)
             except Exception as error:
                 return f"right at the first call, but at the second your function ends in {type(error).__name__}: {error}"
             right = _call(self.solution, self._inputs(arguments, seed))
@@ -245,14 +270,14 @@ class Exercise:
 
     def _report(self, attempt: Callable, arguments: dict, seed: int):
         def by_position(*given):
-            return self.read(attempt(*given), arguments)
+            return self._read(attempt(*given), arguments)
 
         options = {"dtypes": ("float64",)} | self.options
         return check_gradients(self.forward, by_position, arguments, name=self.name, seed=seed, **options)
 
     def _same(self, found, right) -> bool:
         return _other_form(found, right) is None and all(
-            np.allclose(_dense(a), _dense(b), rtol=0, atol=self.tolerance * max(np.max(np.abs(_dense(b)), initial=0.0), 1e-300))
+            np.allclose(_dense(a), _dense(b), rtol=0, atol=self.tolerance * _scale(_dense(b)))
             for a, b in zip(_parts(found, right), _parts(right, right), strict=True)
         )
 
@@ -278,13 +303,77 @@ def _call(function: Callable, inputs: dict):
     return function(*inputs.values())
 
 
+def _name_of(value, inputs: dict) -> str:
+    """Which input a value is, "" if none."""
+    return next((name or "the cotangent" for name, each in inputs.items() if each is value), "")
+
+
+def _about_error(error: Exception, attempt: Callable, inputs: dict) -> str:
+    """What a function ended in, the line, and what to think of."""
+    function = _written(attempt)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    theirs = next((k for k, (frame, _) in enumerate(frames, 1) if frame.f_code is Watched.__call__.__code__), 0)
+    frames, last = frames[theirs:], frames[-1][0].f_code
+    if isinstance(error, NotImplementedError) and "site-packages" not in last.co_filename:
+        if len(frames) == 1:
+            return "not written yet. Write the function, then run the check again."
+        return f"your function calls {last.co_name}, which is not written yet."
+    if isinstance(error, TypeError) and (taken := _parameters(function)) is not None and not _takes(function, len(inputs)):
+        names = [name or "the cotangent" for name in inputs]
+        return f"your function takes {_several(taken, 'argument')}; it is called with {len(names)}: {', '.join(names)}."
+    line = _line_of(frames)
+    if isinstance(error, TypeError) and "ellipsis" in str(error):
+        return f"there is a `...` left to be written{line}."
+    return f"your function ends in {type(error).__name__}: {error}{line}{_about_shapes(error, inputs)}"
+
+
+def _written(attempt: Callable) -> Callable:
+    """What the reader handed in, without what is put around it."""
+    function = inspect.unwrap(attempt)
+    return inspect.unwrap(function.function) if isinstance(function, Watched) else function
+
+
+def _line_of(frames: list) -> str:
+    """The last line of the reader's text in these frames, if it is to be had."""
+    for frame, number in reversed(frames):
+        is_theirs = frame.f_code.co_filename == frames[0][0].f_code.co_filename and not module_of(frame.f_code)
+        if is_theirs and (text := linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()):
+            return f"\nin the line `{text}`"
+    return ""
+
+
+def _parameters(function: Callable) -> int | None:
+    try:
+        return len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a compiled function does not tell
+        return None
+
+
+def _takes(function: Callable, number: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(number))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_empty(attempt: Callable) -> bool:
+    """Whether there is nothing in a function but ``pass``, ``...`` or a docstring."""
+    code = getattr(_written(attempt), "__code__", None)
+    nothing = ("RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST")
+    return code is not None and all(each.opname in nothing for each in dis.get_instructions(code))
+
+
 def _about_shapes(error: Exception, inputs: dict) -> str:
     """For an error about shapes: those that came in, and what to think of."""
     if not (isinstance(error, ValueError) and re.search("shape|dimension|broadcast|aligned", str(error))):
         return ""
     shapes = {name or "the cotangent": getattr(value, "shape", ()) for name, value in inputs.items()}
     given = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
-    return f".\nThe shapes are: {given}. A @ B needs as many columns in A as rows in B: is a transpose missing, or one too many?"
+    advice = "A @ B needs as many columns in A as rows in B: is a transpose missing, or one too many?"
+    if "broadcast" in str(error):
+        advice = "Entry by entry, shapes have to agree: is an axis missing, or a sum taken too early?"
+    return f".\nThe shapes are: {given}. {advice}"
 
 
 def _a(name: str) -> str:
@@ -315,7 +404,12 @@ def _parts(result, right) -> list:
     """The results one by one, in the order of the right answer's. A list of numbers is an array, where one is asked for."""
     if isinstance(right, dict):
         return [result[name] for name in right] if isinstance(result, dict) else list(result)
-    if isinstance(right, (tuple, list)) and isinstance(result, np.ndarray) and not any(np.ndim(_dense(part)) for part in right):
+    if (
+        isinstance(right, (tuple, list))
+        and isinstance(result, np.ndarray)
+        and result.ndim
+        and not any(np.ndim(_dense(part)) for part in right)
+    ):
         return list(result)  # several numbers as one array
     if not isinstance(right, (tuple, list)) and not isinstance(result, tuple):
         return [result]
@@ -332,27 +426,47 @@ def _other_form(found, right) -> str | None:
         return f"asked for are {', '.join(right)}; your function returns {', '.join(map(str, found)) or 'an empty dict'}."
     if isinstance(found, dict) and not isinstance(right, dict):
         return f"a dict is returned; asked for {'is one result' if not isinstance(right, tuple) else 'are several, in order'}."
+    if isinstance(found, tuple) and len(found) == 1 and not isinstance(right, (tuple, list, dict)):
+        return "a tuple of one result is returned, not the result itself. Does the line with return end in a comma?"
     if isinstance(right, dict) and not isinstance(found, (dict, tuple, list)):
         found = (found,)
     ours, wanted = _parts(found, right), _parts(right, right)
     if len(ours) != len(wanted):
         return f"asked for {_count(len(wanted))}, your function returns {len(ours)}."
     for number, (a, b) in enumerate(zip(ours, wanted, strict=True), 1):
-        which = f"result {number}" if len(wanted) > 1 else "the result"
-        if a is None:
-            return f"{which} is None."
-        try:
-            array = _dense(a)
-        except ValueError:  # rows of unequal lengths
-            return f"{which} is {_a(type(a).__name__)}, not an array of numbers."
-        if array.dtype.kind not in "biufc":
-            return f"{which} is {_a(type(a).__name__)}, not an array of numbers."
-        shape = np.shape(_dense(b))
-        if array.shape != shape:
-            more = " Is a transpose missing, or one too many?" if array.shape == shape[::-1] else ""
-            return f"{which} has the shape {array.shape}, but should have {shape}.{more}"
-        if not np.isfinite(array).all():
-            return f"{which} holds NaN or infinity. Is something divided by 0, or the logarithm of 0 taken?"
+        message = _other_array(a, _dense(b))
+        if message is not None:
+            return f"{_which(number, wanted)} {message}"
+    return None
+
+
+def _other_array(found, right: np.ndarray) -> str | None:
+    """What an array of numbers of the right shape would not be, in words."""
+    if found is None:
+        return "is None."
+    if isinstance(found, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
+        return f"is a function, {found.__name__}, not an array of numbers. Are its parentheses missing?"
+    if isinstance(found, types.GeneratorType):
+        return "is a generator. Is there a yield where a return should stand, or a loop in parentheses?"
+    if isinstance(found, np.matrix):
+        return "is an np.matrix, in which * means another product. Return an array: np.asarray(...)."
+    if isinstance(found, np.ma.MaskedArray):
+        return "is a masked array. Return an ordinary one, with a number in every place."
+    try:
+        array = _dense(found)
+    except Exception:  # rows of unequal lengths, or something that only looks like an array
+        return f"is {_a(type(found).__name__)}, not an array of numbers."
+    if array.dtype == object and isinstance(found, np.ndarray):
+        return "is an array of objects (dtype=object), not of numbers. Was it made from rows of unequal lengths, or of arrays?"
+    if array.dtype.kind not in "biufc":
+        return f"is {_a(type(found).__name__)}, not an array of numbers."
+    if array.shape != right.shape:
+        more = " Is a transpose missing, or one too many?" if array.ndim > 1 and array.shape == right.shape[::-1] else ""
+        return f"has the shape {array.shape}, but should have {right.shape}.{more}"
+    if array.dtype.kind == "c" and right.dtype.kind != "c":
+        return "is complex; real numbers are asked for."
+    if not np.isfinite(array).all():
+        return "holds NaN or infinity. Is something divided by 0 (a count from 0?), or log(0) or exp of a large number taken?"
     return None
 
 
@@ -360,27 +474,53 @@ def _count(number: int) -> str:
     return "is 1 result" if number == 1 else f"are {number} results"
 
 
+def _several(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def _which(number: int, results: list) -> str:
+    return f"result {number}" if len(results) > 1 else "the result"
+
+
 def _difference(found, right) -> str:
     """Where a result differs, in words, with the simplest relation that explains it."""
-    parts = list(zip(_parts(found, right), _parts(right, right), strict=True))
-    for number, (a, b) in enumerate(parts, 1):
-        a, b = (_dense(part).astype(complex if np.iscomplexobj(_dense(part)) else float) for part in (a, b))
-        scale = max(np.max(np.abs(b), initial=0.0), 1e-300)
-        if np.allclose(a, b, rtol=0, atol=1e-9 * scale):
-            continue
-        which = f"result {number}" if len(parts) > 1 else "the result"
-        if not a.any():
-            return f"{which} is zero everywhere." if a.ndim else f"{which} is 0, but should be {b:.6g}."
-        if np.allclose(a, -b, rtol=0, atol=1e-9 * scale):
-            return f"{which} has the wrong sign, and is right otherwise."
-        if np.allclose(a, b, rtol=0, atol=1e-5 * scale):
-            return f"{which} is right to some five digits only. Is part of it computed in single precision?"
-        factor = complex(np.sum(a * b)).real / max(complex(np.sum(b * b)).real, 1e-300)
-        if a.size > 1 and np.allclose(a, factor * b, rtol=0, atol=1e-9 * abs(factor) * scale):
-            return f"{which} is {factor:.6g} times what it should be."
-        place = np.unravel_index(np.argmax(np.abs(a - b)), a.shape) if a.ndim else ()
-        where = f" at {tuple(int(i) for i in place)}" if a.ndim else ""
-        wrong = float(np.mean(np.abs(a - b) > 1e-9 * scale))
-        share = f"; {wrong:.0%} of its entries are wrong" if a.ndim else ""
-        return f"{which} is {a[place]:.6g}{where}, but should be {b[place]:.6g}{share}."
+    for which, a, b, relation in _differing(found, right):
+        if relation:
+            return f"{which} {relation}"
+        if not a.ndim:
+            return f"{which} is {a:.6g}, but should be {b:.6g}."
+        place = np.unravel_index(np.argmax(np.abs(a - b)), a.shape)
+        wrong = float(np.mean(np.abs(a - b) > 1e-9 * _scale(b)))
+        where = ", ".join(str(int(i)) for i in place)
+        return f"{which} is {a[place]:.6g} at ({where}), but should be {b[place]:.6g}; {wrong:.0%} of its entries are wrong."
     return "the result is not what was asked for."
+
+
+def _differing(found, right) -> Iterator[tuple[str, np.ndarray, np.ndarray, str]]:
+    """The results that differ: which it is, its numbers and the right ones, and how they are related, if that is simple."""
+    wanted = _parts(right, right)
+    for number, (a, b) in enumerate(zip(_parts(found, right), wanted, strict=True), 1):
+        kind = str(getattr(a, "dtype", ""))
+        a, b = (_dense(part).astype(complex if np.iscomplexobj(_dense(part)) else float) for part in (a, b))
+        if not np.allclose(a, b, rtol=0, atol=1e-9 * _scale(b)):
+            yield _which(number, wanted), a, b, _relation(a, b, kind)
+
+
+def _relation(a: np.ndarray, b: np.ndarray, kind: str) -> str:
+    def same(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-9) -> bool:
+        return np.allclose(a, b, rtol=0, atol=tolerance * _scale(b))
+
+    if not a.any():
+        return "is zero everywhere." if a.ndim else f"is 0, but should be {b:.6g}."
+    if same(a, -b):
+        return "has the wrong sign, and is right otherwise."
+    if kind in ("float32", "float16") and same(a, b, {"float32": 1e-5, "float16": 1e-2}[kind]):
+        return f"is right to a few digits only, since it is of the type {kind}. Compute in float64."
+    if same(a, b, 1e-5):
+        return "is right to some five digits only. Is part of it computed in single precision?"
+    factor = complex(np.sum(a * b)).real / max(complex(np.sum(b * b)).real, 1e-300)
+    return f"is {factor:.6g} times what it should be." if a.size > 1 and factor and same(a, factor * b) else ""
+
+
+def _scale(right: np.ndarray) -> float:
+    return max(np.max(np.abs(right), initial=0.0), 1e-300)

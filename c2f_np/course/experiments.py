@@ -1,6 +1,6 @@
-"""Exercises of the notebooks that measure: size against quality, what was found of a planted structure, paper against code.
+"""Exercises of the notebooks that measure: bytes, frontiers, intervals, groups that were found, two protocols, biases.
 
-Shapes: labels and truth (n,); sizes and qualities (k,); a user's scores, known and relevant items (I,); biases (N,).
+Shapes: labels and truth (n,); sizes and qualities (k,); a user's scores, known and held-out items (I,); biases (N,).
 """
 
 from __future__ import annotations
@@ -9,52 +9,18 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from ..model.loss import softplus
+from .data_and_graph import ndcg, top_items
 from .exercise import Exercise, Mistake
 
-#: Rows of the tables in docs/results/presets.md that are phases of a training, or popularity.
-_ROWS = ("popularity", "coarse_phase1", "coarse", "fine_phase1", "fine")
+#: What studies of this repository have found.
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
-def stored_results(path) -> dict[tuple[str, str, str], dict[str, float]]:
-    """The tables of presets of docs/results/presets.md.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    dict of (data set, preset, row) to dict of metric to float
-        Data sets by their headings, e.g. ``("Planted", "staged", "fine")``. Besides the metrics there are "lowest" and
-        "highest" (of NDCG@20 over the seeds) and "bytes".
-    """
-    found, section, preset, heads = {}, "", "", []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if line.startswith("## "):
-            section, preset = line.removeprefix("## ").strip(), ""
-        elif line.startswith("**"):
-            preset = line.split("**")[1]
-        elif line and not line.startswith("|"):
-            preset = ""  # a sentence: the table after it is another one
-        elif line.startswith("|") and "ndcg@5" in line:
-            heads = cells
-        elif line.startswith("|") and preset and cells[0] in _ROWS:
-            values = dict(zip(heads[1:], cells[1:], strict=False))
-            low, high = values.pop("NDCG@20, lowest to highest").split(" to ")
-            numbers = {name: float(value.replace(",", "")) for name, value in values.items()}
-            found[section, preset, cells[0]] = numbers | {"lowest": float(low), "highest": float(high)}
-    return found
-
-
-def study_rows(path) -> dict[str, dict[str, np.ndarray]]:
-    """The numbers of a study, from its table ``rows.csv``.
-
-    Parameters
-    ----------
-    path : path-like
+def study_rows(name: str, folder: Path = RESULTS) -> dict[str, dict[str, np.ndarray]]:
+    """The numbers of a study, from its table in its folder of ``docs/results/``; its ``report.md`` has the command that made it.
 
     Returns
     -------
@@ -63,13 +29,13 @@ def study_rows(path) -> dict[str, dict[str, np.ndarray]]:
         measured.
     """
     found: dict[str, dict[str, list]] = {}
-    with open(path, newline="", encoding="utf-8") as table:
+    with open(folder / name / "rows.csv", newline="", encoding="utf-8") as table:
         for row in csv.DictReader(table):
             if row["status"] == "done" and row["test_ndcg@20"]:
                 columns = found.setdefault(row["outcome"], {})
-                for name, value in row.items():
+                for column, value in row.items():
                     if _is_number(value):
-                        columns.setdefault(name, []).append(float(value))
+                        columns.setdefault(column, []).append(float(value))
     return {outcome: {name: np.array(values) for name, values in columns.items()} for outcome, columns in found.items()}
 
 
@@ -86,12 +52,13 @@ def _is_number(text: str) -> bool:
 
 def _model(seed: int) -> dict:
     rng = np.random.default_rng([seed, 20])
-    # Codebooks on either side of 256 rows, so that both kinds of index are asked for.
-    few, many = (10, 257), (257, 1500)
+    # Codebooks of fewer and of more rows than one byte tells apart, and of exactly as many.
+    few, many = int(rng.integers(10, 250)), int(rng.integers(300, 1500))
+    n_coarse, n_fine = ((256, many), (few, 256), (many, few))[seed % 3]
     return {
         "n_entities": int(rng.integers(500, 5000)),
-        "n_coarse": int(rng.integers(*(few if seed % 2 else many))),
-        "n_fine": int(rng.integers(*(many if seed % 3 == 2 else few))),
+        "n_coarse": n_coarse,
+        "n_fine": n_fine,
         "dim": int(rng.integers(8, 128)),
         "t_coarse": int(rng.integers(1, 4)),
         "t_fine": int(rng.integers(1, 5)),
@@ -131,6 +98,11 @@ def _one_byte_an_index(*sizes):
 def _by_the_coarse_rows(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
     index = 1 if n_coarse <= 256 else 2
     return _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, coarse=index, fine=index)
+
+
+def _fewer_than_256(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
+    coarse, fine = (1 if rows < 256 else 2 for rows in (n_coarse, n_fine))
+    return _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, coarse=coarse, fine=fine)
 
 
 def _without_biases(n_entities, *others):
@@ -242,57 +214,109 @@ def _entities_instead_of_pairs(labels, truth):
     return (both - chance) / ((ours + theirs) / 2 - chance)
 
 
-# --- one user's ranking ---------------------------------------------------------------------------------------------------
+# --- two protocols --------------------------------------------------------------------------------------------------------
 
 
 def _user(seed: int) -> dict:
+    """Validation items with high scores, and all scores below 0 in some points: there a known item at 0 would come first.
+
+    Item 0 is held out, and so is the item just behind the end of a list, where it must not count.
+    """
     rng = np.random.default_rng([seed, 23])
-    kind = rng.permutation(np.repeat([0, 1, 2], [18, 8, 4]))  # unknown, known, relevant
-    scores = rng.normal(size=30) + 1.0 * (kind > 0)
-    return {"scores": scores, "known": kind == 1, "relevant": kind == 2, "k": 10 if seed % 3 else 3}
+    kind = np.append(3, rng.permutation(np.repeat([0, 1, 2, 3], [16, 6, 4, 3])))  # unknown, train, validation, held out
+    scores = rng.normal(size=30) + np.array([0, 1.5, 1.5, 0.8])[kind] - (6 if seed % 2 else 0)
+    scores[0] += 1
+    free = np.argsort(-np.where((kind == 1) | (kind == 2), -np.inf, scores))
+    hits = np.flatnonzero(kind[free] == 3)
+    return {
+        "scores": scores, "train": kind == 1, "validation": kind == 2, "held_out": np.flatnonzero(kind == 3),
+        "n": int(hits[3 - seed % 3]),
+    }  # fmt: skip
 
 
-def one_users_ndcg(scores, known, relevant, k):
-    order = np.argsort(-np.where(known, -np.inf, scores), kind="stable")[:k]
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    best = discounts[: min(k, relevant.sum())].sum()
-    return np.sum(relevant[order] * discounts[: len(order)]) / best
+def ndcg_twice(scores, train, validation, held_out, n):
+    left_out = ndcg(top_items(scores, train | validation, n), held_out, n)
+    competing = ndcg(top_items(scores, train, n), held_out, n)
+    return left_out, competing
 
 
-def _not_masked(scores, known, relevant, k):
-    return one_users_ndcg(scores, np.zeros_like(known), relevant, k)
+def _masked_with(value):
+    """Known items get a number in place of minus infinity."""
+
+    def variant(scores, train, validation, held_out, n):
+        def masked(known):
+            return np.argsort(-np.where(known, value, scores), kind="stable")[:n]
+
+        return ndcg(masked(train | validation), held_out, n), ndcg(masked(train), held_out, n)
+
+    return variant
 
 
-def _ideal_of_k(scores, known, relevant, k):
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    return one_users_ndcg(scores, known, relevant, k) * discounts[: min(k, relevant.sum())].sum() / discounts.sum()
+def _training_items_compete(scores, train, validation, held_out, n):
+    nobody = np.zeros_like(train)
+    return ndcg(top_items(scores, validation, n), held_out, n), ndcg(top_items(scores, nobody, n), held_out, n)
 
 
-def _no_ideal(scores, known, relevant, k):
-    return one_users_ndcg(scores, known, relevant, k) * (1 / np.log2(np.arange(2, k + 2)))[: min(k, relevant.sum())].sum()
+def _exchanged(scores, train, validation, held_out, n):
+    return ndcg_twice(scores, train, validation, held_out, n)[::-1]
 
 
-def _worst_first(scores, known, relevant, k):
-    return one_users_ndcg(-scores, known, relevant, k)
+def _validation_is_right_too(scores, train, validation, held_out, n):
+    more = np.concatenate([held_out, np.flatnonzero(validation)])
+    return ndcg(top_items(scores, train | validation, n), held_out, n), ndcg(top_items(scores, train, n), more, n)
 
 
-def _natural_logarithm_from_two(scores, known, relevant, k):
-    order = np.argsort(-np.where(known, -np.inf, scores), kind="stable")[:k]
-    discounts = 1 / np.log2(np.arange(3, k + 3))
-    return np.sum(relevant[order] * discounts) / discounts[: min(k, relevant.sum())].sum()
+# --- intervals ------------------------------------------------------------------------------------------------------------
+
+
+def _seeds(seed: int) -> dict:
+    """Two methods that rise and fall together from seed to seed."""
+    rng = np.random.default_rng([seed, 25])
+    shared = rng.normal(0.3, 0.02, 3 + 2 * (seed % 3))
+    return {"ours": shared + rng.normal(0.01, 0.003, len(shared)), "theirs": shared + rng.normal(0, 0.003, len(shared))}
+
+
+def paired_interval(ours, theirs):
+    difference = ours - theirs
+    n = len(difference)
+    reach = stats.t.ppf(0.975, n - 1) * np.std(difference, ddof=1) / np.sqrt(n)
+    return np.mean(difference), np.mean(difference) - reach, np.mean(difference) + reach
+
+
+def _interval(reach):
+    def variant(ours, theirs):
+        mean, n = np.mean(ours - theirs), len(ours)
+        half = reach(ours, theirs, n)
+        return mean, mean - half, mean + half
+
+    return variant
+
+
+def _t(n):
+    return stats.t.ppf(0.975, n - 1)
+
+
+def _deviation(ours, theirs, ddof=1):
+    return np.std(ours - theirs, ddof=ddof)
+
+
+def _of_the_other(ours, theirs):
+    mean, low, high = paired_interval(ours, theirs)
+    return -mean, -high, -low
 
 
 # --- biases ---------------------------------------------------------------------------------------------------------------
 
 
 def _biases(seed: int) -> dict:
+    """Items that repeat, and items and a user that do not: where only repetitions are wrong is to be seen."""
     rng = np.random.default_rng([seed, 24])
     return {
-        "bias": rng.normal(size=9),
+        "bias": rng.normal(size=11),
         "products": rng.normal(size=12),
-        "user": rng.integers(0, 3, 12),
-        "positive": rng.integers(3, 6, 12),
-        "negative": rng.integers(5, 9, 12),
+        "user": np.append(rng.integers(0, 3, 11), 3),
+        "positive": np.append(rng.integers(4, 7, 11), 9),
+        "negative": np.append(rng.integers(6, 9, 11), 10),
     }
 
 
@@ -310,14 +334,26 @@ def bias_gradient(grad_loss, bias, products, user, positive, negative):
     return gradient  # the user's bias stands in both scores: slope - slope = 0
 
 
+_USER_TWICE = "the user's bias stands in both scores, that of the positive and that of the negative item."
+
+
 def _bias_slope(grad_loss, bias, products, negative, positive):
     return grad_loss / len(products) / (1 + np.exp(-(products + bias[negative] - bias[positive])))
 
 
-def _user_in_one_score(grad_loss, bias, products, user, positive, negative):
-    gradient = bias_gradient(grad_loss, bias, products, user, positive, negative)
-    np.add.at(gradient, user, -_bias_slope(grad_loss, bias, products, negative, positive))
-    return gradient
+def _user_too(factor):
+    """With a share for the user, which has none."""
+
+    def variant(grad_loss, bias, products, user, positive, negative):
+        gradient = bias_gradient(grad_loss, bias, products, user, positive, negative)
+        np.add.at(gradient, user, factor * _bias_slope(grad_loss, bias, products, negative, positive))
+        return gradient
+
+    return variant
+
+
+def _products_only(grad_loss, bias, products, user, positive, negative):
+    return bias_gradient(grad_loss, np.zeros_like(bias), products, user, positive, negative)
 
 
 def _last_one_wins(grad_loss, bias, products, user, positive, negative):
@@ -344,8 +380,8 @@ EXERCISES = (
     Exercise(
         name="size_of_model",
         task=(
-            "Write\n\n    def my_size(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine): ...\n\n"
-            "that returns the bytes of a model that has a fine stage: both codebooks, both assignments (`t_coarse` entries in "
+            "Write `size_of_model(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine)`: "
+            "the bytes of a model that has a fine stage: both codebooks, both assignments (`t_coarse` entries in "
             "each of n_entities rows, `t_fine` in each of n_coarse rows; an entry is stored as a weight and the number of a "
             "codebook row), a bias for every entity and the global one. A weight takes 4 bytes. A row number takes 1 byte if its "
             "codebook has no more than 256 rows, else 2 (no codebook here has more than 65,536)."
@@ -362,6 +398,7 @@ EXERCISES = (
             Mistake(_without_indices, "the weights of the assignments are counted, but not where they stand."),
             Mistake(_four_bytes_an_index, "this is a row number as int32. It needs no more than 1 or 2 bytes."),
             Mistake(_one_byte_an_index, "one byte tells 256 rows apart. Some of these codebooks have more."),
+            Mistake(_fewer_than_256, "256 rows have the numbers 0 to 255. How many bytes do these need?"),
             Mistake(_by_the_coarse_rows, "an index of S_f is the number of a *fine* row: n_fine gives its size."),
             Mistake(_without_biases, "nothing is compressed about the biases, and you left them out."),
             Mistake(_without_global_bias, "4 bytes are missing: there is one bias that belongs to nobody."),
@@ -373,9 +410,9 @@ EXERCISES = (
     Exercise(
         name="on_the_frontier",
         task=(
-            "A model is *beaten* if another one is no larger and no worse, and better in at least one of the two. Write\n\n"
-            "    def my_frontier(sizes, qualities): ...\n\n"
-            "that returns a boolean array, true for the models that no other beats. Both arguments have the shape (k,)."
+            "A model is *beaten* if another one is no larger and no worse, and better in at least one of the two. Write "
+            "`on_the_frontier(sizes, qualities)`: a boolean array, true for the models that no other beats. Both arguments have "
+            "the shape (k,)."
         ),
         solution=on_the_frontier,
         points=_models,
@@ -394,8 +431,8 @@ EXERCISES = (
     Exercise(
         name="adjusted_rand",
         task=(
-            "Write\n\n    def my_adjusted_rand(labels, truth): ...\n\n"
-            "the adjusted Rand index of two groupings of the same n things: arrays of group numbers from 0, shape (n,). The "
+            "Write `adjusted_rand(labels, truth)`: the adjusted Rand index "
+            "of two groupings of the same n things: arrays of group numbers from 0, shape (n,). The "
             "formula is in this notebook. Do it without scikit-learn."
         ),
         solution=adjusted_rand,
@@ -413,25 +450,70 @@ EXERCISES = (
         ),
     ),
     Exercise(
-        name="one_users_ndcg",
+        name="ndcg_twice",
         task=(
-            "Write\n\n    def my_ndcg(scores, known, relevant, k): ...\n\n"
-            "NDCG@k of one user's ranking. `scores` are numbers, `known` and `relevant` booleans, all of shape (I,). Known items "
-            "are left out of the list. The list is by score, best first."
+            "Write `ndcg_twice(scores, train, validation, held_out, n)`: the NDCG@n of one user under two protocols, as a pair. "
+            "First with the items of `validation` left out of the list, as those of `train` always are; then with the items of "
+            "`validation` competing in it. `scores`, `train` and `validation` have the shape (I,), the last two are booleans; "
+            "`held_out` are numbers of items. Use `my.top_items` and `my.ndcg`."
         ),
-        solution=one_users_ndcg,
+        solution=ndcg_twice,
         points=_user,
         hints=(
-            "An item that must not be in the list can be given the score minus infinity.",
-            "The hit in place j, counted from 1, is worth 1 / log2(j + 1).",
-            "Divide by what the best possible list of k items would get. How many hits can that have?",
+            "my.top_items(scores, known, n) leaves out the items that are known. Which are, in each protocol?",
+            "train | validation is true where either is.",
         ),
         mistakes=(
-            Mistake(_not_masked, "the known items are still in the list, and take places from the others."),
-            Mistake(_ideal_of_k, "the best list cannot have more hits than there are relevant items."),
-            Mistake(_no_ideal, "this is the DCG. It has to be divided by that of the best list."),
-            Mistake(_worst_first, "the list begins with the worst item."),
-            Mistake(_natural_logarithm_from_two, "the first place must count in full: its discount is 1 / log2(2)."),
+            Mistake(_masked_with(0.0), "a known item with the score 0 comes first wherever the other scores are negative."),
+            Mistake(_training_items_compete, "the items of training are in the list; no protocol wants that."),
+            Mistake(_exchanged, "right, but in the other order: first with the validation items left out."),
+            Mistake(_validation_is_right_too, "in the second list the validation items compete. They do not count as hits."),
+        ),
+    ),
+    Exercise(
+        name="paired_interval",
+        task=(
+            "Write `paired_interval(ours, theirs)`. Two methods were trained with the same seeds; `ours` and `theirs` hold what "
+            "they reached, one number a seed, shape (seeds,). Return the mean of the differences and the two ends of its 95 % "
+            "interval by Student's t: mean, low, high. `scipy.stats.t.ppf(0.975, degrees_of_freedom)` is the quantile."
+        ),
+        solution=paired_interval,
+        points=_seeds,
+        hints=(
+            "What is common to both at a seed cancels in the difference: take differences first, then everything else.",
+            "The standard deviation of a mean of n independent numbers is their own divided by the root of n.",
+            "n - 1 degrees of freedom, and np.std(..., ddof=1).",
+        ),
+        mistakes=(
+            Mistake(
+                _interval(lambda a, b, n: _t(n) * np.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / n)),
+                "these are the deviations of two independent samples. What both share at a seed has not cancelled.",
+            ),
+            Mistake(
+                _interval(lambda a, b, n: _t(n) * _deviation(a, b)),
+                "this is how far a single difference may lie. How much less does their mean vary?",
+            ),
+            Mistake(
+                _interval(lambda a, b, n: _t(n) * _deviation(a, b, 0) / np.sqrt(n)),
+                "the deviation of a sample has n - 1 below the root, not n.",
+            ),
+            Mistake(
+                _interval(lambda a, b, n: 1.959963984540054 * _deviation(a, b) / np.sqrt(n)),
+                "this is the normal distribution's quantile. With so few seeds the deviation is itself uncertain: Student's t.",
+            ),
+            Mistake(
+                _interval(lambda a, b, n: 1.96 * _deviation(a, b) / np.sqrt(n)),
+                "this is the normal distribution's quantile. With so few seeds the deviation is itself uncertain: Student's t.",
+            ),
+            Mistake(
+                _interval(lambda a, b, n: stats.t.ppf(0.95, n - 1) * _deviation(a, b) / np.sqrt(n)),
+                "this interval holds 90 %: 5 % lie beyond each of its ends.",
+            ),
+            Mistake(
+                _interval(lambda a, b, n: stats.t.ppf(0.975, n) * _deviation(a, b) / np.sqrt(n)),
+                "n differences have n - 1 degrees of freedom: one went into the mean.",
+            ),
+            Mistake(_of_the_other, "the sign: asked for is ours minus theirs."),
         ),
     ),
     Exercise(
@@ -439,9 +521,9 @@ EXERCISES = (
         task=(
             "The loss of a batch as a function of the biases alone is\n\n"
             "    np.mean(softplus(products + (bias[user] + bias[negative]) - (bias[user] + bias[positive])))\n\n"
-            "with `bias` (N,), `products` (B,), and entity numbers `user`, `positive`, `negative` (B,) that may repeat. Write\n\n"
-            "    def my_gradient(grad_loss, bias, products, user, positive, negative): ...\n\n"
-            "that returns grad_loss times the gradient with respect to bias, shape (N,)."
+            "with `bias` (N,), `products` (B,), and entity numbers `user`, `positive`, `negative` (B,) that may repeat. Write "
+            "`bias_gradient(grad_loss, bias, products, user, positive, negative)`: grad_loss times the gradient with respect to "
+            "bias, shape (N,)."
         ),
         solution=bias_gradient,
         points=_biases,
@@ -452,7 +534,8 @@ EXERCISES = (
             "An item may occur in several triples: np.add.at collects, gradient[index] += ... keeps the last.",
         ),
         mistakes=(
-            Mistake(_user_in_one_score, "the user's bias stands in both scores, of the positive and of the negative item."),
+            *(Mistake(_user_too(factor), _USER_TWICE) for factor in (-1, 1, -2, 2)),
+            Mistake(_products_only, "the sigmoid is taken at the products alone; the biases are part of the difference, too."),
             Mistake(_last_one_wins, "an item that occurs several times must collect all of its contributions."),
             Mistake(_mean_forgotten, "the loss is a mean over the batch."),
             Mistake(_cotangent_forgotten, "the cotangent grad_loss is a factor of everything."),

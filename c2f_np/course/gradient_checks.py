@@ -217,9 +217,9 @@ TANH_LAYER = Exercise(
     _layer_points,
     forward=tanh_layer,
     hints=(
-        "Two steps: the product P = XW, then Y = tanh(P). Go through them backwards.",
-        "Entry by entry: grad_P is grad_Y times the derivative of tanh at P, which is 1 minus tanh(P) squared.",
-        "Then the product: grad_X = grad_P W^T and grad_W = X^T grad_P. The shapes leave no other order.",
+        "Two steps: the product Q = XW, then Y = tanh(Q). Go through them backwards.",
+        "Entry by entry: grad_Q is grad_Y times the derivative of tanh at Q, which is 1 minus tanh(Q) squared.",
+        "Then the product: grad_X = grad_Q W^T and grad_W = X^T grad_Q. The shapes leave no other order.",
     ),
     mistakes=(
         Mistake(_linear_only, "this is the backward of XW alone. On its way back the cotangent has to pass through tanh first."),

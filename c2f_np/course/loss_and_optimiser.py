@@ -9,6 +9,7 @@ R : (U, I) csr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ class QuietExercise(Exercise):
         if not callable(attempt):
             return super()._wrong(attempt, seed, seeds)
 
+        @functools.wraps(attempt)
         def without_warnings(*given):
             try:
                 with np.errstate(over="raise", divide="raise", invalid="raise"):
@@ -406,7 +408,7 @@ PENALTY = Exercise(
         Mistake(_penalty_variant(power=0), "the gradient does not depend on Z in your version; a square's does."),
         Mistake(
             _without_cotangent(penalty_backward),
-            "right for grad_penalty = 1. In the loss the penalty is multiplied by the decay, and that arrives as grad_penalty.",
+            "right for grad_penalty = 1. grad_penalty is the cotangent of the penalty, which need not be 1.",
         ),
     ),
     options={"wrt": "Z"},

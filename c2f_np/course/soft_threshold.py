@@ -99,7 +99,7 @@ EXERCISES = (
         points=_points,
         forward=soft_threshold,
         hints=(
-            "Look at the picture of the slope. Which two values does it take, and where?",
+            "Draw the function for tau = 1, from e = -3 to 3: three straight pieces. Which two slopes do they have, and where?",
             "The derivative of an entry does not depend on how large the entry is, only on which side of the threshold it lies.",
             "`np.where(condition, grad_F, 0.0)`: the cotangent passes where |E| is larger than tau, strictly.",
         ),
@@ -292,6 +292,10 @@ EXERCISES = (
             Mistake(
                 lambda e, tau, rho: np.where(np.abs(e) > tau, e - tau, 0.0) / (1 + rho),
                 "for e < -tau you move away from zero: take the case x < 0 again.",
+            ),
+            Mistake(
+                lambda e, tau, rho: (e - tau * np.sign(e)) / (1 + rho),
+                "the case x = 0 is missing: what is within tau of zero crosses it here.",
             ),
             Mistake(lambda e, tau, rho: e / (1 + rho), "this ignores the term tau |x|: nothing becomes 0."),
             Mistake(

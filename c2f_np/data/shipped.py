@@ -141,6 +141,8 @@ class PlantedTruth:
         Group 0..G-1 and subgroup 0..S-1 of user "0", "1", ...; ``group = subgroup // subgroups_per_group``.
     item_group, item_subgroup : ndarray of int64, shape (I,)
         Likewise for items.
+    item_popularity : ndarray, shape (I,)
+        By which the items were drawn, besides the affinity.
     parameters : PlantedParameters
     """
 
@@ -148,6 +150,7 @@ class PlantedTruth:
     user_subgroup: np.ndarray
     item_group: np.ndarray
     item_subgroup: np.ndarray
+    item_popularity: np.ndarray
     parameters: PlantedParameters = field(default_factory=PlantedParameters)
 
 
@@ -193,7 +196,7 @@ def generate_planted(parameters: PlantedParameters | None = None) -> tuple[Inter
 
     codes, ids = (user.astype(np.int64), item.astype(np.int64)), (np.arange(n).astype(np.str_) for n in (p.n_users, p.n_items))
     interactions = Interactions(*codes, None, *ids, "planted", {"rows_read": len(user)})
-    return interactions, PlantedTruth(user_group, user_subgroup, item_group, item_subgroup, p)
+    return interactions, PlantedTruth(user_group, user_subgroup, item_group, item_subgroup, popularity, p)
 
 
 def shipped_split(name: str) -> Split:

@@ -105,3 +105,23 @@ def caught_picture(caught, mistakes, tests, *, title: str = "", width: float = 7
     if title:
         picture.suptitle(title, fontsize=10, color=INK)
     return picture
+
+
+def curves_beside_one(curves: dict[str, np.ndarray], reference: str, *, xlabel: str, ylabel: str, title: str = ""):
+    """A small panel for each curve but the one called `reference`, which is drawn, pale and broad, behind every other."""
+    others = [name for name in curves if name != reference]
+    rows = -(-len(others) // 5)
+    picture, panels = new_picture(9.5, 0.7 + 1.7 * rows, rows, 5, sharex=True, sharey=True)
+    panels = np.ravel(panels)
+    for axes, name in zip(panels, others, strict=False):
+        steps = range(1, len(curves[name]) + 1)
+        axes.plot(steps, curves[reference], color=PALE, linewidth=5, label=reference)
+        axes.plot(steps, curves[name], color=CYCLE[1], linewidth=1.5, label="this one")
+        axes.set_title(name, fontsize=9, color=INK)
+    for axes in panels[len(others) :]:
+        axes.set_axis_off()
+    panels[0].legend(fontsize=8, frameon=False)
+    picture.supxlabel(xlabel, fontsize=9, color=INK)
+    picture.supylabel(ylabel, fontsize=9, color=INK)
+    picture.suptitle(title, fontsize=10, color=INK)
+    return picture

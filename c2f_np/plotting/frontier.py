@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..shown import for_figure
-from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, SIZES, colour_bar, name_curve, new_picture, plain
+from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, colour_bar, name_curve, new_picture, plain
 
 #: Colour and marker of each kind of model.
 MODEL_STYLES = {
@@ -122,12 +123,17 @@ def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
 def found_groups(table, *, rows: str = "planted group", columns: str = "codebook row", title: str = ""):
     """How many entities of each planted group (rows of `table`, shape (G, C)) went to each codebook row (columns).
 
-    The columns are sorted by the group that most of their entities come from.
+    The columns are sorted by the group that most of their entities come from. Small tables show the counts.
     """
     table = np.asarray(table)
-    order = np.lexsort((-table.max(axis=0), table.argmax(axis=0)))
+    table = table[:, np.lexsort((-table.max(axis=0), table.argmax(axis=0)))]
     picture, axes = new_picture(6.0, 3.4 if table.shape[0] < 20 else 5.6)
-    image = axes.imshow(table[:, order], cmap=SIZES, aspect="auto", interpolation="nearest", vmin=0)
+    # White is none; the root keeps a single entity visible beside hundreds.
+    image = axes.imshow(table, cmap="Blues", aspect="auto", interpolation="nearest", norm=PowerNorm(0.5, vmin=0))
+    if table.size <= 150:
+        for (row, column), count in np.ndenumerate(table):
+            colour = "white" if count > table.max() / 3 else INK
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
     axes.set(xlabel=f"{columns} (in the order of the groups)", ylabel=rows, title=title)
     for axis, count in ((axes.xaxis, table.shape[1]), (axes.yaxis, table.shape[0])):
         axis.set_major_locator(FixedLocator(range(0, count, 1 if count <= 16 else 5)))

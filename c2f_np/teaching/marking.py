@@ -110,7 +110,8 @@ def mark_submission(submission: Submission, marking: Marking) -> Marks:
             cells, functions = code_cells(content), {each.exercise: each.function for each in asked}
             with Session(path.parent, cells, functions, marking.limits) as session:
                 for each in asked:
-                    passed, reason = _judged(each, session, marking.seeds)
+                    failed = [grade.exercise for grade in grades if not grade.passed]
+                    passed, reason = _judged(each, session, marking.seeds, failed)
                     grades.append(Grade(notebook, each.exercise, passed, reason))
                     if passed and _is_published(content, each):
                         remarks.append(f"{each.exercise}: the published answer word for word, but for names")
@@ -120,8 +121,8 @@ def mark_submission(submission: Submission, marking: Marking) -> Marks:
     return Marks(submission.student, tuple(grades), tuple(remarks), tuple(troubles))
 
 
-def _judged(asked: Asked, session: Session, seeds) -> tuple[bool, str]:
-    """Whether the answer to an exercise is right, and why."""
+def _judged(asked: Asked, session: Session, seeds, failed: list[str]) -> tuple[bool, str]:
+    """Whether the answer to an exercise is right, and why. What `failed` before does not count against it."""
     try:
         session.begin()
         kind = session.kinds[asked.exercise]
@@ -131,7 +132,7 @@ def _judged(asked: Asked, session: Session, seeds) -> tuple[bool, str]:
             return False, package_reason(kind.removeprefix("package "))
         if kind != "function":
             return False, f"A function is asked for; {asked.function} is of type {kind}."
-        marked = all_exercises()[asked.exercise].mark(session.function(asked.exercise), seeds)
+        marked = all_exercises()[asked.exercise].mark(session.function(asked.exercise, failed), seeds)
     except Ended as ended:
         return False, str(ended)
     return marked.passed, marked.message.removeprefix(f"{asked.exercise}: ")

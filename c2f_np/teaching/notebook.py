@@ -52,7 +52,10 @@ def code_cells(content: dict) -> list[tuple[int, str]]:
 
 
 def exercises_in(content: dict) -> list[Asked]:
-    """What is to be written, found in the code: ``task = exercise("name")`` and, below it, ``task.check(my_function)``."""
+    """What is to be written, found in the code: ``task_1 = exercise("name")`` and, below it, ``task_1.check(name)``.
+
+    Of several functions that are checked, the one that has the exercise's name is asked for.
+    """
     found: dict[str, Asked] = {}
     variables: dict[str, str] = {}
     for number, source in code_cells(content):
@@ -62,7 +65,9 @@ def exercises_in(content: dict) -> list[Asked]:
                 if not (isinstance(func, ast.Attribute) and func.attr == "check"):
                     continue
                 name = _exercise_name(func.value, variables)
-                if name is not None and call.args and isinstance(call.args[0], ast.Name):
+                if name is None or not call.args or not isinstance(call.args[0], ast.Name):
+                    continue
+                if call.args[0].id == name or name not in found or found[name].function != name:
                     found[name] = Asked(name, call.args[0].id, number)
             if isinstance(node, ast.Assign) and (name := _exercise_name(node.value, {})):
                 variables |= {target.id: name for target in node.targets if isinstance(target, ast.Name)}

@@ -27,7 +27,10 @@ answer's cell, write the function in place of `raise NotImplementedError`; run t
 
 - Keep the names of the functions and of the files. You may add cells and functions of your own.
 - Answers use NumPy, SciPy and what you write yourself. The functions of `c2f_np` are not there when your work is marked, except
-  for `c2f_np.gradcheck`; an answer that calls them counts as not written.
+  for `c2f_np.gradcheck` and those that an exercise names; an answer that calls others counts as not written.
+- `my.name` is your own function of that name: the one in the same notebook, else the one in your `my_model.py`. Hand that file in
+  beside the notebooks. Where you have none, or yours was marked wrong, the course's answer stands in, so that an exercise which
+  builds on another can be right without it. The answer to an exercise itself never stands in for yours.
 - Your functions are marked at other numbers than those of the check, each within a limit of time and memory. Files are read and
   written in the notebook's folder only, and there is no network.
 - Cells that fail do no harm to others. The function that was last given to an exercise's check is the one that is marked.

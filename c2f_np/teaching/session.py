@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import queue
 import signal
 import subprocess
@@ -15,14 +16,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sparse
 
+from ..course import all_exercises, answers
+from ..course.watched import is_allowed
 from . import wire
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from c2f_np.teaching.child import main; main()"
@@ -54,6 +56,21 @@ class Limits:
     seconds: float = 30.0
     memory: int = 2 * 2**30
     closed: tuple[str, ...] = ()
+
+
+class PackageUsed(Exception):
+    """A function of the package was called that must not be; the student's process has one of this name, too."""
+
+
+class _Here(wire.Here):
+    """The marking side, for one call of a student's function."""
+
+    def __init__(self, session: Session):
+        super().__init__(sends_objects=True)
+        self._session = session
+
+    def function(self, number: int) -> Callable:
+        return lambda *arguments: self._session.call_theirs(number, arguments)
 
 
 class Session:
@@ -92,20 +109,57 @@ class Session:
     def __exit__(self, *_) -> None:
         self._kill()
 
-    def function(self, exercise: str) -> Callable:
-        """The student's function, which raises what the student's raises, and Ended if the process is gone."""
+    def function(self, exercise: str, failed: Iterable[str] = ()) -> Callable:
+        """The student's function, which raises what the student's raises, and Ended if the process is gone.
+
+        In its place for other exercises stand the student's own answers, except those to exercises that `failed`.
+        """
 
         def call(*arguments):
-            functions: list[Callable] = []
-            answer = self._exchange({"exercise": exercise, "arguments": list(arguments)}, functions)
-            while "call" in answer:
-                answer = self._exchange(_called(functions, answer), functions)
-            if "raised" in answer:
-                raise _error(answer)
-            _keep_changes(arguments, answer.get("changed"))
-            return answer.get("result")
+            self._exercise, self._here = exercise, _Here(self)
+            request = {"exercise": exercise, "arguments": list(arguments), "failed": list(failed)}
+            return self._result(request, arguments)
 
         return call
+
+    def _result(self, request: dict, arguments):
+        """What comes of a call, while functions of ours that it calls are served."""
+        answer = self._exchange(request, self._here)
+        while "call" in answer:
+            answer = self._exchange(self._called(answer), self._here)
+        if "raised" in answer:
+            raise _error(answer)
+        wire.keep_changes(arguments, answer.get("changed"))
+        return answer.get("result")
+
+    def call_theirs(self, number: int, arguments: tuple):
+        """Call a function of the student's that was handed to one of ours."""
+        return self._result({"call": number, "arguments": list(arguments)}, arguments)
+
+    def _called(self, answer: dict) -> dict:
+        """What a function of ours, which the student's code calls, has to say."""
+        try:
+            target, arguments, named = answer["call"], answer["arguments"], answer["named"]
+            if sum(np.size(part) for part in (*arguments, *named.values())) > _MOST_ENTRIES:
+                raise ValueError(f"called with more than {_MOST_ENTRIES:,} numbers")
+            if isinstance(target, list):
+                number, name = target
+                if name.startswith("_"):
+                    raise AttributeError(name)
+                return {"result": getattr(self._here.things[number], name)}
+            function = self._here.things[target] if isinstance(target, int) else self._named(target)
+            return wire.performed(function, arguments, named)
+        except Exception as error:
+            return {"raised": type(error).__name__, "message": str(error)}
+
+    def _named(self, name: str) -> Callable:
+        """The course's answer to another exercise, or a function of the package that the exercise allows."""
+        kind, _, rest = name.partition(".")
+        if kind == "my" and rest != self._exercise and rest in answers():
+            return answers()[rest]
+        if kind != "my" and is_allowed(name, all_exercises()[self._exercise].allowed):
+            return pkgutil.resolve_name(name)
+        raise PackageUsed(f"the course's answer to {rest}" if kind == "my" else name)
 
     def begin(self) -> None:
         """Give the next exercise its time, in a process that has run the notebook."""
@@ -117,12 +171,13 @@ class Session:
 
     def _run_notebook(self) -> None:
         fence = {"folder": str(self._folder), "closed": list(self._limits.closed), "memory": self._limits.memory}
+        start = {"fence": fence, "cells": self._cells, "wanted": self._wanted, "answers": list(answers())}
         while True:
             self._start()
             self._deadline = time.monotonic() + self._limits.seconds
             place = cell = None
             try:
-                told = self._exchange({"fence": fence, "cells": self._cells, "left_out": self._left_out, "wanted": self._wanted})
+                told = self._exchange(start | {"left_out": self._left_out})
                 while "begins" in told:
                     place, cell = told["begins"], told["cell"]
                     told = self._exchange(None)
@@ -162,9 +217,9 @@ class Session:
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=_serve, args=(self._process, self._requests, self._answers), daemon=True).start()
 
-    def _exchange(self, message: dict | None, functions: list | None = None) -> dict:
+    def _exchange(self, message: dict | None, here: wire.Here | None = None) -> dict:
         """Send a message (None: nothing) and wait for the next one that comes."""
-        self._requests.put((message, functions))
+        self._requests.put((message, here))
         try:
             answer = self._answers.get(timeout=max(self._deadline - time.monotonic(), 0.0))
         except queue.Empty:
@@ -195,11 +250,11 @@ def _serve(process: subprocess.Popen, requests: queue.SimpleQueue, answers: queu
     """In a thread, which may wait for ever where the other side does not read or write: messages out, messages in."""
     with suppress(OSError, ValueError):
         while (request := requests.get()) is not None:
-            message, functions = request
+            message, here = request
             try:
                 if message is not None:
-                    wire.send(process.stdin, message, functions)
-                answers.put(wire.receive(process.stdout, lambda number: wire.unknown("function")))
+                    wire.send(process.stdin, message, here)
+                answers.put(wire.receive(process.stdout, here))
             except wire.WireError:
                 answers.put(_CHANNEL)
             except (EOFError, OSError, MemoryError):
@@ -213,17 +268,6 @@ def _cause(code: int | None) -> str:
     if code is None or code == -getattr(signal, "SIGKILL", 9):
         return "Its process was killed, as happens when memory ends."
     return f"It ended its process ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})."
-
-
-def _called(functions: list[Callable], answer: dict) -> dict:
-    """What a function of ours, which the student's code calls, has to say."""
-    try:
-        arguments, named = answer["arguments"], answer["named"]
-        if sum(np.size(part) for part in (*arguments, *named.values())) > _MOST_ENTRIES:
-            raise ValueError(f"called with more than {_MOST_ENTRIES:,} numbers")
-        return {"result": functions[answer["call"]](*arguments, **named)}
-    except Exception as error:
-        return {"raised": type(error).__name__, "message": str(error)}
 
 
 def _text(value) -> str:
@@ -243,20 +287,6 @@ def _error(answer: dict) -> BaseException:
 def package_reason(name: str) -> str:
     """What to tell whose answer is a function of the package."""
     return f"It uses {name}. An answer is what you write yourself, with NumPy and SciPy; the package is not there while marking."
-
-
-def _keep_changes(arguments: tuple, changed) -> None:
-    """Change our arguments as the student's function changed its own: an exercise looks whether they are as before."""
-    for number, value in changed.items() if isinstance(changed, dict) else ():
-        if not (type(number) is int and 0 <= number < len(arguments)):
-            continue
-        mine = arguments[number]
-        pairs = [(mine, value)]
-        if sparse.issparse(mine) and sparse.issparse(value):
-            pairs = [(getattr(mine, part), getattr(value, part)) for part in ("data", "indices", "indptr")]
-        for a, b in pairs:
-            if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape and a.flags.writeable:
-                a[...] = b.astype(a.dtype)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:

@@ -347,7 +347,7 @@ def _calls(node: ast.Call):
                 yield "argument", _with(node, args=[*arguments[:k], second, second, *arguments[k + 2 :]])
                 yield "argument", _with(node, args=[*arguments[:k], first, first, *arguments[k + 2 :]])
     for k, keyword in enumerate(named):
-        if keyword.arg not in (None, *PERFORMANCE_KEYWORDS) and not _says_the_default(node, keyword):
+        if keyword.arg not in (None, "strict", *PERFORMANCE_KEYWORDS) and not _says_the_default(node, keyword):
             yield "argument", _with(node, keywords=[*named[:k], *named[k + 1 :]])
     values = [k for k, keyword in enumerate(named) if keyword.arg not in (None, *PERFORMANCE_KEYWORDS)]
     for i, j in zip(values, values[1:], strict=False):

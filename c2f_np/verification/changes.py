@@ -155,6 +155,23 @@ def put_in(change: Change) -> list:
     return undo
 
 
+def changed_function(change: Change, name: str) -> FunctionType:
+    """The module's function `name` as it would be with the change, which may be one of a function that it calls.
+
+    The module stays as it is: the function has a copy of its names.
+    """
+    module = sys.modules[change.module]
+    names = dict(vars(module))
+    own = {each: value for each, value in names.items() if isinstance(value, FunctionType) and value.__globals__ is vars(module)}
+    with change.edit.made():
+        for each, function in own.items():
+            code = _compiled(change) if each == change.name else function.__code__
+            names[each] = new = FunctionType(code, names, each, function.__defaults__, function.__closure__)
+            new.__kwdefaults__ = function.__kwdefaults__
+        _set_defaults(names[change.name], change.definition)
+    return names[name]
+
+
 def _set(holder, name: str, value):
     before = getattr(holder, name)
     setattr(holder, name, value)

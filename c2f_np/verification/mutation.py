@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import islice
 from multiprocessing import connection, get_context
 
@@ -148,9 +149,14 @@ class Equivalents:
 
     @classmethod
     def shipped(cls) -> Equivalents:
-        text = resources.files(__package__).joinpath("equivalent.toml").read_text(encoding="utf-8")
-        entries = tomllib.loads(text)["equivalent"]
-        return cls({(entry["place"], entry["change"]): entry["reason"] for entry in entries})
+        return cls.read(resources.files(__package__).joinpath("equivalent.toml"))
+
+    @classmethod
+    def read(cls, path: Traversable) -> Equivalents:
+        """From a list of places and changes (one, or several of the same reason) with reasons."""
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"]
+        changes = [(entry, [each] if isinstance(each := entry["change"], str) else each) for entry in entries]
+        return cls({(entry["place"], change): entry["reason"] for entry, several in changes for change in several})
 
     def reason(self, change: Change) -> str:
         return self.entries.get((change.place, change.text), self.entries.get((change.place, "*"), ""))

@@ -24,6 +24,7 @@ NAMES = [
     "10_blind_spots",
     "11_paper_against_code",
     "12_the_joint_model",
+    "13_find_the_bug",
 ]
 #: Level-2 headings in their order, as far as a notebook has them; "Write: ..." and "Question: ..." may come several times.
 FRAME = ["What you will do", "The idea", "Write", "Question", "Predict", "Check", "Try it", "Faster", "Exercises", "Read next"]

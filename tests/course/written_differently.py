@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import types
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
 import scipy.special
+import scipy.stats
 from sklearn.metrics import adjusted_rand_score
 
 from c2f_np.course import all_exercises
+from c2f_np.course.find_the_bug import Batch, example, gaps, update_passes
 from c2f_np.course.loss_and_optimiser import bpr_loss
-from c2f_np.evaluation import hit_matrix, ndcg_at_k, rank_items
 from c2f_np.gradcheck import check_convention, check_gradients
-from c2f_np.model.propagation import CollapsedPropagation, propagate_collapsed_backward
-from c2f_np.model.step import ModelState
-from c2f_np.model_file import size_in_bytes
 
 TASKS = all_exercises()
+
+
+def typed(function):
+    """The same text, as a reader would have typed it."""
+
+    def elsewhere(code):
+        parts = (elsewhere(part) if isinstance(part, types.CodeType) else part for part in code.co_consts)
+        return code.replace(co_filename="typed by a reader", co_consts=tuple(parts))
+
+    return types.FunctionType(elsewhere(function.__code__), function.__globals__, function.__name__, function.__defaults__)
 
 
 # ---- data and graph --------------------------------------------------------------------------------------------------
@@ -464,12 +475,6 @@ def backward_by_loops(g, codebook, constant, first, second):
     return result
 
 
-def backward_of_the_package(g, F, K, W1, W2):
-    collapsed = CollapsedPropagation(K, np.concatenate([W1, W2], axis=1), None, None)
-    grad_F, grad_tanh_F = propagate_collapsed_backward(g, collapsed, rows=np.arange(len(g)))
-    return grad_F + grad_tanh_F - grad_tanh_F * np.tanh(F) ** 2
-
-
 def count_as_one_expression(nnz, R, M, d, L):
     return [L * nnz * d + L * nnz * d, 4 * M * d * R, L * (nnz * M + nnz * M + nnz * d)]
 
@@ -559,6 +564,7 @@ def pursue_by_squares(Y, E, t):
 
 def train_with_lists(m, A, batches, depth, strength, rate, names):
     """Moments in arrays side by side, Adam as one formula."""
+
     def numbers(part):
         return part.data.copy() if sparse.issparse(part) else part.copy()
 
@@ -590,17 +596,6 @@ def train_with_lists(m, A, batches, depth, strength, rate, names):
 
 
 # ---- experiments -----------------------------------------------------------------------------------------------------
-def size_of_arrays(N, C, M, d, t, t_f):
-    def rows(n, m, k):
-        columns = np.arange(k)[None, :].repeat(n, axis=0).ravel()
-        return sparse.csr_array((np.ones(n * k, np.float32), columns, np.arange(0, n * k + 1, k)), shape=(n, m))
-
-    ones = (np.ones(shape, np.float32) for shape in ((C, d), N, 1, (M, d)))
-    E_coarse, bias, bias_global, E_fine = ones
-    state = ModelState(E_coarse, rows(N, C, t), bias, bias_global, E_fine, rows(C, M, t_f))
-    return size_in_bytes(state)["model"]
-
-
 def size_by_types(N, C, M, d, t, f):
     one = [np.min_scalar_type(rows - 1).itemsize for rows in (C, M)]
     return 4 * (d * (C + M) + N * t + C * f + N + 1) + one[0] * N * t + one[1] * C * f
@@ -621,16 +616,18 @@ def rand_by_pairs(labels, truth):
     return ((ours & theirs).sum() - chance) / ((ours.sum() + theirs.sum()) / 2 - chance)
 
 
-def ndcg_by_loop(scores, known, relevant, k):
-    free = [i for i in range(len(scores)) if not known[i]]
-    free.sort(key=lambda i: scores[i], reverse=True)
-    gain = sum(1 / np.log2(place + 2) for place, i in enumerate(free[:k]) if relevant[i])
-    return gain / sum(1 / np.log2(place + 2) for place in range(min(k, int(relevant.sum()))))
+def ndcg_twice_by_loop(scores, train, validation, held_out, n):
+    def value(left_out):
+        free = sorted((i for i in range(len(scores)) if not left_out[i]), key=lambda i: -scores[i])
+        gain = sum(1 / np.log2(place + 2) for place, i in enumerate(free[:n]) if i in held_out)
+        return gain / sum(1 / np.log2(place + 2) for place in range(min(n, len(held_out))))
+
+    return value(np.logical_or(train, validation)), value(train)
 
 
-def ndcg_of_the_package(scores, known, relevant, k):
-    masked, wanted = (sparse.csr_array(x[None, :].astype(np.int8)) for x in (known, relevant))
-    return float(ndcg_at_k(hit_matrix(rank_items(scores[None, :], masked, k), wanted), [relevant.sum()], k)[0])
+def interval_of_scipy(ours, theirs):
+    found = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    return [(found.low + found.high) / 2, found.low, found.high]
 
 
 def gradient_by_loop(g, b, x, users, winners, losers):
@@ -645,6 +642,91 @@ def gradient_by_loop(g, b, x, users, winners, losers):
 def gradient_by_bincount(g, b, x, users, winners, losers):
     s = g / x.size / (1 + np.exp(b[winners] - b[losers] - x))
     return np.bincount(losers, s, len(b)) - np.bincount(winners, s, len(b))
+
+
+# ---- find the bug ----------------------------------------------------------------------------------------------------
+def slopes_along_directions(step):
+    """Directional differences at a point with everything in it, drawn otherwise."""
+    case, theta, batch = example(3)
+    case, rng = dataclasses.replace(case, tau=1.3, decay=0.3, n_layers=3), np.random.default_rng(1)
+    theta = {name: 6 * value * rng.choice([-1, 1], value.shape) for name, value in theta.items()}
+    u, i, j = batch
+    batch = Batch(u[[1, 1, 2, 1]], np.array([i[0], i[0], j[0], i[1]]), np.array([j[1], j[0], i[0], j[1]]))
+    grads = step.gradients(theta, case, batch)
+    for name in theta:
+        for _ in range(3):
+            v, h = rng.standard_normal(theta[name].shape), 1e-6
+            up, down = (step.loss({**theta, name: theta[name] + s * v}, case, batch) for s in (h, -h))
+            if abs((up - down) / (2 * h) - np.sum(v * grads[name])) > 1e-6 * np.linalg.norm(v) * np.linalg.norm(grads[name]):
+                return False
+    return True
+
+
+def both_as_matrices(step):
+    M = np.triu(np.arange(1.0, 17).reshape(4, 4))
+    forward, backward = step.propagate(np.eye(4), M, 2), step.propagate_backward(np.eye(4), M, 2)
+    return bool(np.allclose(forward.T, backward))
+
+
+def three_cases_in_turn(step):
+    cases = [dataclasses.replace(case, S_c=case.S_c * factor) for case, _, _ in (example(0),) for factor in (1.0, 0.2, 3.0)]
+    _, theta, batch = example(0)
+    used = step.fresh()
+    for case in (*cases, cases[0]):
+        new = step.fresh()
+        for ask in ("loss", "gradients"):
+            ours, right = (getattr(each, ask)(theta, case, batch) for each in (used, new))
+            if str(ours) != str(right):
+                return False
+    return True
+
+
+def triples_as_sets(step):
+    R = sparse.csr_array(np.random.default_rng(8).random((60, 50)) < 0.1, dtype=float)
+    pairs, rng = set(zip(*R.nonzero(), strict=True)), np.random.default_rng(9)
+    epochs = [step.sample(R, rng) for _ in range(3)]
+    for user, positive, negative in epochs:
+        if not pairs.issuperset(zip(user, positive - 60, strict=True)) or pairs & set(zip(user, negative - 60, strict=True)):
+            return False
+    agree = sum(np.sum(a.negative == b.negative) for a, b in zip(epochs, epochs[1:], strict=False))
+    return bool(agree < 0.15 * 2 * R.nnz)
+
+
+def moments_as_sums(step):
+    """Adam's moments as sums over all gradients so far."""
+    rng, memory = np.random.default_rng(2), None
+    theta, x, seen = {"a": np.ones(3)}, np.ones(3), []
+    for k in range(1, 5):
+        seen.append(rng.uniform(-2, 2, 3))
+        theta, memory = step.update(theta, {"a": seen[-1]}, memory, 0.3)
+        m = sum(0.1 * 0.9 ** (k - 1 - i) * g for i, g in enumerate(seen)) / (1 - 0.9**k)
+        v = sum(0.001 * 0.999 ** (k - 1 - i) * g**2 for i, g in enumerate(seen)) / (1 - 0.999**k)
+        x = x - 0.3 * m / np.sqrt(v)
+        np.testing.assert_allclose(theta["a"], x, rtol=1e-6)
+    return True
+
+
+def from_the_last_check_to_the_first(step):
+    """Gradients first, on steps that nobody has used."""
+
+    def fails(scale=1.0, repeat=(0, 1, 2), signs=1, **changes):
+        case, theta, batch = example(5)
+        theta = {name: scale * value for name, value in theta.items()}
+        theta["E_f"][1:] *= signs
+        rows = [list(repeat)] * 3
+        batch = Batch(*(part[each] for part, each in zip(batch, rows, strict=True)))
+        found = gaps(step.fresh(), theta, dataclasses.replace(case, **changes), batch)
+        return [name for name, gap in found.items() if gap > 1e-5]
+
+    if fails() and three_cases_in_turn(step):
+        return {"E_c": "fork", "b": "biases"}[fails()[0]]
+    answers = {
+        "penalty": lambda: fails(decay=1.0), "repeated rows": lambda: fails(repeat=(0, 0, 0)),
+        "threshold": lambda: fails(tau=0.18, signs=-1), "clipping": lambda: fails(scale=12.0),
+        "Adam": lambda: not update_passes(step), "sampling": lambda: not triples_as_sets(step),
+        "graph": lambda: not three_cases_in_turn(step), "propagation": lambda: not both_as_matrices(step),
+    }  # fmt: skip
+    return next((name for name, found in answers.items() if found()), "nothing")
 
 
 # ---- blind spots -----------------------------------------------------------------------------------------------------
@@ -777,7 +859,7 @@ WRITTEN_DIFFERENTLY = {
     "fine_gradients": (fine_gradients_path_by_path,),
     "train_fine": (train_fine_in_one_vector,),
     "fine_assignment": (fine_assignment_row_by_row,),
-    "collapsed_backward": (backward_by_loops, backward_of_the_package),
+    "collapsed_backward": (backward_by_loops,),
     "multiplications": (count_as_one_expression,),
     "collapse": (collapse_by_the_dense_matrix,),
     "collapse_without_tanh": (collapse_by_columns,),
@@ -789,12 +871,19 @@ WRITTEN_DIFFERENTLY = {
     "joint_gradients": (gradients_as_numbers,),
     "pursue": (pursue_by_squares, lambda Y, E, t: sparse.coo_array(pursue_by_squares(Y, E, t))),
     "train_joint": (train_with_lists,),
-    "size_of_model": (size_of_arrays, size_by_types),
+    "size_of_model": (size_by_types,),
     "on_the_frontier": (frontier_by_loops,),
     "adjusted_rand": (rand_by_pairs, adjusted_rand_score),
-    "one_users_ndcg": (ndcg_by_loop, ndcg_of_the_package),
+    "ndcg_twice": (ndcg_twice_by_loop,),
+    "paired_interval": (interval_of_scipy,),
     "bias_gradient": (gradient_by_loop, gradient_by_bincount),
     "check_of_a_product": (product_by_the_checker, product_by_units),
     "check_of_a_pairwise_loss": (loss_by_the_checker, loss_along_directions),
     "check_of_a_threshold": (threshold_by_the_checker, threshold_against_a_table),
+    "gradients_pass": (slopes_along_directions,),
+    "propagation_passes": (both_as_matrices,),
+    "has_no_memory": (three_cases_in_turn,),
+    "sampling_passes": (triples_as_sets,),
+    "update_passes": (moments_as_sums,),
+    "diagnose": (from_the_last_check_to_the_first,),
 }
