@@ -45,8 +45,7 @@ def train(options, preset: str, seed: int, further: list[str]) -> dict:
 
 
 def report(preset: str, seeds: list[int], runs: list[dict]) -> str:
-    """A Markdown table: mean over seeds, and lowest to highest for NDCG@20."""
-    sizes = runs[0]["size_in_bytes"]
+    """A Markdown table: means over seeds, and lowest to highest for NDCG@20."""
     lines = [
         f"\n**{preset}**, protocol {runs[0]['protocol']}, seeds {', '.join(map(str, seeds))}; "
         f"training {min(r['seconds']['training'] for r in runs):.0f} to {max(r['seconds']['training'] for r in runs):.0f} s\n",
@@ -56,7 +55,7 @@ def report(preset: str, seeds: list[int], runs: list[dict]) -> str:
     for row in ROWS:
         values = np.array([[run["test"][row][name] for name in METRICS] for run in runs])
         spread = values[:, METRICS.index("ndcg@20")]
-        size = sizes[row]["model"]
+        size = round(np.mean([run["size_in_bytes"][row]["model"] for run in runs]))
         mean = " | ".join(f"{value:.4f}" for value in values.mean(axis=0))
         lines.append(f"| {row} | {mean} | {spread.min():.4f} to {spread.max():.4f} | {size:,} |")
     return "\n".join(lines)

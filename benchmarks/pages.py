@@ -24,7 +24,7 @@ TITLES = {"ml-100k": "MovieLens 100K", "planted": "planted", "gowalla": "Gowalla
 
 
 def means(study: str, data: str) -> dict[str, dict]:
-    """NDCG@20 (mean over seeds), bytes and number of seeds of each outcome of a study; empty if it is not there."""
+    """NDCG@20 and bytes (means over seeds) and number of seeds of each outcome of a study; empty if it is not there."""
     path = RESULTS / f"{study}-{data}" / "rows.csv"
     if not path.exists():
         return {}
@@ -36,7 +36,7 @@ def means(study: str, data: str) -> dict[str, dict]:
     return {
         outcome: {
             "ndcg": sum(float(row["test_ndcg@20"]) for row in rows) / len(rows),
-            "bytes": int(rows[0]["bytes"]),
+            "bytes": round(sum(int(row["bytes"]) for row in rows) / len(rows)),
             **{name: sum(float(row.get(name) or 0) for row in rows) / len(rows) for name in ("epochs", "seconds")},
             "seeds": len(rows),
         }

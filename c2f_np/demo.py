@@ -50,8 +50,9 @@ bytes      Users and items are weighted sums of rows. A link is a weight and a r
 coarse     The graph is cut into {n_coarse} parts (a partition), each with a row. First links: to the row of one's part, and to
            another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
-fine       {n_fine} rows, two phases again. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold
-           leaves {share:.0%} of the fine entries; the bytes count all. "Set to zero" damages it: bridge and links stay.
+fine       {n_fine} rows, two phases. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold leaves
+           {share:.0%} of the fine entries; stored: these and a bit for every entry. "Set to zero" damages it: bridge, links,
+           bytes stay.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
            epochs, {continued:+.3f}. At a higher coarse rate: .291 and .302 (3 seeds; `python -m c2f_np study fine-codebook`).
@@ -133,7 +134,7 @@ def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings],
     for name, which in ((ZEROED, "paper"), (DEFAULT_ZEROED, "")):
         state = load_model(folder / which / MODEL).state
         metrics = evaluate_state(zero_fine(state), pose(data, wanted[which].settings), "test").metrics
-        rows[name] = Row(name, metrics, size_in_bytes(state))
+        rows[name] = Row(name, metrics, size_in_bytes(state, wanted[which].settings.threshold))
     rows = {name: rows[name] for name in KINDS}
     stages, joint = (_history(folder / which / HISTORY) for which in ("paper", ""))
     control = json.loads((folder / "paper" / CONTROL).read_text(encoding="utf-8"))["history"]

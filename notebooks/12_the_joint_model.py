@@ -381,7 +381,7 @@ assert max(coarse for coarse, _ in bottom.values()) < 1e-6
 assert bottom["bridge alone"][1] < 1e-6 < 1e-3 < bottom["with direct links"][1]
 
 # %% [markdown]
-# With the bridge alone nothing is left for the fine codebook to do; with direct links there is. So we drop the bridge, $g=0$, and with it $\hat E=E_c$. The threshold goes too, $\tau=0$: its dead zone, from which no entry returns (notebook 07), has no use where the number of stored entries is fixed anyway. What remains is
+# With the bridge alone nothing is left for the fine codebook to do; with direct links there is. So we drop the bridge, $g=0$, and with it $\hat E=E_c$. The threshold goes too, $\tau=0$: its dead zone, from which no entry returns (notebook 07), would only be in the way. (Zeros need not be stored, so a threshold saves bytes; `default` has fewer rows instead, and all of their entries.) What remains is
 #
 # $$Y=S_cE_c+S_dE_f,$$
 #

@@ -34,7 +34,7 @@ class Line:
     metrics: dict[str, list[float]] = field(default_factory=dict)  # a value for each seed
     mean: float | None = None  # of the main metric, over seeds; None if nothing was measured
     sd: float = math.nan
-    bytes: int | None = None
+    bytes: int | None = None  # mean over seeds: of a sparse fine codebook every seed leaves another share
     seconds: float = math.nan  # median over seeds
     per_user: np.ndarray | None = None  # main metric of the users, averaged over seeds
     interval: tuple[float, float] | None = None  # over users
@@ -78,7 +78,8 @@ def _line(study: Study, part: str, measured: list[tuple]) -> Line:
     line.metrics = {name: [o["metrics"][part][name] for o in outcomes] for name in outcomes[0]["metrics"][part]}
     of_seeds = line.metrics[study.metric]
     line.mean, line.sd = float(np.mean(of_seeds)), sample_deviation(of_seeds)
-    line.bytes = next((size for o in outcomes if (size := o["size"].get("model")) is not None), None)
+    sizes = [size for o in outcomes if (size := o["size"].get("model")) is not None]
+    line.bytes = round(np.mean(sizes)) if sizes else None
     line.seconds = float(np.median([o["seconds"] for o in outcomes]))
     if all(each is not None for each in values):
         line.per_user = np.mean(values, axis=0)

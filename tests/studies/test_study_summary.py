@@ -35,7 +35,7 @@ def case(tiny, tmp_path):
             metrics = {"test": dict.fromkeys(DEFAULT_METRICS, 0.5) | {"ndcg@20": float(values.mean())}} if len(values) else {}
             known = {"per_user": {"ndcg@20": values}, "users": users} if len(values) else {}
             label = f"{run} / {part}" if part else run
-            size = {"model": 100 + len(part), "floats": 25}
+            size = {"model": 100 + len(part) + 6 * seed, "floats": 25}
             measured.append(Measurement(label, part, "fine", metrics, size, seconds=seed + 1.0, note=note, **known))
         job = next(job for job in jobs if (job.run.name, job.seed) == (run, seed))
         row = whole_row(job.key, fingerprint=job.key)
@@ -66,7 +66,7 @@ def test_seeds_users_and_differences(case):
     assert model.sd == pytest.approx(0.2 / np.sqrt(2))
     np.testing.assert_allclose(model.per_user, [0.2, 0.3, 0.4, 0.5])
     assert 0.2 <= model.interval[0] < 0.35 < model.interval[1] <= 0.5 and model.difference is None
-    assert (model.seconds, model.bytes, model.seeds) == (1.5, 100, [0, 1])
+    assert (model.seconds, model.bytes, model.seeds) == (1.5, 103, [0, 1])
     # The run's own reference goes before the study's: its control, 0.4 for everybody.
     assert other.reference == "model / control" and other.difference.mean == pytest.approx(0.05)
     assert (other.difference.won, other.difference.lost, other.difference.tied) == (2, 1, 1)
