@@ -147,7 +147,8 @@ def of_package(at, tau, g, L, direct=True):
     """Everything that the page shows, by the package, for the weights `at`."""
     S_c, S_d, S_f = (links(at[name]) for name in ("S_c", "S_d", "S_f"))
     bias, bias_global = at["b"][:-1, 0], at["b"][-1]
-    state = ModelState(at["E_c"], S_c, bias, bias_global, at["E_f"], S_f, S_d if direct else None)
+    # With g = 1 the package has no coarse codebook, and that of the page affects nothing.
+    state = ModelState(at["E_c"] if g < 1 else at["E_c"][:0], S_c, bias, bias_global, at["E_f"], S_f, S_d if direct else None)
     A = normalised_adjacency(R)
     graph = joint_graph(A, state, g, engine=text)
     settings = dict(threshold=tau, n_layers=L)
@@ -171,8 +172,8 @@ def of_package(at, tau, g, L, direct=True):
     grad_F = (S_d.T @ gradients["Y"] if direct else 0) + g * (S_f.T @ grad_E_hat)
     grad_S_d = sparse.csr_array((gradients["S_direct"] if direct else 0 * S_d.data, S_d.indices, S_d.indptr), shape=S_d.shape)
     expected = {
-        "E_c": gradients["E_coarse"], "E_f": gradients["E_fine"], "H": grad_H, "Z": grad_Z, "Y": gradients["Y"], "F": grad_F,
-        "E_hat": grad_E_hat, "b": np.append(gradients["bias"], gradients["bias_global"])[:, None],
+        "E_c": gradients["E_coarse"] if g < 1 else 0 * at["E_c"], "E_f": gradients["E_fine"], "H": grad_H, "Z": grad_Z,
+        "Y": gradients["Y"], "F": grad_F, "E_hat": grad_E_hat, "b": np.append(gradients["bias"], gradients["bias_global"])[:, None],
         "S_c": dense(sparse.csr_array((gradients["S_coarse"], S_c.indices, S_c.indptr), shape=S_c.shape), at["S_c"]),
         "S_d": dense(grad_S_d, at["S_d"]),
         "S_f": dense(bridge_backward_assignment(grad_E_hat, S_f, F, g), at["S_f"]),
