@@ -35,7 +35,7 @@ my = my_model(or_answers=True)
 # %% [markdown]
 # ## The idea
 #
-# A coarse row serves many entities at once, so it can only say what they have in common. The fine stage gives each coarse row a few corrections from a common stock of $M<C$ fine rows: *this* coarse row, but a little more like fine rows 3 and 7. Two decisions keep that cheap. The corrections hang on the coarse rows, not on the entities, so the links $S_f$ are only $C\times M$ with $t_f$ in a row. And the fine codebook is sparse: what is stored is $E_f$, what is used is $F$, its soft threshold.
+# A coarse row serves many entities at once, so it can only say what they have in common. The fine stage gives each coarse row a few corrections from a common stock of $M<C$ fine rows: *this* coarse row, but a little more like fine rows 3 and 7. Two decisions keep that cheap. The corrections hang on the coarse rows, not on the entities, so the links $S_f$ are only $C\times M$ with $t_f$ in a row. And the fine codebook is sparse: what is trained is $E_f$, what is used is $F$, its soft threshold, and only the entries of $F$ that are not 0 need be stored.
 #
 # In the picture is one step. $E_c$ and $S_c$ are frozen. $F$ forks: into the bridge, and as the start of the fine *nodes*. $\hat E$ forks, too: entities are composed from it, and it is the start of the coarse nodes. Where a value is used twice, gradients add.
 

@@ -217,7 +217,7 @@ TO_E_F = Exercise(
     task=(
         "Write `to_E_f(grad_E_hat, grad_fine, E_f, S_f, tau, g)`. `grad_E_hat` $(C, d)$ is the gradient at the bridged codebook, "
         "`grad_fine` $(M, d)$ the one that arrives at the start of the fine nodes, $\\tanh F$. It returns the gradient with "
-        "respect to the stored fine codebook `E_f` $(M, d)$. No entry of `E_f` is near the threshold."
+        "respect to the fine codebook `E_f` $(M, d)$. No entry of `E_f` is near the threshold."
     ),
     solution=to_E_f,
     points=_to_E_f_points,
