@@ -1,4 +1,4 @@
-"""The demo: the paper's two stages, their control and our default preset on the planted data: a table, a figure, one user's list.
+"""The demo: the paper's two stages, our default preset, and a control of each, on the planted data: table, figure, one user's list.
 
 The two stages follow the paper's text (preset "paper") with a short schedule, so that each phase still has something to learn:
 60 epochs a phase, a higher learning rate in the fine stage, and a threshold that keeps about a sixth of the fine codebook.
@@ -34,28 +34,29 @@ PHASE_1, PHASE_2 = "coarse stage, phase 1: links fixed", "coarse stage, phase 2:
 CONTINUED = "coarse stage continued instead of the fine"
 FINE, ZEROED = "fine stage: sparse fine codebook, bridge", "fine stage, its codebook set to zero"
 DEFAULT, DEFAULT_ZEROED = "ours, default: both codebooks jointly", "ours, its fine codebook set to zero"
+ALONE = "ours with the coarse codebook alone"
 TABLE = "full table: everyone a row of their own"
 #: Colour and marker of each in the figure.
 KINDS = {POPULARITY: "popularity", PHASE_1: "coarse", PHASE_2: "coarse", CONTINUED: "coarse", FINE: "fine", ZEROED: "fine",
-         DEFAULT: "other", DEFAULT_ZEROED: "other", TABLE: "table"}  # fmt: skip
+         DEFAULT: "other", DEFAULT_ZEROED: "other", ALONE: "other", TABLE: "table"}  # fmt: skip
 LEGEND = """
 measures   Recall@20: share of a user's test items among the 20 ranked first. NDCG@20: hits near the top count more.
 
-data       Drawn from 8 planted groups of 5 subgroups, which favours codebooks. On MovieLens 100K a full table (LightGCN)
-           beats our default: NDCG@20 .332 in 336,000 bytes, against .320 in 72,594 (docs/fine_codebook.md).
+data       8 planted groups of 5 subgroups, as many as coarse rows: made for codebooks. On MovieLens 100K a full table (LightGCN)
+           wins: NDCG@20 .332 in 336,000 bytes, against .320 in 72,594 (one seed, docs/fine_codebook.md).
 
-bytes      Users and items are weighted sums of rows. A link is a weight and a row's number: 1,800 x 2 x (4 + 1) bytes.
-           Biases: 1,801 x 4 (each, and one for all). Not counted: interactions, propagated embeddings (see `info`).
+bytes      Users and items are weighted sums of rows. A link is a weight and a row's number: 1,800 x 2 x (4 + 1) bytes, in the
+           fine stage {n_coarse} x {paper.t_fine} more. Biases: 1,801 x 4. Not counted: interactions, propagated embeddings.
 
 coarse     The graph is cut into {n_coarse} parts (a partition), each with a row. First links: to the row of one's part, and to
            another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
 fine       {n_fine} rows, two phases. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold leaves
-           {share:.0%} of the fine entries; stored: these and a bit for every entry. "Set to zero" damages it: bridge, links,
-           bytes stay.
+           {share:.0%} of the fine entries, stored with a bit for each. "Set to zero" damages a trained model: links stay.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
-           epochs, {continued:+.3f}. At a higher coarse rate: .291 and .302 (3 seeds; `python -m c2f_np study fine-codebook`).
+           epochs, {continued:+.3f}. With a higher coarse rate from the start, NDCG@20 is .291 after the fine stage and
+           .302 after the continued coarse stage (3 seeds; `python -m c2f_np study fine-codebook`).
 
 settings   Both stages: preset "paper", but threshold {threshold} (preset: {paper.threshold:g}), fine rate {fine_lr}
            ({paper.fine_lr}), {n_components} SparsePCA components ({paper.n_components}), {max_epochs} epochs a phase
@@ -89,21 +90,25 @@ class Row:
 
 
 def requests(*, seed: int, threads: int) -> dict[str, Request]:
-    """The two trainings by the name of their folder; "" is the demo's own."""
+    """The trainings by the name of their folder; "" is the demo's own."""
     common = SIZES | {"seed": seed, "threads": threads}
-    chosen = {"paper": Settings.preset("paper", **common, **PAPER), "": Settings.preset("default", **common)}
+    chosen = {
+        "paper": Settings.preset("paper", **common, **PAPER), "": Settings.preset("default", **common),
+        "alone": Settings.preset("default", **common, t_coarse=2, t_direct=0),
+    }  # fmt: skip
     return {
-        folder: Request("planted", {"protocol": "clean"}, folder or "default", settings) for folder, settings in chosen.items()
+        folder: Request("planted", {"protocol": "clean"}, "paper" if folder == "paper" else "default", settings)
+        for folder, settings in chosen.items()
     }
 
 
 def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings], Callable] | None = None) -> str:
-    """Train all, write two run folders and the figure, and return what the demo prints.
+    """Train all, write three run folders and the figure, and return what the demo prints.
 
     Parameters
     ----------
     folder : path-like
-        Run folder of the default preset; that of the two stages is ``paper`` in it.
+        Run folder of the default preset. ``paper`` in it is that of the two stages, ``alone`` that of one codebook.
     seed, threads : int
         See :class:`c2f_np.Settings`.
     watch : callable, optional
@@ -125,7 +130,8 @@ def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings],
     found["paper"] = run_control(folder / "paper", watch=watch and watch(wanted["paper"].settings))
     phases = {
         POPULARITY: ("paper", "popularity"), PHASE_1: ("paper", "coarse_phase1"), PHASE_2: ("paper", "coarse"),
-        CONTINUED: ("paper", "control"), FINE: ("paper", "fine"), DEFAULT: ("", "joint"), TABLE: ("", "table"),
+        CONTINUED: ("paper", "control"), FINE: ("paper", "fine"), DEFAULT: ("", "joint"), ALONE: ("alone", "joint"),
+        TABLE: ("", "table"),
     }  # fmt: skip
     rows = {
         name: Row(name, found[which]["test"][phase], found[which]["size_in_bytes"][phase])

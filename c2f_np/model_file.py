@@ -259,6 +259,12 @@ def _present(state: ModelState) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
+def _is_table(state: ModelState) -> bool:
+    """Whether entity e has row e and nothing else: such links are never stored as a model."""
+    S = state.S_coarse
+    return S.nnz == S.shape[0] == S.shape[1] and np.array_equal(S.indices, np.arange(S.nnz)) and bool(np.all(S.data == 1))
+
+
 def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
     """The memory that inference needs, part by part: exactly the bytes of the arrays in the model file.
 
@@ -272,9 +278,12 @@ def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
     -------
     dict of str to int
         "codebooks" (the fine one without what the threshold takes away, where that is smaller, and a threshold of its own),
-        "assignment weights", "assignment indices", "biases", and their sum, "model".
+        "assignment weights", "assignment indices" (a table, every entity a row of its own, has none), "biases", and their sum,
+        "model".
     """
     stored = pack_state("state", state, threshold)
+    if _is_table(state):
+        stored = {name: array for name, array in stored.items() if not name.startswith("state.S_coarse")}
 
     def total(*ends: str) -> int:
         return sum(array.nbytes for name, array in stored.items() if name.endswith(ends))

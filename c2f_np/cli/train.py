@@ -121,7 +121,7 @@ def demo_command(options) -> int:
 
     watch = None if options.quiet else PhaseBars
     if not options.quiet:
-        print("The paper's two stages, our default preset (a set of settings), and the coarse stage continued, on planted data:")
+        print("The paper's two stages, our default preset (a set of settings), and a control of each, on planted data:")
         print("1,000 users and 800 items, drawn from known groups.", end=" ")
         print("(The first run on a machine also compiles.)", flush=True)
     report = demo(options.out, seed=options.seed or 0, threads=options.threads or 0, watch=watch)

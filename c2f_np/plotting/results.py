@@ -43,7 +43,7 @@ def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], mode
     points = [(begin + k, row["validation_ndcg@5"]) for k, row in enumerate(control, 1)]
     points = [(epoch, value) for epoch, value in points if value is not None]
     left.plot(*zip(*points, strict=True), color=COARSE, linewidth=1.4, linestyle="--")
-    left.text(*points[-1], "coarse stage continued\ninstead of the fine\n", color=COARSE, fontsize=8, ha="right", va="bottom")
+    left.text(*points[-1], "coarse stage continued\ninstead of the fine,\nat the fine rate\n", color=COARSE, fontsize=8, ha="right", va="bottom")
     why = {
         "coarse": ("links replaced", (22, -4)),
         "fine_phase1": (f"bridge, fine rows\nswitched on\n({share:.0%} of their\nentries not 0)", (6, -44)),
@@ -53,12 +53,12 @@ def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], mode
         left.annotate(text, first[phase], place, textcoords="offset points", fontsize=8, color=INK, va="center",
                       arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8})  # fmt: skip
     names = {name: title.replace(": ", ":\n").replace(", ", ",\n") for name, title in TITLES.items()}
-    names["joint"] = "on from the\nbetter start"
+    names["joint"] = "better start,\ncontinued"
     _draw_curves(right, joint, names=names, model=INK)
     right.set_ylabel("")
     left.set_ylim(0, 1.15 * left.get_ylim()[1])
     left.set_title("Planted data, while training (validation items): the paper's two stages", pad=26, fontsize=10, color=INK)
-    right.set_title("Our default, likewise", pad=26, fontsize=10, color=INK)
+    right.set_title("Our default, while training", pad=26, fontsize=10, color=INK)
     title = "When trained (test items): quality of every model of the table, and its bytes"
     draw_sizes_apart(below, models, ylabel="test NDCG@20", title=title)
     return picture

@@ -141,7 +141,7 @@ def test_control_of_a_run(folder, tmp_path, capsys):
     assert main(["control", str(copy)]) == 0
     said = capsys.readouterr().out
     rows = [line.split("|")[0].strip() for line in said.splitlines()[-3:]]
-    assert rows == ["coarse, phase 2", "control, phase 2", "fine, phase 2"]
+    assert rows == ["coarse, phase 2", "coarse continued, phase 2", "fine, phase 2"]
     after = contents(copy)
     control = json.loads(after.pop("control.json"))
     assert after == before

@@ -283,6 +283,8 @@ def test_a_run_folder(data, tmp_path, capsys):
     assert model.evaluate(load_dataset("southern-women")).metrics == metrics["test"]["joint"]
     # Two codebooks, a link to either (4 bytes and 1) and biases; the table that it came from is not in it.
     assert model.size_in_bytes()["model"] == metrics["size_in_bytes"]["joint"]["model"] == 10 * 32 + 2 * 32 * 5 + 33 * 4
+    # That table has no links: everyone has a row.
+    assert metrics["size_in_bytes"]["table"]["model"] == 32 * 32 + 33 * 4
     assert main(["train", "southern-women", "--out", str(folder), "--resume", "--quiet"]) == 0
     assert json.loads((folder / "metrics.json").read_text())["test"] == metrics["test"]
     capsys.readouterr()
