@@ -1,4 +1,4 @@
-"""The demo: the paper's two stages, our default preset, and a control of each, on the planted data: table, figure, one user's list.
+"""The demo: the paper's two stages, our default preset, a control of each, on the planted data: table, figure, one user's list.
 
 The two stages follow the paper's text (preset "paper") with a short schedule, so that each phase still has something to learn:
 60 epochs a phase, a higher learning rate in the fine stage, and a threshold that keeps about a sixth of the fine codebook.

@@ -167,7 +167,8 @@ def _judge_one(ladder: Ladder, k: int, g: np.ndarray, tolerance: float, widest: 
     floor = float(np.linalg.norm(signed[-TAIL:-1] - RATIO * signed[-TAIL + 1 :], axis=1).max()) / 2
     if np.any(change[-TAIL:] == 0):  # what stands still is below rounding
         floor = max(floor, 0.1 * float(level.max()))
-    clear = remainder > CLEAR * floor
+    # Where the forward rounds nothing at all, the floor is 0, and what falls as the step is the rounding of the gradient.
+    clear = remainder > np.maximum(CLEAR * floor, level)
     last = int(np.argmin(clear)) if not clear.all() else clear.size  # the run of clear steps, from the largest down
     if last < WINDOW - 2:
         if share.min() <= negligible:

@@ -43,7 +43,8 @@ def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], mode
     points = [(begin + k, row["validation_ndcg@5"]) for k, row in enumerate(control, 1)]
     points = [(epoch, value) for epoch, value in points if value is not None]
     left.plot(*zip(*points, strict=True), color=COARSE, linewidth=1.4, linestyle="--")
-    left.text(*points[-1], "coarse stage continued\ninstead of the fine,\nat the fine rate\n", color=COARSE, fontsize=8, ha="right", va="bottom")
+    said = "coarse stage continued\ninstead of the fine,\nat the fine rate\n"
+    left.text(*points[-1], said, color=COARSE, fontsize=8, ha="right", va="bottom")
     why = {
         "coarse": ("links replaced", (22, -4)),
         "fine_phase1": (f"bridge, fine rows\nswitched on\n({share:.0%} of their\nentries not 0)", (6, -44)),
