@@ -373,7 +373,9 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y, parts) -> None:
     s = posed.settings
     code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
     E_hat = reference.codebooks(p, s)[0]
-    worst.add("E_hat of the code", E_hat, code.E_hat, 1e-5 * np.linalg.norm(code.E_hat))
+    # E_c and F are rounded, and may be much larger than what they add up to.
+    terms = (1 - s.gate) * np.abs(p["E_coarse"]) + (s.gate * np.abs(p["S_fine"]) @ np.abs(F) if "S_fine" in p else 0)
+    worst.add("E_hat of the code", E_hat, code.E_hat, 1e-5 * np.linalg.norm(code.E_hat) + 8 * U[s.dtype] * np.linalg.norm(terms))
     worst.add("S_coarse of the code", p["S_coarse"], dense(code.S_coarse), 1e-6 * np.linalg.norm(p["S_coarse"]))
     if code.F is not None:
         worst.add("F of the code", F, code.F, 1e-5 * np.linalg.norm(code.F))
