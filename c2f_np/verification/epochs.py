@@ -378,7 +378,9 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y, parts) -> None:
     worst.add("E_hat of the code", E_hat, code.E_hat, 1e-5 * np.linalg.norm(code.E_hat) + 8 * U[s.dtype] * np.linalg.norm(terms))
     worst.add("S_coarse of the code", p["S_coarse"], dense(code.S_coarse), 1e-6 * np.linalg.norm(p["S_coarse"]))
     if code.F is not None:
-        worst.add("F of the code", F, code.F, 1e-5 * np.linalg.norm(code.F))
+        # E_f, that is F moved away from zero by tau, is rounded.
+        moved = np.linalg.norm(np.abs(code.F) + s.threshold)
+        worst.add("F of the code", F, code.F, 1e-5 * np.linalg.norm(code.F) + 8 * U[s.dtype] * moved)
         worst.add("S_direct of the code", p["S_direct"], dense(code.S_direct), 1e-6 * np.linalg.norm(p["S_direct"]))
         # The fine part of an entity is its strongest link.
         parts = np.argmax(np.abs(dense(code.S_direct)) * np.linalg.norm(code.F, axis=1), axis=1)
