@@ -173,7 +173,8 @@ def of_package(at, tau, g, L, direct=True):
     grad_S_d = sparse.csr_array((gradients["S_direct"] if direct else 0 * S_d.data, S_d.indices, S_d.indptr), shape=S_d.shape)
     expected = {
         "E_c": gradients["E_coarse"] if g < 1 else 0 * at["E_c"], "E_f": gradients["E_fine"], "H": grad_H, "Z": grad_Z,
-        "Y": gradients["Y"], "F": grad_F, "E_hat": grad_E_hat, "b": np.append(gradients["bias"], gradients["bias_global"])[:, None],
+        "Y": gradients["Y"], "F": grad_F, "E_hat": grad_E_hat,
+        "b": np.append(gradients["bias"], gradients["bias_global"])[:, None],
         "S_c": dense(sparse.csr_array((gradients["S_coarse"], S_c.indices, S_c.indptr), shape=S_c.shape), at["S_c"]),
         "S_d": dense(grad_S_d, at["S_d"]),
         "S_f": dense(bridge_backward_assignment(grad_E_hat, S_f, F, g), at["S_f"]),
