@@ -28,6 +28,10 @@ CENTRAL, COMPLEX_STEP, TAYLOR_RATE, ADJOINT = 3e-8, 1e-13, 1.9, 1e-14
 SETTINGS = CheckSettings(entry_limit=24, directions=4, samples=8)
 
 
+#: So often a point is drawn anew at which nothing could be told; then it is taken, and the check says what is wrong.
+MOST_DRAWS = 20
+
+
 @dataclass(frozen=True)
 class Case:
     """An operation at a point.
@@ -108,15 +112,25 @@ def zero_verdicts(forward, backward, arguments: dict, names, seed: int) -> list[
         operation = Operation(forward, backward, arguments, wrt=key)
         rng = stream(seed, "exactly zero", key)
         gradient = operation.gradients(operation.cotangents(rng))[key]
-        entries = operation.entries(key)
-        moved = operation.complex_values(key, entries + 1j * 2.0**-100 * rng.standard_normal(entries.size))
         reason = ""
         if np.any(gradient != 0):
             reason = f"the gradient must be exactly 0, entry {int(np.argmax(gradient != 0))} is {np.max(np.abs(gradient)):.3g}"
-        elif any(np.any(np.abs(np.imag(part)) > 2.0**-140) for part in moved):
+        elif _depends(operation, key, rng):
             reason = "the forward depends on it"
         verdicts.append(Verdict("exact_zero", key, FAILED if reason else PASSED, 0.0, 0.0, reason or "0 to the last bit"))
     return verdicts
+
+
+def _depends(operation: Operation, key: str, rng) -> bool:
+    entries = operation.entries(key)
+    moved = operation.complex_values(key, entries + 1j * 2.0**-100 * rng.standard_normal(entries.size))
+    return any(np.any(np.abs(np.imag(part)) > 2.0**-140) for part in moved)
+
+
+def depends_on_all(forward, arguments: dict, names) -> bool:
+    """Whether the value depends on each of these arguments by more than rounding: elsewhere a gradient says nothing."""
+    rng = stream(0, "depends")
+    return all(_depends(Operation(forward, None, arguments, wrt=key), key, rng) for key in sorted(names))
 
 
 #: What a comparison yields: what was compared, the figure, and the most that it may be.

@@ -18,7 +18,7 @@ from ..engine import engine_named
 from ..gradcheck import check_convention
 from ..model import codebook, graph, propagation
 from . import problems
-from .case import Case, InDtype, gradient_case, operator_in_dtype, promoted, twin
+from .case import MOST_DRAWS, Case, InDtype, depends_on_all, gradient_case, operator_in_dtype, promoted, twin
 from .cover import in_turns, pairwise_cover
 from .exact import EXACT, exact_cases
 from .problems import generator, normal, random_matrix
@@ -263,8 +263,7 @@ def bridged_layer_cases(engine: str, seed: int) -> Cases:
         matrices = fine_matrices(rng, *at["sizes"], at["t"])
         yield _bridged_case(engine, "bridged_layer", named, at["layer_bridge"], matrices, X, at["gate"])
     for rng, named, at in drawn(seed, "layer's structure", engine, _takes_part, **bridged_options(seed, ())):
-        matrices, X = fine_matrices(rng, 6, 3, 3, int(rng.integers(1, 4))), normal(rng, 12, 2)
-        yield _bridged_structure_case(engine, f"matrices and gate, {named}", at["layer_bridge"], matrices, X, at["gate"])
+        yield _bridged_structure_case(engine, f"matrices and gate, {named}", at["layer_bridge"], rng, at["gate"])
 
 
 def propagate_bridged_cases(engine: str, seed: int) -> Cases:
@@ -279,8 +278,7 @@ def propagate_bridged_cases(engine: str, seed: int) -> Cases:
         yield _bridged_case(engine, "propagate_bridged", named, at["layer_bridge"], matrices, X, at["gate"], *layers)
     options = bridged_options(seed, ()) | {"n_layers": (1, 2, int(rng.integers(3, 6)))}
     for rng, named, at in drawn(seed, "structure", engine, _takes_part, **options):
-        matrices, X0 = fine_matrices(rng, 6, 3, 3, int(rng.integers(1, 4))), normal(rng, 12, 2)
-        layers = at["layer_bridge"], matrices, X0, at["gate"], at["n_layers"]
+        layers = at["layer_bridge"], rng, at["gate"], at["n_layers"]
         yield _bridged_structure_case(engine, f"matrices and gate, {named}", *layers)
 
 
@@ -330,9 +328,7 @@ def propagate_collapsed_cases(engine: str, seed: int) -> Cases:
         yield gradient_case("propagate_collapsed", named, engine, forward, backward, arguments)
 
 
-def _bridged_structure_case(engine, variation, layer_bridge, matrices, X, gate, n_layers=None) -> Case:
-    arguments = dict(zip(("X_hat", "S_coarse", "S_fine"), matrices, strict=True)) | {"gate": gate}
-
+def _bridged_structure_case(engine, variation, layer_bridge, rng, gate, n_layers=None) -> Case:
     def forward(X_hat, S_coarse, S_fine, gate):
         which = twin(engine, X_hat, S_coarse, S_fine, gate)
         given, *parts = promoted(X.astype(X_hat.dtype), X_hat, S_coarse, S_fine, gate)
@@ -352,6 +348,12 @@ def _bridged_structure_case(engine, variation, layer_bridge, matrices, X, gate, 
     # "exchange" uses S_c only in the graph, which is an argument of its own here; with some gates a matrix takes no part.
     zero = ("S_coarse",) if layer_bridge == "exchange" else ()
     zero += ("S_fine",) if (layer_bridge, gate) == ("exchange", 0.0) else ()
+    for _ in range(MOST_DRAWS):
+        matrices, X = fine_matrices(rng, 6, 3, 3, int(rng.integers(1, 4))), normal(rng, 12, 2)
+        arguments = dict(zip(("X_hat", "S_coarse", "S_fine"), matrices, strict=True)) | {"gate": gate}
+        # A random graph may have no link from the entities to the coarse rows, or from these to the fine ones.
+        if depends_on_all(forward, arguments, arguments.keys() - set(zero)):
+            break
     return gradient_case(operation, variation, engine, forward, backward, arguments, zero_gradient=zero)
 
 

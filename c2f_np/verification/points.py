@@ -42,6 +42,10 @@ from .problems import generator, normal
 
 N_USERS, N_ITEMS, N_COARSE, N_FINE = 9, 12, 7, 4
 N = N_USERS + N_ITEMS
+#: What must be left of a degree whose weights have both signs: where less is, results are mostly rounding.
+LEAST_DEGREE = 0.05
+#: So large a score may be.
+LARGEST_SCORE = 30
 #: The rounding of each precision.
 U = {"float64": 2.0**-53, "float32": 2.0**-24}
 
@@ -216,14 +220,17 @@ def stage_point(model: str, engine: str, c: dict, rng) -> Point:
         composition="bridged" if reading == "bridged" else "coarse", layer_bridge=c.get("layer_bridge", "raw"),
         propagation="collapsed" if reading == "collapsed" else "layers",
     )  # fmt: skip
-    parts = {"E_coarse": normal(rng, N_COARSE, settings.dim)}
-    parts["S_coarse"] = problems.assignment(rng, N, N_COARSE, t, empty=c.get("empty", False))
-    if c["weights"] == "signed":
-        parts["S_coarse"] = _some_negative(parts["S_coarse"])
-    if model == "fine":
-        parts["E_fine"] = _fine_codebook(rng, settings)
-        parts["S_fine"] = largest_softmax(normal(rng, N_COARSE, N_FINE), t_fine)
-    return _point(rng, model, settings, parts)
+    while True:
+        parts = {"E_coarse": normal(rng, N_COARSE, settings.dim)}
+        parts["S_coarse"] = problems.assignment(rng, N, N_COARSE, t, empty=c.get("empty", False))
+        if c["weights"] == "signed":
+            parts["S_coarse"] = _some_negative(parts["S_coarse"])
+        if model == "fine":
+            parts["E_fine"] = _fine_codebook(rng, settings)
+            parts["S_fine"] = largest_softmax(normal(rng, N_COARSE, N_FINE), t_fine)
+        found = _point(rng, model, settings, parts)
+        if is_sound(found):
+            return found
 
 
 def joint_point(engine: str, c: dict, rng) -> Point:
@@ -279,11 +286,37 @@ def _point(rng, model: str, settings: Settings, parts: dict) -> Point:
     while True:
         p = {name: dense(value) for name, value in parts.items()}
         H = embed(p, make_graph(A, p, settings), settings)[1][:N]
-        if np.max(np.abs(H[:N_USERS] @ H[N_USERS:].T)) < 4:
+        if _largest_score(H) < 4:
             break
         parts = {name: value / 2 if name.startswith(("E_", "thr")) else value for name, value in parts.items()}
         settings = dataclasses.replace(settings, threshold=settings.threshold / 2)
     return Point(model, settings, data, A, ModelState(**parts).astype(settings.dtype))
+
+
+def is_sound(point: Point) -> bool:
+    """Whether results in a state are more than rounding: no degree cancels, and no score is so large that its slope is lost."""
+    p, s = {name: dense(value) for name, value in parts_of(point.state).items()}, point.settings
+    make_graph, embed, _ = reference.MODELS[point.model]
+    H = embed(p, make_graph(point.A, p, s), s)[1][:N]
+    return _left_of_degrees(point) > LEAST_DEGREE and _largest_score(H) < LARGEST_SCORE
+
+
+def _largest_score(H: np.ndarray) -> float:
+    return float(np.max(np.abs(H[:N_USERS] @ H[N_USERS:].T)))
+
+
+def _left_of_degrees(point: Point) -> float:
+    """The least that is left of a degree, as a share of the sum of its absolute values; 1 where nothing can cancel.
+
+    The rounding of a degree counts by the inverse of it, in every layer. A degree of exactly 0 is none.
+    """
+    if point.model not in ("coarse", "fine") or point.settings.degree == "absolute":
+        return 1.0
+    S = dense(point.state.S_coarse)
+    T = dense(point.state.S_fine) if point.model == "fine" else np.zeros((S.shape[1], 0))
+    rows = (np.hstack([point.A, S]), np.hstack([S.T, T]), T.T)
+    left = np.abs(np.concatenate([X.sum(axis=1) / np.maximum(np.abs(X).sum(axis=1), np.finfo(float).tiny) for X in rows]))
+    return float(np.min(left[left > 1e-9], initial=1.0))
 
 
 def _fine_codebook(rng, settings: Settings) -> np.ndarray:
@@ -305,7 +338,7 @@ def _signed(rng, S: sparse.csr_array) -> sparse.csr_array:
 
 
 def _some_negative(S: sparse.csr_array) -> sparse.csr_array:
-    """Every third weight negative and small, as closed-form updates may leave them: no degree cancels."""
+    """Every third weight negative and small, as closed-form updates may leave them."""
     negative = (np.arange(S.nnz) % 3 == 1) & (np.abs(S.data) < 0.5)
     return sparse.csr_array((np.where(negative, -0.5 * S.data, S.data), S.indices, S.indptr), shape=S.shape)
 

@@ -25,7 +25,7 @@ from ..model.propagation import bridged_layer
 from ..model.step import fresh_moments, train_step
 from ..training.loop import training_graph
 from . import points, problems, reference
-from .case import SETTINGS, Case, InDtype, gradient_case, promoted
+from .case import MOST_DRAWS, SETTINGS, Case, InDtype, depends_on_all, gradient_case, promoted
 from .cover import in_turns
 from .points import N_USERS, N, Point, Worst, dense, draw_batch, parts_of
 
@@ -131,7 +131,7 @@ def _stages(point: Point, kind: str, engine: str, rng) -> InDtype:
 
 def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case:
     model, settings, state = point.model, point.settings, point.state
-    triples, stages = draw_batch(rng, c["batch"]), _stages(point, c["graph"], engine, rng)
+    triples = draw_batch(rng, c["batch"])
     batch = triples if c["graph"] == "own for a batch" else None
     collapses, is_table = settings.propagation == "collapsed", c.get("parts") == "table"
     wrt = {name for name in parts_of(state) if name.startswith(("E_", "S_"))}
@@ -176,6 +176,11 @@ def _stage_case(point: Point, c: dict, variation: str, engine: str, rng) -> Case
     without = 0 if settings.gate == 0 or settings.composition == "coarse" else -1
     without = 1 if settings.gate == 0 and c["graph"] != "not symmetric" else without
     unseen = ("E_fine",) if model == "fine" and settings.n_layers <= without else ()
+    for _ in range(MOST_DRAWS):
+        stages = _stages(point, c["graph"], engine, rng)
+        # In a random graph a small batch may have no way to a codebook.
+        if c["graph"] != "not symmetric" or depends_on_all(forward, given, wrt - set(unseen)):
+            break
     return gradient_case(
         f"{model}_stage", variation, engine, forward, backward, given, exactly_zero=("bias_user", "bias_global"),
         zero_gradient=unseen, active_set=branches, settings=STAGE_SETTINGS,

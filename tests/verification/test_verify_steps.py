@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np.baselines import table_stage
 from c2f_np.model import coarse, fine, joint, loss
 from c2f_np.training.phases import phases_of
 from c2f_np.verification import epochs, points, problems, reference, stages, steps
+from c2f_np.verification.case import depends_on_all
 from c2f_np.verification.catalogue import cases
 
 pytestmark = pytest.mark.gradcheck
@@ -114,6 +116,32 @@ def test_some_entries_are_clipped_and_some_are_not():
     settings, _ = steps._clipped(rng, {"moments": "fresh"}, point.settings, probe, "E_coarse")
     clipped = np.abs(probe["E_coarse"]) / 0.1 > settings.max_grad_value
     assert 0 < clipped.mean() < 1
+
+
+def test_a_state_whose_degrees_cancel_or_whose_scores_are_lost_is_not_sound():
+    point = points.stage_point("coarse", "numpy", COARSE, problems.generator(1, "sound"))
+
+    def changed(**parts):
+        return dataclasses.replace(point, state=dataclasses.replace(point.state, **parts))
+
+    S = point.state.S_coarse.toarray().astype(float)
+    rows = np.flatnonzero(S[:, 0])
+    cancelling, negative = S.copy(), S.copy()
+    cancelling[rows[0], 0] = -0.99 * S[rows[1:], 0].sum()
+    negative[rows[0], 0] *= -0.1
+    assert points.is_sound(point) and points.is_sound(changed(S_coarse=sparse.csr_array(negative)))
+    assert not points.is_sound(changed(S_coarse=sparse.csr_array(cancelling)))
+    assert not points.is_sound(changed(E_coarse=200 * point.state.E_coarse))
+
+
+def test_whether_a_value_depends_on_its_arguments():
+    x, M = np.array([1.0, 2.0]), sparse.csr_array([[0.5, 0.0]])
+    given = {"x": x, "y": x[::-1].copy(), "M": M}
+
+    def forward(x, y, M):
+        return x * 2 + (y - y), M @ x
+
+    assert depends_on_all(forward, given, ["x", "M"]) and not depends_on_all(forward, given, ["x", "y"])
 
 
 COARSE = {
