@@ -93,7 +93,7 @@ for name, step in steps.items():
     print(f"{name:8s} loss {curves[name][0]:.3f} to {curves[name][-1]:.3f}   NDCG@20 {quality[name]:.4f}")
 
 # %%
-curves_beside_one(curves, "right", xlabel="epoch", ylabel="loss of the step's own batch", title="Ten wrong steps and a right one")
+curves_beside_one(curves, "right", xlabel="epoch", ylabel="loss of the step's own batch", title="Planted set: ten wrong steps, each beside the right one")
 
 # %%
 popularity = make_baseline("popularity").fit(data).evaluate().metrics["ndcg@20"]
