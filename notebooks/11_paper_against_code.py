@@ -79,7 +79,7 @@ print("NDCG@20 of the coarse stages:", [round(stage.evaluate().metrics["ndcg@20"
 # %% [markdown]
 # ## Write: the gradient at the biases (6)
 #
-# The score of user $u$ and item $i$ is $\langle H_u, H_i\rangle + b_u + b_i + b_0$, and BPR looks at the difference of two scores of the *same* user. **By hand:** one triple with $\langle H_u, H_j - H_i\rangle = 0$, $b_u = 7$, $b_i = b_j = 1$. The difference is $(7 + 1) - (7 + 1) = 0$, the loss is $\log 2$, its slope $\sigma(0) = \tfrac12$. The gradient is $-\tfrac12$ at $b_i$ and $\tfrac12$ at $b_j$. And at $b_u$? The user's bias is really in this forward; your backward must find out what becomes of it.
+# The score of user $u$ and item $i$ is $\langle H_u, H_i\rangle + b_u + b_i + b_0$, and BPR looks at the difference of two scores of the *same* user. The loss is softplus$(-x)$, and $-x = \langle H_u, H_j - H_i\rangle + (b_u + b_j) - (b_u + b_i)$; the first term is called `products` below. **By hand:** one triple with $\langle H_u, H_j - H_i\rangle = 0$, $b_u = 7$, $b_i = b_j = 1$. Then $-x = (7 + 1) - (7 + 1) = 0$, the loss is $\log 2$, and softplus has the slope $\sigma(0) = \tfrac12$ there. The gradient is $-\tfrac12$ at $b_i$ and $\tfrac12$ at $b_j$. And at $b_u$? The user's bias is really in this forward; your backward must find out what becomes of it.
 
 # %%
 task_1 = exercise("bias_gradient")

@@ -87,7 +87,7 @@ def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float, *
         dead = np.abs(E) <= threshold
         each.set_facecolor("#BBBBBB")
         image = heat_map(each, np.ma.masked_array(E, dead), largest)
-        each.set(title=f"{name}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
+        each.set(title=f"{name.capitalize()}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
     colour_bar(picture, image, axes, "entry", shrink=0.9)
     picture.suptitle(title, fontsize=11)
     return picture

@@ -81,7 +81,7 @@ def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.nd
     right.plot(eigenvalues, np.full(len(eigenvalues), -0.16), "|", color=INK, markersize=7)
     right.annotate("the graph's eigenvalues", (-1, -0.16), (0, -6), textcoords="offset points", va="top", fontsize=7, color=INK)
     right.set(xlabel="eigenvalue", ylabel="multiplied by", xlim=(-1.05, 1.05), ylim=(-0.32, 1.08))
-    right.set_title("What the mean over the layers multiplies them by")
+    right.set_title("Factor from the mean over the layers")
     right.legend(fontsize=8, frameon=False, loc="upper left")
     picture.suptitle(title, fontsize=11, color=INK)
     return picture

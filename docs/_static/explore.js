@@ -429,7 +429,7 @@
   /** A derivative and a difference; the digits in which they differ are marked. */
   function compared(place, derivative, quotient, kink) {
     const gap = Model.relativeGap(derivative, quotient);
-    const [right, found] = [derivative, quotient].map(x => minus(x === 0 ? "0" : x.toFixed(10)));
+    const [right, found] = [derivative, quotient].map(x => minus(x === 0 ? "0" : x.toFixed(9)));
     let same = 0;
     while (same < found.length && found[same] === right[same]) same++;
     const name = place.length > 1 ? nameOf(place) : `{${place[0]}}`;
