@@ -394,7 +394,7 @@ assert np.allclose(my.bridged_layer_backward(np.ones((3, 1)), x, *three)[:, 0], 
 #
 # </details>
 #
-# $\hat X$ is symmetric; is $T$? Feed unit vectors into the layer and collect what comes out, and feed them into your backward.
+# The whole layer, from $X_k$ to $X_{k+1}$, is a linear map; call it $T$. $\hat X$ is symmetric; is $T$? Feed unit vectors into the layer and collect what comes out, and feed them into your backward.
 
 # %%
 A = sparse.csr_array(my.normalised_adjacency(women.train))

@@ -367,19 +367,19 @@ assert quality["coarse stage"] > 2 * quality["popularity"] and round(quality["th
 quality
 
 # %% [markdown]
-# ### The seed of the fine codebook
+# ### The start of the fine codebook
 #
-# A fine codebook of small random numbers would be dead on arrival, all of it within the threshold. The method seeds it by a **sparse principal component analysis** of the coarse codebook: $M$ rows of $E_c$ are drawn, with replacement, and called $Y$ ($M\times d$). One looks for $Y\approx UV$, with the *components* in the rows of $V$ and the *scores* in $U$, by minimising
+# A fine codebook of small random numbers would be dead on arrival, all of it within the threshold. The method starts it from a **sparse principal component analysis** of the coarse codebook: $M$ rows of $E_c$ are drawn, with replacement, and called $Y$ ($M\times d$). One looks for $Y\approx\Omega\Psi$, with the *components* in the rows of $\Psi$ and the *scores* in $\Omega$, by minimising
 #
-# $$\tfrac12|Y-UV|^2+\alpha\sum_{cf}|V_{cf}|\qquad\text{where no column of }U\text{ is longer than }1.$$
+# $$\tfrac12|Y-\Omega\Psi|^2+\alpha\sum_{cf}|\Psi_{cf}|\qquad\text{where no column of }\Omega\text{ is longer than }1.$$
 #
-# The penalty makes most entries of $V$ exactly 0, as soft thresholding does. The constraint is needed: without it $U$ could grow, $V$ shrink, and the penalty would vanish with the product unchanged. The **paper** seeds the codebook with the sparse *components*; they have length 1, so all their entries lie within $\tau=1$, and the package scales each to the size of its scores and moves it away from zero by $\tau$. The **released code** writes the *scores*, which are dense, to random places of rows of zeros. A score is a coefficient: it belongs to no coordinate.
+# The penalty makes most entries of $\Psi$ exactly 0, as soft thresholding does. The constraint is needed: without it $\Omega$ could grow, $\Psi$ shrink, and the penalty would vanish with the product unchanged. The **paper** starts from the sparse *components*; they have length 1, so all their entries lie within $\tau=1$, and the package scales each to the size of its scores and moves it away from zero by $\tau$. The **released code** writes the *scores*, which are dense, to random places of rows of zeros. A score is a coefficient: it belongs to no coordinate.
 
 # %%
-seeds = {kind: start_fine_codebook(E_c, M, M, kind=kind, threshold=tau, seed=2) for kind in ("scores", "components")}
-sparsity = {kind: float(np.mean(np.abs(E_f) <= tau)) for kind, E_f in seeds.items()}
-assert sparsity["components"] > 0.5 and np.all(np.abs(seeds["components"][seeds["components"] != 0]) > tau)
-codebooks_side_by_side(seeds, threshold=tau, title="Planted set: two ways to seed the fine codebook (grey: set to 0 by the threshold)")
+starts = {kind: start_fine_codebook(E_c, M, M, kind=kind, threshold=tau, seed=2) for kind in ("scores", "components")}
+sparsity = {kind: float(np.mean(np.abs(E_f) <= tau)) for kind, E_f in starts.items()}
+assert sparsity["components"] > 0.5 and np.all(np.abs(starts["components"][starts["components"] != 0]) > tau)
+codebooks_side_by_side(starts, threshold=tau, title="Planted set: two starts of the fine codebook (grey: set to 0 by the threshold)")
 
 # %% [markdown]
 # Grey is what the threshold sets to 0. We go on with the components. Three rounds of descent, from frozen $E_c$ and $S_c$; after each we note which entries lie beyond the threshold.
@@ -387,7 +387,7 @@ codebooks_side_by_side(seeds, threshold=tau, title="Planted set: two ways to see
 # %%
 parts = partition_entities(R, M, seed=1)
 first_S_f = start_fine_assignment(S_c, parts, M, 4)
-first_E_f, first_b, graph = seeds["components"], b, my.fine_graph(A, S_c, first_S_f)
+first_E_f, first_b, graph = starts["components"], b, my.fine_graph(A, S_c, first_S_f)
 first_batches = my.draw_batches(R, 4, 2048, rng)
 
 
@@ -471,7 +471,7 @@ codebook_sparsity(
 )
 
 # %% [markdown]
-# The dashed line lies on the axis: no entry ever comes back. Sparsity is a one-way street in this method, and what the seed did not provide training cannot add. Why, is the second question below.
+# The dashed line lies on the axis: no entry ever comes back. Sparsity is a one-way street in this method, and what the start did not provide training cannot add. Why, is the second question below.
 #
 # ## Predict
 #

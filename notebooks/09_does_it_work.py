@@ -168,7 +168,7 @@ KINDS = {"default": "fine", "staged": "fine", "coarse": "coarse", "popularity": 
 left_out = ("hashed", "bpr-mf", "item-knn, 10", "item-knn, 50", "lightgcn, dim 8")
 shown = [(name.replace("narrow-lightgcn", "narrow").replace("quotient-remainder", "qr"), size, quality, KINDS.get(name.split(",")[0], "other"))
          for name, size, quality in zip(names, sizes, qualities) if not name.startswith(left_out)]
-size_quality(shown, title="Size and quality on the planted set, one seed", ceiling=("the rules by which the data were drawn", scale["the rules"]))
+size_quality(shown, title="Planted set, one seed (narrow: LightGCN with few columns; qr: quotient-remainder)", ceiling=("the rules by which the data were drawn", scale["the rules"]))
 
 # %% [markdown]
 # The pale staircase is the frontier: the best that models of at most so many bytes reach.
@@ -394,7 +394,8 @@ def yardsticks(name):
     real = load_dataset(name)
     R, known = real.train.toarray().astype(float), real.masked_when_ranking("test")
     walks = sparse.csr_array(my.three_step_walks(R)).toarray()
-    return {"popularity": my.evaluate(my.popularity(R), known, real.test, 20), "walks": my.evaluate(walks, known, real.test, 20)}
+    found = {"popularity": my.evaluate(my.popularity(R), known, real.test, 20), "walks": my.evaluate(walks, known, real.test, 20)}
+    return {what: round(float(value), 4) for what, value in found.items()}
 
 print(yardsticks("ml-100k") if cached("ml-100k") else "MovieLens 100K has not been fetched.")
 

@@ -16,7 +16,9 @@ from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, colour_bar,
 MODEL_STYLES = {
     "popularity": (POPULARITY, "X"), "coarse": (COARSE, "o"), "fine": (FINE, "s"), "other": (INK, "^"), "table": (GREY, "D"),
 }  # fmt: skip
-KIND_NAMES = {"popularity": "popularity", "coarse": "one codebook", "fine": "two codebooks", "other": "others", "table": "full table"}
+KIND_NAMES = {
+    "popularity": "popularity", "coarse": "one codebook", "fine": "two codebooks", "other": "others", "table": "full table",
+}  # fmt: skip
 
 
 def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceiling: tuple[str, float] | None = None):

@@ -81,7 +81,8 @@ def scatter_and_gather(slots, entities, owner_of_slot, names):
             each.text(x_names[entity], 0.08, name, ha="center", va="center", fontsize=9, color=INK, bbox=box)
         each.set(xlim=(-0.07, 1.07), ylim=(-0.02, 1.02), title=title)
         each.set_axis_off()
-    picture.supxlabel("colour and dash: the thread that adds     thick frame: two threads write to one entity", fontsize=8, color=INK)
+    words = "colour and dash: the thread that adds     thick frame: two threads write to one entity"
+    picture.supxlabel(words, fontsize=8, color=INK)
     return picture
 
 
