@@ -166,9 +166,9 @@ print("on the frontier:", *[names[k] for k in np.argsort(sizes) if counts[k]], s
 # %%
 KINDS = {"default": "fine", "staged": "fine", "coarse": "coarse", "popularity": "popularity"}
 left_out = ("hashed", "bpr-mf", "item-knn, 10", "item-knn, 50", "lightgcn, dim 8")
-shown = [(name.replace("narrow-lightgcn", "narrow").replace("quotient-remainder", "qr"), size, quality, KINDS.get(name.split(",")[0], "other"))
+shown = [(name.replace("narrow-lightgcn", "narrow LightGCN").replace("bytes of default", "same bytes"), size, quality, KINDS.get(name.split(",")[0], "other"))
          for name, size, quality in zip(names, sizes, qualities) if not name.startswith(left_out)]
-size_quality(shown, title="Planted set, one seed (narrow: LightGCN with few columns; qr: quotient-remainder)", ceiling=("the rules by which the data were drawn", scale["the rules"]))
+size_quality(shown, title="Planted set, one seed (same bytes: as the default)", ceiling=("the rules by which the data were drawn", scale["the rules"]))
 
 # %% [markdown]
 # The pale staircase is the frontier: the best that models of at most so many bytes reach.

@@ -332,7 +332,7 @@ for label, ((mean, low, high), n_seeds) in measured.items():
 
 # %%
 moved_by(list(moved), [reached[changed] - reached[reference] for _, changed, reference in pairs], 0.0,
-         xlabel="change of test NDCG@20 (circles: seeds, squares: their mean)", title="Planted set: what each difference between paper and code moves")
+         xlabel="change of test NDCG@20 (circles: seeds, squares: their mean)", title="Planted set: what each difference moves")
 
 # %% [markdown]
 # - **The layer's four lines (2) cost most**: about .05, with every seed.

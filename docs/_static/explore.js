@@ -479,7 +479,7 @@
     find("#x-parts").innerHTML = html(`{loss} = ${f.bpr.toFixed(4)} + ${f.penalty.toFixed(4)} = <b>${f.loss.toFixed(4)}</b>`);
     const score = (u, i) => f.scores[u][i - U];
     triples.replaceChildren(element("caption", { html: "<b>triples</b> of the batch" }),
-      element("tr", {}, ...["u, i, j", "s_ui", "s_uj", "softplus(−x)", "slope"].map(each =>
+      element("tr", {}, ...["u, i, j", "s_ui", "s_uj", "softplus", "slope"].map(each =>
         element("th", { scope: "col", html: each.includes("_") ? symbol(each) : each }))),
       ...TRIPLES.map(([u, i, j], k) => element("tr", {},
         element("th", { scope: "row" }, [u, i, j].map(e => ROWS.entity[e]).join(" ")),
