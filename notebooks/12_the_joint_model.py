@@ -39,12 +39,12 @@ my = my_model(or_answers=True)
 # In notebooks 06 and 07 an entity is composed from coarse rows only, and the rows of the codebooks are nodes of the graph. Two entities with the same coarse rows and the same weights then have the same row of $Z$, whatever stands in the codebooks, and the fine codebook does not help: it refines *coarse rows*, so it refines both alike. Only their neighbours can tell them apart. The joint model changes three things:
 #
 # - **Direct links.** Every entity has links of its own to fine rows, $S_d$. The coarse row says roughly where an entity lies, the fine row what is special about it.
-# - **Everything is trained.** Both codebooks and the weights of the links follow the gradient of one loss, from beginning to end. Nothing is frozen.
+# - **Everything is trained.** Both codebooks and the weights of the entities' links, $S_c$ and $S_d$, follow the gradient of one loss, from beginning to end.
 # - **No codebook nodes.** The layers run over the graph $A$ of users and items alone. Then a link's weight stands in a single place of the computation, and you can write its gradient.
 #
 # $$F=\text{soft}(E_f,\tau),\qquad \hat E=g\,S_fF+(1-g)E_c,\qquad Y=S_c\hat E+S_dF,\qquad Z=\tanh Y,\qquad H=PZ.$$
 #
-# In the picture: what lies to the left of $Z$ is new, what lies to the right of it you have written already.
+# In the picture only the direct links and the arrow from $F$ to $Z$ are new; all other arrows you have met.
 
 # %%
 computation("S_c", "E_c", "E_f", "F", "S_f", "E_hat", "S_d", "Z", "X0", "H", model="joint")
