@@ -45,7 +45,7 @@ my = my_model(or_answers=True)
 women = southern_women_split()
 print(women.train.shape, "women x events;", women.train.nnz, "attendances known,", women.test.nnz, "held out")
 assert women.train.shape == (18, 14) and women.train.nnz == 64 and women.test.nnz == 25
-bipartite_graph_picture(women.train, women.user_ids, women.item_ids, held_out=women.test, title="Who came to which event")
+bipartite_graph_picture(women.train, women.user_ids, women.item_ids, held_out=women.test, title="Southern women: who came to which event")
 
 # %% [markdown]
 # A graph whose nodes fall into two groups, with edges only *between* the groups, is called **bipartite**. Look at one of the women.
@@ -60,7 +60,7 @@ bipartite_graph_picture(
 )
 
 # %% [markdown]
-# What would you recommend to Laura? Follow her five lines to the right, from there all lines back to the left, which finds the women who go where she goes, and then their lines to the right again. Where many of these walks end, there she may like to be. A step along a graph is a product with a matrix, so we need that matrix. In the whole computation of the model, which you will fill in piece by piece, this notebook is the beginning and the end:
+# What would you recommend to Laura? Follow her five lines to the right, from there all lines back to the left, which finds the women who go where she goes, and then their lines to the right again. Where many of these walks end, there she may like to be. A step along a graph is a product with a matrix, so we need that matrix. In the whole computation of the model this notebook is the beginning and the end. The pale boxes are those of later notebooks, which explain their names:
 
 # %%
 computation("R", "A", "scores", "list", model="joint")
@@ -138,7 +138,7 @@ task_1.check(normalised_adjacency).keep();
 # %%
 A = my.dense(my.normalised_adjacency(R))
 assert round(A[0, 3], 4) == 0.7071 and np.isclose(A[1, 3], 0.5) and np.array_equal(A, A.T)
-block_matrix_picture(A, (3, 2), ("users", "items"), title="A of the five nodes")
+block_matrix_picture(A, (3, 2), ("users", "items"), title="A of the five nodes (white: 0)")
 
 # %% [markdown]
 # ### The derivation

@@ -39,13 +39,13 @@ rng = np.random.default_rng(0)
 assert np.isclose((1.1**2 - 1) / 0.1, 2.1) and np.isclose((1.1**2 - 0.9**2) / 0.2, 2)
 x = np.linspace(0.2, 1.75, 50)
 points = {"one-sided": (1, 1, 1.6, 1.6**2), "central": (0.4, 0.4**2, 1.6, 1.6**2)}
-secant_picture(x, x**2, points, tangent=(1, 1, 2), title="x² at 1, with a step of 0.6 to make the difference visible")
+secant_picture(x, x**2, points, tangent=(1, 1, 2), title="f(x) = x² at 1, with a step of 0.6 to make the difference visible")
 
 # %% [markdown]
-# The model is a chain of such functions, of arrays instead of numbers. Forward (black) it computes the loss; backward each function turns the gradient at its output into the gradient at its input. The orange formulas are what comes back along each arrow; you need not read them yet. You will find them one by one, and each will be checked alone.
+# The model is a chain of functions, of arrays instead of numbers. Forward, along the arrows, it computes the loss; backward, against them, each function turns the gradient at its output into the gradient at its input. What comes back along each arrow you will find out one arrow at a time in the notebooks that follow, and each will be checked alone. (The names in the boxes are explained there, too.)
 
 # %%
-computation("S_c", "E_c", "E_f", "F", "S_d", "E_hat", "Z", "X0", "H", "scores", "loss", model="joint", backward=True)
+computation("S_c", "E_c", "E_f", "F", "S_d", "E_hat", "Z", "X0", "H", "scores", "loss", model="joint")
 
 # %% [markdown]
 # ## Write: a measured gradient
@@ -516,7 +516,7 @@ remainders = {
 rates = {name: np.log2(r[9] / r[10]) for name, r in remainders.items()}
 print({name: f"{rate:.1f}" for name, rate in rates.items()}, "where 0.1 has been halved 9 times")
 assert abs(rates["1 G"] - 2) < 0.05 and abs(rates["1.01 G"] - 1) < 0.05
-taylor_picture(halvings, remainders, title="Taylor remainder of the layer")
+taylor_picture(halvings, remainders, title="Taylor remainder of the tanh layer, for right and wrong gradients")
 
 # %% [markdown]
 # ## Faster

@@ -13,7 +13,7 @@
 #
 # ## What you will do
 #
-# A graph recommender does one thing that matrix factorisation does not: before two embeddings are compared, each node's row is mixed with its neighbours' rows, several times. At the end of this notebook you will have written the backward of that mixing: of one sparse product (with respect to the rows and with respect to the weights), of $L$ layers, and of the few rows of $H$ that a batch looks at.
+# Many recommenders give every user and every item a row of numbers, its *embedding*; the dot product of two rows is the score of a pair. (That is *matrix factorisation*: the scores are approximated by a product of two narrow matrices.) A graph recommender does one thing more: before two rows are compared, each is mixed with its neighbours' rows, several times. At the end of this notebook you will have written the backward of that mixing: of one sparse product (with respect to the rows and with respect to the weights), of $L$ layers, and of the few rows of $H$ that a batch looks at.
 #
 # You need the matrix $A$ from [00](00_data_and_graph.ipynb), and from [01](01_checking_a_gradient.ipynb) the word *cotangent* and the two gaps that you measure a backward with. All letters are on the [page of symbols](symbols.md).
 
@@ -34,10 +34,10 @@ my = my_model(or_answers=True)
 # %% [markdown]
 # ## The idea
 #
-# Evelyn and Laura, two of the eighteen women of the first notebook, were both at events E5, E6 and E8. Nobody told the model that they are alike; but they were in the same rooms. If every event's row is made from the rows of the women who came, and every woman's row from those of her events, then after two such rounds Laura's row contains something of Evelyn's. Similarity travels along edges. In the whole computation of a training step this notebook is one arrow, from $X_0$ to $H$, and the way back.
+# Evelyn and Laura, two of the eighteen women of the first notebook, were both at events E5, E6 and E8. Nobody told the model that they are alike; but they were in the same rooms. If every event's row is made from the rows of the women who came, and every woman's row from those of her events, then after two such rounds Laura's row contains something of Evelyn's. Similarity travels along edges. In the whole computation of a training step this notebook is one arrow, from $X_0$, the rows before any mixing, to $H$, and the way back.
 
 # %%
-computation("A", "X0", "H", backward=True)
+computation("A", "X0", "H")
 
 # %% [markdown]
 # Put the number 1 on Evelyn and 0 on everybody else (white), and mix once, twice, three times.
@@ -59,7 +59,7 @@ layers = [start]
 for _ in range(3):
     layers.append(A @ layers[-1])
 mean = sum(layers) / 4
-panels = {f"$X_{k}$": layer[:, 0] for k, layer in enumerate(layers)} | {"mean, $H$": mean[:, 0]}
+panels = {f"$X_{k}$": layer[:, 0] for k, layer in enumerate(layers)} | {"Mean, $H$": mean[:, 0]}
 spreading(panels, R, women.user_ids, women.item_ids, label="value of the node, white: 0", title="A 1 on Evelyn, mixed once, twice, three times")
 
 # %% [markdown]
@@ -362,6 +362,12 @@ for name, graph in {"A, the women": A, "W": W}.items():
 #
 # ## Check
 #
+# The arrow and its way back, in orange:
+
+# %%
+computation("A", "X0", "H", backward=True)
+
+# %% [markdown]
 # All functions of this notebook at once, by all the means of notebook 01: central differences, the complex step, the Taylor rate, the adjoint.
 
 # %%
@@ -433,7 +439,8 @@ def p(mu, n_layers):
 
 assert np.allclose(V @ np.diag(p(eigenvalues, 3)) @ V.T @ X0, my.propagate(X0, A, 3)), "layers act on eigenvalues alone"
 mu = np.linspace(-1, 1, 201)
-spectrum_and_filters(eigenvalues, {f"$p_{{{n}}}$, $L = {n}$": (mu, p(mu, n)) for n in (1, 2, 3, 8)})
+filters = {f"$p_{{{n}}}$, $L = {n}$": (mu, p(mu, n)) for n in (1, 2, 3, 8)}
+spectrum_and_filters(eigenvalues, filters, title="The graph of the southern women as a filter")
 
 # %% [markdown]
 # All filters leave $\mu = 1$ as it is and press the rest down: a **low-pass filter**. (At $\mu=-1$ an odd number of layers cancels in pairs; an even number leaves $1/(L+1)$.) Embeddings become smooth along edges, which is what we want from "people in the same rooms are alike". And the curve at 0 tells why a *mean* is taken instead of the last layer: $p_3(0) = 1/4$, so a quarter remains of what the graph cannot see, where the last layer alone would leave $0^3 = 0$.
@@ -455,12 +462,12 @@ assert p(-1.0, 3) == 0 and np.isclose(p(-1.0, 2), 1 / 3)
 assert sparse.csgraph.connected_components(A)[0] == 1
 degree = np.concatenate([R.sum(axis=1), R.sum(axis=0)])
 plane = np.random.default_rng(5).standard_normal((32, 2))
-shown = {"start, $X_0$": plane}
+shown = {"Start, $X_0$": plane}
 for k in (2, 6, 20):
-    shown[f"after {k} layers, $X_{{{k}}}$"] = np.linalg.matrix_power(A.toarray(), k) @ plane
-direction = shown["after 20 layers, $X_{20}$"][:n_users] / np.sqrt(degree[:n_users, None])
+    shown[f"After {k} layers, $X_{{{k}}}$"] = np.linalg.matrix_power(A.toarray(), k) @ plane
+direction = shown["After 20 layers, $X_{20}$"][:n_users] / np.sqrt(degree[:n_users, None])
 assert np.allclose(direction, direction.mean(axis=0), rtol=0, atol=0.05 * np.linalg.norm(direction.mean(axis=0)))
-clouds(shown, n_users, title="The last layer: each point is the row of a woman or an event")
+clouds(shown, n_users, title="Southern women, last layer alone: each point is the row of a woman or an event")
 
 # %% [markdown]
 # After twenty layers a point's distance from the origin tells how busy the woman is, and nothing else is left. How fast does it go? Measure which share of the squared length of the women's rows lies outside the common direction.
@@ -485,7 +492,7 @@ curves = {
 second = np.sort(eigenvalues)[-2]
 rate = curves["last layer"][40] / curves["last layer"][38]
 print(f"second eigenvalue {second:.3f}; its fourth power {second**4:.2f}; two more layers multiply by {rate:.2f}")
-against_layers(depths, curves, ylabel="share outside the common direction", title="The women's rows become alike", log=True)
+against_layers(depths, curves, ylabel="share outside the common direction", title="Southern women: the women's rows become alike", log=True)
 
 # %% [markdown]
 # The last layer loses it exponentially: two more layers multiply the share by about $\mu_2^4 \approx 0.36$ (a square for the two layers, a square for squared lengths). The mean loses it slowly, since $X_0$ stays a member with the weight $1/(L+1)$. Change the 4 in the exponent, the depth, or the graph, and see what you can break.

@@ -175,7 +175,7 @@ for at in (2.0, 0.6):
     best = float(my.soft_threshold(np.array([at]), 1.0)[0])
     panels[f"e = {at:g}, threshold 1"] = (x, {"q(x)": q, "(x - e)²/2": (x - at) ** 2 / 2, "|x|": np.abs(x)}, best)
     assert np.isclose(x[np.argmin(q)], best), "the formula finds the lowest point of the curve"
-objectives(panels)
+objectives(panels, title=r"The soft threshold is the minimiser of $q$")
 
 # %% [markdown]
 # ### By hand
@@ -332,8 +332,8 @@ def threshold_after_the_step(x, steps=40, rate=0.15):
 
 
 through, proximal = through_the_threshold(begin), threshold_after_the_step(begin)
-titles = {"gradient through the threshold: E (hatched: dead zone)": (through, 1.0), "threshold after each step: x": (proximal, 0.0)}
-trajectories(titles, targets[0])
+titles = {"Gradient through the threshold: E (hatched: dead zone)": (through, 1.0), "Threshold after each step: x": (proximal, 0.0)}
+trajectories(titles, targets[0], title="Six numbers on their way to six targets (same colour and marker)")
 
 # %% [markdown]
 # Each line belongs to the target with the same marker, at the right edge. Left: two entries began inside the dead zone (0.9 and −0.3), and their lines are level whatever their targets. The one that began at 1.4 with the target −2 walks into the zone and is caught. The one whose target is 0 comes down to the edge of the zone. The other two go to $\text{target} + \operatorname{sign}(\text{target})\,\tau$, which is where $F$ is the target.

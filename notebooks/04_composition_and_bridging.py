@@ -37,13 +37,13 @@ my = my_model(or_answers=True)
 #
 # Think of describing wines. You could store a long description of every bottle. Or you could agree on a few types, and say of each bottle "half this type, half that". The types are the codebook, the halves are the assignment.
 #
-# A *codebook* $E$ is a table of $C$ rows and $d$ columns. An *assignment* $S$ ($N\times C$) has a row for each entity, in which only $t$ entries are not 0. The embedding of entity $e$ is made of $t$ codebook rows, $\sum_cS_{ec}E_c$. In the second half of this notebook the codebook is itself refined: each of its rows listens to a few rows of a second, fine codebook. This is the left part of the computation:
+# A *codebook* $E$ is a table of $C$ rows and $d$ columns. An *assignment* $S$ ($N\times C$) has a row for each entity, in which only $t$ entries are not 0. The embedding of entity $e$ is made of $t$ codebook rows, $\sum_cS_{ec}E_c$. In the second half of this notebook the codebook is itself refined: each of its rows listens to a few rows of a second, fine codebook. This is the left part of the computation. ($Z$ holds the *ego embeddings*: what an entity is by itself, before the graph mixes it with its neighbours. They are the first rows of *layer 0*, $X_0$; the codebooks' rows follow.)
 
 # %%
-computation("S_c", "E_c", "Z", "X0", "E_f", "F", "S_f", "E_hat", model="fine", backward=True)
+computation("S_c", "E_c", "Z", "X0", "E_f", "F", "S_f", "E_hat", model="fine")
 
 # %% [markdown]
-# Below are the 18 women and 14 events with four codebook rows and $t=2$. Each entity puts half of its weight on the row of its own part of the graph, and half on another row, drawn at random.
+# Below are the 18 women and 14 events with four codebook rows and $t=2$. The graph is cut into four parts by *spectral co-clustering*, which groups users and items by the leading singular vectors of the normalised $R$, so that few edges run between parts. Each entity puts half of its weight on the row of its own part, and half on another row, drawn at random.
 
 # %%
 women = southern_women_split()
@@ -54,9 +54,10 @@ E_c = np.random.default_rng(2).standard_normal((C, d))
 Z = np.tanh(S_c @ E_c)
 assert S_c.shape == (32, 4) and np.all(np.diff(S_c.indptr) == 2) and np.allclose(S_c.sum(axis=1), 1)
 assert len(np.unique(Z.round(12), axis=0)) == len(np.unique(S_c.toarray(), axis=0))
-panels = {"assignment $S$": S_c.toarray(), "codebook $E$": E_c, "composed, $Z$": Z}
-kinds = {"codebook $E$": "codebook row", "composed, $Z$": "entity, in the same order"}
-heat_maps(panels, row_names={"assignment $S$": [*women.user_ids, *women.item_ids]}, row_kinds=kinds, height=5.8)
+panels = {"Assignment $S$": S_c.toarray(), "Codebook $E$": E_c, "Composed, $Z$": Z}
+kinds = {"Codebook $E$": "codebook row", "Composed, $Z$": "entity, in the same order"}
+names = {"Assignment $S$": [*women.user_ids, *women.item_ids]}
+heat_maps(panels, row_names=names, row_kinds=kinds, height=5.8, title="Southern women: 32 entities composed from 4 codebook rows")
 
 # %% [markdown]
 # Left: two dark cells in every row. Middle: the codebook, its four rows stretched to the same height (orange is negative, violet positive; each panel has its own scale). Right: the composed rows. Entities with the same two codebook rows have the same row on the right; nothing else tells them apart until propagation mixes in their neighbours.
@@ -393,7 +394,7 @@ assert np.allclose(my.bridged_layer_backward(np.ones((3, 1)), x, *three)[:, 0], 
 #
 # </details>
 #
-# $\hat X$ is symmetric; is $T$? Feed unit vectors into the layer and collect what comes out, and feed them into your backward.
+# The whole layer, from $X_k$ to $X_{k+1}$, is a linear map; call it $T$. $\hat X$ is symmetric; is $T$? Feed unit vectors into the layer and collect what comes out, and feed them into your backward.
 
 # %%
 A = sparse.csr_array(my.normalised_adjacency(women.train))
@@ -406,8 +407,8 @@ assert abs(X_hat - X_hat.T).max() < 1e-15 and np.abs(T - T.T).max() > 0.01 * np.
 assert np.allclose(T_back, T.T, rtol=0, atol=1e-14), "your backward is the transpose, entry for entry"
 added = np.abs(T - X_hat)
 assert added.max() == added[:, n : n + C].max(), "the largest numbers stand in the columns of the coarse nodes"
-shown = {r"the graph, $\hat{X}$": X_hat.toarray(), r"added by the lines, $T - \hat{X}$": T - X_hat, r"$T - T^\top$": T - T_back}
-block_matrices(shown, {"entities": n, "coarse": C, "fine": M})
+shown = {r"The graph, $\hat{X}$": X_hat.toarray(), r"Added by the four lines, $T - \hat{X}$": T - X_hat, r"$T - T^\top$": T - T_back}
+block_matrices(shown, {"entities": n, "coarse": C, "fine": M}, title="A bridged layer $T$ of the southern women is not symmetric")
 
 # %% [markdown]
 # Left, the graph is its own mirror image. In the middle, what the four lines add: the largest numbers stand in the narrow columns of the coarse nodes. On the right a symmetric layer would leave the panel white. That is what a forgotten transpose gets wrong. (Each panel has its own scale.)
@@ -509,6 +510,12 @@ assert gaps[0.5] < 1e-14 and gaps[0.2] > 1e-4
 #
 # ## Check
 #
+# In orange, what your functions send back along each arrow:
+
+# %%
+computation("S_c", "E_c", "Z", "X0", "E_f", "F", "S_f", "E_hat", model="fine", backward=True)
+
+# %% [markdown]
 # All of it at once, on a graph of random numbers that is not symmetric. (What the columns mean: [01](01_checking_a_gradient.ipynb).)
 
 # %%
@@ -572,7 +579,7 @@ def stored_only(S):
     return dense[:6]
 
 
-before_and_after(stored_only(S_c), stored_only(S_after), row_names=women.user_ids[:6], titles=("before the step", "after it"))
+before_and_after(stored_only(S_c), stored_only(S_after), row_names=women.user_ids[:6], title="Weights of six women's links, one step of descent")
 
 # %% [markdown]
 # The crosses are entries that are not stored. They have no gradient, and no step brings them to life: *which* codebook rows an entity uses is the structure of the model, only *how much* is a weight. Take many steps. Does the loss reach 0?

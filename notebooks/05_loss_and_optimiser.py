@@ -13,7 +13,7 @@
 #
 # ## What you will do
 #
-# You have a score for every pair of a user and an item, and a list of what people chose. At the end of this notebook you will have written what turns the two into a better model: the loss and its gradient, the draw of training examples, the optimiser's step, and a first training loop. The model that it trains is the simplest there is, a table with a row for every entity. In [06](06_coarse_stage.ipynb) a codebook and a graph take the table's place, and the penalty joins the loss.
+# You have a score for every pair of a user and an item, and a list of what people chose. At the end of this notebook you will have written what turns the two into a better model: the loss and its gradient, the draw of training examples, the optimiser's step, and a first training loop. The model that it trains is the simplest there is, a table with a row for every entity. In [06](06_coarse_stage.ipynb) a *codebook* (a small table whose rows many entities share) and a graph take the table's place, and the penalty joins the loss.
 #
 # You need the cotangents of [01](01_checking_a_gradient.ipynb). *Entities* are the users and then the items: item $i$ of $U$ users is entity $U+i$. Letters are on the [page of symbols](symbols.md).
 
@@ -40,13 +40,13 @@ my = my_model(or_answers=True)
 #
 # $$x=s_{ui}-s_{uj},\qquad s_{ui}=\langle H_u,H_i\rangle+b_u+b_i+b_0,$$
 #
-# where $H$ ($N\times d$) holds the entities' embeddings, $b$ ($N$) their biases, and $b_0$ is one bias for all. (From here on $i$ and $j$ are entity numbers.) The order is right when $x>0$.
+# where $H$ ($N\times d$) has a row of $d$ numbers for every entity, its *embedding*, $b$ ($N$) holds a *bias* for every entity, a number that is added to all of its scores, and $b_0$ is one bias for all. (From here on $i$ and $j$ are entity numbers.) The order is right when $x>0$.
 
 # %%
 computation("H", "triples", "scores", "loss", "step", backward=True, model="coarse")
 
 # %% [markdown]
-# One would like to count wrong orders, the dashed staircase on the left. But its derivative is 0 wherever it has one. *Bayesian personalised ranking*, BPR (Rendle et al., 2009), reads $\sigma(x)=1/(1+e^{-x})$ as the probability that the order is right and takes the smooth curve $-\log\sigma(x)=\log(1+e^{-x})$. With $\text{softplus}(y)=\log(1+e^y)$ this is $\text{softplus}(-x)$.
+# One would like to count wrong orders, the dashed staircase on the left. But its derivative is 0 wherever it has one. *Bayesian personalised ranking*, BPR (Rendle et al., 2009), reads $\sigma(x)=1/(1+e^{-x})$ as the probability that the order is right. The model under which the observed orders are most probable has the largest $\sum\log\sigma(x)$, so the loss of a triple is the smooth curve $-\log\sigma(x)=\log(1+e^{-x})$. With $\text{softplus}(y)=\log(1+e^y)$ this is $\text{softplus}(-x)$.
 
 # %%
 x = np.linspace(-5, 5, 401)
@@ -54,7 +54,7 @@ curves = {"softplus(-x)": np.log(1 + np.exp(-x)), "1 if the order is wrong, else
 loss_and_slope(x, curves, {"sigmoid(-x)": 1 / (1 + np.exp(x))})
 
 # %% [markdown]
-# The right half is the character of this loss. A pair in the right order ($x\gg0$) is left in peace. One in the wrong order pulls with a strength near 1 and never more: a single absurd click cannot outshout the rest.
+# The right panel shows the character of this loss. A pair in the right order ($x\gg0$) is left in peace. One in the wrong order pulls with a strength near 1 and never more: a single absurd click cannot outshout the rest.
 #
 # ## Write: the curve
 #
@@ -199,6 +199,8 @@ task_3.check(gather_backward).keep();
 # ## Write: the loss, backwards
 #
 # ### Forward
+#
+# The user's bias and $b_0$ stand in both scores, so they cancel in $x$, and the function needs neither.
 
 # %%
 def bpr_loss(H, b, user, positive, negative):
@@ -287,7 +289,7 @@ triple_in_the_plane(H_drawn, arrows, ["user u", "positive i", "negative j"], [0,
 #
 # With $d\ell=\sum G_x\,dx$ and $G_x=-\sigma(-x)/B$, what stands beside each $d$ is its gradient: $G_x(H_i-H_j)$ for the user, $G_xH_u$ for the positive item, $-G_xH_u$ for the negative one, $G_x$ and $-G_x$ for their biases; an entity that occurs several times receives all of its contributions.
 #
-# The last two brackets are 0: a user's bias and the global bias stand in *both* scores. Their gradient is zero to the last bit, always, so no optimiser ever moves them. If they start as random noise, they stay random noise. (That is why your functions leave $b_0$ out.) Item biases do move: they collect popularity.
+# The last two brackets are 0. The gradient of a user's bias and of the global bias is zero to the last bit, always, so no step on this loss ever moves them. If they start as random noise, they stay random noise. Item biases do move.
 #
 # </details>
 #
@@ -295,7 +297,7 @@ triple_in_the_plane(H_drawn, arrows, ["user u", "positive i", "negative j"], [0,
 #
 # ### Forward
 #
-# Making all embeddings larger makes every right order look more certain. A *regulariser* or penalty pulls the rows that a batch touches back towards zero. It acts on $Z$, what an entity is before the graph mixes it with others:
+# Making all embeddings larger makes every right order look more certain. A *regulariser* or penalty, with the weight $\lambda$ (`l2`), pulls the rows that a batch touches back towards zero. It acts on $Z$, what an entity is before the graph mixes it with others:
 
 # %%
 def penalty(Z, user, positive, negative, l2):
@@ -404,7 +406,7 @@ def draw_batches(R, n_draws, size, rng):
 my.keep(draw_batches)
 
 # %% [markdown]
-# Do not believe that the draw is uniform: count. One user with the items 1, 3 and 4, and some 8,000 negatives, about 2,000 for each item that she lacks.
+# Do not believe that the draw is uniform: count. One user with the items 1, 3 and 4, and some 8,000 negatives, about 2,000 for each item that she lacks. How far from 2,000 may a count be? $\chi^2$ adds up (count − expected)² / expected; of uniform draws its distribution is known.
 
 # %%
 lonely = sparse.csr_array(np.array([[0, 1, 0, 1, 1, 0, 0]]))
@@ -422,15 +424,15 @@ dict(zip(items.tolist(), times.tolist(), strict=True))
 #
 # ### Forward
 #
-# Plain descent is one line, `theta = theta - rate * grad`. But the size of a gradient is a poor guide for the length of a step: it depends on how often an entity occurs, on the batch's size, on the scale of the loss. **Adam** (Kingma and Ba, 2015) decides the length for each number by itself, from two running means over the steps $k=1,2,\dots$:
+# Plain descent is one line, `theta = theta - rate * grad`. But the size of a gradient is a poor guide for the length of a step: it depends on how often an entity occurs, on the batch's size, on the scale of the loss. **Adam** (Kingma and Ba, 2015) decides the length for each number by itself, from running means of the gradient and of its square. In this section $k=1,2,\dots$ counts steps, and $G_k$ is the gradient of step $k$:
 #
-# $$m_k=\beta_1m_{k-1}+(1-\beta_1)g_k,\qquad v_k=\beta_2v_{k-1}+(1-\beta_2)g_k^2,\qquad\theta_k=\theta_{k-1}-\eta\,\frac{m_k/(1-\beta_1^k)}{\sqrt{v_k/(1-\beta_2^k)}+\varepsilon},$$
+# $$m_k=\beta_1m_{k-1}+(1-\beta_1)G_k,\qquad v_k=\beta_2v_{k-1}+(1-\beta_2)G_k^2,\qquad\theta_k=\theta_{k-1}-\eta\,\frac{m_k/(1-\beta_1^k)}{\sqrt{v_k/(1-\beta_2^k)}+\varepsilon},$$
 #
-# with $m_0=v_0=0$, $\beta_1=0.9$, $\beta_2=0.999$, $\varepsilon=10^{-8}$, all of it entry by entry.
+# with $m_0=v_0=0$, $\beta_1=0.9$, $\beta_2=0.999$, $\varepsilon=10^{-8}$ against a division by 0, all of it entry by entry.
 #
 # ### By hand
 #
-# The first step with $g=0.02$: $m=0.002$, $v=4\cdot10^{-7}$; divided by 0.1 and 0.001 they are 0.02 and 0.0004, whose root is 0.02. The step is $\eta$, whatever the gradient's size.
+# The first step with $G_1=0.02$: $m=0.002$, $v=4\cdot10^{-7}$; divided by 0.1 and 0.001 they are 0.02 and 0.0004, whose root is 0.02. The step is $\eta$, whatever the gradient's size.
 #
 # ### Your turn
 
@@ -461,7 +463,7 @@ task_7.check(adam_step).keep();
 #
 # </details>
 #
-# How far does it move? Below are a constant gradient, one that fades, $g_k=0.95^k$, and one that an entity receives which occurs in every 20th batch. The dashed curve is Adam without its corrections.
+# How far does it move? Below are a constant gradient, one that fades, $G_k=0.95^k$, and one that an entity receives which occurs in every 20th batch. The dashed curve is Adam without its corrections.
 
 # %%
 def lengths(gradients):
@@ -488,7 +490,7 @@ first_steps(k, {"constant gradient": constant, "without correction": uncorrected
 #
 # <details><summary>The derivation</summary>
 #
-# Unrolled, $m_k=\sum_{l\le k}(1-\beta_1)\beta_1^{k-l}g_l$. A mean needs weights that add up to 1; these add up to $1-\beta_1^k$, a tenth at the first step. The rest belongs to the zero that we started from. Dividing by the weights that are there repairs it, for $m$ and likewise for $v$. Both are too small at first, but not by the same factor: $0.1/\sqrt{0.001}\approx3.16$.
+# Unrolled, $m_k=\sum_{l\le k}(1-\beta_1)\beta_1^{k-l}G_l$. A mean needs weights that add up to 1; these add up to $1-\beta_1^k$, a tenth at the first step. The rest belongs to the zero that we started from. Dividing by the weights that are there repairs it, for $m$ and likewise for $v$. Both are too small at first, but not by the same factor: $0.1/\sqrt{0.001}\approx3.16$.
 #
 # </details>
 #
@@ -550,10 +552,11 @@ def share_right(H, b):
 shares = [share_right(*my.train_table(H, b, batches[:n], 0.03)[:2]) for n in range(0, 301, 20)]
 assert abs(losses[0] - np.log(2)) < 0.01 and losses[-1] < 0.3 and 0.3 < shares[0] < 0.7 and shares[-1] > 0.95
 assert (trained_b[:18] == 0).all() and (trained_b[18:] != 0).all(), "only item biases have moved"
-loss_and_order(np.arange(300), losses, np.interp(np.arange(300), np.arange(0, 301, 20), shares), start=np.log(2))
+shares = np.interp(np.arange(300), np.arange(0, 301, 20), shares)
+loss_and_order(np.arange(300), losses, shares, start=np.log(2), title="A table of 32 rows, trained on the southern women")
 
 # %% [markdown]
-# Nearly all *training* pairs end in the right order. That does not make it a good recommender: 128 numbers can memorise 32 entities. On held-out events it does not reach the walks, which need no training at all:
+# Nearly all *training* pairs end in the right order. That does not make it a good recommender: its 128 numbers describe 64 attendances, so it can learn them by heart. On held-out events it does not reach the walks, which need no training at all:
 
 # %%
 quality = {
@@ -615,7 +618,7 @@ report
 # %% [markdown]
 # ## Try it
 #
-# **The colleague.** Predict each gap, then mend the function.
+# **The colleague.** Here is that function, with its two gaps. Mend it.
 
 # %%
 def forgetful(H, b, user, positive, negative):
@@ -633,14 +636,20 @@ for repeated, size in ((False, 4), (True, 9)):
     batch = draw(size, repeated, rng)
     gaps.append(my.gradient_gap(lambda H: my.bpr_loss(H, b, *batch), lambda H: forgetful(H, b, *batch), H))
 assert gaps[0] < 1e-7 and gaps[1] > 0.01
+print(f"without repetitions {gaps[0]:.0e}, with repetitions {gaps[1]:.0e}")
+
+# %% [markdown]
+# **A thousandfold gradient**, the second prediction. How small must a gradient be for $\varepsilon$ to be felt?
+
+# %%
 paths = []
-for factor in (1, 1000):  # the second prediction
+for factor in (1, 1000):
     theta = m = v = np.zeros(3)
     for step in range(1, 20):
         theta, m, v = my.adam_step(theta, factor * np.sin(step + np.arange(3)), m, v, step, 0.1)
     paths.append(theta)
 assert np.allclose(*paths, rtol=1e-5)
-print(f"without repetitions {gaps[0]:.0e}, with repetitions {gaps[1]:.0e}")
+np.abs(paths[0] - paths[1]).max()
 
 # %% [markdown]
 # **Clipping.** The released code cuts every entry of a gradient to $[-3,3]$ before Adam. Does that matter? The gradient is that of a *mean* over thousands of triples: at the start of training on the planted data its largest entry is far below 3. Try a batch of one triple.
@@ -665,7 +674,7 @@ places = [f"{role} {k}" for role in ("user", "pos", "neg") for k in range(3)]
 scatter_and_gather(places, np.array([0, 0, 1, 2, 2, 3, 3, 4, 2]), np.arange(9) % 3, ["u0", "u1", "i0", "i1", "i2"])
 
 # %% [markdown]
-# On the right nobody shares a row, and each sum is made in a fixed order: the gradient has the same bits on one core and on sixty-four. Its sampler draws five *different* negatives per positive by ranks, as yours does, and each random number is a function of (seed, draw, position), so that any thread can make any draw. First the same numbers as yours, then the ratio on your machine.
+# On the right no two threads write to one row, and each sum is made in a fixed order, whatever the number of threads. The package's sampler finds negatives by rank, as yours does, but five *different* ones for each positive; and each random number is a function of (seed, draw, position), so that any thread can make any draw. First the same numbers as yours, then the ratio on your machine.
 
 # %%
 from c2f_np.engine import engine_named

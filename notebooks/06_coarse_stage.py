@@ -43,7 +43,7 @@ my = my_model(or_answers=True)
 # Below is one step of the descent. There are three paths from $E_c$ to the loss. One leads through $Z=\tanh(S_cE_c)$ and the graph. One leads **directly** into the graph, because codebook rows are nodes of it as well. The third leads through $Z$ to the **penalty** (the regulariser), which is part of the loss. Whoever forgets a path trains with a wrong gradient.
 
 # %%
-computation("A", "S_c", "E_c", "Z", "X0", "H", "scores", "triples", "loss", "step", backward=True, model="coarse")
+computation("A", "S_c", "E_c", "Z", "X0", "H", "scores", "triples", "loss", "step", model="coarse")
 
 # %% [markdown]
 # ## Write: the forward
@@ -79,7 +79,7 @@ assert np.isclose(X_tiny[0, 4], 0.541, atol=5e-4) and abs(X_tiny - X_tiny.T).max
 X_tiny.toarray().round(3)
 
 # %% [markdown]
-# To begin with, nothing is known but the graph. Entities that are close in it should share a row. So it is cut into $C$ parts with few edges between them: a *partition*, here by spectral co-clustering. An entity gets the weight $\frac12$ on the row of its own part and $\frac12$ on one other, drawn at random. Here are the women and their events with $C=4$.
+# To begin with, nothing is known but the graph. Entities that are close in it should share a row. So it is cut into $C$ parts with few edges between them: a *partition*, here by spectral co-clustering (notebook 04). An entity gets the weight $\frac12$ on the row of its own part and $\frac12$ on one other, drawn at random. Here are the women and their events with $C=4$.
 
 # %%
 women = southern_women_split().train
@@ -89,7 +89,7 @@ A = sparse.csr_array(my.normalised_adjacency(women))
 S_c = start_coarse_assignment(partition_entities(women, C, method="coclustering"), C, 2, 0.5, np.random.default_rng(0))
 X_hat = my.expanded_graph(A, S_c)
 assert (np.diff(S_c.indptr) == 2).all() and X_hat[:n_users, :n_users].nnz == 0 == X_hat[N:, N:].nnz
-expanded_adjacency(X_hat, [n_users, n_items, C], ["women", "events", "coarse"], title="Expanded graph of the southern women: weights of its edges")
+expanded_adjacency(X_hat, [n_users, n_items, C], ["women", "events", "coarse"], title="Expanded graph of the southern women")
 
 # %% [markdown]
 # Women meet events, both meet coarse nodes, and nobody meets their own kind.
@@ -311,7 +311,7 @@ parts = {
 }
 _, grad_E_c, _ = my.coarse_gradients(E_c, b, S_c, X_hat, L, *batch, l2)
 assert np.allclose(sum(parts.values()), grad_E_c, rtol=1e-12, atol=1e-15)
-gradients_by_way(parts | {"sum": grad_E_c}, title=f"Gradient of the loss at the codebook, path by path ($\\lambda$ = {l2}, large enough to see the penalty)")
+gradients_by_way(parts | {"sum": grad_E_c}, title=f"Southern women: gradient at the coarse codebook, path by path ($\\lambda$ = {l2}, so large that the penalty shows)")
 
 # %% [markdown]
 # ### The derivation
@@ -488,7 +488,7 @@ print(f"yours {solved[-1]:.4f}, control {control[-1]:.4f}, " + ", ".join(f"{name
 quality_by_round(curves, rivals, title="Planted set: 40 coarse rows of 48 numbers", ylabel="NDCG@20 on test items")
 
 # %% [markdown]
-# The recommender that you wrote beats both rivals, and the control says why: descent alone gains less than .015 in five more rounds. The gain is that of the assignment. (METIS makes the partition here. Where it is not installed, co-clustering takes its place, and the walks may stay ahead.)
+# The recommender that you wrote beats both rivals, and the control says why: descent alone gains less than .015 in five more rounds. The gain is that of the assignment. (The partition is made by METIS, a program that cuts a graph into parts of equal size with few edges between them. Where it is not installed, co-clustering takes its place, and the walks may stay ahead.)
 #
 # What has changed is who shares rows. Below is a thin line for every entity, in the order of the true groups; columns have no order of their own, and each stands with the group that weighs most in it.
 
@@ -506,7 +506,8 @@ def purity(S_c):
 
 assert purity(last_S) > purity(first_S) + 0.1
 print(f"purity {purity(first_S):.2f} before, {purity(last_S):.2f} after")
-assignments_side_by_side({"before (partition)": first_S, "after": last_S}, groups, [f"group {g}" for g in range(8)], ylabel="entities, by true group")
+both = {"Before (the partition's)": first_S, "After five closed-form updates": last_S}
+assignments_side_by_side(both, groups, [f"group {g}" for g in range(8)], ylabel="entities, by true group", title="Links of the planted set")
 
 # %% [markdown]
 # ### The derivation
@@ -537,6 +538,12 @@ assignments_side_by_side({"before (partition)": first_S, "after": last_S}, group
 #
 # ## Check
 #
+# In orange, what your steps send back along each arrow:
+
+# %%
+computation("A", "S_c", "E_c", "Z", "X0", "H", "scores", "triples", "loss", "step", backward=True, model="coarse")
+
+# %% [markdown]
 # First your own check of your own gradient, then the package's, on the graph of the women and on one that is not symmetric, where a forgotten transpose would show.
 
 # %%
@@ -613,7 +620,7 @@ assert left["all 40"] < left["2, fitted anew"] < left["2 largest"] and 0.3 < np.
 {name: f"{share:.0%}" for name, share in left.items()} | {"negative weights": f"{np.mean(W < 0):.0%}"}
 
 # %% [markdown]
-# **Sizes, starts, seeds.** 40 rows are as many as there are subgroups, which nobody knows in practice. Try $C=24$, or `method="random"` for the partition, or other seeds, and judge by validation items. **Real data**: if MovieLens 100K has been fetched, the same model trains on it below, for two rounds of descent and four in turns. It beats popularity there. The walks stay ahead.
+# **Sizes, starts, seeds.** 40 rows are as many as there are subgroups, which nobody knows in practice. Try $C=24$, or `method="random"` for the partition, or other seeds, and judge by validation items. **Real data**: MovieLens 100K may not be passed on with this course; `python -m c2f_np data fetch ml-100k` fetches it. Then the same model trains on it below, for two rounds of descent and four in turns, and the cell prints its NDCG@20 beside popularity's and the walks'. It beats popularity there. The walks stay ahead.
 
 # %%
 if cached("ml-100k"):
@@ -636,7 +643,7 @@ if cached("ml-100k"):
     assert real["popularity"] < real["yours"] < real["three-step walks"]
     print("ml-100k", {name: f"{value:.4f}" for name, value in real.items()})
 else:
-    print("ml-100k has not been fetched: python -m c2f_np data fetch ml-100k")
+    print("MovieLens 100K has not been fetched.")
 
 # %% [markdown]
 # ## Faster
@@ -669,7 +676,7 @@ def losses_of_package(engine):
 theirs = losses_of_package("numpy")
 assert np.allclose(first_losses, theirs, rtol=1e-10)
 print(f"largest relative difference in {len(theirs)} steps: {np.max(np.abs(np.array(first_losses) / theirs - 1)):.0e}")
-compared_losses({"the package": theirs, "yours": first_losses}, title="Loss of the first round, planted set")
+compared_losses({"the package": theirs, "yours": first_losses}, title="Planted set: loss of the first round of the coarse stage")
 
 # %% [markdown]
 # (The package writes $\lambda$ as the product of two options, 5 and $10^{-4}$. It clips gradients at 3 before Adam, which changes nothing here.) Its compiled engine computes only the rows of $H$ that a batch needs and shares the products among threads. The ratio is your machine's.

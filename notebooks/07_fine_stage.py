@@ -37,10 +37,10 @@ my = my_model(or_answers=True)
 #
 # A coarse row serves many entities at once, so it can only say what they have in common. The fine stage gives each coarse row a few corrections from a common stock of $M<C$ fine rows: *this* coarse row, but a little more like fine rows 3 and 7. Two decisions keep that cheap. The corrections hang on the coarse rows, not on the entities, so the links $S_f$ are only $C\times M$ with $t_f$ in a row. And the fine codebook is sparse: what is trained is $E_f$, what is used is $F$, its soft threshold, and only the entries of $F$ that are not 0 need be stored.
 #
-# In the picture is one step. $E_c$ and $S_c$ are frozen. $F$ forks: into the bridge, and as the start of the fine *nodes*. $\hat E$ forks, too: entities are composed from it, and it is the start of the coarse nodes. Where a value is used twice, gradients add.
+# The picture shows one step. $E_c$ and $S_c$ are frozen. $F$ forks: into the bridge, and as the start of the fine *nodes*. $\hat E$ forks, too: entities are composed from it, and it is the start of the coarse nodes. Where a value is used twice, gradients add.
 
 # %%
-computation("E_f", "F", "S_f", "E_hat", "Z", "X0", "H", "loss", "scores", model="fine", backward=True)
+computation("E_f", "F", "S_f", "E_hat", "Z", "X0", "H", "loss", "scores", model="fine")
 
 # %% [markdown]
 # ## Write: the forward
@@ -291,7 +291,7 @@ assert np.allclose(sum(paths.values()), whole, rtol=1e-12, atol=1e-16)
 assert all((part[np.abs(E_f_w) <= tau_w] == 0).all() for part in paths.values())
 norms = {name: float(np.linalg.norm(part)) for name, part in paths.items()}
 assert norms["3: Z, graph"] > max(norms["1: coarse nodes"], norms["2: fine nodes"]) and norms["4: Z, penalty"] < 0.05 * norms["3: Z, graph"]
-gradients_by_way(paths | {"sum": whole}, ylabel="fine row", title="Gradient of the loss at the fine codebook, path by path")
+gradients_by_way(paths | {"sum": whole}, ylabel="fine row", title="Southern women: gradient at the fine codebook, path by path")
 
 # %% [markdown]
 # Entries within the threshold are exactly 0 on every path (white; so are others, but only nearly). The penalty's path is too weak to be seen with the model's own $\lambda$. The third path, which the released code does not have, is the strongest here.
@@ -367,19 +367,19 @@ assert quality["coarse stage"] > 2 * quality["popularity"] and round(quality["th
 quality
 
 # %% [markdown]
-# ### The seed of the fine codebook
+# ### The start of the fine codebook
 #
-# A fine codebook of small random numbers would be dead on arrival, all of it within the threshold. The method seeds it by a **sparse principal component analysis** of the coarse codebook: $M$ rows of $E_c$ are drawn, with replacement, and called $Y$ ($M\times d$). One looks for $Y\approx UV$, with the *components* in the rows of $V$ and the *scores* in $U$, by minimising
+# A fine codebook of small random numbers would be dead on arrival, all of it within the threshold. The method starts it from a **sparse principal component analysis** of the coarse codebook: $M$ rows of $E_c$ are drawn, with replacement, and called $Y$ ($M\times d$). One looks for $Y\approx\Omega\Psi$, with the *components* in the rows of $\Psi$ and the *scores* in $\Omega$, by minimising
 #
-# $$\tfrac12|Y-UV|^2+\alpha\sum_{cf}|V_{cf}|\qquad\text{where no column of }U\text{ is longer than }1.$$
+# $$\tfrac12|Y-\Omega\Psi|^2+\alpha\sum_{cf}|\Psi_{cf}|\qquad\text{where no column of }\Omega\text{ is longer than }1.$$
 #
-# The penalty makes most entries of $V$ exactly 0, as soft thresholding does. The constraint is needed: without it $U$ could grow, $V$ shrink, and the penalty would vanish with the product unchanged. The **paper** seeds the codebook with the sparse *components*; they have length 1, so all their entries lie within $\tau=1$, and the package scales each to the size of its scores and moves it away from zero by $\tau$. The **released code** writes the *scores*, which are dense, to random places of rows of zeros. A score is a coefficient: it belongs to no coordinate.
+# The penalty makes most entries of $\Psi$ exactly 0, as soft thresholding does. The constraint is needed: without it $\Omega$ could grow, $\Psi$ shrink, and the penalty would vanish with the product unchanged. The **paper** starts from the sparse *components*; they have length 1, so all their entries lie within $\tau=1$, and the package scales each to the size of its scores and moves it away from zero by $\tau$. The **released code** writes the *scores*, which are dense, to random places of rows of zeros. A score is a coefficient: it belongs to no coordinate.
 
 # %%
-seeds = {kind: start_fine_codebook(E_c, M, M, kind=kind, threshold=tau, seed=2) for kind in ("scores", "components")}
-sparsity = {kind: float(np.mean(np.abs(E_f) <= tau)) for kind, E_f in seeds.items()}
-assert sparsity["components"] > 0.5 and np.all(np.abs(seeds["components"][seeds["components"] != 0]) > tau)
-codebooks_side_by_side(seeds, threshold=tau, title="Two seeds of the fine codebook (grey: set to 0 by the threshold)")
+starts = {kind: start_fine_codebook(E_c, M, M, kind=kind, threshold=tau, seed=2) for kind in ("scores", "components")}
+sparsity = {kind: float(np.mean(np.abs(E_f) <= tau)) for kind, E_f in starts.items()}
+assert sparsity["components"] > 0.5 and np.all(np.abs(starts["components"][starts["components"] != 0]) > tau)
+codebooks_side_by_side(starts, threshold=tau, title="Planted set: two starts of the fine codebook (grey: set to 0 by the threshold)")
 
 # %% [markdown]
 # Grey is what the threshold sets to 0. We go on with the components. Three rounds of descent, from frozen $E_c$ and $S_c$; after each we note which entries lie beyond the threshold.
@@ -387,7 +387,7 @@ codebooks_side_by_side(seeds, threshold=tau, title="Two seeds of the fine codebo
 # %%
 parts = partition_entities(R, M, seed=1)
 first_S_f = start_fine_assignment(S_c, parts, M, 4)
-first_E_f, first_b, graph = seeds["components"], b, my.fine_graph(A, S_c, first_S_f)
+first_E_f, first_b, graph = starts["components"], b, my.fine_graph(A, S_c, first_S_f)
 first_batches = my.draw_batches(R, 4, 2048, rng)
 
 
@@ -467,11 +467,11 @@ revived = np.concatenate([[0], np.cumsum((~masks[:-1] & masks[1:]).sum(axis=(1, 
 assert revived[-1] == 0 and (E_f[first_E_f == 0] == 0).all(), "nothing ever comes back"
 codebook_sparsity(
     np.arange(len(masks)), masks.mean(axis=(1, 2)), died=died, revived=revived, xlabel="round of the fine stage",
-    title="Entries of the fine codebook beyond the threshold",
+    title="Planted set: entries of the fine codebook beyond the threshold",
 )
 
 # %% [markdown]
-# The dashed line lies on the axis: no entry ever comes back. Sparsity is a one-way street in this method, and what the seed did not provide training cannot add. Why, is the second question below.
+# The dashed line lies on the axis: no entry ever comes back. Sparsity is a one-way street in this method, and what the start did not provide training cannot add. Why, is the second question below.
 #
 # ## Predict
 #
@@ -506,6 +506,12 @@ for name, value in quality.items():
 # %% [markdown]
 # ## Check
 #
+# In orange, what your steps send back along each arrow:
+
+# %%
+computation("E_f", "F", "S_f", "E_hat", "Z", "X0", "H", "loss", "scores", model="fine", backward=True)
+
+# %% [markdown]
 # Your checker on your gradient, at the small instance, before and after ten steps; no entry is near the threshold. In the last line somebody follows the released code in the backward pass and the paper in the forward: paths 3 and 4 are lost.
 
 # %%
@@ -616,7 +622,7 @@ my_seconds = time.perf_counter() - began
 apart = np.max(np.abs(np.array(theirs) - first_losses) / np.array(theirs))
 print(f"{len(theirs)} losses differ by {apart:.0e} of their size at most; the package is {my_seconds / their_seconds:.1f} times as fast")
 assert apart < 1e-6
-compared_losses({"the package": theirs, "yours": first_losses}, title="Loss of the first round of the fine stage, planted data")
+compared_losses({"the package": theirs, "yours": first_losses}, title="Planted set: loss of the first round of the fine stage")
 
 # %% [markdown]
 # ## Read next

@@ -141,7 +141,7 @@ blocks = [("users", 1000), ("items", 800), ("codebook rows", C + M)]
 assert W_1.shape == W_2.shape == (1800, 16)
 graph_and_strip(
     entries.row, entries.col, blocks, np.concatenate([W_1, W_2], axis=1), names=("the expanded graph", "$W_1$, $W_2$"),
-    title="A step multiplies six times with the graph, or twice with the strip",
+    title="Planted set: a step multiplies six times with the graph, or twice with the strip",
 )
 
 # %% [markdown]
@@ -350,7 +350,7 @@ n_rows = len(np.unique(np.concatenate(batch)))
 work = my.multiplications(X_hat.nnz, n_rows, M, d, L)
 assert 2 * M == d and work[2] == work[0] and 2 < work[0] / work[1] < 10
 assert -(-R.nnz * 5 // 8192) > 12, "steps of an epoch of the package, of five triples an interaction and 8,192 a batch"
-work_of_two_ways(*(each / 1e6 for each in work), n_steps=12, title="Planted data, 16 fine rows")
+work_of_two_ways(*(each / 1e6 for each in work), n_steps=12, title="Planted set, 16 fine rows: work until the links change")
 
 # %% [markdown]
 # Collapsing costs as much as *one* step through layers (because $2M=d$ here), and every step after it less than half. Counting is not measuring, though. On Gowalla, the paper's larger data set (29,858 users, 40,981 items, 810,128 interactions), at the paper's sizes and with a batch that touches everybody, a collapsed step makes more than twice as *many* multiplications:

@@ -325,7 +325,7 @@ with applied(mutant("squared_norm_penalty_backward", "factor 2 forgotten")):
 # %% [markdown]
 # ### 5. The start of training
 #
-# The embeddings are $Z=\tanh(SE)$, with the backward $S^\top(G\odot(1-Z^2))$. Forget the factor $1-Z^2$, and test where training starts, with a small random codebook: there $Z\approx0$ and the factor is 1. A wrong gradient that is right at the start also trains well for a while, which is worse than one that fails at once. So check at the start *and* where a trained model would be.
+# The embeddings are $Z=\tanh(SE)$, with the backward $S^\top(G\circ(1-Z^2))$. Forget the factor $1-Z^2$, and test where training starts, with a small random codebook: there $Z\approx0$ and the factor is 1. A wrong gradient that is right at the start also trains well for a while, which is worse than one that fails at once. So check at the start *and* where a trained model would be.
 
 # %%
 S = sparse.csr_array([[0.7, 0.3, 0.0], [0.0, 0.4, 0.6], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])

@@ -38,19 +38,19 @@ my = my_model(or_answers=True)
 # %% [markdown]
 # ## The idea
 #
-# The left column is what the paper says, the right one what the release does: the repository `htyjers/C2F-MetaEmbed` at commit `4c3d203`, folder `code/`, file and line. The quotations are from the abstract.
+# The left column is what the paper says: in its abstract (quoted), in its figure of the pipeline, or in the tables of settings of the release's README (sections 3, the coarse stage, and 4, the fine one). Section and equation numbers of the full text are not given here. The right column is what the release does: the repository `htyjers/C2F-MetaEmbed` at commit `4c3d203`, folder `code/`, file and line. The number that belongs to each row is in the table under [Check](#check).
 #
 # | | the paper | the release |
 # |---|---|---|
-# | 1 | nodes are linked "directly to coarse-grained virtual nodes and indirectly to fine-grained" ones; in its figure of the pipeline, entities are composed from the *bridged* codebook | `models/mat_approx.py`, 302: `self.centroid_assignment @ self.centroid_embs`, from the coarse codebook, which is frozen in this stage |
-# | 2 | "a weight bridging update strategy" that matches each coarse row "with several" fine ones | 355 to 358: four lines that take the coarse message away and put another back |
-# | 3 | a start "upon SparsePCA" | 109: `sparsepca.fit_transform(...)`, which returns the dense *scores*; 113 to 116 write each row's scores to random places of a row of zeros |
-# | 4 | "soft thresholding activation function to render the sparseness" | 299, with $\tau = 1$ |
-# | 5 | fine rows are weighted | 130 to 133 and 424 to 426: the largest values of a softmax, not divided by their sum |
-# | 6 | (nothing) | `models/recsys.py`, 68: `FeaturesLinear`, a bias for each user and item, which starts as standard normal noise |
-# | 7 | (nothing) | `models/mat_approx.py`, 178: `np.power(rowsum, -0.5)`, also of sums below 0; the assertion in 185 then ends the run |
-# | 8 | (nothing) | `data_loading/data_loader.py`, 56 to 58: a third of each user's *test* items, drawn anew for each seed, is the validation; `funcs.py`, 145 to 151: only training items are left out of the test ranking |
-# | 9 | anchor weights .5, .6 and .9 for the three data sets (the release's README) | `models/mat_approx.py`, 194: `selected_assignment_weight: float = .5`, which no call changes |
+# | 1 | abstract: nodes are linked "directly to coarse-grained virtual nodes and indirectly to fine-grained" ones; figure: entities are composed from the *bridged* codebook | `models/mat_approx.py`, 302: `self.centroid_assignment @ self.centroid_embs`, from the coarse codebook, which is frozen in this stage |
+# | 2 | abstract: "a weight bridging update strategy" that matches each coarse row "with several" fine ones; README, 4: weight parameter .2 | `models/mat_approx.py`, 355 to 358: four lines that take the coarse message away and put another back |
+# | 3 | abstract: a start "upon SparsePCA"; README, 4: 80 components | `models/mat_approx.py`, 109: `sparsepca.fit_transform(...)`, which returns the dense *scores*; 113 to 116 write each row's scores to random places of a row of zeros |
+# | 4 | abstract: a "soft thresholding activation function to render the sparseness"; README, 4: threshold 1 | `models/mat_approx.py`, 299, with $\tau = 1$ |
+# | 5 | README, 4: each coarse row has 4 fine ones | `models/mat_approx.py`, 130 to 133 and 424 to 426: the largest values of a softmax, not divided by their sum |
+# | 6 | in none of these | `models/recsys.py`, 68: `FeaturesLinear`, a bias for each user and item, which starts as standard normal noise |
+# | 7 | in none of these | `models/mat_approx.py`, 178: `np.power(rowsum, -0.5)`, also of sums below 0; the assertion in 185 then ends the run |
+# | 8 | in none of these | `data_loading/data_loader.py`, 56 to 58: a third of each user's *test* items, drawn anew for each seed, is the validation; `funcs.py`, 145 to 151: only training items are left out of the test ranking |
+# | 9 | README, 3: anchor weights .5, .6 and .9 for the three data sets | `models/mat_approx.py`, 194: `selected_assignment_weight: float = .5`, which no call changes |
 #
 # Nearly every line is something that any of us could have written, and most can only be seen by someone who derives the gradients by hand. The package has both readings as options; the presets `authors` (the release), `paper` (the words) and `staged` bundle them:
 
@@ -79,7 +79,7 @@ print("NDCG@20 of the coarse stages:", [round(stage.evaluate().metrics["ndcg@20"
 # %% [markdown]
 # ## Write: the gradient at the biases (6)
 #
-# The score of user $u$ and item $i$ is $\langle H_u, H_i\rangle + b_u + b_i + b_0$, and BPR looks at the difference of two scores of the *same* user. **By hand:** one triple with $\langle H_u, H_j - H_i\rangle = 0$, $b_u = 7$, $b_i = b_j = 1$. The difference is $(7 + 1) - (7 + 1) = 0$, the loss is $\log 2$, its slope $\sigma(0) = \tfrac12$. The gradient is $-\tfrac12$ at $b_i$ and $\tfrac12$ at $b_j$. And at $b_u$? The user's bias is really in this forward; your backward must find out what becomes of it.
+# The score of user $u$ and item $i$ is $\langle H_u, H_i\rangle + b_u + b_i + b_0$, and BPR looks at the difference of two scores of the *same* user. The loss is softplus$(-x)$, and $-x = \langle H_u, H_j - H_i\rangle + (b_u + b_j) - (b_u + b_i)$; the first term is called `products` below. **By hand:** one triple with $\langle H_u, H_j - H_i\rangle = 0$, $b_u = 7$, $b_i = b_j = 1$. Then $-x = (7 + 1) - (7 + 1) = 0$, the loss is $\log 2$, and softplus has the slope $\sigma(0) = \tfrac12$ there. The gradient is $-\tfrac12$ at $b_i$ and $\tfrac12$ at $b_j$. And at $b_u$? The user's bias is really in this forward; your backward must find out what becomes of it.
 
 # %%
 task_1 = exercise("bias_gradient")
@@ -271,6 +271,18 @@ print("share of negative weights in the trained S_c:", np.round(negative, 4))
 assert max(negative) < 0.01
 
 # %% [markdown]
+# ## Question: does the anchor weight matter? (9)
+#
+# At the start an entity puts the *anchor weight* on the row of its own part and the rest on another row, drawn at random. The same coarse stages, once more with .9 in place of .5:
+
+# %%
+anchored = [make_baseline("coarse", n_coarse=40, dim=32, lr=1e-2, phase1_epochs=10, max_epochs=30, random_state=seed, n_jobs=1,
+                          bias_start="normal", anchor_weight=0.9).fit(data).evaluate().metrics["ndcg@20"] for seed in SEEDS]
+anchor = my.paired_interval(np.array(anchored), np.array([stage.evaluate().metrics["ndcg@20"] for stage in stages]))
+print("anchor weight .9 instead of .5: {:+.4f} ({:+.4f} to {:+.4f})".format(*anchor))
+assert anchor[1] < 0 < anchor[2], "three seeds do not tell the two apart"
+
+# %% [markdown]
 # ## Predict
 #
 # Take the trained model of the fine stage, set its whole fine codebook to **zero**, change nothing else, and measure again. What is left of its NDCG@20: all of it, half, nothing?
@@ -297,9 +309,30 @@ print("reached:", {preset: round(float(reached[preset].mean()), 4) for preset in
 for label, (mean, low, high) in moved.items():
     print(f"  {label:46s} {mean:+.4f} ({low:+.4f} to {high:+.4f})")
 
+# %% [markdown]
+# And the table of the beginning once more, with one number for each of its rows: what is changed in test NDCG@20, or a share where there is nothing to compare.
+
+# %%
+def of_seeds(values):
+    return my.paired_interval(np.array(values), np.zeros(len(values)))
+
+measured = {
+    "1 composed from the bridged codebook": (moved["entities composed from the bridged codebook"], 5),
+    "2 the four lines": (moved["bridge in a layer: raw"], 5),
+    "3 start from scores": (moved["start: scores"], 5),
+    "4 share of such a start within the threshold": (of_seeds(dead["scores"]), len(SEEDS)),
+    "5 fine links that sum to one": (moved["fine links that sum to one"], 5),
+    "6 item biases set to zero": (cost, len(SEEDS)),
+    "7 share of negative weights in the trained S_c": (of_seeds(negative), len(SEEDS)),
+    "8 validation items compete": (masking, len(SEEDS)),
+    "9 anchor weight .9 instead of .5": (anchor, len(SEEDS)),
+}
+for label, ((mean, low, high), n_seeds) in measured.items():
+    print(f"{label:48s} {mean:+.4f} ({low:+.4f} to {high:+.4f}), {n_seeds} seeds")
+
 # %%
 moved_by(list(moved), [reached[changed] - reached[reference] for _, changed, reference in pairs], 0.0,
-         xlabel="change of test NDCG@20 (circles: seeds, squares: their mean)", title="Paper against code, planted set")
+         xlabel="change of test NDCG@20 (circles: seeds, squares: their mean)", title="Planted set: what each difference moves")
 
 # %% [markdown]
 # - **The layer's four lines (2) cost most**: about .05, with every seed.

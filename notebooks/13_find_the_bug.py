@@ -38,9 +38,9 @@ my = my_model(or_answers=True)
 #
 # The model of these steps is the coarse stage of notebook 06, with direct links to a fine codebook beside it, so that every operation of the course has a part in it:
 #
-# $$F = \operatorname{soft}(E_f, \tau), \quad Z = \tanh(S_c E_c + S_d F), \quad X_0 = [Z; E_c], \quad H = P X_0, \quad x = \langle H_u, H_j - H_i\rangle + b_j - b_i,$$
+# $$F = \operatorname{soft}(E_f, \tau), \quad Z = \tanh(S_c E_c + S_d F), \quad X_0 = [Z; E_c], \quad H = P X_0, \quad x = \langle H_u, H_i - H_j\rangle + b_i - b_j,$$
 #
-# $$\ell = \frac1B \sum \log(1 + e^{x}) + \frac{\lambda}{B} \sum \bigl(|Z_u|^2 + |Z_i|^2 + |Z_j|^2\bigr).$$
+# $$\ell = \frac1B \sum \log(1 + e^{-x}) + \frac{\lambda}{B} \sum \bigl(|Z_u|^2 + |Z_i|^2 + |Z_j|^2\bigr).$$
 #
 # Trained are $E_c$, $E_f$ and $b$, by Adam. In the course's picture it is the lit part; the fine rows enter at $Z$.
 
@@ -93,7 +93,7 @@ for name, step in steps.items():
     print(f"{name:8s} loss {curves[name][0]:.3f} to {curves[name][-1]:.3f}   NDCG@20 {quality[name]:.4f}")
 
 # %%
-curves_beside_one(curves, "right", xlabel="epoch", ylabel="loss of the step's own batch", title="Ten wrong steps and a right one")
+curves_beside_one(curves, "right", xlabel="epoch", ylabel="loss of the step's own batch", title="Planted set: ten wrong steps, each beside the right one")
 
 # %%
 popularity = make_baseline("popularity").fit(data).evaluate().metrics["ndcg@20"]
@@ -288,7 +288,7 @@ task_4.check(sampling_passes).keep();
 #
 # ### The update
 #
-# After the gradient comes Adam, which has no forward to compare with. It has cases of which you know the outcome. **By hand:** with a gradient $g$ that never changes, the corrected moments are $\hat m = g$ and $\hat v = g^2$ in every step, so every entry moves by $\eta\, g/|g| = \pm\eta$. Without any correction the first step has $m = 0.1\,g$ and $v = 0.001\,g^2$, and moves by $0.1/\sqrt{0.001} \approx 3.16$ times $\eta$.
+# After the gradient comes Adam, which has no forward to compare with. It has cases of which you know the outcome. **By hand:** with a gradient $G$ that never changes, the corrected moments are $G$ and $G^2$ in every step, so every entry moves by $\eta\, G/|G| = \pm\eta$. Without any correction the first step has $m = 0.1\,G$ and $v = 0.001\,G^2$, and moves by $0.1/\sqrt{0.001} \approx 3.16$ times $\eta$.
 
 # %%
 assert round(0.1 / np.sqrt(0.001), 2) == 3.16

@@ -1,14 +1,15 @@
 """A batch of triples (user, positive item, negative item) and its loss: BPR, and the regulariser of the ego embeddings.
 
     score(u, i) = <H_u, H_i> + b_u + b_i + b_0
-    bpr  = mean over triples of softplus(score(u, negative) - score(u, positive))
+    bpr  = mean over triples of softplus(-x),   x = score(u, positive) - score(u, negative)
     r    = l2 (|Z_user|^2 + |Z_positive|^2 + |Z_negative|^2) / B = l2 / B  sum_e count_e |Z_e|^2
     loss = bpr + decay * r
 
 b_u and b_0 cancel in the difference: their gradient is exactly 0. The regulariser sees the composed Z, not the propagated H, and
-counts every occurrence of an entity. With s the slope of a triple (u, i, j), i positive and j negative, the gradients of BPR are
+counts every occurrence of an entity. With s = sigmoid(-x) / B the slope of a triple (u, i, j), i positive and j negative, the
+gradients of BPR are
 
-    grad_H[u] += s (H_j - H_i),   grad_H[i] -= s H_u,   grad_H[j] += s H_u,   grad_b[i] -= s,   grad_b[j] += s
+    grad_H[u] -= s (H_i - H_j),   grad_H[i] -= s H_u,   grad_H[j] += s H_u,   grad_b[i] -= s,   grad_b[j] += s
 
 and an entity that occurs several times collects all its contributions.
 
@@ -16,7 +17,7 @@ Shapes
 ------
 user, positive, negative : (B,) entity numbers; an item i is entity U + i
 occurrence slots 0 .. 3B - 1: slot s is triple s % B in the role s // B (0 user, 1 positive, 2 negative)
-H, Z : (N, d)     b : (N,)     b_0 : (1,)     slope : (B,), the derivative of bpr by the difference of each triple's scores
+H, Z : (N, d)     b : (N,)     b_0 : (1,)     slope : (B,), minus the derivative of bpr by the x of each triple
 In a batch only its K distinct entities are looked at: H may be (K, d), their rows alone, and grad_H is.
 """
 

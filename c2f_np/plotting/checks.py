@@ -17,7 +17,7 @@ def secant_picture(x, y, pairs: dict[str, tuple], *, tangent=None, title: str = 
     inches.
     """
     picture, axes = new_picture(width, 3.0)
-    axes.plot(x, y, color=INK, linewidth=1.8)
+    axes.plot(x, y, color=INK, linewidth=1.8, label="f")
     limits = axes.get_xlim(), axes.get_ylim()
     ends = np.asarray(limits[0])
     if tangent is not None:

@@ -12,9 +12,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from ..shown import for_figure
 from .style import COARSE, FINE, GREY, INK, LINES, PALE, POPULARITY, colour_bar, name_curve, new_picture, plain
 
-#: Colour and marker of each kind of model.
+#: Colour and marker of each kind of model, and what a legend calls it.
 MODEL_STYLES = {
     "popularity": (POPULARITY, "X"), "coarse": (COARSE, "o"), "fine": (FINE, "s"), "other": (INK, "^"), "table": (GREY, "D"),
+}  # fmt: skip
+KIND_NAMES = {
+    "popularity": "popularity", "coarse": "one codebook", "fine": "two codebooks", "other": "others", "table": "full table",
 }  # fmt: skip
 
 
@@ -30,7 +33,8 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     sizes = [point[1] for point in ordered]
     best = np.maximum.accumulate([point[2] for point in ordered])
     low, high = min(sizes) / 1.6, max(sizes) * 1.6
-    axes.step([*sizes, high], [*best, best[-1]], where="post", color=PALE, linewidth=5, zorder=1)
+    band = {"color": PALE, "linewidth": 5, "zorder": 1, "label": "frontier: the best of at most these bytes"}
+    axes.step([*sizes, high], [*best, best[-1]], where="post", **band)
     for _, size, quality, kind in ordered:
         colour, marker = MODEL_STYLES[kind]
         axes.plot(size, quality, marker=marker, color=colour, markersize=7, linestyle="none", zorder=3)
@@ -44,6 +48,10 @@ def size_quality(points, *, ylabel: str = "test NDCG@20", title: str = "", ceili
     top = max(best[-1], ceiling[1] if ceiling else best[-1])
     axes.set(xlim=(low, high), ylim=(0, top * 1.12), xlabel="bytes of the model (logarithmic)", ylabel=ylabel)
     axes.set(title=for_figure(title))
+    for kind in dict.fromkeys(point[3] for point in ordered):
+        colour, marker = MODEL_STYLES[kind]
+        axes.plot([], [], marker=marker, color=colour, markersize=7, linestyle="none", label=KIND_NAMES[kind])
+    picture.legend(*axes.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=5)
     _name_points(axes, ordered, gap=0.052 * top * 4.0 / height)
     return picture
 

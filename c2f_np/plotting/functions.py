@@ -29,19 +29,19 @@ def function_and_slope(x: np.ndarray, y: np.ndarray, slope: np.ndarray, kinks: d
         right.plot([place, place], [other, taken], color=GREY, linewidth=0.8, linestyle=":")
         right.plot(place, other, "o", color=FINE, markerfacecolor="white", markersize=6)
         right.plot(place, taken, "o", color=FINE, markersize=6)
-    left.set(xlabel="e", ylabel="f", title="the function (dots: its kinks)")
-    right.set(xlabel="e", ylabel="slope", ylim=(-0.15, 1.15), title="its slope (dot: taken, ring: not taken)")
+    left.set(xlabel="e", ylabel="f(e)", title="The function (dots: its kinks)")
+    right.set(xlabel="e", ylabel="slope f'(e)", ylim=(-0.15, 1.15), title="Its slope (dot: taken, ring: not taken)")
     picture.suptitle(title, fontsize=11, color=INK)
     return picture
 
 
-def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]]):
+def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]], *, title: str):
     """An objective and its parts, with the minimum of the objective marked.
 
     `panels` maps a title to x, the named curves over x, the objective first, and the minimiser.
     """
     picture, axes = new_picture(9.2, 3.1, 1, len(panels), sharey=True)
-    for panel, (title, (x, curves, best)) in zip(np.ravel(axes), panels.items(), strict=True):
+    for panel, (name_of_panel, (x, curves, best)) in zip(np.ravel(axes), panels.items(), strict=True):
         panel.axvline(0, color=PALE, linewidth=0.8, zorder=0)
         for k, (name, y) in enumerate(curves.items()):
             colour = (FINE, COARSE, GREY)[k % 3]
@@ -50,10 +50,11 @@ def objectives(panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray], float]
         panel.plot(best, lowest, "o", color=INK, markersize=6, zorder=4)
         look = {"ha": "center", "fontsize": 8, "color": INK, "arrowprops": {"arrowstyle": "-", "color": INK, "linewidth": 0.7}}
         panel.annotate(f"minimum at {best:g}", (best, lowest), (0, 28), textcoords="offset points", **look)
-        panel.set(title=title, xlabel="x")
+        panel.set(title=name_of_panel, xlabel="x")
     handles = np.ravel(axes)[0].get_legend_handles_labels()
     np.ravel(axes)[0].set_ylabel("value")
     picture.legend(*handles, fontsize=8, frameon=False, loc="outside lower center", ncols=3)
+    picture.suptitle(title, fontsize=11, color=INK)
     return picture
 
 
@@ -78,7 +79,7 @@ def shrinking(E: np.ndarray, F: np.ndarray, tau: float):
     """A codebook E (M, d) before and F after soft thresholding by `tau`: as heat maps on one scale, and entry against entry."""
     reach = float(np.abs(E).max())
     picture, (before, after, points) = new_picture(9.2, 3.1, 1, 3, width_ratios=(1, 1, 1.4))
-    for axes, values, title in ((before, E, "before, E"), (after, F, f"after, F: {np.mean(F == 0):.0%} are 0")):
+    for axes, values, title in ((before, E, "Before: E"), (after, F, f"After: F, {np.mean(F == 0):.0%} zeros")):
         image = heat_map(axes, values, reach)
         axes.set(title=title, xlabel="column", ylabel="row")
         axes.spines[["top", "right"]].set_visible(True)
@@ -87,18 +88,18 @@ def shrinking(E: np.ndarray, F: np.ndarray, tau: float):
     points.axhline(0, color=PALE, linewidth=0.8, zorder=0)
     points.plot([-reach, reach], [-reach, reach], color=GREY, linewidth=0.8, linestyle="--")
     points.plot(E.ravel(), F.ravel(), "o", color=FINE, markersize=3.5)
-    points.set(xlabel="entry of E", ylabel="entry of F", title=f"threshold {tau:g} (dead zone hatched)")
+    points.set(xlabel="entry of E", ylabel="entry of F", title=f"Threshold {tau:g} (dead zone hatched)")
     return picture
 
 
-def trajectories(panels: dict[str, tuple[np.ndarray, float]], targets: np.ndarray, *, ylabel: str = "value"):
+def trajectories(panels: dict[str, tuple[np.ndarray, float]], targets: np.ndarray, *, title: str, ylabel: str = "value"):
     """Numbers over the steps of a training, with their targets as markers at the right edge.
 
     `panels` maps a title to the numbers, shape (steps + 1, K), and to half the width of a hatched band around 0 (0 for none);
     `targets` has shape (K,).
     """
     picture, axes = new_picture(9.2, 3.3, 1, len(panels), sharey=True)
-    for panel, (title, (values, band)) in zip(np.ravel(axes), panels.items(), strict=True):
+    for panel, (name, (values, band)) in zip(np.ravel(axes), panels.items(), strict=True):
         steps = np.arange(len(values))
         if band:
             panel.axhspan(-band, band, facecolor="none", edgecolor=PALE, hatch="///", linewidth=0, zorder=0)
@@ -108,6 +109,7 @@ def trajectories(panels: dict[str, tuple[np.ndarray, float]], targets: np.ndarra
             panel.plot(0, values[0, k], MARKERS[k], color=CYCLE[k], markersize=5)
             panel.plot(steps[-1] * 1.08, targets[k], MARKERS[k], color=CYCLE[k], markersize=6)
         panel.text(steps[-1] * 1.08, 0.99, "targets", transform=panel.get_xaxis_transform(), ha="center", va="top", fontsize=8)
-        panel.set(title=title, xlabel="step", xlim=(-steps[-1] * 0.03, steps[-1] * 1.17))
+        panel.set(title=name, xlabel="step", xlim=(-steps[-1] * 0.03, steps[-1] * 1.17))
     np.ravel(axes)[0].set_ylabel(ylabel)
+    picture.suptitle(title, fontsize=11, color=INK)
     return picture

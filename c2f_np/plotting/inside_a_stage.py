@@ -20,7 +20,7 @@ def expanded_adjacency(X, sizes, names, *, title: str = "", width: float = 5.0):
     block_lines(axes, sizes, names, linewidth=1, fontsize=8)
     axes.tick_params(labeltop=True, labelbottom=False)
     axes.spines[["top", "right"]].set_visible(True)
-    colour_bar(picture, image, axes, shrink=0.7)
+    colour_bar(picture, image, axes, "weight of the edge (white: no edge)", shrink=0.7)
     if title:
         axes.set_title(title, fontsize=10)
     return picture
@@ -34,7 +34,9 @@ def _scale_of(matrices) -> dict:
     return {"cmap": SIZES, "vmin": 0, "vmax": highest or 1.0}
 
 
-def assignments_side_by_side(matrices: dict[str, Any], row_groups, group_names, *, ylabel: str = "entities", order=True):
+def assignments_side_by_side(
+    matrices: dict[str, Any], row_groups, group_names, *, title: str, ylabel: str = "entities", order=True
+):
     """Assignments by name, shape (N, C), as heat maps on one scale, rows sorted by their group; zeros are white.
 
     `row_groups` (N,) numbers the groups called `group_names`. With `order`, the columns of each matrix are sorted by the group
@@ -57,7 +59,8 @@ def assignments_side_by_side(matrices: dict[str, Any], row_groups, group_names, 
         each.set(title=name, xlabel="coarse row")
     axes[0].set_yticks(ends - sizes / 2 - 0.5, group_names, fontsize=8)
     axes[0].set_ylabel(ylabel)
-    colour_bar(picture, image, axes, "weight", shrink=0.7)
+    colour_bar(picture, image, axes, "weight of the link (white: no link)", shrink=0.7)
+    picture.suptitle(title, fontsize=11)
     return picture
 
 
@@ -84,8 +87,8 @@ def codebooks_side_by_side(codebooks: dict[str, np.ndarray], threshold: float, *
         dead = np.abs(E) <= threshold
         each.set_facecolor("#BBBBBB")
         image = heat_map(each, np.ma.masked_array(E, dead), largest)
-        each.set(title=f"{name}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
-    colour_bar(picture, image, axes, shrink=0.9)
+        each.set(title=f"{name.capitalize()}: {np.mean(~dead):.0%} beyond the threshold", xlabel="coordinate", ylabel="fine row")
+    colour_bar(picture, image, axes, "entry", shrink=0.9)
     picture.suptitle(title, fontsize=11)
     return picture
 

@@ -54,7 +54,7 @@ def triple_in_the_plane(points, arrows, names, roles):
     axes.set(xlim=(ends[:, 0].min() - room, ends[:, 0].max() + room), ylim=(ends[:, 1].min() - room, ends[:, 1].max() + room))
     axes.set_aspect("equal")
     axes.set(xlabel="first coordinate", ylabel="second coordinate")
-    axes.set_title("One step of descent on a triple", fontsize=10)
+    axes.set_title("Arrows: one step of descent on a triple", fontsize=10)
     return picture
 
 
@@ -68,7 +68,7 @@ def scatter_and_gather(slots, entities, owner_of_slot, names):
     picture, axes = new_picture(9.5, 3.4, 1, 2)
     entities, owner_of_slot = np.asarray(entities), np.asarray(owner_of_slot)
     x_slots, x_names = np.linspace(0, 1, len(slots)), np.linspace(0.08, 0.92, len(names))
-    sides = (owner_of_slot, "scatter: one thread per triple"), (entities, "gather: one thread per entity")
+    sides = (owner_of_slot, "Scatter: one thread per triple"), (entities, "Gather: one thread per entity")
     for each, (owner, title) in zip(axes, sides, strict=True):
         for slot, entity in enumerate(entities):
             thread = int(owner[slot])
@@ -81,6 +81,8 @@ def scatter_and_gather(slots, entities, owner_of_slot, names):
             each.text(x_names[entity], 0.08, name, ha="center", va="center", fontsize=9, color=INK, bbox=box)
         each.set(xlim=(-0.07, 1.07), ylim=(-0.02, 1.02), title=title)
         each.set_axis_off()
+    words = "colour and dash: the thread that adds     thick frame: two threads write to one entity"
+    picture.supxlabel(words, fontsize=8, color=INK)
     return picture
 
 
@@ -101,10 +103,11 @@ def free_ranks(taken, n_items: int, rank: int | None = None):
         if not mine:
             weight = "bold" if chosen else "normal"
             axes.text(item, -0.8, str(free.index(item)), ha="center", va="center", fontsize=9, color=FINE, fontweight=weight)
-    for y, text, colour in ((0, "item", INK), (-0.8, "rank among the free", FINE)):
+    for y, text, colour in ((0, "item", INK), (-0.8, "rank among those she lacks", FINE)):
         axes.text(-0.8, y, text, ha="right", va="center", fontsize=9, color=colour)
     axes.set(xlim=(-4.2, n_items - 0.4), ylim=(-1.2, 0.6))
-    axes.set_title("filled: the items that the user has", fontsize=9)
+    words = "Filled: the items that a user has" + (f"; thick frame: the item of rank {rank}" if rank is not None else "")
+    axes.set_title(words, fontsize=9)
     axes.set_aspect("equal")
     axes.set_axis_off()
     return picture
@@ -118,11 +121,11 @@ def first_steps(steps, lengths: dict[str, np.ndarray]):
     axes.legend(frameon=False, fontsize=8)
     axes.set_xscale("log")
     axes.set(xlabel="step (logarithmic)", ylabel="step length / learning rate", ylim=(0, None), xlim=(1, steps[-1]))
-    axes.set_title("How far Adam moves", fontsize=10)
+    axes.set_title("How far Adam moves a number, step by step", fontsize=10)
     return picture
 
 
-def loss_and_order(steps, loss, share, *, start: float | None = None):
+def loss_and_order(steps, loss, share, *, title: str, start: float | None = None):
     """A training loss, and beside it the share of pairs in the right order (0 to 1).
 
     `start` is a loss to mark: that of a model that cannot tell items apart.
@@ -132,12 +135,13 @@ def loss_and_order(steps, loss, share, *, start: float | None = None):
     if start is not None:
         axes[0].axhline(start, color=GREY, linewidth=0.9, linestyle="--")
         look = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8, "color": GREY}
-        axes[0].annotate("nothing known", (steps[-1], start), xytext=(0, -4), **look)
+        axes[0].annotate("all scores equal: log 2", (steps[-1], start), xytext=(0, -4), **look)
     axes[0].set(xlabel="step", ylabel="BPR loss of the batch", ylim=(0, None))
     axes[1].plot(steps, share, color=COARSE, linewidth=1.6)
     axes[1].set(xlabel="step", ylabel="share in the right order", ylim=(0, 1.02))
-    axes[0].set_title("Loss", fontsize=10)
-    axes[1].set_title("Training pairs in the right order", fontsize=10)
+    axes[0].set_title("Loss of every batch", fontsize=10)
+    axes[1].set_title("Pairs of the last batch in the right order", fontsize=10)
+    picture.suptitle(title, fontsize=11, color=INK)
     return picture
 
 

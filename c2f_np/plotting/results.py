@@ -9,7 +9,7 @@ import numpy as np
 from ..shown import for_figure
 from ..training.phases import TITLES
 from .frontier import MODEL_STYLES, draw_sizes_apart
-from .style import COARSE, FINE, GREY, INK, PALE, POPULARITY, Picture, new_picture, plain
+from .style import COARSE, FINE, GREY, INK, POPULARITY, Picture, new_picture, plain
 
 
 def learning_curves(history: list[dict], table: dict[str, dict], *, title: str = ""):
@@ -118,7 +118,7 @@ def means_over_users(panels, *, xlabel: str):
 
 
 def differences_to_reference(panels, *, xlabel: str):
-    """How far each run lies above or below its reference, with the paired interval over users; one panel for each data set.
+    """How far each run lies above or below its reference, with the paired interval; one panel for each data set.
 
     `panels` holds (title, lines), a line being (name, difference, (low, high), kind).
     """
@@ -127,7 +127,6 @@ def differences_to_reference(panels, *, xlabel: str):
         axes.axvline(0, color=GREY, linewidth=1, zorder=0)
         for place, (_, mean, between, kind) in enumerate(lines):
             colour, marker = MODEL_STYLES[kind]
-            axes.plot([0, mean], [place, place], color=PALE, linewidth=4, zorder=1, solid_capstyle="butt")
             axes.plot(between, [place, place], color=colour, linewidth=1.6, zorder=2)
             axes.plot(mean, place, marker=marker, markersize=5.5, color=colour, linestyle="none", zorder=3)
     return picture

@@ -37,12 +37,6 @@ def spreading(columns: dict[str, np.ndarray], R, user_names=None, item_names=Non
     first.annotate("users", (0, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
     first.annotate("items", (1, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
     picture.suptitle(title, fontsize=11, color=INK)
-    first.annotate("users", (0, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
-    first.annotate("items", (1, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
-    picture.suptitle(title, fontsize=11, color=INK)
-    first.annotate("users", (0, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
-    first.annotate("items", (1, -0.05), ha="center", va="top", fontsize=8, color=INK, annotation_clip=False)
-    picture.suptitle(title, fontsize=11, color=INK)
     bar = colour_bar(picture, image, axes, f"{label} (root scale)", shrink=0.7, aspect=30, pad=0.06)
     bar.set_ticks([0, *(scale.vmax * np.array([0.05, 0.2, 0.5, 1]))])
     bar.ax.yaxis.set_major_formatter("{x:.2g}")
@@ -65,15 +59,11 @@ def clouds(embeddings: dict[str, np.ndarray], n_users: int, *, title: str):
         panel.locator_params(nbins=5)
     np.ravel(axes)[0].set_ylabel("column 2")
     picture.suptitle(title, fontsize=11, color=INK)
-    np.ravel(axes)[0].set_ylabel("column 2")
-    picture.suptitle(title, fontsize=11, color=INK)
-    np.ravel(axes)[0].set_ylabel("column 2")
-    picture.suptitle(title, fontsize=11, color=INK)
     picture.legend(*np.ravel(axes)[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return picture
 
 
-def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.ndarray, np.ndarray]]):
+def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.ndarray, np.ndarray]], *, title: str):
     """The eigenvalues of a graph in order (left), and the factor each is multiplied by (right).
 
     `filters` maps a name to the points at which the filter was evaluated and its values there.
@@ -84,19 +74,16 @@ def spectrum_and_filters(eigenvalues: np.ndarray, filters: dict[str, tuple[np.nd
     left.vlines(np.arange(1, len(order) + 1), 0, order, color=CYCLE[0], linewidth=1)
     left.plot(np.arange(1, len(order) + 1), order, "o", color=CYCLE[0], markersize=3.5)
     left.set(xlabel="eigenvalue number, in ascending order", ylabel="eigenvalue", ylim=(-1.1, 1.1))
-    left.set_title("eigenvalues of the graph")
-    left.set_title("eigenvalues of the graph")
-    left.set_title("eigenvalues of the graph")
+    left.set_title("Eigenvalues of the graph, in order")
     right.axhline(0, color=GREY, linewidth=0.8)
     for k, (name, (at, values)) in enumerate(filters.items()):
         right.plot(at, values, color=CYCLE[k], linestyle=LINES[k], linewidth=1.6, label=name)
     right.plot(eigenvalues, np.full(len(eigenvalues), -0.16), "|", color=INK, markersize=7)
     right.annotate("the graph's eigenvalues", (-1, -0.16), (0, -6), textcoords="offset points", va="top", fontsize=7, color=INK)
     right.set(xlabel="eigenvalue", ylabel="multiplied by", xlim=(-1.05, 1.05), ylim=(-0.32, 1.08))
-    right.set_title("what the mean over layers multiplies them by")
-    right.set_title("what the mean over layers multiplies them by")
-    right.set_title("what the mean over layers multiplies them by")
+    right.set_title("Factor from the mean over the layers")
     right.legend(fontsize=8, frameon=False, loc="upper left")
+    picture.suptitle(title, fontsize=11, color=INK)
     return picture
 
 

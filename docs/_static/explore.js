@@ -174,8 +174,8 @@
         <details><summary>${html("The graph {A}")}</summary><div class="x-wide" id="x-A"></div></details></section>
       ${stage("Scores and loss",
         `{s}<sub>ui</sub> = ⟨{H_u}, {H_i}⟩ + {b_u} + {b_i} + {b}<sub>0</sub>, &nbsp;
-        {loss} = mean softplus({s}<sub>uj</sub> − {s}<sub>ui</sub>) + ({lambda}/{B}) Σ |{Z}|²`,
-        ["slope = σ({s}<sub>uj</sub> − {s}<sub>ui</sub>) / {B}"], "scores")}
+        {x} = {s}<sub>ui</sub> − {s}<sub>uj</sub>, &nbsp; {loss} = mean softplus(−{x}) + ({lambda}/{B}) Σ |{Z}|²`,
+        ["slope = σ(−{x}) / {B}"], "scores")}
     </div>`;
 
   const tables = {};
@@ -429,7 +429,7 @@
   /** A derivative and a difference; the digits in which they differ are marked. */
   function compared(place, derivative, quotient, kink) {
     const gap = Model.relativeGap(derivative, quotient);
-    const [right, found] = [derivative, quotient].map(x => minus(x === 0 ? "0" : x.toFixed(10)));
+    const [right, found] = [derivative, quotient].map(x => minus(x === 0 ? "0" : x.toFixed(9)));
     let same = 0;
     while (same < found.length && found[same] === right[same]) same++;
     const name = place.length > 1 ? nameOf(place) : `{${place[0]}}`;
@@ -483,7 +483,7 @@
         element("th", { scope: "col", html: each.includes("_") ? symbol(each) : each }))),
       ...TRIPLES.map(([u, i, j], k) => element("tr", {},
         element("th", { scope: "row" }, [u, i, j].map(e => ROWS.entity[e]).join(" ")),
-        ...[score(u, i), score(u, j), Model.softplus(score(u, j) - score(u, i))].map(x => element("td", {}, value(x))),
+        ...[score(u, i), score(u, j), Model.softplus(-(score(u, i) - score(u, j)))].map(x => element("td", {}, value(x))),
         element("td", { "data-slope": f.slope[k] }, element("span", { class: "x-slope" }, slope(f.slope[k]))))));
 
     // The derivative beside the difference.

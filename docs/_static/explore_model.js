@@ -83,9 +83,10 @@ const Model = (() => {
     const score = (u, i) => dot(H[u], H[i]) + p.b[u] + p.b[i] + p.b0;
     const scores = R.map((row, u) => row.map((_, i) => score(u, U + i)));
     const B = TRIPLES.length;
-    const bpr = sum(TRIPLES.map(([u, i, j]) => softplus(score(u, j) - score(u, i)))) / B;
+    const x = TRIPLES.map(([u, i, j]) => score(u, i) - score(u, j));
+    const bpr = sum(x.map(each => softplus(-each))) / B;
     const penalty = LAMBDA / B * sum(TRIPLES.flat().map(e => dot(Z[e], Z[e])));
-    const slope = TRIPLES.map(([u, i, j]) => sigmoid(score(u, j) - score(u, i)) / B);
+    const slope = x.map(each => sigmoid(-each) / B);
     return { F, E_hat, Y, Z, X, H, scores, slope, bpr, penalty, loss: bpr + penalty };
   }
 
@@ -98,7 +99,7 @@ const Model = (() => {
     TRIPLES.forEach(([u, i, j], k) => {
       const s = f.slope[k];
       f.H[u].forEach((h_u, c) => {
-        H[u][c] += s * (f.H[j][c] - f.H[i][c]);
+        H[u][c] -= s * (f.H[i][c] - f.H[j][c]);
         H[i][c] -= s * h_u;
         H[j][c] += s * h_u;
       });
