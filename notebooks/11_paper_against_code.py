@@ -38,7 +38,7 @@ my = my_model(or_answers=True)
 # %% [markdown]
 # ## The idea
 #
-# The left column is what the paper says: in its abstract (quoted), in its figure of the pipeline, or in the tables of settings of the release's README (sections 3, the coarse stage, and 4, the fine one). Section and equation numbers of the full text are not given here. The right column is what the release does: the repository `htyjers/C2F-MetaEmbed` at commit `4c3d203`, folder `code/`, file and line. The number that belongs to each row is in the table under [Check](#check).
+# The left column is what the paper says: in its abstract (quoted), in its figure of the pipeline, or in the tables of settings of the release's README (sections 3, the coarse stage, and 4, the fine one). Section and equation numbers of the full text are not given here. The right column is what the release does: the repository `htyjers/C2F-MetaEmbed` at commit `4c3d203`, folder `code/`, file and line. The number that belongs to each row is in the table under "Check".
 #
 # | | the paper | the release |
 # |---|---|---|
