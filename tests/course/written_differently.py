@@ -305,13 +305,13 @@ def draw_with_rejection(R, rng):
 def draw_one_by_one(R, rng):
     """A triple at a time; a user who cannot be drawn is passed over, so that there are fewer."""
     n_users, n_items = R.shape
+    has = [set(each.tolist()) for each in np.split(R.indices, R.indptr[1:-1])]
+    hers, others = [sorted(items) for items in has], [sorted(set(range(n_items)) - items) for items in has]
     triples = []
-    for _ in range(R.nnz):
-        u = rng.integers(n_users)
-        hers = R[[u]].indices
-        others = np.setdiff1d(np.arange(n_items), hers)
-        if len(hers) and len(others):
-            triples.append((u, n_users + rng.choice(hers), n_users + rng.choice(others)))
+    for u in rng.integers(n_users, size=R.nnz).tolist():
+        if hers[u] and others[u]:
+            i, j = (int(len(items) * rng.random()) for items in (hers[u], others[u]))
+            triples.append((u, n_users + hers[u][i], n_users + others[u][j]))
     return tuple(np.array(triples).T)
 
 
