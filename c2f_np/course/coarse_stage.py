@@ -277,6 +277,10 @@ TO_Z = Exercise(
             "the penalty's part is multiplied by what arrives through the graph. The penalty does not go through the graph: what is "
             "the cotangent of a term of the loss?",
         ),
+        Mistake(
+            lambda grad_Z, Z, user, positive, negative, l2: grad_Z + penalty(Z, user, positive, negative, l2),
+            "the penalty itself is added. It is a number of the loss; asked for is its gradient.",
+        ),
         Mistake(_to_Z_variant(cotangent=lambda grad_Z, l2: l2), "l2 enters twice: it is in the penalty, not in its cotangent."),
         Mistake(_to_Z_variant(everyone=True), "only entities of the batch are penalised, each as often as it occurs."),
     ),
@@ -324,6 +328,10 @@ TO_E_C = Exercise(
         Mistake(_to_E_c_variant(slope="unsquared"), UNSQUARED),
         Mistake(_to_E_c_variant(slope="value"), VALUE_OF_TANH),
         Mistake(_to_E_c_variant(slope="of Y"), "1 - y^2 is not the derivative of tanh at y. Which quantity has to be squared?"),
+        Mistake(
+            lambda grad_Z, grad_direct, S_c, E_c: to_E_c(grad_Z, grad_direct * (1 - np.tanh(E_c) ** 2), S_c, E_c),
+            "what the fork sent to E_c itself passes through a tanh in your version. E_c stands in X_0 as it is.",
+        ),
         Mistake(_to_E_c_variant(direct=-1.0), "what the fork sent to E_c itself has the wrong sign."),
         Mistake(
             lambda *given: to_E_c(*given) / 2, "you took the mean of the two paths. What is used twice receives the sum."

@@ -396,6 +396,10 @@ EXERCISES = (
                 "the gate is missing.",
             ),
             Mistake(
+                lambda grad_E_hat, S_f, F, E_c, g: like(S_f, (1 - g) * _at_entries(grad_E_hat, S_f, F)),
+                "1 - g is the share of the coarse codebook.",
+            ),
+            Mistake(
                 lambda grad_E_hat, S_f, F, E_c, g: g * (grad_E_hat @ F.T),
                 "these are the numbers of all pairs. Entries that are not stored are no parameters: keep S_f's pattern.",
             ),

@@ -485,6 +485,8 @@ def _other_array(found, right: np.ndarray) -> str | None:
     if array.shape != right.shape:
         more = " Is a transpose missing, or one too many?" if array.ndim > 1 and array.shape == right.shape[::-1] else ""
         return f"has the shape {array.shape}, but should have {right.shape}.{more}"
+    if array.dtype.kind == "f" and right.dtype.kind in "iu":
+        return "holds floating-point numbers. Asked for are integers: others are no places in an array."
     if array.dtype.kind == "c" and right.dtype.kind != "c":
         return "is complex; real numbers are asked for."
     if not np.isfinite(array).all():

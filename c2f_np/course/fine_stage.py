@@ -215,7 +215,10 @@ def _to_E_f_variant(*, bridged="g", fine=1.0, slope="F", mask="outside", sign=1.
         through_tanh = {"F": 1 - np.tanh(F) ** 2, "E_f": 1 - np.tanh(E_f) ** 2, "no": np.ones_like(F), "square": 1 - F**2,
                         "unsquared": 1 - np.tanh(F), "value": np.tanh(F)}[slope]  # fmt: skip
         grad_F = factor * (S_f.T @ grad_E_hat) + sign * fine * grad_fine * through_tanh
-        let_through = {"outside": np.abs(E_f) > tau, "all": True, "inside": np.abs(E_f) <= tau, "above": E_f > tau}[mask]
+        let_through = {"outside": np.abs(E_f) > tau, "all": True, "inside": np.abs(E_f) <= tau, "above": E_f > tau,
+                       "bridge only": np.abs(E_f) > tau}[mask]  # fmt: skip
+        if mask == "bridge only":
+            return np.where(let_through, grad_F, grad_fine * through_tanh)
         return np.where(let_through, grad_F, 0.0)
 
     return variant
@@ -238,6 +241,7 @@ TO_E_F = Exercise(
     ),
     mistakes=(
         Mistake(_to_E_f_variant(mask="all"), "this is the gradient at F. What the threshold sets to 0 has no influence."),
+        Mistake(_to_E_f_variant(mask="bridge only"), "the fine nodes start at tanh(F): their part passes the threshold, too."),
         Mistake(_to_E_f_variant(mask="inside"), "the threshold lets the wrong entries through."),
         Mistake(_to_E_f_variant(mask="above"), "entries below -tau lie outside the threshold, too."),
         Mistake(_to_E_f_variant(bridged="0"), "what comes through the bridge is missing."),
@@ -421,11 +425,13 @@ def _links_points(seed: int) -> dict:
     }
 
 
-def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, products=False):
+def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, products=False, shift="row"):
+    @np.errstate(over="ignore", invalid="ignore")
     def variant(H_entities, H_coarse, H_fine, t_f):
         inverse = (lambda H: H.T) if products else np.linalg.pinv
         affinity = (H_entities @ inverse(H_coarse)).T @ (H_entities @ inverse(H_fine))
-        powers = np.exp(affinity - affinity.max(axis=axis, keepdims=True))
+        off = {"row": affinity.max(axis=axis, keepdims=True), "no": 0.0, "one": affinity.max()}[shift]
+        powers = np.exp(affinity - off)
         S_f = powers / powers.sum(axis=axis, keepdims=True) if softmax else affinity
         if keep:
             key = -S_f if order == "smallest" else np.abs(S_f)
@@ -456,6 +462,11 @@ ASSIGNMENT = Exercise(
         Mistake(_links_variant(again=True), "the kept entries are scaled up to sum to 1 again. They keep their values."),
         Mistake(_links_variant(axis=0), "the softmax is taken down the columns. It belongs to the rows."),
         Mistake(_links_variant(axis=None), "the softmax is taken of all entries together. Every row has one of its own."),
+        Mistake(_links_variant(shift="no"), "right where numbers are small. np.exp of a large one overflows, and what is left is NaN."),
+        Mistake(
+            _links_variant(shift="one"),
+            "right where numbers are small. Far below the number that you take off, all powers of a row are 0, and so is their sum.",
+        ),
         Mistake(_links_variant(softmax=False), "the softmax is missing."),
         Mistake(_links_variant(order="smallest"), "you keep the smallest entries."),
         Mistake(_links_variant(products=True), "these are dot products; the weights come from least squares, with pinv."),

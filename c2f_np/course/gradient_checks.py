@@ -285,7 +285,7 @@ GRADIENT_GAP = Exercise(
     "yourself.",
     gradient_gap,
     _gap_points,
-    tolerance=1e-6,
+    tolerance=3e-6,
     hints=(
         "Measure with `my.central_difference`, compare with `my.relative_error`.",
         "Which of the two is the yardstick? Not the one under test.",

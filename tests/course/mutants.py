@@ -5,9 +5,9 @@
     python tests/course/mutants.py --sample 100    # a hundred, drawn with a fixed seed
 
 Each must be rejected, and must not be told what is not so. Right answers are the solutions and those of written_differently.py.
-`equivalent_answers.toml` lists the changes that make no wrong answer, each with the reason. Each attempt is marked in a process of
-its own, since some end it. Exercises that ask for a test are left out: a test that is changed is in most cases another test, and as
-good a one.
+`equivalent_answers.toml` lists the changes that make no wrong answer, each with the reason. Attempts are marked in other
+processes, since some end theirs. Exercises that ask for a test are left out: a test that is changed is in most cases another test,
+and as good a one.
 """
 
 import argparse
@@ -37,6 +37,8 @@ TASKS = {name: task for name, task in all_exercises().items() if type(task)._wro
 SEEDS, OTHER_SEEDS = (0, 1, 2), (3, 4, 5, 7)
 #: Seconds after which a function counts as one that does not end.
 LONGEST = 5
+#: To start a process takes longer than to mark an attempt.
+IN_ONE_PROCESS = 25
 
 
 @dataclass(frozen=True)
@@ -183,14 +185,25 @@ def complaint(whole: bool, mutant: Mutant) -> str:
         return ""
 
 
-def complaints(chosen, *, whole: bool, jobs: int = 2) -> list[str]:
-    """What is wrong with how these mutants are marked."""
+def complaints(chosen: list[Mutant], *, whole: bool, jobs: int = 2) -> list[str]:
+    """What is wrong with how these mutants are marked. Some in one process; where one ends it, each in a process of its own."""
     look, Watched._look = Watched._look, lambda *_: None  # changed solutions still stand in the package
+    batches, found = [chosen[k : k + IN_ONE_PROCESS] for k in range(0, len(chosen), IN_ONE_PROCESS)], []
     try:
-        found = in_children(functools.partial(complaint, whole), chosen, jobs)
-        return [f"{mutant.name} -- {text}" for mutant, text, _ in found if text]
+        while batches:
+            alone = []
+            for batch, texts, _ in in_children(functools.partial(_complaints_of, whole), batches, jobs):
+                if texts is None and len(batch) > 1:
+                    alone += [[mutant] for mutant in batch]
+                found += [f"{mutant.name} -- {text}" for mutant, text in zip(batch, texts or [], strict=False) if text]
+            batches = alone
     finally:
         Watched._look = look
+    return found
+
+
+def _complaints_of(whole: bool, batch: list[Mutant]) -> list[str]:
+    return [complaint(whole, mutant) for mutant in batch]
 
 
 def main() -> int:
