@@ -274,8 +274,8 @@ TO_Z = Exercise(
         Mistake(_to_Z_variant(once=True), "an entity that occurs three times in the batch is penalised three times."),
         Mistake(
             _to_Z_variant(cotangent=lambda grad_Z, l2: grad_Z),
-            "the penalty's part is multiplied by what arrives through the graph. The penalty does not go through the graph: what is "
-            "the cotangent of a term of the loss?",
+            "the penalty's part is multiplied by what arrives through the graph. The penalty does not go through the graph: what "
+            "is the cotangent of a term of the loss?",
         ),
         Mistake(
             lambda grad_Z, Z, user, positive, negative, l2: grad_Z + penalty(Z, user, positive, negative, l2),

@@ -172,7 +172,7 @@ class Exercise:
 
     @property
     def _is_linear(self) -> bool:
-        """Whether the forward is, in all that it is differentiated by: a difference is then exact, and as good as a derivative."""
+        """Whether the forward is, in all that it is differentiated by: a difference is then exact, as good as a derivative."""
         wrt, linear = (self.options.get(name) for name in ("wrt", "linear_in"))
         return linear is not None and wrt in (None, linear)
 

@@ -462,10 +462,11 @@ ASSIGNMENT = Exercise(
         Mistake(_links_variant(again=True), "the kept entries are scaled up to sum to 1 again. They keep their values."),
         Mistake(_links_variant(axis=0), "the softmax is taken down the columns. It belongs to the rows."),
         Mistake(_links_variant(axis=None), "the softmax is taken of all entries together. Every row has one of its own."),
-        Mistake(_links_variant(shift="no"), "right where numbers are small. np.exp of a large one overflows, and what is left is NaN."),
+        Mistake(_links_variant(shift="no"), "right where numbers are small. np.exp of a large one overflows, and NaN is left."),
         Mistake(
             _links_variant(shift="one"),
-            "right where numbers are small. Far below the number that you take off, all powers of a row are 0, and so is their sum.",
+            "right where numbers are small. Far below the number that you take off, all powers of a row are 0, and so is their "
+            "sum.",
         ),
         Mistake(_links_variant(softmax=False), "the softmax is missing."),
         Mistake(_links_variant(order="smallest"), "you keep the smallest entries."),

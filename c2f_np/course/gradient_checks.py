@@ -254,8 +254,8 @@ def gradient_gap(loss, gradient, x):
 def _gap_points(seed: int) -> dict:
     """A gradient that is some ten per cent off, or one, of a curved function whose size differs from seed to seed.
 
-    A small gap tells a bad step from a good one. The constant makes the loss large beside its gradient, so that rounding shows; an
-    entry of x is 0, where a step that is a share of the entry would be 0, too.
+    A small gap tells a bad step from a good one. The constant makes the loss large beside its gradient, so that rounding shows;
+    an entry of x is 0, where a step that is a share of the entry would be 0, too.
     """
     rng = np.random.default_rng([seed, 15])
     weights, x = rng.uniform(0.5, 1.5, (3, 2)), rng.uniform(-1, 1, (3, 2))

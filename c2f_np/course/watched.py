@@ -22,7 +22,7 @@ _SOLUTION = "the course's answer"
 class Watched:
     """A function, called as it is; ``used`` names the first thing of the package that it called and that it may not call.
 
-    ``measured`` is whether it called the forward, of which it should compute the derivative, close to the point that it was given.
+    ``measured`` is whether it called the forward, of which it should compute the derivative, close to the point it was given.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _full_name(name: str) -> str:
 
 
 def _is_beside(value, given) -> bool:
-    """Whether an array or a number is not the given one, but close to it, as where differences are taken; or off the real line."""
+    """Whether an array or a number is not the given one, but close to it, as for a difference; or off the real line."""
     value, given = (getattr(part, "data", part) if hasattr(part, "toarray") else part for part in (value, given))
     kinds = (np.ndarray, np.number, float, int, complex)
     if not (isinstance(value, kinds) and isinstance(given, kinds)) or np.shape(value) != np.shape(given):

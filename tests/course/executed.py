@@ -1,6 +1,7 @@
 """Notebooks, one after the other in one process that works in the folder it is started in, each with names of its own.
 
-A kernel for each would take longer to start than most notebooks take to run. What a cell prints is kept; figures are made and closed.
+A kernel for each would take longer to start than most notebooks take to run. What a cell prints is kept; figures are made and
+closed.
 From standard input, JSON: for every notebook the sources of its cells. To standard output, JSON: what each printed.
 """
 

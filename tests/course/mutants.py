@@ -6,8 +6,8 @@
 
 Each must be rejected, and must not be told what is not so. Right answers are the solutions and those of written_differently.py.
 `equivalent_answers.toml` lists the changes that make no wrong answer, each with the reason. Attempts are marked in other
-processes, since some end theirs. Exercises that ask for a test are left out: a test that is changed is in most cases another test,
-and as good a one.
+processes, since some end theirs. Exercises that ask for a test are left out: a test that is changed is in most cases another
+test, and as good a one.
 """
 
 import argparse
@@ -216,7 +216,8 @@ def main() -> int:
     found = complaints(chosen, whole=False)
     print(*found, sep="\n", end="\n" if found else "")
     listed = sum(map(is_equivalent, chosen))
-    print(f"{len(chosen)} changed answers to {len({m.exercise for m in chosen})} exercises: {len(found)} complaints; {listed} are right.")
+    exercises = len({mutant.exercise for mutant in chosen})
+    print(f"{len(chosen)} changed answers to {exercises} exercises, {listed} of them right: {len(found)} complaints")
     return bool(found)
 
 

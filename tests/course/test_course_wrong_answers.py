@@ -167,7 +167,7 @@ def bytes_of(index):
 
 
 NAMED = [
-    ("gather_backward", gather_rows_only, r"IndexError: tuple index.*grad_rows \(7,\), rows \(7,\)\. Does one of them have fewer axes"),
+    ("gather_backward", gather_rows_only, r"IndexError: tuple index.*grad_rows \(7,\), rows \(7,\)\. Does one of them have"),
     *(("bpr_backward", user_biases(factor), "the user's bias stands in both scores") for factor in (1, -1, 2)),
     ("train_table", loop_from(0), "a count from 0"),
     ("train_table", loop_from(2), "counted from 2"),
@@ -180,15 +180,15 @@ NAMED = [
     ("to_Z", lambda G, Z, u, i, j, l2: G + my.penalty(Z, u, i, j, l2), "the penalty itself is added"),
     ("to_Z", lambda G, Z, u, i, j, l2: G + my.penalty_backward(Z, u, i, j, l2), "TypeError"),
     ("to_E_c", lambda G, D, S, E: D + S.T @ (G * (1 - np.tanh(S @ E))), "something is squared in it"),
-    ("to_E_c", lambda G, D, S, E: D * (1 - np.tanh(E) ** 2) + my.compose_backward(G, S, E), "passes through a tanh in your version"),
+    ("to_E_c", lambda G, D, S, E: D * (1 - np.tanh(E) ** 2) + my.compose_backward(G, S, E), "through a tanh in your version"),
     ("to_E_f", lambda A, G, E, S, tau, g: my.soft_threshold_backward(g * (S.T @ A), E, tau)
      + G * (1 - np.tanh(own_soft(E, tau)) ** 2), "their part passes the threshold"),
     ("collapsed_backward", lambda G, F, K, V, W: V.T @ G + W.T @ G * (1 - np.tanh(F)), "something is squared in it"),
     ("fine_assignment", assignment(lambda A: np.exp(A) / np.exp(A).sum(axis=1, keepdims=True)), "overflows"),
-    ("fine_assignment", assignment(lambda A: np.exp(A - A.max()) / np.exp(A - A.max()).sum(axis=1, keepdims=True)), "so is their sum"),
+    ("fine_assignment", assignment(lambda A: np.exp(A - A.max()) / np.exp(A - A.max()).sum(axis=1)[:, None]), "so is their sum"),
     ("fine_assignment", assignment(scipy.special.softmax), "of all entries together"),
     ("fine_assignment", assignment(functools.partial(scipy.special.softmax, axis=0)), "down the columns"),
-    ("bridge_backward_assignment", lambda G, S, F, E, g: (1 - g) * my.sparse_product_backward_weights(G, S, F), "share of the coarse"),
+    ("bridge_backward_assignment", lambda G, S, F, E, g: (1 - g) * my.sparse_product_backward_weights(G, S, F), "share of"),
     ("size_of_model", bytes_of(lambda rows: 1 + (rows > 257)), "257 rows have the numbers 0 to 256"),
     ("size_of_model", bytes_of(lambda rows: 1 + (rows > 255)), "256 rows have the numbers 0 to 255"),
     ("size_of_model", bytes_of(lambda rows: 2), "fewer than 257"),
