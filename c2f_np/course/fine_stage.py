@@ -69,7 +69,12 @@ def stage_points(seed: int) -> dict:
 
 def _some_of(names: str):
     """Points with these arguments of the stage's alone."""
-    return lambda seed: {name: stage_points(seed)[name] for name in names.split()}
+
+    def points(seed: int) -> dict:
+        whole = stage_points(seed)
+        return {name: whole[name] for name in names.split()}
+
+    return points
 
 
 # ---- what the notebook gives -------------------------------------------------------------------------------------------

@@ -127,6 +127,8 @@ def _is_beside(value, given) -> bool:
 
 
 def _code(function) -> types.CodeType | None:
+    if type(function) is types.FunctionType and not hasattr(function, "__wrapped__"):
+        return function.__code__
     function = inspect.unwrap(getattr(function, "py_func", function)) if callable(function) else None
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
