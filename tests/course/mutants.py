@@ -176,10 +176,10 @@ def complaint(whole: bool, mutant: Mutant) -> str:
     task, attempt = TASKS[mutant.exercise], changed_function(mutant.change, mutant.function)
     try:
         with limited():
-            same = whole or same_everywhere(task, attempt, SEEDS)
-            if same and not is_equivalent(mutant) and task.mark(attempt):
+            same = same_everywhere(task, attempt, SEEDS)
+            if (same or whole) and not is_equivalent(mutant) and task.mark(attempt):
                 return "is accepted"
-            message = untrue(task, attempt)
+            message = "" if same else untrue(task, attempt)
             return f"is told what is not so: {message}" if message else ""
     except DoesNotEnd:
         return ""

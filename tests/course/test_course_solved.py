@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from c2f_np.teaching.notebook import exercises_in
 #: What my_model says when the course's answer stands in.
 STOOD_IN = re.compile(r"^my\.(\w+): the course's answer", re.MULTILINE)
 TEXTS = build.texts()
-#: Long ones are executed once: those that train the reader's model solved, those that measure other models unsolved. How they are
-#: executed unsolved shows in what is stored of them, too, and that their answers are right in test_course_every_exercise.py.
-TRAINING = {"06_coarse_stage", "07_fine_stage", "12_the_joint_model"}
-MEASURING = {"09_does_it_work", "10_blind_spots", "11_paper_against_code"}
+#: Long ones are executed once: solved where they go on with what their reader wrote, else unsolved. How they end unsolved shows in
+#: what is stored of them, too, and that their answers are right in test_course_every_exercise.py.
+ONLY_SOLVED = {"06_coarse_stage", "07_fine_stage", "12_the_joint_model", "13_find_the_bug"}
+ONLY_UNSOLVED = {"09_does_it_work", "10_blind_spots", "11_paper_against_code"}
+#: Threads for matrices of this size cost more than they bring.
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
 
 
 def answers_in(notebook):
@@ -48,7 +51,8 @@ def solve(notebook):
 def printed(sources, folder):
     """What the cells of each notebook print, all executed in one process that works in the folder."""
     program = [sys.executable, str(Path(executed.__file__))]
-    done = subprocess.run(program, input=json.dumps(sources), cwd=folder, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(program, input=json.dumps(sources), cwd=folder, env=os.environ | ONE_THREAD, capture_output=True,
+                          text=True, timeout=900)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -60,7 +64,7 @@ def cells(notebook):
 @pytest.mark.slow
 def test_the_course_solved(tmp_path):
     """Every check says right, everything is kept, nothing stands in for it, and the file can be imported by itself."""
-    notebooks = {text.stem: build.read(text) for text in TEXTS if text.stem not in MEASURING}
+    notebooks = {text.stem: build.read(text) for text in TEXTS if text.stem not in ONLY_UNSOLVED}
     asked = {name: solve(notebook) for name, notebook in notebooks.items()}
     for name, said in printed({name: cells(notebook) for name, notebook in notebooks.items()}, tmp_path).items():
         for each in asked[name]:
@@ -75,7 +79,7 @@ def test_the_course_solved(tmp_path):
 @pytest.mark.slow
 def test_the_course_unsolved(tmp_path):
     """It runs to its end; every check says that nothing is written, and only what notebooks give is kept."""
-    notebooks = {text.stem: build.read(text) for text in TEXTS if text.stem not in TRAINING}
+    notebooks = {text.stem: build.read(text) for text in TEXTS if text.stem not in ONLY_SOLVED}
     names = set()
     for name, said in printed({name: cells(notebook) for name, notebook in notebooks.items()}, tmp_path).items():
         asked = {each.exercise for each in exercises_in(notebooks[name])}
