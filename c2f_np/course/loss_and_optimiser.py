@@ -579,9 +579,9 @@ def _drawn(*, by_clicks=False, first_positive=False, popular=False, items_from_z
         positive, negative = np.empty_like(user), np.empty_like(user)
         for k, u in enumerate(user):
             hers, lacked = np.flatnonzero(has[u]), np.flatnonzero(~has[u])
-            positive[k] = hers[0] if first_positive else rng.integers(n_items) if any_item else rng.choice(hers)
-            w = weight[lacked] / weight[lacked].sum()
-            negative[k] = rng.integers(n_items) if free else rng.choice(lacked, p=w)
+            positive[k] = hers[0] if first_positive else rng.integers(n_items) if any_item else hers[rng.integers(len(hers))]
+            share = np.cumsum(weight[lacked])
+            negative[k] = rng.integers(n_items) if free else lacked[np.searchsorted(share, share[-1] * rng.random())]
         if swap:
             positive, negative = negative, positive
         start = 0 if items_from_zero else n_users

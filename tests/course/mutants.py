@@ -106,11 +106,17 @@ def mutants(name) -> list[Mutant]:
     return found
 
 
+def changes_of(place: str) -> list[Change]:
+    """All changes of one function, by the name of its place."""
+    module, _, function = place.rpartition(".")
+    return candidates(module if module == "written_differently" else f"c2f_np.{module}", [function])
+
+
 def drawn(number: int, seed: int = 0) -> list[Mutant]:
-    """Some of all mutants, as evenly as possible over exercises and kinds of changes."""
+    """Some of all mutants, as evenly as possible over kinds of changes and exercises; two of each if these are too many."""
     rng = np.random.default_rng(seed)
     shuffled = []
-    for name in TASKS:
+    for name in rng.permutation(list(TASKS))[: number // 2].tolist():
         of_change = {id(mutant.change): mutant for mutant in mutants(name)}
         shuffled.append([of_change[id(change)] for change in sample([m.change for m in mutants(name)], 1 << 30, seed)])
     rounds = [[some[k] for some in shuffled if k < len(some)] for k in range(max(map(len, shuffled)))]

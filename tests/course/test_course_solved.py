@@ -18,8 +18,8 @@ from c2f_np.teaching.notebook import exercises_in
 #: What my_model says when the course's answer stands in.
 STOOD_IN = re.compile(r"^my\.(\w+): the course's answer", re.MULTILINE)
 TEXTS = build.texts()
-#: Long ones are executed once: solved where they go on with what their reader wrote, else unsolved. How they end unsolved shows in
-#: what is stored of them, too, and that their answers are right in test_course_every_exercise.py.
+#: Long ones are executed once: solved where they go on with what their reader wrote, else unsolved. How they end unsolved shows
+#: in what is stored of them, too, and that their answers are right in test_course_every_exercise.py.
 ONLY_SOLVED = {"06_coarse_stage", "07_fine_stage", "12_the_joint_model", "13_find_the_bug"}
 ONLY_UNSOLVED = {"09_does_it_work", "10_blind_spots", "11_paper_against_code"}
 #: Threads for matrices of this size cost more than they bring.

@@ -718,8 +718,8 @@ def from_the_last_check_to_the_first(step):
         found = gaps(step.fresh(), theta, dataclasses.replace(case, **changes), batch)
         return [name for name, gap in found.items() if gap > 1e-5]
 
-    if fails() and three_cases_in_turn(step):
-        return {"E_c": "fork", "b": "biases"}[fails()[0]]
+    if (wrong := fails()) and three_cases_in_turn(step):
+        return {"E_c": "fork", "b": "biases"}[wrong[0]]
     answers = {
         "penalty": lambda: fails(decay=1.0), "repeated rows": lambda: fails(repeat=(0, 0, 0)),
         "threshold": lambda: fails(tau=0.18, signs=-1), "clipping": lambda: fails(scale=12.0),
