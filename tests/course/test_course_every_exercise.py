@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from posed import posed
 from written_differently import WRITTEN_DIFFERENTLY, typed
 
 from c2f_np.course import all_exercises, find_the_bug, my_model
@@ -68,8 +69,9 @@ def test_the_folded_answer_of_the_notebook_is_accepted(name):
 
 @each_exercise
 def test_every_listed_mistake_is_told(name):
-    for mistake in TASKS[name].mistakes:
-        marked = TASKS[name].mark(mistake.function)
+    task = posed(TASKS[name])
+    for mistake in task.mistakes:
+        marked = task.mark(mistake.function)
         assert not marked and marked.message.startswith(f"{name}: ") and mistake.message in marked.message
 
 
@@ -91,6 +93,8 @@ def test_what_is_not_written_is_told_so(name):
 
 @pytest.mark.parametrize("task", [task for task in TASKS.values() if type(task) is Exercise], ids=lambda task: task.name)
 def test_multiples_of_the_answer_are_rejected(task):
+    task = posed(task)
+
     def multiple(factor, result):
         if isinstance(result, dict):
             return {key: multiple(factor, part) for key, part in result.items()}
