@@ -289,7 +289,7 @@ GRADIENT_GAP = Exercise(
     hints=(
         "Measure with `my.central_difference`, compare with `my.relative_error`.",
         "Which of the two is the yardstick? Not the one under test.",
-        "Values here are of the order of 1: which step lies at the bottom of the V of central differences?",
+        "The entries of x are of the order of 1: which step lies at the bottom of the V of central differences?",
     ),
     mistakes=(
         *(
