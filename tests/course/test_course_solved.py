@@ -9,15 +9,14 @@ import sys
 from pathlib import Path
 
 import executed
-import nbformat
 import pytest
-from test_notebooks_stored import build
+from test_notebooks_stored import FOLDER, NAMES, build, read
 
 from c2f_np.teaching.notebook import exercises_in
 
 #: What my_model says when the course's answer stands in.
 STOOD_IN = re.compile(r"^my\.(\w+): the course's answer", re.MULTILINE)
-TEXTS = build.texts()
+TEXTS = [FOLDER / f"{name}.py" for name in NAMES]
 #: Long ones are executed once: solved where they go on with what their reader wrote, else unsolved. How they end unsolved shows
 #: in what is stored of them, too, and that their answers are right in test_course_every_exercise.py.
 ONLY_SOLVED = {"06_coarse_stage", "07_fine_stage", "12_the_joint_model", "13_find_the_bug"}
@@ -64,7 +63,7 @@ def cells(notebook):
 @pytest.mark.slow
 def test_the_course_solved(tmp_path):
     """Every check says right, everything is kept, nothing stands in for it, and the file can be imported by itself."""
-    notebooks = {text.stem: build.read(text) for text in TEXTS if text.stem not in ONLY_UNSOLVED}
+    notebooks = {text.stem: build().read(text) for text in TEXTS if text.stem not in ONLY_UNSOLVED}
     asked = {name: solve(notebook) for name, notebook in notebooks.items()}
     for name, said in printed({name: cells(notebook) for name, notebook in notebooks.items()}, tmp_path).items():
         for each in asked[name]:
@@ -79,7 +78,7 @@ def test_the_course_solved(tmp_path):
 @pytest.mark.slow
 def test_the_course_unsolved(tmp_path):
     """It runs to its end; every check says that nothing is written, and only what notebooks give is kept."""
-    notebooks = {text.stem: build.read(text) for text in TEXTS if text.stem not in ONLY_SOLVED}
+    notebooks = {text.stem: build().read(text) for text in TEXTS if text.stem not in ONLY_SOLVED}
     names = set()
     for name, said in printed({name: cells(notebook) for name, notebook in notebooks.items()}, tmp_path).items():
         asked = {each.exercise for each in exercises_in(notebooks[name])}
@@ -91,7 +90,7 @@ def test_the_course_unsolved(tmp_path):
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
 def test_stored_notebooks_are_unsolved_ones(text):
-    stored = nbformat.read(build.stored(text), as_version=4)
+    stored = read(text.stem)
     outputs = [output for cell in stored.cells if cell.cell_type == "code" for output in cell.outputs]
     said = "".join(output.text for output in outputs if output.output_type == "stream")
     assert [each.exercise for each in exercises_in(stored) if f"{each.exercise}: not written yet." not in said] == []
