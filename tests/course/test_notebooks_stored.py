@@ -41,7 +41,7 @@ LARGEST_IMAGE, LARGEST_NOTEBOOK = 400_000, 1_500_000
 
 @cache
 def build():
-    """notebooks/build.py, which is a program and not a part of the package; what it imports takes seconds, so not in collecting."""
+    """notebooks/build.py, which is a program and not a part of the package; not at import: it takes seconds."""
     spec = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
