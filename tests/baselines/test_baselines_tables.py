@@ -23,7 +23,7 @@ from c2f_np.evaluation import evaluate_ranking
 from c2f_np.settings import Settings
 from c2f_np.training import train
 
-TABLES = ("bpr-mf", "lightgcn", "narrow-lightgcn", "hashed", "quotient-remainder")
+TABLES = ("bpr-mf", "lightgcn", "narrow-lightgcn", "hashed", "quotient-remainder", "product-quantisation")
 SHORT = {"dim": 8, "max_epochs": 4, "eval_every": 2, "lr": 2e-2}
 COARSE = {"n_coarse": 6, "dim": 8, "max_epochs": 3, "eval_every": 2, "lr": 1e-2, "partition": "random"}
 
@@ -101,7 +101,8 @@ def test_a_budget_is_used_and_kept(data):
 
 
 @pytest.mark.parametrize(
-    "name, least", [("narrow-lightgcn", 32 * 4), ("hashed", 8 * 4), ("quotient-remainder", 12 * 8 * 4)]
+    "name, least",
+    [("narrow-lightgcn", 32 * 4), ("hashed", 8 * 4), ("quotient-remainder", 12 * 8 * 4), ("product-quantisation", 32 + 64)],
 )
 def test_too_small_a_budget_names_the_smallest(data, name, least):
     with pytest.raises(SettingsError, match=f"bytes = {least - 1} .* at least {least}$"):
