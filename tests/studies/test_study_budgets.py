@@ -142,8 +142,8 @@ def test_every_method_keeps_its_share(tmp_path):
             # 32 entities with two links and a bias; of both codebooks together 32 bytes a row.
             assert row["note"] == "20 coarse and 13 fine rows" and int(row["bytes"]) == 33 * 32 + N * 14 + 4
     assert size.pop("full") == full and len(size) == 1 + 2 * 8
-    # On so few items and users these have no more weights or rows, at half the bytes of the table.
-    whole = {"ease, 0.5": 784, "quotient-remainder, 0.5": 33 * 16, "item-knn, 0.5": 495}
+    # On so few items and users these have no more weights, rows or centroids, at half the bytes of the table.
+    whole = {"ease, 0.5": 784, "item-knn, 0.5": 495, "quotient-remainder, 0.5": 33 * 16, "product-quantisation, 0.5": 32 * 20}
     for outcome, found in size.items():
         share = float(outcome.split(", ")[1]) if ", " in outcome else 0.5
-        assert found == whole[outcome] if outcome in whole else 0.7 * share * full < found <= share * full
+        assert found == whole[outcome] if outcome in whole else 0.7 * share * full < found <= share * full, outcome
