@@ -39,7 +39,7 @@ def cut_to_bytes(weights: np.ndarray | sparse.csr_array, budget: int) -> sparse.
         If the budget is too small for one weight.
     """
     n_items = weights.shape[0]
-    n = _n_weights(budget, n_items)
+    n = _n_weights(int(budget), n_items)  # a whole number, which a grid search may hand over as a float
     if isinstance(weights, np.ndarray):
         values = weights.ravel()
         kept = _largest(values, n)

@@ -179,7 +179,7 @@ def test_a_budget_for_everything_cuts_nothing():
     ease, cut = EASE().fit(WOMEN), EASE(bytes=4 * 14**2).fit(WOMEN)
     assert_array_equal(cut.weights_, ease.weights_)
     assert cut.size_in_bytes() == {"weights": 784, "model": 784}
-    knn = ItemKNN(bytes=10_000).fit(WOMEN)
+    knn = ItemKNN(bytes=np.float64(10_000)).fit(WOMEN)
     assert_array_equal(knn.neighbours_.toarray(), whole_weights("item-knn"))
     assert knn.size_in_bytes()["indices"] == knn.neighbours_.nnz < 256
     # Row starts are one byte up to 255 weights, which may be more than fit with two; columns of 300 are two bytes.

@@ -94,6 +94,7 @@ def test_a_budget_is_used_and_kept(data):
     assert sizes("narrow-lightgcn", data, bytes=3 * 128 + 56, item_bias=True) == {
         "embeddings": 3 * 128, "item_bias": 56, "model": 3 * 128 + 56,
     }  # fmt: skip
+    assert sizes("bpr-mf", data, bytes=3 * 128 + 56 + 127) == {"embeddings": 3 * 128, "item_bias": 56, "model": 3 * 128 + 56}
     assert sizes("hashed", data, dim=5, bytes=159)["model"] == 140
     # 20 rows: with 18 remainders there are 2 quotients.
     fitted = make_baseline("quotient-remainder", dim=5, bytes=400, max_epochs=1).fit(data)
