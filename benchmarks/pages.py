@@ -111,7 +111,8 @@ def blocks() -> dict[str, dict[str, str]]:
 
 #: What a preset trains, and for whom it is.
 PRESETS = {
-    "default": ("both codebooks and all links jointly, from the better of two starts", "recommending: best for its bytes"),
+    "default": ("both codebooks and all links jointly, from the better of two starts",
+                "recommending: the best preset for its bytes"),
     "paper": ("the two stages as in the paper's text", "comparing with the paper"),
     "authors": ("the two stages as in the released code", "reproducing the authors' results"),
     "staged": ("the two stages with our [repairs](docs/model.md#paper-code-staged-and-default-every-difference)",

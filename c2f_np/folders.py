@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import SettingsError
+from .errors import SettingsError, in_short
 from .files import FilePath
 
 LOCK = ".c2f_np.lock"
@@ -31,7 +31,7 @@ def file_named(name: FilePath) -> Path:
     """The file of that name, which need not be there; SettingsError if there cannot be one."""
     path = Path(name)
     if not os.fspath(name) or path.is_dir():
-        raise SettingsError(f"{os.fspath(name)!r} is not the name of a file to write")
+        raise SettingsError(f"{in_short(os.fspath(name))} is not the name of a file to write")
     if not path.parent.is_dir():
         raise SettingsError(f"{path}: there is no folder {path.parent}; make it first")
     return path

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, in_short
 from .files import FilePath
 
 _WHOLE_WITH_POINT = re.compile(r"(0|-?[1-9][0-9]*)\.0+")
@@ -100,7 +100,7 @@ def require_ids(ids: Any, kind: str) -> None:
         raise DataError(f"{kind} ids must be a one-dimensional array of strings")
     for row, text in enumerate(ids.tolist()):
         if as_id(text, kind, row=row) != text:
-            raise DataError(f"row {row} (counted from 0): the {kind} id should be {as_id(text, kind)!r}", value=text)
+            raise DataError(f"row {row} (counted from 0): the {kind} id should be {in_short(as_id(text, kind))}", value=text)
     values, counts = np.unique(ids, return_counts=True)
     if len(values) < len(ids):
         repeated = values[counts.argmax()]

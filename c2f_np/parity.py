@@ -228,7 +228,7 @@ class _Reference:
         return self.arrays[key]
 
     def _error(self, key: str, message: str) -> DataError:
-        return DataError(f"key {key!r}: {message}", path=self.path)
+        return DataError(f"key {in_short(key)}: {message}", path=self.path)
 
     def _array(self, stored: Members, key: str, shape: tuple, *, integer: bool = False) -> np.ndarray:
         """An array of the given shape, None for any positive size, in native C order."""

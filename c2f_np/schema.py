@@ -128,7 +128,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
         if name not in known:
             similar = difflib.get_close_matches(name, known)
             advice = f"did you mean {' or '.join(similar)}?" if similar else f"choose one of {', '.join(known)}"
-            raise SettingsError(f"unknown {what} {name!r}; {advice}")
+            raise SettingsError(f"unknown {what} {in_short(name)}; {advice}")
 
 
 def add_options(

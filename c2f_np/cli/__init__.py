@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from .._version import __version__
-from ..errors import C2FError
+from ..errors import C2FError, in_short
 from ..shown import for_terminal
 from . import checking, course, data, run_study, train, trained
 from .options import preset_in
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         for word in words:
             # Bytes that are no text become halves of surrogate pairs, which can be neither stored nor printed.
             if not word.isascii() and word != word.encode("utf-8", "replace").decode("utf-8"):
-                parser.error(f"this argument is not UTF-8 text: {word!r}")
+                parser.error(f"this argument is not UTF-8 text: {in_short(word)}")
         options = parser.parse_args(words)
         try:
             code = options.run(options) or 0

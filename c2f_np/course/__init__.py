@@ -13,9 +13,10 @@ One module a subject: each holds a tuple ``EXERCISES``, and a tuple ``GIVEN`` of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,8 +26,9 @@ from .my_model import MyModel
 __all__ = ["Exercise", "Marked", "MyModel", "all_exercises", "answers", "exercise", "my_model"]
 
 
-def _subjects() -> Iterator[ModuleType]:
-    return (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+@functools.cache
+def _subjects() -> tuple[ModuleType, ...]:
+    return tuple(importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
 
 
 def all_exercises() -> dict[str, Exercise]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from .composition_and_bridging import compose, compose_backward
-from .exercise import Exercise, Mistake
-from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_backward, bpr_loss, penalty, penalty_backward, trained
+from .composition_and_bridging import UNSQUARED, VALUE_OF_TANH, compose, compose_backward
+from .exercise import DERIVATIVE, Exercise, Mistake
+from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_backward, bpr_loss, penalty, penalty_backward, preferred, trained
 from .sparse_propagation import propagate, propagate_backward
 
 
@@ -32,15 +32,16 @@ def _random_graph(rng, size: int, density: float = 0.4) -> sparse.csr_array:
 
 
 def _batch(rng, n_users: int, n_items: int, size: int) -> dict:
-    """Triples in which entities occur several times, and one entity does not occur."""
-    positive = rng.integers(0, n_items - 1, size)
-    negative = (positive + rng.integers(1, n_items - 1, size)) % (n_items - 1)
+    """Triples in which entities occur several times; the first item does not occur, the last one does."""
+    positive = rng.integers(1, n_items, size)
+    positive[2] = n_items - 1
+    negative = 1 + (positive - 1 + rng.integers(1, n_items - 1, size)) % (n_items - 1)
     user = rng.integers(0, n_users, size)
     user[1], positive[1] = user[0], positive[0]
     return {"user": user, "positive": n_users + positive, "negative": n_users + negative}
 
 
-def _stage_points(seed: int) -> dict:
+def stage_points(seed: int) -> dict:
     rng = np.random.default_rng([61, seed])
     n_users, n_items, c, d = 4, 5, 3, 2 + seed % 3
     n = n_users + n_items
@@ -59,7 +60,7 @@ def _some_of(names: str):
     """Points with these arguments of the stage's alone."""
 
     def points(seed: int) -> dict:
-        whole = _stage_points(seed)
+        whole = stage_points(seed)
         return {name: whole[name] for name in names.split()}
 
     return points
@@ -133,7 +134,7 @@ def loss_to_H(H, b, user, positive, negative):
 
 
 def _loss_to_H_points(seed: int) -> dict:
-    whole = _stage_points(seed)
+    whole = stage_points(seed)
     rng = np.random.default_rng([62, seed])
     H = rng.standard_normal((len(whole["b"]) + len(whole["E_c"]), whole["E_c"].shape[1]))
     return {"H": H, **{name: whole[name] for name in ("b", "user", "positive", "negative")}}
@@ -166,6 +167,7 @@ LOSS_TO_H = Exercise(
         "end of the computation: its cotangent is 1.)"
     ),
     solution=loss_to_H,
+    tolerance=DERIVATIVE,
     points=_loss_to_H_points,
     hints=(
         "What does the loss do when the row of a coarse node in H moves, and nothing else?",
@@ -198,15 +200,26 @@ FORK = Exercise(
     ),
     solution=fork,
     points=lambda seed: {
+        # As many rows in both at first: parts that are exchanged have the right shapes then.
         "Z": np.random.default_rng([63, seed]).standard_normal((4 + seed, 3)),
         "E_c": np.random.default_rng([64, seed]).standard_normal((4 + seed % 2, 3)),
     },
     forward=_stack,
     hints=("A stack copies numbers. Where has each of them gone?", "Cut the cotangent where the stack was glued."),
     mistakes=(
-        Mistake(
-            lambda grad_X0, Z, E_c: (grad_X0[-len(Z) :], grad_X0[: len(E_c)]),
-            "the two parts are taken from the wrong ends: Z stands above E_c.",
+        *(
+            Mistake(wrong_ends, "the two parts are taken from the wrong ends: Z stands above E_c.")
+            for wrong_ends in (
+                lambda grad_X0, Z, E_c: (grad_X0[-len(Z) :], grad_X0[: len(E_c)]),
+                lambda grad_X0, Z, E_c: (grad_X0[len(E_c) :], grad_X0[: len(E_c)]),
+            )
+        ),
+        *(
+            Mistake(exchanged, "the right parts in the wrong order: asked for is grad_Z first, then grad_E_c.")
+            for exchanged in (
+                lambda grad_X0, Z, E_c: (grad_X0[len(Z) :], grad_X0[: len(Z)]),
+                lambda grad_X0, Z, E_c: fork(grad_X0, Z, E_c)[::-1],
+            )
         ),
         Mistake(
             lambda grad_X0, Z, E_c: (grad_X0[: len(Z)], 0 * grad_X0[len(Z) :]),
@@ -226,17 +239,17 @@ def to_Z(grad_Z, Z, user, positive, negative, l2):
 
 
 def _to_Z_points(seed: int) -> dict:
-    whole = _stage_points(seed)
+    whole = stage_points(seed)
     Z = np.tanh(whole["S_c"] @ whole["E_c"])
     grad_Z = np.random.default_rng([65, seed]).standard_normal(Z.shape)
     return {"grad_Z": grad_Z, "Z": Z, **{name: whole[name] for name in ("user", "positive", "negative", "l2")}}
 
 
-def _to_Z_variant(*, graph=1.0, penalised=1.0, mean=True, once=False, everyone=False):
+def _to_Z_variant(*, graph=1.0, penalised=1.0, mean=True, once=False, everyone=False, cotangent=lambda grad_Z, l2: 1.0):
     def variant(grad_Z, Z, user, positive, negative, l2):
         count = np.bincount(np.concatenate([user, positive, negative]), minlength=len(Z))
         count = np.minimum(count, 1) if once else np.ones(len(Z)) if everyone else count
-        return graph * grad_Z + penalised * 2 * l2 / (len(user) if mean else 1) * count[:, None] * Z
+        return graph * grad_Z + penalised * cotangent(grad_Z, l2) * 2 * l2 / (len(user) if mean else 1) * count[:, None] * Z
 
     return variant
 
@@ -249,6 +262,7 @@ TO_Z = Exercise(
         "`my.penalty_backward(grad_penalty, Z, user, positive, negative, l2)`."
     ),
     solution=to_Z,
+    tolerance=DERIVATIVE,
     points=_to_Z_points,
     hints=("Used twice, gradients add.", "The cotangent of the penalty is 1: it stands in the loss without a factor."),
     mistakes=(
@@ -258,6 +272,16 @@ TO_Z = Exercise(
         Mistake(_to_Z_variant(penalised=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
         Mistake(_to_Z_variant(mean=False), "the penalty is divided by the size of the batch; your gradient of it is not."),
         Mistake(_to_Z_variant(once=True), "an entity that occurs three times in the batch is penalised three times."),
+        Mistake(
+            _to_Z_variant(cotangent=lambda grad_Z, l2: grad_Z),
+            "the penalty's part is multiplied by what arrives through the graph. The penalty does not go through the graph: what "
+            "is the cotangent of a term of the loss?",
+        ),
+        Mistake(
+            lambda grad_Z, Z, user, positive, negative, l2: grad_Z + penalty(Z, user, positive, negative, l2),
+            "the penalty itself is added. It is a number of the loss; asked for is its gradient.",
+        ),
+        Mistake(_to_Z_variant(cotangent=lambda grad_Z, l2: l2), "l2 enters twice: it is in the penalty, not in its cotangent."),
         Mistake(_to_Z_variant(everyone=True), "only entities of the batch are penalised, each as often as it occurs."),
     ),
 )
@@ -268,7 +292,7 @@ def to_E_c(grad_Z, grad_direct, S_c, E_c):
 
 
 def _to_E_c_points(seed: int) -> dict:
-    whole = _stage_points(seed)
+    whole = stage_points(seed)
     rng = np.random.default_rng([66, seed])
     S_c, E_c = whole["S_c"], whole["E_c"]
     grad_Z = rng.standard_normal((S_c.shape[0], E_c.shape[1]))
@@ -278,7 +302,8 @@ def _to_E_c_points(seed: int) -> dict:
 def _to_E_c_variant(*, direct=1.0, composed=1.0, slope="output"):
     def variant(grad_Z, grad_direct, S_c, E_c):
         Y = S_c @ E_c
-        slopes = {"output": 1 - np.tanh(Y) ** 2, "none": 1.0, "twice": 1 - np.tanh(np.tanh(Y)) ** 2, "of Y": 1 - Y**2}
+        slopes = {"output": 1 - np.tanh(Y) ** 2, "none": 1.0, "twice": 1 - np.tanh(np.tanh(Y)) ** 2, "of Y": 1 - Y**2,
+                  "unsquared": 1 - np.tanh(Y), "value": np.tanh(Y)}  # fmt: skip
         return direct * grad_direct + composed * (S_c.T @ (grad_Z * slopes[slope]))
 
     return variant
@@ -292,6 +317,7 @@ TO_E_C = Exercise(
         "$(C, d)$. You have `my.compose_backward(grad_Z, S, E)`."
     ),
     solution=to_E_c,
+    tolerance=DERIVATIVE,
     points=_to_E_c_points,
     hints=("E_c was used twice.", "`my.compose_backward` brings the gradient at Z to E_c. What else arrives there?"),
     mistakes=(
@@ -299,7 +325,13 @@ TO_E_C = Exercise(
         Mistake(_to_E_c_variant(composed=0.0), "what comes through Z is missing."),
         Mistake(_to_E_c_variant(slope="none"), "the derivative of tanh is missing."),
         Mistake(_to_E_c_variant(slope="twice"), "the derivative of tanh is taken at Z. It belongs at S_c E_c."),
+        Mistake(_to_E_c_variant(slope="unsquared"), UNSQUARED),
+        Mistake(_to_E_c_variant(slope="value"), VALUE_OF_TANH),
         Mistake(_to_E_c_variant(slope="of Y"), "1 - y^2 is not the derivative of tanh at y. Which quantity has to be squared?"),
+        Mistake(
+            lambda grad_Z, grad_direct, S_c, E_c: to_E_c(grad_Z, grad_direct * (1 - np.tanh(E_c) ** 2), S_c, E_c),
+            "what the fork sent to E_c itself passes through a tanh in your version. E_c stands in X_0 as it is.",
+        ),
         Mistake(_to_E_c_variant(direct=-1.0), "what the fork sent to E_c itself has the wrong sign."),
         Mistake(
             lambda *given: to_E_c(*given) / 2, "you took the mean of the two paths. What is used twice receives the sum."
@@ -336,7 +368,8 @@ def _coarse_variant(*, direct=1.0, graph=1.0, regulariser=1.0, tanh="yes", trans
         grad_X0 = own
         for _ in range(n_layers - (layers == "too few")):
             grad_X0 = (0 if layers == "last" else own) + back @ grad_X0
-        slope = {"yes": 1 - Z**2, "no": 1.0, "of Z": 1 - np.tanh(Z) ** 2, "of Y": 1 - Y**2, "late": 1 - Z**2}[tanh]
+        slope = {"yes": 1 - Z**2, "no": 1.0, "of Z": 1 - np.tanh(Z) ** 2, "of Y": 1 - Y**2, "late": 1 - Z**2,
+                 "unsquared": 1 - Z, "value": Z}[tanh]  # fmt: skip
         pull = regulariser * penalty_backward(1.0, Z, user, positive, negative, l2) * (1 if penalty_mean else size)
         at_Y = graph * grad_X0[:n] * slope + pull if tanh == "late" else (graph * grad_X0[:n] + pull) * slope
         return loss, sign * (direct * grad_X0[n:] + S_c.T @ at_Y), sign * bias * scale * grad_b
@@ -369,7 +402,8 @@ COARSE = Exercise(
         "`my.propagate_backward`, `my.fork`, `my.to_Z` and `my.to_E_c`. `X_hat` is **not** symmetric here."
     ),
     solution=coarse_gradients,
-    points=_stage_points,
+    tolerance=DERIVATIVE,
+    points=stage_points,
     hints=(
         "Forward, loss, and then the steps from the end to the beginning: each takes what the one before it returned.",
         "loss_to_H, propagate_backward, fork, to_Z, to_E_c. `propagate_backward` is given X0 although it need not read it.",
@@ -390,6 +424,8 @@ COARSE = Exercise(
             _coarse_variant(tanh="of Z"),
             "the derivative of tanh is taken at Z. It belongs at S_c E_c; expressed in Z it needs no further tanh.",
         ),
+        Mistake(_coarse_variant(tanh="unsquared"), UNSQUARED),
+        Mistake(_coarse_variant(tanh="value"), VALUE_OF_TANH),
         Mistake(_coarse_variant(tanh="of Y"), "1 - y^2 is not the derivative of tanh at y. Which quantity has to be squared?"),
         Mistake(
             _coarse_variant(tanh="late"),
@@ -436,11 +472,14 @@ def train_coarse(E_c, b, S_c, X_hat, n_layers, batches, l2, rate):
 
 
 def _training_points(seed: int) -> dict:
-    point = _stage_points(seed)
+    """The first item is a positive only, and preferred by far."""
+    point = stage_points(seed)
     rng = np.random.default_rng([67, seed])
     batches = [tuple(_batch(rng, 4, 5, size).values()) for size in (6, 9, 5)]
+    for _, positive, _ in batches:
+        positive[0] = 4
     taken = {name: point[name] for name in ("E_c", "b", "S_c", "X_hat", "n_layers")}
-    return {**taken, "batches": batches, "l2": 0.3, "rate": 0.1}
+    return {**taken, "b": preferred(point["b"], 4), "batches": batches, "l2": 0.3, "rate": 0.1}
 
 
 def _training_variant(options: dict):

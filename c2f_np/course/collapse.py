@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .composition_and_bridging import UNSQUARED
 from .exercise import Exercise, Mistake
-from .fine_stage import _stage_points, bridged_propagate
+from .fine_stage import bridged_propagate, stage_points
 
 
 # ---- collapsing --------------------------------------------------------------------------------------------------------
@@ -28,7 +29,7 @@ def collapse(Z, E_c, X_hat, S_c, S_f, g, n_layers):
 
 
 def _collapse_points(seed: int) -> dict:
-    whole = _stage_points(seed)
+    whole = stage_points(seed)
     Z = np.tanh(whole["S_c"] @ whole["E_c"])
     return {"Z": Z, **{name: whole[name] for name in ("E_c", "X_hat", "S_c", "S_f", "g", "n_layers")}}
 
@@ -176,6 +177,10 @@ def _slope_of_input(grad_H, F, K, W_1, W_2):
     return W_1.T @ grad_H + (W_2.T @ grad_H) * (1 - F**2)
 
 
+def _slope_unsquared(grad_H, F, K, W_1, W_2):
+    return W_1.T @ grad_H + (W_2.T @ grad_H) * (1 - np.tanh(F))
+
+
 def _sizes(seed: int) -> dict:
     rng = np.random.default_rng([seed, 10])
     return {
@@ -237,6 +242,7 @@ EXERCISES = (
             Mistake(_only_second_way, "this is what comes back through tanh(F). F stands in the forward a second time, bare."),
             Mistake(_slope_forgotten, "both transposes are there, but one of the two paths goes through a tanh."),
             Mistake(_slope_on_both, "the slope of tanh belongs to one of the two paths only. Which of them passes through it?"),
+            Mistake(_slope_unsquared, UNSQUARED),
             Mistake(_slope_of_input, "the slope of tanh is 1 minus a square: that of its output, not of its input."),
         ),
         options={"wrt": "F"},

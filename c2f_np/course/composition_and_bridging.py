@@ -11,9 +11,13 @@ import numpy as np
 import scipy.sparse as sparse
 
 from .exercise import Exercise, Mistake
-from .sparse_propagation import _in_the_pattern, _like, _rows_of, sparse_product_backward_weights
+from .sparse_propagation import in_the_pattern, like, rows_of, sparse_product_backward_weights
 
 _FLOAT64 = {"dtypes": ("float64",)}
+
+#: What is told of a wrong slope of tanh, here and in the stages.
+UNSQUARED = "look at the derivative of tanh again: something is squared in it."
+VALUE_OF_TANH = "the cotangent is multiplied by the value of tanh instead of its derivative."
 
 
 def _assignment(rng: np.random.Generator, n: int, m: int, t: int) -> sparse.csr_array:
@@ -24,7 +28,7 @@ def _assignment(rng: np.random.Generator, n: int, m: int, t: int) -> sparse.csr_
 
 
 def _at_entries(G, S, E):
-    return np.sum(G[_rows_of(S)] * E[S.indices], axis=1)
+    return np.sum(G[rows_of(S)] * E[S.indices], axis=1)
 
 
 # ---- composition -----------------------------------------------------------------------------------------------------
@@ -241,14 +245,8 @@ EXERCISES = (
                 lambda grad_Z, S, E: S.T @ (grad_Z * (1 - (S @ E) ** 2)),
                 "1 - Y^2 instead of 1 - Z^2: the derivative of tanh is one minus the square of its *output*.",
             ),
-            Mistake(
-                lambda grad_Z, S, E: S.T @ (grad_Z * (1 - np.tanh(S @ E))),
-                "the square is missing: the derivative of tanh is 1 - tanh^2.",
-            ),
-            Mistake(
-                lambda grad_Z, S, E: S.T @ (grad_Z * np.tanh(S @ E)),
-                "the cotangent is multiplied by the value of tanh instead of its derivative.",
-            ),
+            Mistake(lambda grad_Z, S, E: S.T @ (grad_Z * (1 - np.tanh(S @ E))), UNSQUARED),
+            Mistake(lambda grad_Z, S, E: S.T @ (grad_Z * np.tanh(S @ E)), VALUE_OF_TANH),
             Mistake(
                 lambda grad_Z, S, E: abs(S).T @ (grad_Z * (1 - np.tanh(S @ E) ** 2)),
                 "the weights' signs have gone. A weight may be negative.",
@@ -271,17 +269,17 @@ EXERCISES = (
             "`my.sparse_product_backward_weights` from notebook 02 does it, once it is given the right cotangent.",
         ),
         mistakes=(
-            Mistake(lambda grad_Z, S, E: _like(S, _at_entries(grad_Z, S, E)), "the derivative of tanh is missing."),
+            Mistake(lambda grad_Z, S, E: like(S, _at_entries(grad_Z, S, E)), "the derivative of tanh is missing."),
             Mistake(
                 lambda grad_Z, S, E: (grad_Z * (1 - np.tanh(S @ E) ** 2)) @ E.T,
                 "these are the numbers of all pairs (i, j). Entries that are not stored are no parameters: keep S's pattern.",
             ),
             Mistake(
-                lambda grad_Z, S, E: _like(S, S.data * _at_entries(grad_Z * (1 - np.tanh(S @ E) ** 2), S, E)),
+                lambda grad_Z, S, E: like(S, S.data * _at_entries(grad_Z * (1 - np.tanh(S @ E) ** 2), S, E)),
                 "every number is multiplied by the weight itself. S E is linear in S.",
             ),
         ),
-        read=lambda result, arguments: _in_the_pattern(result, {"M": arguments["S"]}),
+        read=lambda result, arguments: in_the_pattern(result, arguments["S"]),
         options={"wrt": "S"} | _FLOAT64,
     ),
     Exercise(
@@ -394,15 +392,19 @@ EXERCISES = (
         ),
         mistakes=(
             Mistake(
-                lambda grad_E_hat, S_f, F, E_c, g: _like(S_f, _at_entries(grad_E_hat, S_f, F)),
+                lambda grad_E_hat, S_f, F, E_c, g: like(S_f, _at_entries(grad_E_hat, S_f, F)),
                 "the gate is missing.",
+            ),
+            Mistake(
+                lambda grad_E_hat, S_f, F, E_c, g: like(S_f, (1 - g) * _at_entries(grad_E_hat, S_f, F)),
+                "1 - g is the share of the coarse codebook.",
             ),
             Mistake(
                 lambda grad_E_hat, S_f, F, E_c, g: g * (grad_E_hat @ F.T),
                 "these are the numbers of all pairs. Entries that are not stored are no parameters: keep S_f's pattern.",
             ),
         ),
-        read=lambda result, arguments: _in_the_pattern(result, {"M": arguments["S_f"]}),
+        read=lambda result, arguments: in_the_pattern(result, arguments["S_f"]),
         options={"wrt": "S_f", "linear_in": "S_f"} | _FLOAT64,
     ),
     Exercise(

@@ -27,6 +27,10 @@ from ..gradcheck import check_gradients
 from .my_model import MyModel
 from .watched import Watched, module_of
 
+#: What an answer may be off, relative to the largest entry: one that is computed by a formula is right to rounding, and what a
+#: difference measures is not.
+DERIVATIVE, NUMBERS = 1e-12, 1e-9
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -102,8 +106,8 @@ class Exercise:
     mistakes : tuple of Mistake
     options : dict
         Further options of :func:`c2f_np.gradcheck.check_gradients` (linear_in, active_set, wrt, ...).
-    tolerance : float
-        Of comparisons with the solution, relative to the largest entry.
+    tolerance : float, optional
+        Of comparisons with the solution, relative to the largest entry; DERIVATIVE where there is a forward, else NUMBERS.
     read : callable
         ``read(result, arguments)``: a result in the form of the solution's, if it is right in another form; else as it is.
     allowed : tuple of str
@@ -122,10 +126,14 @@ class Exercise:
     hints: tuple[str, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     options: dict = field(default_factory=dict)
-    tolerance: float = 1e-9
+    tolerance: float | None = None
     read: Callable = field(default=lambda result, arguments: result)
     allowed: tuple[str, ...] = ()
     _hints_given: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tolerance is None:
+            self.tolerance = NUMBERS if self.forward is None else DERIVATIVE
 
     def check(self, attempt: Callable, seeds=(0, 1, 2)) -> Marked:
         """Mark an attempt and print what was found.
@@ -160,7 +168,13 @@ class Exercise:
         from . import answers  # which needs this module
 
         others = [self.forward, *(function for name, function in answers().items() if name != self.name)]
-        return Watched(attempt, self.solution, others, self.allowed)
+        return Watched(attempt, self.solution, others, self.allowed, None if self._is_linear else self.forward)
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether the forward is, in all that it is differentiated by: a difference is then exact, as good as a derivative."""
+        wrt, linear = (self.options.get(name) for name in ("wrt", "linear_in"))
+        return linear is not None and wrt in (None, linear)
 
     def hint(self) -> str:
         """The next hint; after the last one it stays there."""
@@ -203,7 +217,7 @@ class Exercise:
         if self._same(found, right):
             if changed:
                 return f"the numbers are right, but your function changes its input {changed}. Work on a copy."
-            return self._found_by_check(attempt, arguments, seed)
+            return self._found_by_check(attempt, arguments, seed, is_last=seed == seeds[-1])
         message = self._explanation(attempt, seeds)
         if message is not None:
             return message
@@ -212,10 +226,11 @@ class Exercise:
         names = [_name_of(part, inputs) for part in _parts(result, right)]
         if all(names):
             return f"your function returns what it is given, {' and '.join(names)}, as it is."
+        message, is_explained = _difference(found, right, self.tolerance)
         if self.forward is None:
-            return _difference(found, right)
-        relation = next((f": {which} {relation}" for which, _, _, relation in _differing(found, right) if relation), ".")
-        return f"the numerical check does not agree{relation}\n\n{self._report(attempt, arguments, seed)}"
+            return message
+        message = f"the numerical check does not agree: {message}"
+        return message if is_explained else f"{message}\n\n{self._report(attempt, arguments, seed)}"
 
     def _read(self, result, arguments: dict):
         try:
@@ -255,18 +270,22 @@ class Exercise:
         cotangent = tuple(cotangents) if isinstance(out, tuple) else cotangents[0]
         return {"": cotangent} | copy.deepcopy(arguments)
 
-    def _found_by_check(self, attempt: Callable, arguments: dict, seed: int) -> str | None:
-        """Right numbers; but the check may find more, e.g. a second call that gives others."""
-        if self.forward is None:
-            again = None
-            try:
-                again = self._read(_call(attempt, self._inputs(arguments, seed)), arguments)
-            except Exception as error:
-                return f"right at the first call, but at the second your function ends in {type(error).__name__}: {error}"
-            right = _call(self.solution, self._inputs(arguments, seed))
-            return None if again is not None and self._same(again, right) else "right at the first call, but not at the second."
-        report = self._report(attempt, arguments, seed)
-        return None if report.passed else "the numbers are right, but the check finds more.\n\n" + str(report)
+    def _found_by_check(self, attempt: Callable, arguments: dict, seed: int, *, is_last: bool) -> str | None:
+        """Right numbers; but a second call may give others, and at the last point the numerical check may find more."""
+        again = None
+        try:
+            again = self._read(_call(attempt, self._inputs(arguments, seed)), arguments)
+        except Exception as error:
+            return f"right at the first call, but at the second your function ends in {type(error).__name__}: {error}"
+        if again is None or not self._same(again, _call(self.solution, self._inputs(arguments, seed))):
+            return "right at the first call, but not at the second."
+        if getattr(attempt, "measured", False):
+            return (
+                "the numbers are right, but they are measured: your function computes the forward at a point beside the one it "
+                "is given. A difference checks a derivative; write the derivative itself, by the chain rule."
+            )
+        report = self._report(attempt, arguments, seed) if is_last and self.forward is not None else None
+        return None if report is None or report.passed else "the numbers are right, but the check finds more.\n\n" + str(report)
 
     def _report(self, attempt: Callable, arguments: dict, seed: int):
         def by_position(*given):
@@ -366,13 +385,17 @@ def _is_empty(attempt: Callable) -> bool:
 
 def _about_shapes(error: Exception, inputs: dict) -> str:
     """For an error about shapes: those that came in, and what to think of."""
-    if not (isinstance(error, ValueError) and re.search("shape|dimension|broadcast|aligned", str(error))):
+    of_shapes = isinstance(error, ValueError) and re.search("shape|dimension|broadcast|aligned", str(error))
+    of_an_index = isinstance(error, IndexError) and re.search("tuple index|axis|indices|dimension", str(error))
+    if not (of_shapes or of_an_index):
         return ""
     shapes = {name or "the cotangent": getattr(value, "shape", ()) for name, value in inputs.items()}
     given = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
     advice = "A @ B needs as many columns in A as rows in B: is a transpose missing, or one too many?"
     if "broadcast" in str(error):
         advice = "Entry by entry, shapes have to agree: is an axis missing, or a sum taken too early?"
+    elif of_an_index:
+        advice = "Does one of them have fewer axes, or fewer rows, than your function counts on?"
     return f".\nThe shapes are: {given}. {advice}"
 
 
@@ -404,13 +427,10 @@ def _parts(result, right) -> list:
     """The results one by one, in the order of the right answer's. A list of numbers is an array, where one is asked for."""
     if isinstance(right, dict):
         return [result[name] for name in right] if isinstance(result, dict) else list(result)
-    if (
-        isinstance(right, (tuple, list))
-        and isinstance(result, np.ndarray)
-        and result.ndim
-        and not any(np.ndim(_dense(part)) for part in right)
-    ):
-        return list(result)  # several numbers as one array
+    if isinstance(right, (tuple, list)) and isinstance(result, np.ndarray):
+        shapes = [np.shape(_dense(part)) for part in right]
+        if result.shape[:1] == (len(right),) and all(shape == result.shape[1:] for shape in shapes):
+            return list(result)  # several results of one shape as one array
     if not isinstance(right, (tuple, list)) and not isinstance(result, tuple):
         return [result]
     return list(result) if isinstance(result, (tuple, list)) else [result]
@@ -460,9 +480,13 @@ def _other_array(found, right: np.ndarray) -> str | None:
         return "is an array of objects (dtype=object), not of numbers. Was it made from rows of unequal lengths, or of arrays?"
     if array.dtype.kind not in "biufc":
         return f"is {_a(type(found).__name__)}, not an array of numbers."
+    if array.shape != right.shape and right.ndim == 1 and getattr(found, "nnz", None) == right.size:
+        return f"is a sparse matrix of the shape {array.shape}. Asked for are its stored entries: they are its .data."
     if array.shape != right.shape:
         more = " Is a transpose missing, or one too many?" if array.ndim > 1 and array.shape == right.shape[::-1] else ""
         return f"has the shape {array.shape}, but should have {right.shape}.{more}"
+    if array.dtype.kind == "f" and right.dtype.kind in "iu":
+        return "holds floating-point numbers. Asked for are integers: others are no places in an array."
     if array.dtype.kind == "c" and right.dtype.kind != "c":
         return "is complex; real numbers are asked for."
     if not np.isfinite(array).all():
@@ -482,32 +506,33 @@ def _which(number: int, results: list) -> str:
     return f"result {number}" if len(results) > 1 else "the result"
 
 
-def _difference(found, right) -> str:
-    """Where a result differs, in words, with the simplest relation that explains it."""
-    for which, a, b, relation in _differing(found, right):
+def _difference(found, right, tolerance: float) -> tuple[str, bool]:
+    """Where a result differs, in words, and whether a simple relation explains it."""
+    for which, a, b, relation in _differing(found, right, tolerance):
         if relation:
-            return f"{which} {relation}"
+            return f"{which} {relation}", True
         if not a.ndim:
-            return f"{which} is {a:.6g}, but should be {b:.6g}."
+            return f"{which} is {a:.6g}, but should be {b:.6g}.", False
         place = np.unravel_index(np.argmax(np.abs(a - b)), a.shape)
-        wrong = float(np.mean(np.abs(a - b) > 1e-9 * _scale(b)))
+        wrong = float(np.mean(np.abs(a - b) > tolerance * _scale(b)))
         where = ", ".join(str(int(i)) for i in place)
-        return f"{which} is {a[place]:.6g} at ({where}), but should be {b[place]:.6g}; {wrong:.0%} of its entries are wrong."
-    return "the result is not what was asked for."
+        message = f"{which} is {a[place]:.6g} at ({where}), but should be {b[place]:.6g}; {wrong:.0%} of its entries are wrong."
+        return message, False
+    return "the result is not what was asked for.", False
 
 
-def _differing(found, right) -> Iterator[tuple[str, np.ndarray, np.ndarray, str]]:
+def _differing(found, right, tolerance: float) -> Iterator[tuple[str, np.ndarray, np.ndarray, str]]:
     """The results that differ: which it is, its numbers and the right ones, and how they are related, if that is simple."""
     wanted = _parts(right, right)
     for number, (a, b) in enumerate(zip(_parts(found, right), wanted, strict=True), 1):
         kind = str(getattr(a, "dtype", ""))
         a, b = (_dense(part).astype(complex if np.iscomplexobj(_dense(part)) else float) for part in (a, b))
-        if not np.allclose(a, b, rtol=0, atol=1e-9 * _scale(b)):
+        if not np.allclose(a, b, rtol=0, atol=tolerance * _scale(b)):
             yield _which(number, wanted), a, b, _relation(a, b, kind)
 
 
 def _relation(a: np.ndarray, b: np.ndarray, kind: str) -> str:
-    def same(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-9) -> bool:
+    def same(a: np.ndarray, b: np.ndarray, tolerance: float = NUMBERS) -> bool:
         return np.allclose(a, b, rtol=0, atol=tolerance * _scale(b))
 
     if not a.any():
@@ -516,8 +541,10 @@ def _relation(a: np.ndarray, b: np.ndarray, kind: str) -> str:
         return "has the wrong sign, and is right otherwise."
     if kind in ("float32", "float16") and same(a, b, {"float32": 1e-5, "float16": 1e-2}[kind]):
         return f"is right to a few digits only, since it is of the type {kind}. Compute in float64."
+    if same(a, b, 1e-8):
+        return "is right to some nine digits only. Is it measured by differences, or is something small added somewhere?"
     if same(a, b, 1e-5):
-        return "is right to some five digits only. Is part of it computed in single precision?"
+        return "is right to some five digits only. Is part of it computed in single precision, or measured by differences?"
     factor = complex(np.sum(a * b)).real / max(complex(np.sum(b * b)).real, 1e-300)
     return f"is {factor:.6g} times what it should be." if a.size > 1 and factor and same(a, factor * b) else ""
 

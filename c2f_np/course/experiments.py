@@ -52,9 +52,9 @@ def _is_number(text: str) -> bool:
 
 def _model(seed: int) -> dict:
     rng = np.random.default_rng([seed, 20])
-    # Codebooks of fewer and of more rows than one byte tells apart, and of exactly as many.
-    few, many = int(rng.integers(10, 250)), int(rng.integers(300, 1500))
-    n_coarse, n_fine = ((256, many), (few, 256), (many, few))[seed % 3]
+    # As many rows as one byte tells apart and one more, in either codebook; fewer (more than a signed byte would) and many more.
+    few, many = int(rng.integers(130, 250)), int(rng.integers(300, 1500))
+    n_coarse, n_fine = ((256, 257), (257, 256), (many, few))[seed % 3]
     return {
         "n_entities": int(rng.integers(500, 5000)),
         "n_coarse": n_coarse,
@@ -95,14 +95,23 @@ def _one_byte_an_index(*sizes):
     return _other_indices(*sizes, coarse=1, fine=1)
 
 
+def _two_bytes_an_index(*sizes):
+    return _other_indices(*sizes, coarse=2, fine=2)
+
+
 def _by_the_coarse_rows(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
     index = 1 if n_coarse <= 256 else 2
     return _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, coarse=index, fine=index)
 
 
-def _fewer_than_256(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
-    coarse, fine = (1 if rows < 256 else 2 for rows in (n_coarse, n_fine))
-    return _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, coarse=coarse, fine=fine)
+def _one_byte_up_to(most: int):
+    """Another number of rows that one byte should tell apart."""
+
+    def variant(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine):
+        coarse, fine = (1 if rows <= most else 2 for rows in (n_coarse, n_fine))
+        return _other_indices(n_entities, n_coarse, n_fine, dim, t_coarse, t_fine, coarse=coarse, fine=fine)
+
+    return variant
 
 
 def _without_biases(n_entities, *others):
@@ -398,7 +407,9 @@ EXERCISES = (
             Mistake(_without_indices, "the weights of the assignments are counted, but not where they stand."),
             Mistake(_four_bytes_an_index, "this is a row number as int32. It needs no more than 1 or 2 bytes."),
             Mistake(_one_byte_an_index, "one byte tells 256 rows apart. Some of these codebooks have more."),
-            Mistake(_fewer_than_256, "256 rows have the numbers 0 to 255. How many bytes do these need?"),
+            Mistake(_one_byte_up_to(255), "256 rows have the numbers 0 to 255. How many bytes do these need?"),
+            Mistake(_one_byte_up_to(257), "257 rows have the numbers 0 to 256. How many bytes do these need?"),
+            Mistake(_two_bytes_an_index, "two bytes tell 65,536 rows apart. Some of these codebooks have fewer than 257."),
             Mistake(_by_the_coarse_rows, "an index of S_f is the number of a *fine* row: n_fine gives its size."),
             Mistake(_without_biases, "nothing is compressed about the biases, and you left them out."),
             Mistake(_without_global_bias, "4 bytes are missing: there is one bias that belongs to nobody."),

@@ -12,9 +12,16 @@ import numpy as np
 import scipy.sparse as sparse
 
 from .coarse_stage import loss_to_H, to_E_c, to_Z
-from .composition_and_bridging import bridge, bridged_layer_exchange, bridged_layer_exchange_backward, compose
-from .exercise import Exercise, Mistake
-from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_loss, penalty, trained
+from .composition_and_bridging import (
+    UNSQUARED,
+    VALUE_OF_TANH,
+    bridge,
+    bridged_layer_exchange,
+    bridged_layer_exchange_backward,
+    compose,
+)
+from .exercise import DERIVATIVE, Exercise, Mistake
+from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_loss, penalty, preferred, trained
 from .soft_threshold import soft_threshold, soft_threshold_backward
 
 _N_USERS, _N_ITEMS = 4, 5
@@ -28,13 +35,14 @@ def _assignment(rng, n: int, m: int, t: int) -> sparse.csr_array:
 
 
 def _batch(rng, size: int) -> tuple:
-    """Triples in which entities occur several times; the last item does not occur."""
-    positive = rng.integers(0, _N_ITEMS - 1, size)
-    negative = (positive + rng.integers(1, _N_ITEMS - 1, size)) % (_N_ITEMS - 1)
+    """Triples in which entities occur several times; the first item does not occur, the last one does."""
+    positive = rng.integers(1, _N_ITEMS, size)
+    positive[2] = _N_ITEMS - 1
+    negative = 1 + (positive - 1 + rng.integers(1, _N_ITEMS - 1, size)) % (_N_ITEMS - 1)
     return rng.integers(0, _N_USERS, size), _N_USERS + positive, _N_USERS + negative
 
 
-def _stage_points(seed: int) -> dict:
+def stage_points(seed: int) -> dict:
     """In every fine row entries of both signs outside the threshold, and one inside; none near it. X_hat is not symmetric."""
     rng = np.random.default_rng([71, seed])
     n, c, m, d = _N_USERS + _N_ITEMS, 5, 4, 4 + seed % 2
@@ -61,7 +69,12 @@ def _stage_points(seed: int) -> dict:
 
 def _some_of(names: str):
     """Points with these arguments of the stage's alone."""
-    return lambda seed: {name: _stage_points(seed)[name] for name in names.split()}
+
+    def points(seed: int) -> dict:
+        whole = stage_points(seed)
+        return {name: whole[name] for name in names.split()}
+
+    return points
 
 
 # ---- what the notebook gives -------------------------------------------------------------------------------------------
@@ -139,7 +152,7 @@ def bridged_propagate_backward(grad_H, X0, X_hat, S_c, S_f, g, n_layers):
 
 
 def _layers_points(seed: int) -> dict:
-    whole = _stage_points(seed)
+    whole = stage_points(seed)
     X0 = np.random.default_rng([72, seed]).standard_normal((whole["X_hat"].shape[0], whole["E_c"].shape[1]))
     return {"X0": X0, **{name: whole[name] for name in ("X_hat", "S_c", "S_f", "g", "n_layers")}}
 
@@ -195,7 +208,7 @@ def to_E_f(grad_E_hat, grad_fine, E_f, S_f, tau, g):
 
 
 def _to_E_f_points(seed: int) -> dict:
-    whole, rng = _stage_points(seed), np.random.default_rng([73, seed])
+    whole, rng = stage_points(seed), np.random.default_rng([73, seed])
     grads = {"grad_E_hat": rng.standard_normal(whole["E_c"].shape), "grad_fine": rng.standard_normal(whole["E_f"].shape)}
     return grads | {name: whole[name] for name in ("E_f", "S_f", "tau", "g")}
 
@@ -204,9 +217,13 @@ def _to_E_f_variant(*, bridged="g", fine=1.0, slope="F", mask="outside", sign=1.
     def variant(grad_E_hat, grad_fine, E_f, S_f, tau, g):
         F = soft_threshold(E_f, tau)
         factor = {"g": g, "1 - g": 1 - g, "1": 1.0, "0": 0.0}[bridged]
-        through_tanh = {"F": 1 - np.tanh(F) ** 2, "E_f": 1 - np.tanh(E_f) ** 2, "no": np.ones_like(F), "square": 1 - F**2}[slope]
+        through_tanh = {"F": 1 - np.tanh(F) ** 2, "E_f": 1 - np.tanh(E_f) ** 2, "no": np.ones_like(F), "square": 1 - F**2,
+                        "unsquared": 1 - np.tanh(F), "value": np.tanh(F)}[slope]  # fmt: skip
         grad_F = factor * (S_f.T @ grad_E_hat) + sign * fine * grad_fine * through_tanh
-        let_through = {"outside": np.abs(E_f) > tau, "all": True, "inside": np.abs(E_f) <= tau, "above": E_f > tau}[mask]
+        let_through = {"outside": np.abs(E_f) > tau, "all": True, "inside": np.abs(E_f) <= tau, "above": E_f > tau,
+                       "bridge only": np.abs(E_f) > tau}[mask]  # fmt: skip
+        if mask == "bridge only":
+            return np.where(let_through, grad_F, grad_fine * through_tanh)
         return np.where(let_through, grad_F, 0.0)
 
     return variant
@@ -220,6 +237,7 @@ TO_E_F = Exercise(
         "respect to the fine codebook `E_f` $(M, d)$. No entry of `E_f` is near the threshold."
     ),
     solution=to_E_f,
+    tolerance=DERIVATIVE,
     points=_to_E_f_points,
     hints=(
         "F goes two ways: through the bridge, and through tanh to the fine nodes. Then the threshold, for both.",
@@ -228,6 +246,7 @@ TO_E_F = Exercise(
     ),
     mistakes=(
         Mistake(_to_E_f_variant(mask="all"), "this is the gradient at F. What the threshold sets to 0 has no influence."),
+        Mistake(_to_E_f_variant(mask="bridge only"), "the fine nodes start at tanh(F): their part passes the threshold, too."),
         Mistake(_to_E_f_variant(mask="inside"), "the threshold lets the wrong entries through."),
         Mistake(_to_E_f_variant(mask="above"), "entries below -tau lie outside the threshold, too."),
         Mistake(_to_E_f_variant(bridged="0"), "what comes through the bridge is missing."),
@@ -236,6 +255,8 @@ TO_E_F = Exercise(
         Mistake(_to_E_f_variant(bridged="1 - g"), "1 - g is the share of the coarse codebook."),
         Mistake(_to_E_f_variant(slope="no"), "the derivative of the tanh at the fine nodes is missing."),
         Mistake(_to_E_f_variant(slope="E_f"), "tanh at the fine nodes is taken of F, not of E_f; so is its derivative."),
+        Mistake(_to_E_f_variant(slope="unsquared"), UNSQUARED),
+        Mistake(_to_E_f_variant(slope="value"), VALUE_OF_TANH),
         Mistake(_to_E_f_variant(slope="square"), "the derivative of tanh is 1 minus the square of its output, not of its input."),
         Mistake(_to_E_f_variant(sign=-1.0), "the part of the fine nodes has the wrong sign: what is used twice receives a sum."),
     ),
@@ -274,7 +295,8 @@ def _variant(*, graph=1.0, penalised=1.0, coarse=1.0, fine=1.0, tanh="E_hat", ba
         grad_Z, grad_coarse, grad_fine = np.split(grad_X0, [n, n + c])
         grad_Z = to_Z(graph * grad_Z, Z, *batch, penalised * l2)
         rows = {"E_hat": bridge(S_f, soft_threshold(E_f, tau), E_c, g), "E_c": E_c}
-        grad_Y = S_c.T @ grad_Z if tanh == "no" else to_E_c(grad_Z, 0.0, S_c, rows[tanh])
+        slope = {"no": 1.0, "unsquared": 1 - Z, "value": Z}
+        grad_Y = S_c.T @ (grad_Z * slope[tanh]) if tanh in slope else to_E_c(grad_Z, 0.0, S_c, rows[tanh])
         grad_E_f = to_E_f(coarse * grad_coarse + grad_Y, fine * grad_fine, E_f, S_f, tau, g)
         return loss, sign * grad_E_f, sign * bias * grad_b
 
@@ -295,7 +317,8 @@ GRADIENTS = Exercise(
         "`X_hat` is **not** symmetric here."
     ),
     solution=fine_gradients,
-    points=_stage_points,
+    tolerance=DERIVATIVE,
+    points=stage_points,
     hints=(
         "Forward, loss, then the steps from the end: to H, through the layers, the fork in three, to Z, to E_hat, to E_f.",
         "`np.split(grad_X0, [N, N + C])` cuts X_0's gradient into entity rows, coarse rows and fine rows.",
@@ -313,6 +336,8 @@ GRADIENTS = Exercise(
         Mistake(_variant(coarse=0.0), "one of four paths is missing: E_hat also stands in X_0 by itself."),
         Mistake(_variant(fine=0.0), "one of four paths is missing: the fine nodes start at tanh(F)."),
         Mistake(_variant(tanh="no"), "the derivative of the tanh in Z is missing."),
+        Mistake(_variant(tanh="unsquared"), UNSQUARED),
+        Mistake(_variant(tanh="value"), VALUE_OF_TANH),
         Mistake(_variant(tanh="E_c"), "the derivative of the tanh in Z is taken at E_c. Z is composed from E_hat."),
         Mistake(_variant(back=_layers_variant(gate=lambda g: 0.0)), "the backward of plain layers; these layers are bridged."),
         Mistake(_variant(back=_layers_variant(forward=True)), "the layers run forward instead of backward: T is not symmetric."),
@@ -343,9 +368,13 @@ def train_fine(E_f, b, E_c, S_c, S_f, X_hat, tau, g, n_layers, batches, l2, rate
 
 
 def _training_points(seed: int) -> dict:
-    point, rng = _stage_points(seed), np.random.default_rng([74, seed])
+    """The first item is a positive only, and preferred by far."""
+    point, rng = stage_points(seed), np.random.default_rng([74, seed])
     taken = {name: point[name] for name in ("E_f", "b", "E_c", "S_c", "S_f", "X_hat", "tau", "g", "n_layers")}
-    return {**taken, "batches": [_batch(rng, size) for size in (6, 9, 5)], "l2": 0.3, "rate": 0.1}
+    batches = [_batch(rng, size) for size in (6, 9, 5)]
+    for _, positive, _ in batches:
+        positive[0] = _N_USERS
+    return {**taken, "b": preferred(point["b"], _N_USERS), "batches": batches, "l2": 0.3, "rate": 0.1}
 
 
 def _training_variant(options: dict):
@@ -401,11 +430,13 @@ def _links_points(seed: int) -> dict:
     }
 
 
-def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, products=False):
+def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, products=False, shift="row"):
+    @np.errstate(over="ignore", invalid="ignore")
     def variant(H_entities, H_coarse, H_fine, t_f):
         inverse = (lambda H: H.T) if products else np.linalg.pinv
         affinity = (H_entities @ inverse(H_coarse)).T @ (H_entities @ inverse(H_fine))
-        powers = np.exp(affinity - affinity.max(axis=axis, keepdims=True))
+        off = {"row": affinity.max(axis=axis, keepdims=True), "no": 0.0, "one": affinity.max()}[shift]
+        powers = np.exp(affinity - off)
         S_f = powers / powers.sum(axis=axis, keepdims=True) if softmax else affinity
         if keep:
             key = -S_f if order == "smallest" else np.abs(S_f)
@@ -435,6 +466,13 @@ ASSIGNMENT = Exercise(
         Mistake(_links_variant(keep=False), "all entries are kept. Every row should have t_f of them."),
         Mistake(_links_variant(again=True), "the kept entries are scaled up to sum to 1 again. They keep their values."),
         Mistake(_links_variant(axis=0), "the softmax is taken down the columns. It belongs to the rows."),
+        Mistake(_links_variant(axis=None), "the softmax is taken of all entries together. Every row has one of its own."),
+        Mistake(_links_variant(shift="no"), "right where numbers are small. np.exp of a large one overflows, and NaN is left."),
+        Mistake(
+            _links_variant(shift="one"),
+            "right where numbers are small. Far below the number that you take off, all powers of a row are 0, and so is their "
+            "sum.",
+        ),
         Mistake(_links_variant(softmax=False), "the softmax is missing."),
         Mistake(_links_variant(order="smallest"), "you keep the smallest entries."),
         Mistake(_links_variant(products=True), "these are dot products; the weights come from least squares, with pinv."),

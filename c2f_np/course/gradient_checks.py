@@ -252,19 +252,24 @@ def gradient_gap(loss, gradient, x):
 
 
 def _gap_points(seed: int) -> dict:
-    """A gradient that is some ten per cent off, of a curved function whose size differs from seed to seed."""
+    """A gradient that is some ten per cent off, or one, of a curved function whose size differs from seed to seed.
+
+    A small gap tells a bad step from a good one. The constant makes the loss large beside its gradient, so that rounding shows;
+    an entry of x is 0, where a step that is a share of the entry would be 0, too.
+    """
     rng = np.random.default_rng([seed, 15])
     weights, x = rng.uniform(0.5, 1.5, (3, 2)), rng.uniform(-1, 1, (3, 2))
-    error, scale = rng.standard_normal((3, 2)), 10.0 ** [0, -6, 5][seed % 3]
+    x[seed % 3, 1] = 0
+    error, scale, share = rng.standard_normal((3, 2)), 10.0 ** [0, -6, 5][seed % 3], [0.1, 0.01, 0.01][seed % 3]
 
     def loss(x):
-        return float(scale * (np.sum(weights * np.exp(2 * x)) + x[0, 0] * x[-1, -1]))
+        return float(scale * (100 + np.sum(weights * np.exp(2 * x)) + x[0, 0] * x[-1, -1]))
 
     def gradient(x):
         found = 2 * weights * np.exp(2 * x)
         found[0, 0] += x[-1, -1]
         found[-1, -1] += x[0, 0]
-        return scale * (1.05 * found + 0.1 * np.abs(error) * np.linalg.norm(found) / 3)
+        return scale * ((1 + share / 2) * found + share * np.abs(error) * np.linalg.norm(found) / 3)
 
     return {"loss": loss, "gradient": gradient, "x": x}
 
@@ -280,11 +285,11 @@ GRADIENT_GAP = Exercise(
     "yourself.",
     gradient_gap,
     _gap_points,
-    tolerance=1e-6,
+    tolerance=3e-6,
     hints=(
         "Measure with `my.central_difference`, compare with `my.relative_error`.",
         "Which of the two is the yardstick? Not the one under test.",
-        "Values here are of the order of 1: which step lies at the bottom of the V of central differences?",
+        "The entries of x are of the order of 1: which step lies at the bottom of the V of central differences?",
     ),
     mistakes=(
         *(
@@ -299,14 +304,14 @@ GRADIENT_GAP = Exercise(
                 _measured_otherwise(_one_sided, h),
                 "nearly, but one-sided differences are good to half of the digits only. You have written better ones.",
             )
-            for h in (1e-3, 1e-4, 1e-5, 1e-6)
+            for h in 10.0 ** -np.arange(3, 10)
         ),
         *(
             Mistake(
                 _measured_otherwise(central_difference, h),
                 "nearly, but your step is so small that rounding spoils the differences. Look at the V again.",
             )
-            for h in 10.0 ** -np.arange(9, 16)
+            for h in 10.0 ** -np.arange(8, 16)
         ),
         Mistake(
             lambda loss, gradient, x: np.allclose(gradient(x), central_difference(loss, x, 1e-5)),

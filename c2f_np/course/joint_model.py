@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse as sparse
 
-from .composition_and_bridging import bridge
-from .exercise import Exercise, Mistake
+from .composition_and_bridging import UNSQUARED, VALUE_OF_TANH, bridge
+from .exercise import DERIVATIVE, Exercise, Mistake
 from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_backward, bpr_loss, penalty, penalty_backward, trained
 from .soft_threshold import soft_threshold, soft_threshold_backward
-from .sparse_propagation import propagate, propagate_backward
+from .sparse_propagation import in_the_pattern, propagate, propagate_backward, rows_of
 
 
 # ---- points ------------------------------------------------------------------------------------------------------------
@@ -147,8 +147,10 @@ def joint_backward_codebooks(grad_Y, model):
 
 
 def _codebook_points(seed: int) -> dict:
+    """Two entries of E_f are so near to the threshold that a wide difference crosses it."""
     rng = np.random.default_rng([12, seed, 1])
     model = _model(seed)
+    model["E_f"][:2, 0] = model["tau"] * np.array([1 + 1e-4, 1 - 1e-4])
     return {"grad_Y": rng.standard_normal((11, model["E_c"].shape[1])), "model": model}
 
 
@@ -170,6 +172,7 @@ CODEBOOKS = Exercise(
         "$Y=S_c\\hat E+S_dF$, it returns the gradients with respect to `E_c` $(C, d)$ and to `E_f` $(M, d)$, in this order."
     ),
     solution=joint_backward_codebooks,
+    tolerance=DERIVATIVE,
     points=_codebook_points,
     hints=(
         "Y is a sum of two products. Each sends back a transpose: what arrives at E_hat, and what at F?",
@@ -200,6 +203,12 @@ def _link_points(seed: int) -> dict:
     return {"grad_Y": rng.standard_normal((7, 3)), "S": S, "E": rng.standard_normal((5, 3))}
 
 
+def _stored(result, S):
+    """The vector of the stored entries, if they come in a sparse matrix; else as it is."""
+    found = in_the_pattern(result, S) if sparse.issparse(result) else result
+    return found.data if sparse.issparse(found) and found.nnz == S.nnz and found.shape == S.shape else result
+
+
 def _in_the_order_of_columns(grad_Y, S, E):
     return (grad_Y @ E.T).T[S.toarray().T != 0]
 
@@ -212,6 +221,8 @@ LINKS = Exercise(
         "(row by row), from `grad_Y` $(N, d)$."
     ),
     solution=links_backward,
+    tolerance=DERIVATIVE,
+    read=lambda result, arguments: _stored(result, arguments["S"]),
     points=_link_points,
     hints=(
         "Change one weight s_ij by ds. Which row of Y changes, and by what? So by how much does the loss?",
@@ -233,7 +244,7 @@ LINKS = Exercise(
             "the rows of grad_Y are those of the entities; S.indices holds the numbers of codebook rows.",
         ),
         Mistake(
-            lambda grad_Y, S, E: np.sum(grad_Y[np.repeat(np.arange(S.shape[0]), np.diff(S.indptr))], axis=1),
+            lambda grad_Y, S, E: np.sum(grad_Y[rows_of(S)], axis=1),
             "the codebook is missing: a link's weight counts as much as the row that it leads to.",
         ),
     ),
@@ -295,7 +306,8 @@ def _to_Y_variant(*, transpose=True, layers="all", graph=1.0, penalised=1.0, slo
         back = A.T if transpose else A
         grad_Z = graph * (grad_H if layers == "none" else propagate(grad_H, back, n_layers))
         pull = penalised * penalty_backward(1.0, {"Z": Z, "H": H}[at], *batch, l2)
-        tanh_slope = {"tanh": 1 - Z**2, "no": np.ones_like(Z), "again": 1 - np.tanh(Z) ** 2}[slope]
+        tanh_slope = {"tanh": 1 - Z**2, "no": np.ones_like(Z), "again": 1 - np.tanh(Z) ** 2, "unsquared": 1 - Z,
+                      "value": Z}[slope]  # fmt: skip
         grad_Y = grad_Z * tanh_slope + pull if late else (grad_Z + pull) * tanh_slope
         scale = 1 if mean else len(batch[0])
         return scale * grad_Y, scale * grad_b if bias else np.zeros_like(grad_b)
@@ -311,6 +323,7 @@ TO_Y = Exercise(
         "returns `grad_Y` $(N, d)$, the gradient before the tanh, and `grad_b` $(N,)$. ($A$ is not symmetric here.)"
     ),
     solution=loss_to_Y,
+    tolerance=DERIVATIVE,
     points=_whole,
     hints=(
         "Begin with the forward. You have a backward for each of its steps: BPR, the layers, the penalty.",
@@ -325,6 +338,8 @@ TO_Y = Exercise(
         Mistake(_to_Y_variant(penalised=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
         Mistake(_to_Y_variant(penalised=-1.0), "the penalty's part has the wrong sign: the penalty is added to the loss."),
         Mistake(_to_Y_variant(mean=False), "the loss is a mean over the batch; your gradients are those of the sum."),
+        Mistake(_to_Y_variant(slope="unsquared"), UNSQUARED),
+        Mistake(_to_Y_variant(slope="value"), VALUE_OF_TANH),
         Mistake(_to_Y_variant(late=True), "the penalty acts on Z: its gradient passes through the tanh as well."),
         Mistake(_to_Y_variant(at="H"), "the penalty is of Z, not of H."),
         Mistake(_to_Y_variant(graph=0.0), "what comes back through the layers is missing."),
@@ -368,6 +383,7 @@ GRADIENTS = Exercise(
         "these five names."
     ),
     solution=joint_gradients,
+    tolerance=DERIVATIVE,
     points=_whole,
     read=_by_names,
     hints=(

@@ -328,9 +328,11 @@ BPR = Exercise(
         Mistake(_bpr_variant(negative=0), "the negative item's row of H receives nothing in your version."),
         Mistake(_bpr_variant(positive=0), "the positive item's row of H receives nothing in your version."),
         Mistake(_bpr_variant(item_bias=0), "grad_H is right, but the item biases receive nothing."),
-        Mistake(
-            _bpr_variant(user_bias=1),
-            "the user's bias stands in both scores. What is left of it in their difference?",
+        *(
+            Mistake(
+                _bpr_variant(user_bias=factor), "the user's bias stands in both scores. What is left of it in their difference?"
+            )
+            for factor in (1, -1, 2, -2)
         ),
         Mistake(
             _without_cotangent(bpr_backward),
@@ -577,9 +579,9 @@ def _drawn(*, by_clicks=False, first_positive=False, popular=False, items_from_z
         positive, negative = np.empty_like(user), np.empty_like(user)
         for k, u in enumerate(user):
             hers, lacked = np.flatnonzero(has[u]), np.flatnonzero(~has[u])
-            positive[k] = hers[0] if first_positive else rng.integers(n_items) if any_item else rng.choice(hers)
-            w = weight[lacked] / weight[lacked].sum()
-            negative[k] = rng.integers(n_items) if free else rng.choice(lacked, p=w)
+            positive[k] = hers[0] if first_positive else rng.integers(n_items) if any_item else hers[rng.integers(len(hers))]
+            share = np.cumsum(weight[lacked])
+            negative[k] = rng.integers(n_items) if free else lacked[np.searchsorted(share, share[-1] * rng.random())]
         if swap:
             positive, negative = negative, positive
         start = 0 if items_from_zero else n_users
@@ -721,18 +723,24 @@ def train_table(H, b, batches, rate):
     return H, b, losses
 
 
+def preferred(b, item: int):
+    """Biases with which everybody prefers the item by so much that its gradient is as small as Adam's epsilon."""
+    return np.where(np.arange(len(b)) == item, 18.0, b)
+
+
 def _table_points(seed: int) -> dict:
-    """Batches of unequal sizes."""
+    """Batches of unequal sizes; the first item, which is preferred by far, is never a negative."""
     rng = np.random.default_rng([55, seed])
     n_users, n_items = 4, 6
     batches = []
     for size in (7, 5, 9, 6):
         positive = rng.integers(0, n_items, size)
-        negative = (positive + rng.integers(1, n_items, size)) % n_items
+        positive[0] = 0
+        negative = 1 + (np.maximum(positive, 1) + rng.integers(0, n_items - 2, size)) % (n_items - 1)
         batches.append((rng.integers(0, n_users, size), n_users + positive, n_users + negative))
     return {
         "H": rng.standard_normal((n_users + n_items, 3 + seed % 2)),
-        "b": rng.standard_normal(n_users + n_items),
+        "b": preferred(rng.standard_normal(n_users + n_items), n_users),
         "batches": batches,
         "rate": 0.1,
     }

@@ -11,9 +11,10 @@ _TAU = 0.75  # exact in binary, so that entries can lie exactly at it
 
 
 def _codebook(rng: np.random.Generator, tau, shape=(8, 5)) -> np.ndarray:
-    """Entries of both signs inside and outside of the threshold, none near it."""
+    """Entries of both signs inside and outside of the threshold, and two so near to it that a wide difference crosses it."""
     inside = rng.random(shape) < 0.4
     size = np.where(inside, rng.uniform(0.1, 0.85, shape) * tau, tau * (1.1 + rng.uniform(0, 2, shape)))
+    size[-1, :2] = np.resize(tau, 2) * [1 + 1e-4, 1 - 1e-4]
     return rng.choice([-1.0, 1.0], shape) * size
 
 
@@ -79,7 +80,7 @@ def soft_threshold_columns_backward(grad_F, E, tau):
 # ---- another penalty -------------------------------------------------------------------------------------------------
 def _points_elastic(seed: int) -> dict:
     rng = np.random.default_rng([seed, 304])
-    return {"e": np.concatenate([_codebook(rng, 0.8, (30,)), [0.0]]), "tau": 0.8, "rho": float(rng.uniform(0.5, 2))}
+    return {"e": np.concatenate([_codebook(rng, 0.8, (6, 5)).ravel(), [0.0]]), "tau": 0.8, "rho": float(rng.uniform(0.5, 2))}
 
 
 def elastic_net_prox(e, tau, rho):

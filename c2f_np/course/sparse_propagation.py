@@ -42,25 +42,27 @@ def sparse_product_backward_weights(grad_Y, M, X):
     return sparse.csr_array((values, M.indices, M.indptr), shape=M.shape)
 
 
-def _like(M, values):
+# ---- stored entries, for the lists of mistakes here and in the other subjects --------------------------------------------
+def like(M, values):
+    """A matrix with the pattern of M and these stored entries."""
     return sparse.csr_array((values, M.indices, M.indptr), shape=M.shape)
 
 
-def _rows_of(M):
+def rows_of(M):
+    """The row number of every stored entry."""
     return np.repeat(np.arange(M.shape[0]), np.diff(M.indptr))
 
 
-def _in_the_pattern(result, arguments: dict):
-    """A vector of the stored entries, or any matrix that is 0 elsewhere, as a matrix with M's pattern."""
-    M = arguments["M"]
+def in_the_pattern(result, M):
+    """A vector of the stored entries, or any matrix that is 0 elsewhere, as a matrix with M's pattern; else as it is."""
     values = result.toarray() if hasattr(result, "toarray") else np.asarray(result)
     if values.shape == (M.nnz,):
-        return _like(M, values)
+        return like(M, values)
     stored = np.zeros(M.shape, bool)
-    stored[_rows_of(M), M.indices] = True
+    stored[rows_of(M), M.indices] = True
     if values.shape != M.shape or values[~stored].any():
         return result
-    return _like(M, values[stored])  # row by row, as the pattern is stored
+    return like(M, values[stored])  # row by row, as the pattern is stored
 
 
 # ---- propagation -----------------------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ EXERCISES = (
         solution=sparse_product_backward_weights,
         points=_product_points,
         forward=sparse_product,
-        read=_in_the_pattern,
+        read=lambda result, arguments: in_the_pattern(result, arguments["M"]),
         hints=(
             "In the sum over i, j, f of grad_Y[i, f] M[i, j] X[j, f]: what stands beside M[i, j]?",
             "One number for each stored (i, j): the dot product of a row of the cotangent and a row of X. Which rows?",
@@ -265,20 +267,20 @@ EXERCISES = (
                 "these are the numbers of *all* pairs (i, j). An entry that is not stored is not a parameter: keep M's pattern.",
             ),
             Mistake(
-                lambda grad_Y, M, X: _like(M, np.sum(grad_Y[_rows_of(M)] * X[M.indices], axis=1) * M.data),
+                lambda grad_Y, M, X: like(M, np.sum(grad_Y[rows_of(M)] * X[M.indices], axis=1) * M.data),
                 "every number is multiplied by the weight itself. Y is linear in M, so the derivative does not contain the "
                 "weight.",
             ),
             Mistake(
-                lambda grad_Y, M, X: _like(M, grad_Y[_rows_of(M), 0] * X[M.indices, 0]),
+                lambda grad_Y, M, X: like(M, grad_Y[rows_of(M), 0] * X[M.indices, 0]),
                 "only the first of the d columns is there. A weight is used once for every column.",
             ),
             Mistake(
-                lambda grad_Y, M, X: _like(M, grad_Y.sum(axis=1)[_rows_of(M)] * X.sum(axis=1)[M.indices]),
+                lambda grad_Y, M, X: like(M, grad_Y.sum(axis=1)[rows_of(M)] * X.sum(axis=1)[M.indices]),
                 "this is a product of two sums over the columns. A sum of products is wanted.",
             ),
             Mistake(
-                lambda grad_Y, M, X: _like(M, X.sum(axis=1)[M.indices]),
+                lambda grad_Y, M, X: like(M, X.sum(axis=1)[M.indices]),
                 "the cotangent does not enter: this is the gradient of the plain sum of Y.",
             ),
         ),

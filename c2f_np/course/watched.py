@@ -10,6 +10,8 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 _FOLDER = Path(__file__).parents[1]
 #: Through these a reader's file, an exercise or a student's process is reached. They compute nothing.
 _WAYS = tuple(f"c2f_np.{name}" for name in ("course", "course.exercise", "course.my_model", "course.watched",
@@ -20,6 +22,8 @@ _SOLUTION = "the course's answer"
 class Watched:
     """A function, called as it is; ``used`` names the first thing of the package that it called and that it may not call.
 
+    ``measured`` is whether it called the forward, of which it should compute the derivative, close to the point it was given.
+
     Parameters
     ----------
     function : callable
@@ -29,12 +33,16 @@ class Watched:
         Functions of the package that it may call, whatever they call in turn.
     allowed : iterable of str
         Full names of more such functions, or of modules all of whose functions are.
+    forward : callable, optional
+        Its arguments are those of the function, but for the first one.
 
     What is handed in as an argument may be called, too.
     """
 
-    def __init__(self, function: Callable, solution: Callable | None, others: Iterable[Callable], allowed: Iterable[str] = ()):
-        self.function, self.used = function, ""
+    def __init__(self, function: Callable, solution: Callable | None, others: Iterable[Callable], allowed: Iterable[str] = (),
+                 forward: Callable | None = None):  # fmt: skip
+        self.function, self.used, self.measured = function, "", False
+        self._forward = _code(forward)
         self._solution = _code(solution)
         self._others = {id(_code(each)) for each in others if _code(each) is not self._solution}
         self._allowed = tuple(allowed)
@@ -42,7 +50,7 @@ class Watched:
     def __call__(self, *arguments, **named):
         given = {id(code) for value in (*arguments, *named.values()) for code in _codes_in(value)}
         before = sys.getprofile()
-        sys.setprofile(self._look(given))
+        sys.setprofile(self._look(given, arguments[1:]))
         try:
             return self.function(*arguments, **named)
         except SystemExit:
@@ -50,11 +58,14 @@ class Watched:
         finally:
             sys.setprofile(before)
 
-    def _look(self, given: set[int]) -> Callable:
+    def _look(self, given: set[int], point: tuple) -> Callable:
         inside, is_given = None, False  # the frame of a function that may be called, while it runs
 
         def look(frame: types.FrameType, event: str, argument) -> None:
             nonlocal inside, is_given
+            if event == "call" and frame.f_code is self._forward and not self.measured:
+                names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+                self.measured = any(_is_beside(frame.f_locals[name], value) for name, value in zip(names, point, strict=False))
             if inside is not None:
                 if event == "call" and frame.f_code is self._solution and not is_given:
                     self.used = self.used or _SOLUTION
@@ -105,7 +116,19 @@ def _full_name(name: str) -> str:
     return found.__name__ if isinstance(found, types.ModuleType) else f"{found.__module__}.{found.__qualname__}"
 
 
+def _is_beside(value, given) -> bool:
+    """Whether an array or a number is not the given one, but close to it, as for a difference; or off the real line."""
+    value, given = (getattr(part, "data", part) if hasattr(part, "toarray") else part for part in (value, given))
+    kinds = (np.ndarray, np.number, float, int, complex)
+    if not (isinstance(value, kinds) and isinstance(given, kinds)) or np.shape(value) != np.shape(given):
+        return False
+    distance = np.abs(np.asarray(value) - given)
+    return bool(np.any(distance > 0) and np.all(distance <= 0.1 * np.max(np.abs(given), initial=0.0)))
+
+
 def _code(function) -> types.CodeType | None:
+    if type(function) is types.FunctionType and not hasattr(function, "__wrapped__"):
+        return function.__code__
     function = inspect.unwrap(getattr(function, "py_func", function)) if callable(function) else None
     return getattr(getattr(function, "__func__", function), "__code__", None)
 

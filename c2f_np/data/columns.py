@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from ..errors import DataError
+from ..errors import DataError, in_short
 from ..files import FilePath
 
 # Compared in lower case, without spaces, hyphens, underscores and dots: userId, user_id and User ID are one name.
@@ -50,7 +50,7 @@ def find_columns(
         if any(matches):
             place[kind] = matches.index(True)
         elif wanted is not None:
-            raise DataError(f"there is no column {wanted!r}; {header}", path=path, line=line)
+            raise DataError(f"there is no column {in_short(wanted)}; {header}", path=path, line=line)
         elif kind in _REQUIRED:
             unclear = f"it is unclear which column holds the {kind} ids; set {kind}_column"
             raise DataError(f"{unclear}; {header}{advice}", path=path, line=line)

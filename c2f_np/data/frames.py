@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..errors import DataError
+from ..errors import DataError, in_short
 from ..files import FilePath
 from ..ids import as_ids
 from .columns import date_in_seconds, find_columns
@@ -143,9 +143,9 @@ def _column(table: Any, name: Any, kind: str) -> Any:
         column = table[name]
     except (TypeError, KeyError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(f"the column {name!r} cannot be read ({reason}); is it a data frame in memory?") from None
+        raise DataError(f"the column {in_short(name)} cannot be read ({reason}); is it a data frame in memory?") from None
     if getattr(column, "ndim", 1) != 1:
-        raise DataError(f"several columns are called {name!r}", value=kind)
+        raise DataError(f"several columns are called {in_short(name)}", value=kind)
     return column
 
 

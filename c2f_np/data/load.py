@@ -137,7 +137,7 @@ def load_dataset(
     elif info is None:
         path = Path(name_or_path)
         if not path.exists():
-            raise DataError(f"{name!r} is neither a file or folder nor one of the data sets {', '.join(NAMED)}")
+            raise DataError(f"{in_short(name)} is neither a file or folder nor one of the data sets {', '.join(NAMED)}")
         name, source = _name_of(path.resolve()), read_interactions(path, file_format=file_format, **options)
     elif file_format != "auto":
         raise DataError(f"{name} is a named data set of known format; leave file_format alone", value=file_format)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import DataError
+from ..errors import DataError, in_short
 from ..files import FilePath, write_atomically
 
 ENVIRONMENT_VARIABLE = "C2F_NP_DATA"
@@ -150,7 +150,7 @@ def dataset_info(name: str) -> DatasetInfo:
         If there is no such name.
     """
     if name not in NAMED:
-        raise DataError(f"there is no data set named {name!r}; the names are {', '.join(NAMED)}")
+        raise DataError(f"there is no data set named {in_short(name)}; the names are {', '.join(NAMED)}")
     return NAMED[name]
 
 

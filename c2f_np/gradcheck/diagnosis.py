@@ -289,7 +289,9 @@ class _Case:
         """Whether the ratio is an elementwise function of the output or of an argument of the same shape."""
         if is_sparse(self.leaf.value):
             return None
-        arrays = {k: np.ravel(v) for k, v in self.operation.leaves.items() if np.shape(v) == self.shape and self.shape}
+        leaves = self.operation.leaves
+        arrays = {k: np.ravel(v) for k, v in leaves.items() if isinstance(v, np.ndarray) and v.dtype.kind in "biuf"}
+        arrays = {k: a for k, a in arrays.items() if np.shape(leaves[k]) == self.shape and self.shape}
         if self.operation.here[self.k].size == self.g.size:
             arrays |= {"output": self.operation.here[self.k], "cotangent": self.cotangents[self.k]}
         candidates = {}

@@ -50,10 +50,10 @@ def jobs_of(study: Study) -> list[Job]:
 
 
 def _job(study: Study, source: Source, run: Run, seed: int, runs: dict[str, Run]) -> Job:
-    needs, place = "", f"{study.path}: run {run.name!r}"
+    needs, place = "", f"{study.path}: run {in_short(run.name)}"
     if run.bytes_of:
         if run.bytes_of not in runs:
-            raise SettingsError(f"{place}: bytes_of names {run.bytes_of!r}, which is not made on {source.name!r}")
+            raise SettingsError(f"{place}: bytes_of names {in_short(run.bytes_of)}, which is not made on {in_short(source.name)}")
         seeds = _seeds(study, runs[run.bytes_of])
         needs = key_of(source.name, run.bytes_of, seed if seed in seeds else seeds[0])
     if run.method == C2F:
@@ -85,7 +85,8 @@ def settings_of_run(study: Study, run: Run, source: Source) -> Settings:
         given = study.common | study.presets.get(run.preset, {}) | source.settings | source.presets.get(run.preset, {})
         return Settings.preset(run.preset, **(given | run.settings))
     except SettingsError as error:
-        raise SettingsError(f"{study.path}: run {run.name!r}: with the settings for {source.name!r}: {error}") from error
+        which = f"run {in_short(run.name)}: with the settings for {in_short(source.name)}"
+        raise SettingsError(f"{study.path}: {which}: {error}") from error
 
 
 def _baseline_parameters(study: Study, run: Run, source: Source, place: str) -> dict:
@@ -108,7 +109,8 @@ def _baseline_parameters(study: Study, run: Run, source: Source, place: str) -> 
 def require_free(settings: dict, place: str) -> None:
     """A study file must not set the seed or the threads."""
     for name in filter(settings.__contains__, NOT_FOR_STUDIES):
-        raise SettingsError(f"{place}: {name} = {settings[name]!r} cannot be set: the study's seeds and --jobs determine it")
+        given = f"{name} = {in_short(settings[name])}"
+        raise SettingsError(f"{place}: {given} cannot be set: the study's seeds and --jobs determine it")
 
 
 def key_of(source: str, run: str, seed: int) -> str:
@@ -182,4 +184,4 @@ def require_different_names(sources, place: str) -> None:
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"{place}: two data sets are called {name!r}; give one of them another name")
+            raise SettingsError(f"{place}: two data sets are called {in_short(name)}; give one of them another name")

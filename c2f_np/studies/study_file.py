@@ -77,7 +77,7 @@ def require_known(values: dict, known, place: str) -> None:
     """Every key must be a known one."""
     for key, value in values.items():
         if key not in known:
-            raise SettingsError(f"{place}: unknown key {key!r} (its value is {in_short(value)})")
+            raise SettingsError(f"{place}: unknown key {in_short(key)} (its value is {in_short(value)})")
 
 
 def ready_studies() -> dict[str, Path]:
@@ -91,7 +91,7 @@ def read_study(name_or_path) -> Study:
     ready = ready_studies()
     path = ready.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
-        raise SettingsError(f"no study {str(name_or_path)!r}: neither a file nor one of {', '.join(ready)}")
+        raise SettingsError(f"no study {in_short(str(name_or_path))}: neither a file nor one of {', '.join(ready)}")
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
@@ -158,7 +158,7 @@ def _sources(table: TomlTable, protocol: str) -> tuple[Source, ...]:
         own = TomlTable({"source": value} if isinstance(value, str) else value, f"{table.place}: data {position + 1}")
         source = own.take("source", str)
         name = own.take("name", str, Path(source).name)
-        own.place = f"{table.place}: data {name!r}"
+        own.place = f"{table.place}: data {in_short(name)}"
         options = own.take("options", dict, {})
         require_known(options, load_options, f"{own.place}: options")
         check_form(options, {f"{name}?": option for name, option in load_options.items()}, f"{own.place}: options")
@@ -192,7 +192,7 @@ def _presets(table: TomlTable) -> dict[str, dict]:
     presets = TomlTable(values, f"{table.place}: presets")
     for preset in values:
         if preset not in PRESETS:
-            raise presets.error(f"{preset!r} is not a preset; the presets are {', '.join(PRESETS)}")
+            raise presets.error(f"{in_short(preset)} is not a preset; the presets are {', '.join(PRESETS)}")
     return {preset: _settings(presets, preset) for preset in values}
 
 
@@ -208,7 +208,7 @@ def _runs(study: TomlTable, position: int, values) -> list[Run]:
     """The runs of one table of the file: one, or one for each point of its grid and each of its cases."""
     table = TomlTable(values, f"{study.place}: run {position + 1}")
     name = table.take("name", str)
-    table.place = f"{study.place}: run {name!r}"
+    table.place = f"{study.place}: run {in_short(name)}"
     method = table.take("method", str)
     of_c2f = method == C2F
     fixed = {
@@ -265,7 +265,8 @@ def _filled(table: TomlTable, template: str, point: dict) -> str:
         raise table.error(f"{in_short(template)} is not a template ({error})") from error
     for _, key, *more in parts:
         if key is not None and (any(more) or key not in point):
-            raise table.error(f"{in_short(template)} uses {key!r}, which is not, as it stands, a key of grid, cases or each")
+            used = f"{in_short(template)} uses {in_short(key)}"
+            raise table.error(f"{used}, which is not, as it stands, a key of grid, cases or each")
     return "".join(text + ("" if key is None else str(point[key])) for text, key, *_ in parts)
 
 
@@ -273,20 +274,21 @@ def check_study(study: Study) -> None:
     """Check what only the whole study shows: names, references, sizes in bytes, and the settings of every run on all its data."""
     if study.kind != "runs":
         for run in study.runs:
-            raise SettingsError(f"{study.path}: a study of the kind {study.kind!r} must not have a [[run]], such as {run.name!r}")
+            kind, example = in_short(study.kind), in_short(run.name)
+            raise SettingsError(f"{study.path}: a study of the kind {kind} must not have a [[run]], such as {example}")
         return
     if not study.runs:
         raise SettingsError(f"{study.path}: there is no [[run]]")
     runs, parts = {run.name: run for run in study.runs}, {run.name: _parts(study, run) for run in study.runs}
     data, names = {source.name for source in study.sources}, Counter(run.name for run in study.runs)
     for run in study.runs:
-        place = f"{study.path}: run {run.name!r}"
+        place = f"{study.path}: run {in_short(run.name)}"
         if len(run.name) > _LONGEST_NAME:
             raise SettingsError(f"{study.path}: a run's name has {len(run.name):,} characters; the most are {_LONGEST_NAME}")
         if names[run.name] > 1:
             raise SettingsError(f"{place}: the name occurs twice; put the key that differs into it, such as {{gate}}")
         if WITHIN in run.name:
-            raise SettingsError(f"{place}: a name must not contain {WITHIN!r}")
+            raise SettingsError(f"{place}: a name must not contain {in_short(WITHIN)}")
         if run.bytes_of and run.bytes_of not in runs:
             raise SettingsError(f"{place}: bytes_of must name a run, not {in_short(run.bytes_of)}")
         if run.bytes_share < 1 and not run.bytes_of:
@@ -301,7 +303,7 @@ def check_study(study: Study) -> None:
         followed, given = [run.name], run
         while given.bytes_of:
             if given.bytes_of in followed:
-                raise SettingsError(f"{study.path}: run {run.name!r}: bytes_of leads back to {given.bytes_of!r}")
+                raise SettingsError(f"{study.path}: run {in_short(run.name)}: bytes_of leads back to {in_short(given.bytes_of)}")
             followed.append(given.bytes_of)
             given = runs[given.bytes_of]
 
@@ -320,7 +322,7 @@ def _check_reference(reference: str, parts: dict[str, set[str]], place) -> None:
         raise SettingsError(f"{place}: reference must name a run, not {in_short(reference)}")
     if within and part not in parts[name]:
         known = ", ".join(sorted(parts[name])) or "nothing"
-        measured = f"besides its result, {name!r} measures {known}"
+        measured = f"besides its result, {in_short(name)} measures {known}"
         raise SettingsError(f"{place}: reference {in_short(reference)}: {measured}, not {in_short(part)}")
 
 
@@ -330,4 +332,4 @@ def _check_baseline(run: Run, place) -> None:
     if run.method not in (C2F, *BASELINES):
         raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {in_short(run.method)}")
     if run.bytes_of and run.method not in (C2F, COARSE) and not has_parameter(run.method, "bytes"):
-        raise SettingsError(f"{place}: bytes_of = {run.bytes_of!r}, but {run.method} has no parameter 'bytes'")
+        raise SettingsError(f"{place}: bytes_of = {in_short(run.bytes_of)}, but {run.method} has no parameter 'bytes'")

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from posed import posed
 from test_course_framework import BACKWARD, OUTER
 from written_differently import typed
 
@@ -217,8 +218,9 @@ def odd_attempts():
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.filterwarnings("ignore")
 def test_no_answer_ends_in_an_error_of_the_graders(name):
+    task = posed(TASKS[name])
     with np.errstate(all="ignore"):
         for attempt in odd_attempts():
-            marked = TASKS[name].mark(attempt, seeds=(0,))
+            marked = task.mark(attempt, seeds=(0,))
             assert not marked and len(marked.message) > len(name) + 10
             assert "not right" not in marked.message and "Traceback" not in marked.message

@@ -4,9 +4,9 @@ import base64
 import importlib.util
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
-import nbformat
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -39,18 +39,19 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|usr|opt|mnt|Users|pri
 LARGEST_IMAGE, LARGEST_NOTEBOOK = 400_000, 1_500_000
 
 
-def load_build():
-    """notebooks/build.py, which is a program and not a part of the package."""
+@cache
+def build():
+    """notebooks/build.py, which is a program and not a part of the package; not at import: it takes seconds."""
     spec = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-build = load_build()
-
-
+@cache
 def read(name):
+    import nbformat
+
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
@@ -90,7 +91,7 @@ def headings(name):
 
 
 def test_the_course_is_complete():
-    assert [text.stem for text in build.texts()] == NAMES
+    assert [text.stem for text in build().texts()] == NAMES
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
 
@@ -103,8 +104,8 @@ def test_the_index_lists_every_notebook():
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_notebook_was_made_from_its_text(name):
     text = FOLDER / f"{name}.py"
-    assert build.stored(text).exists()
-    assert build.is_fresh(text), f"out of date: python notebooks/build.py {name[:2]}"
+    assert build().stored(text).exists()
+    assert build().is_fresh(text), f"out of date: python notebooks/build.py {name[:2]}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,7 +163,7 @@ def test_every_exercise_has_a_variable_of_its_own_and_is_kept_under_its_name(nam
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_time_of_a_notebook_is_measured(name):
-    length = build.length(FOLDER / f"{name}.py")
+    length = build().length(FOLDER / f"{name}.py")
     assert length.words <= MOST_WORDS
     assert f"*Reading: {length.reading} minutes. Exercises: {length.exercises}.*" in read(name).cells[0].source
     row = next(line for line in (FOLDER / "README.md").read_text(encoding="utf-8").splitlines() if f"({name}.ipynb)" in line)
@@ -187,14 +188,16 @@ def test_stored_notebook_asserts_and_lets_the_reader_write(name):
 def test_a_changed_text_is_noticed(tmp_path):
     text = tmp_path / "00_x.py"
     text.write_text("# %%\n1\n", encoding="utf-8")
-    assert not build.is_fresh(text)
-    notebook = nbformat.v4.new_notebook(metadata={build.KEY: {"text": build.fingerprint(text)}})
-    nbformat.write(notebook, build.stored(text))
-    assert build.is_fresh(text)
+    assert not build().is_fresh(text)
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(metadata={build().KEY: {"text": build().fingerprint(text)}})
+    nbformat.write(notebook, build().stored(text))
+    assert build().is_fresh(text)
     text.write_bytes(b"# %%\r\n1\r\n")
-    assert build.is_fresh(text), "line ends are no change"
+    assert build().is_fresh(text), "line ends are no change"
     text.write_text("# %%\n2\n", encoding="utf-8")
-    assert not build.is_fresh(text)
+    assert not build().is_fresh(text)
 
 
 @pytest.mark.parametrize(

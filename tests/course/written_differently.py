@@ -305,13 +305,13 @@ def draw_with_rejection(R, rng):
 def draw_one_by_one(R, rng):
     """A triple at a time; a user who cannot be drawn is passed over, so that there are fewer."""
     n_users, n_items = R.shape
+    has = [set(each.tolist()) for each in np.split(R.indices, R.indptr[1:-1])]
+    hers, others = [sorted(items) for items in has], [sorted(set(range(n_items)) - items) for items in has]
     triples = []
-    for _ in range(R.nnz):
-        u = rng.integers(n_users)
-        hers = R[[u]].indices
-        others = np.setdiff1d(np.arange(n_items), hers)
-        if len(hers) and len(others):
-            triples.append((u, n_users + rng.choice(hers), n_users + rng.choice(others)))
+    for u in rng.integers(n_users, size=R.nnz).tolist():
+        if hers[u] and others[u]:
+            i, j = (int(len(items) * rng.random()) for items in (hers[u], others[u]))
+            triples.append((u, n_users + hers[u][i], n_users + others[u][j]))
     return tuple(np.array(triples).T)
 
 
@@ -718,8 +718,8 @@ def from_the_last_check_to_the_first(step):
         found = gaps(step.fresh(), theta, dataclasses.replace(case, **changes), batch)
         return [name for name, gap in found.items() if gap > 1e-5]
 
-    if fails() and three_cases_in_turn(step):
-        return {"E_c": "fork", "b": "biases"}[fails()[0]]
+    if (wrong := fails()) and three_cases_in_turn(step):
+        return {"E_c": "fork", "b": "biases"}[wrong[0]]
     answers = {
         "penalty": lambda: fails(decay=1.0), "repeated rows": lambda: fails(repeat=(0, 0, 0)),
         "threshold": lambda: fails(tau=0.18, signs=-1), "clipping": lambda: fails(scale=12.0),

@@ -18,6 +18,12 @@ from c2f_np.training.checkpoint import save_checkpoint
 
 SMALL = {"n_coarse": 6, "n_fine": 4, "dim": 8, "t_fine": 2, "max_epochs": 2, "eval_every": 1, "partition": "random"}
 _JOINT = {"table_epochs": 2, "partition_epochs": 1}
+#: Of each kind of model a preset and options: both codebooks dense, one of them sparse, no coarse one.
+_WAYS = {
+    "default": ("default", _JOINT | {"engine": "numba"}),
+    "staged": ("staged", {"n_components": 4, "engine": "numpy"}),
+    "second level": ("default", _JOINT | {"engine": "numpy", "gate": 1.0, "fine_density": 0.4}),
+}
 _STUDY = """
 title = "A study"
 question = "What if?"
@@ -88,11 +94,11 @@ def samples(place: Path) -> list[Sample]:
     def sample(name, folder, file, *calls):
         made.append(Sample(name, folder, file, calls))
 
-    for way, engine in (("default", "numba"), ("staged", "numpy")):
-        options = SMALL | (_JOINT if way == "default" else {"n_components": 4}) | {"engine": engine}
+    for way, (preset, more) in _WAYS.items():
+        options = SMALL | more
         run = place / f"run {way}"
         words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-        quietly("train", "southern-women", "--out", run, "--preset", way, "--quiet", *words)
+        quietly("train", "southern-women", "--out", run, "--preset", preset, "--quiet", *words)
         resume = "train southern-women --out . --resume --quiet"
         control = ("control . --quiet",) if way == "staged" else ()
         sample(f"run.json {way}", run, "run.json", *main_calls(resume, "evaluate .", *control))
@@ -101,7 +107,7 @@ def samples(place: Path) -> list[Sample]:
                  "export . --out small.npz", "export . --out int8.npz --codebook int8 --weights int8")  # fmt: skip
         sample(f"model.npz {way}", run, "model.npz", *main_calls(*using))
         sample(f"finished checkpoint {way}", run, "checkpoint.npz", *main_calls(resume, *control))
-        data, settings = load_dataset("southern-women", protocol="clean"), Settings.preset(way, **options)
+        data, settings = load_dataset("southern-women", protocol="clean"), Settings.preset(preset, **options)
         steps = {}
         train(data, settings, after_epoch=lambda step, steps=steps: steps.setdefault(step.phase, step))
         for phase, step in steps.items():

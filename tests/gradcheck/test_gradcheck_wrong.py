@@ -266,3 +266,21 @@ def test_a_wrong_forward_value_later_is_found():
 
     report = check_gradients(Drifting().forward, lambda g, x: 2 * x * g, POINT)
     assert "contract.value_kept" in report.killed_by
+
+
+OTHERS = {
+    "sparse": sp.csr_array(np.eye(4)), "integers": np.arange(16).reshape(4, 4), "objects": np.full((4, 4), None),
+    "texts": np.full((4, 4), "a"), "complex": np.full((4, 4), 1j), "masked": np.ma.masked_array(np.ones((4, 4)), np.eye(4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("wrong", [lambda G: 1.5 * G, np.negative, np.transpose, lambda G: G * np.arange(4)], ids="xst*")
+def test_what_is_wrong_is_found_beside_an_argument_of_the_same_shape(other, wrong):
+    X = np.random.default_rng(3).standard_normal((4, 4))
+
+    def backward(G, X, other):
+        return {"grad_X": wrong(3 * X**2 * G)}
+
+    report = check_gradients(lambda X, other: X**3, backward, {"X": X, "other": other}, wrt="X")
+    assert not report.passed and "contract.raises" not in {v.check for v in report.failures}

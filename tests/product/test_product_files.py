@@ -78,6 +78,7 @@ def assert_all_refused(path, kind, header, arrays, read):
         assert str(path) in said and any(each in said for each in named) and (how in said or how == "has the shape"), said
 
 
+@pytest.mark.slow
 def test_every_array_of_a_checkpoint_must_fit_settings_and_data(trained, data, tmp_path):
     settings, steps, _ = trained
     path, step = tmp_path / "checkpoint.npz", steps[-2]  # of the last phase, with results of all others
@@ -249,6 +250,7 @@ def peak_of(function):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_stays_in_proportion_to_the_file(trained, data, tmp_path):
     _, _, path = trained
     zeros, into = np.zeros(10**8, np.uint8), tmp_path / "bomb.npz"

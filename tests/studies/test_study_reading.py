@@ -226,6 +226,22 @@ def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path, tex
     assert str(path) in str(error.value) and what in str(error.value) and value in str(error.value)
 
 
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f'name = "{{{LONG}}}"', f'name = "{LONG}"\nafter = ["{LONG}"]', f'preset = "{LONG}"', f'bytes_of = "{LONG}"', f"{LONG} = 1"],
+    ids=["template", "name", "preset", "bytes_of", "key"],
+)
+def test_a_long_word_is_cut_short_in_the_message(tmp_path, line):
+    name = "" if line.startswith("name") else 'name = "x"\n'
+    grid = "grid = { gate = [0.1, 0.2] }\n" if "{" in line else ""
+    with pytest.raises(SettingsError) as error:
+        jobs_of(study_of(tmp_path, f'{GOOD}\n[[run]]\n{name}method = "c2f"\n{line}\n{grid}'))
+    assert len(str(error.value)) < 1000
+
+
 def test_the_study_of_the_documentation(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
     example = page.partition("```toml\n")[2].partition("```")[0]

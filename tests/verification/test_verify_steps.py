@@ -169,7 +169,7 @@ def test_learning_rates_are_these_numbers(schedule):
 
 
 # ---- wrong steps -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("op", STEPS)
 def test_a_factor_of_1_001_in_float32_only_is_noticed(op, engine, monkeypatch):
     """Of the gradient of the data loss, from which all others follow."""
