@@ -295,3 +295,24 @@ def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
         "biases": total(".bias", ".bias_global"),
     }
     return parts | {"model": sum(parts.values())}
+
+
+def most_bytes(settings: Settings, phase: str, n_entities: int) -> int:
+    """The most that :func:`size_in_bytes` may be of a state that is not made yet.
+
+    A fine codebook counts as whole, or with the share of it that ``fine_density`` leaves; no more than that share ever has
+    values, so that the other parts are exact.
+    """
+    s, number = settings, np.dtype(settings.dtype).itemsize
+    rows = {"N": n_entities, "C": n_entities if phase == "table" else s.n_coarse, "M": s.n_fine}
+    total = number * (n_entities + 1)
+    if phase == "table" or _has_residual(s):
+        total += number * rows["C"] * s.dim
+    if phase != "table":
+        for of, to, each in _links(s, phase).values():
+            total += rows[of] * each * (number + _index_type(rows[to]).itemsize)
+    if _has_fine(s, phase):
+        n_places = s.n_fine * s.dim
+        total += min(number * n_places, number * int(s.fine_density * n_places) + -(-n_places // 8))
+        total += number * (s.fine_density < 1)
+    return total

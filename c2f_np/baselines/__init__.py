@@ -20,6 +20,7 @@ from .coarse_alone import Coarse
 from .ease import EASE
 from .item_knn import ItemKNN
 from .popularity import Popularity
+from .product_quantisation import ProductQuantisedLightGCN
 from .tables import BPRMF, HashedLightGCN, LightGCN, NarrowLightGCN, QuotientRemainderLightGCN
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "LightGCN",
     "NarrowLightGCN",
     "Popularity",
+    "ProductQuantisedLightGCN",
     "QuotientRemainderLightGCN",
     "load_baseline",
     "make_baseline",
@@ -48,6 +50,7 @@ BASELINES: dict[str, type[Recommender]] = {
     "coarse": Coarse,
     "hashed": HashedLightGCN,
     "quotient-remainder": QuotientRemainderLightGCN,
+    "product-quantisation": ProductQuantisedLightGCN,
 }
 
 

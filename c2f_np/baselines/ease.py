@@ -5,7 +5,7 @@
 
 Shapes
 ------
-R : (U, I) interactions     P, W : (I, I) dense
+R : (U, I) interactions     P, W : (I, I) dense; W cut to a budget is sparse
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..estimator import Baseline
 from ..files import FilePath
 from ..schema import checked_values, described
 from ..threads import one_blas_thread
+from .cut import cut_layout, cut_to_bytes, pack_cut, size_of_cut, unpack_cut
 
 
 def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
@@ -58,23 +59,26 @@ def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class EASE(Baseline):
-    """The strongest of the simple ones, and the largest: I x I numbers.
+    """The strongest of the simple ones, and the largest: I x I numbers, or those of them that a budget leaves.
 
     Parameters
     ----------
     regularisation : float
     max_items : int
         With more items ``fit`` refuses: the weights take 4 bytes and the computation another 16 for every pair of items.
+    bytes : int, optional
+        Most that the model may weigh; if that is less than all weights, the largest by absolute value are kept.
     engine, n_jobs, verbose
         As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
-    weights_ : ndarray of float32, shape (I, I)
+    weights_ : ndarray of float32, shape (I, I); csr_array where `bytes` leaves some of the weights
     """
 
     regularisation: float = described(500.0, "weight of the squared weights", low=1e-9)
     max_items: int = described(15_000, "refuse to work with more items than this", low=1)
+    bytes: int | None = described(None, "most that the model may weigh; the largest weights are kept", low=1)
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
@@ -84,33 +88,47 @@ class EASE(Baseline):
                 f"EASE holds all pairs of items: {data.n_items} items need about {needed:.1f} GiB, and max_items = "
                 f"{self.max_items}; raise max_items if the memory is there"
             )
-        self.weights_ = ease_weights(data.train, self.regularisation)
+        weights = ease_weights(data.train, self.regularisation)
+        budget = self._budget(data.n_items)
+        self.weights_: np.ndarray | sparse.csr_array = cut_to_bytes(weights, budget) if budget else weights
         self.history_, self.best_epoch_ = [], None
         return {}
 
+    def _budget(self, n_items: int) -> int | None:
+        """The bytes that were given, if all weights take more."""
+        return self.bytes if self.bytes is not None and self.bytes < 4 * n_items**2 else None
+
     def _packed(self) -> dict[str, np.ndarray]:
-        return {"weights": self.weights_}
+        return pack_cut("weights", self.weights_) if sparse.issparse(self.weights_) else {"weights": self.weights_}
 
     def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
         checked_values(self)
-        return {"weights": Array("float32", (n_items, n_items))}, {}
+        layout = cut_layout("weights") if self._budget(n_items) else {"weights": Array("float32", ("I", "I"))}
+        return layout, {"I": n_items}
 
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
-        self.weights_ = arrays["weights"]
+        n_items = len(self.item_ids_)
+        self.weights_ = unpack_cut("weights", arrays, n_items, path) if self._budget(n_items) else arrays["weights"]
 
     def _scores(self, rows: np.ndarray) -> np.ndarray:
         """The user's row times the weights, float32, shape (n, I)."""
-        scores: np.ndarray = self.interactions_[rows].astype(np.float32) @ self.weights_
-        return scores
+        return _dense(self.interactions_[rows].astype(np.float32) @ self.weights_)
 
     def size_in_bytes(self) -> dict[str, int]:
-        """4 bytes for every pair of items."""
+        """4 bytes for every pair of items; of cut weights each with its column, and where each row begins."""
         check_is_fitted(self, "interactions_")
+        if sparse.issparse(self.weights_):
+            return size_of_cut(self.weights_)
         return {"weights": self.weights_.nbytes, "model": self.weights_.nbytes}
 
     def _similarities(self, rows: np.ndarray) -> np.ndarray:
-        similarities: np.ndarray = self.weights_[rows]
-        return similarities
+        weights = self._weights_of(rows)
+        # What was cut off is not known, and does not come before what is known to be unlike.
+        return np.where(weights != 0, weights, -np.inf) if sparse.issparse(self.weights_) else weights
 
     def _weights_of(self, items: np.ndarray) -> np.ndarray:
-        return self._similarities(items)
+        return _dense(self.weights_[items])
+
+
+def _dense(weights: np.ndarray | sparse.csr_array) -> np.ndarray:
+    return weights if isinstance(weights, np.ndarray) else weights.toarray()

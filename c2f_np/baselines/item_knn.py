@@ -23,6 +23,7 @@ from ..estimator import Baseline
 from ..files import FilePath
 from ..model.links import keep_largest
 from ..schema import checked_values, described
+from .cut import cut_layout, cut_to_bytes, pack_cut, size_of_cut, unpack_cut
 
 # Items whose similarities to all others are held at a time.
 _BLOCK = 256
@@ -70,6 +71,8 @@ class ItemKNN(Baseline):
     k : int
         Neighbours kept for an item.
     shrinkage : float
+    bytes : int, optional
+        Most that the model may weigh; of the neighbours' similarities the largest are kept.
     engine, n_jobs, verbose
         As for every :class:`c2f_np.estimator.Baseline`.
 
@@ -80,10 +83,12 @@ class ItemKNN(Baseline):
 
     k: int = described(200, "neighbours kept for an item", low=1)
     shrinkage: float = described(10.0, "added to the denominator of the cosine", low=0.0)
+    bytes: int | None = described(None, "most that the model may weigh; the largest similarities are kept", low=1)
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
-        self._set_neighbours(item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine))
+        neighbours = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
+        self._set_neighbours(neighbours if self.bytes is None else cut_to_bytes(neighbours, self.bytes))
         self.history_, self.best_epoch_ = [], None
         return {}
 
@@ -93,14 +98,19 @@ class ItemKNN(Baseline):
         self._columns = sparse.csr_array(neighbours.T)
 
     def _packed(self) -> dict[str, np.ndarray]:
-        return pack_csr("neighbours", self.neighbours_)
+        return (pack_csr if self.bytes is None else pack_cut)("neighbours", self.neighbours_)
 
     def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
         checked_values(self)
-        return csr_layout("neighbours", "I", "I", "links", "float32"), {"I": n_items}
+        whole = csr_layout("neighbours", "I", "I", "links", "float32")
+        return whole if self.bytes is None else cut_layout("neighbours"), {"I": n_items}
 
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
-        self._set_neighbours(unpack_csr("neighbours", arrays, (len(self.item_ids_),) * 2, path))
+        n_items = len(self.item_ids_)
+        if self.bytes is None:
+            self._set_neighbours(unpack_csr("neighbours", arrays, (n_items, n_items), path))
+        else:
+            self._set_neighbours(unpack_cut("neighbours", arrays, n_items, path))
 
     def _scores(self, rows: np.ndarray) -> np.ndarray:
         """Sums of similarities, float32, shape (n, I)."""
@@ -108,8 +118,10 @@ class ItemKNN(Baseline):
         return scores
 
     def size_in_bytes(self) -> dict[str, int]:
-        """A float32 and an int32 for each neighbour, and where each row begins."""
+        """A float32 and an int32 for each neighbour, and where each row begins; cut to a budget, in the smallest types."""
         check_is_fitted(self, "interactions_")
+        if self.bytes is not None:
+            return size_of_cut(self.neighbours_)
         parts = {
             "similarities": self.neighbours_.data.nbytes,
             "indices": self.neighbours_.nnz * 4,

@@ -154,7 +154,31 @@ class TableRecommender(Baseline, EmbeddingRecommender):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class BPRMF(TableRecommender):
+class LightGCN(TableRecommender):
+    """A row for every user and every item, propagated over the graph: what the compressed models compress."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class WidthRecommender(TableRecommender):
+    """A row for every user and every item, as wide as a budget lets it be.
+
+    Parameters
+    ----------
+    bytes : int, optional
+        Most that the model may weigh; the width follows from it. By default ``dim`` counts.
+    """
+
+    bytes: int | None = described(None, "most that the model may weigh; the width follows", low=1)
+
+    def _width(self, n_users: int, n_items: int) -> int:
+        if self.bytes is None:
+            return self.dim
+        n = n_users + n_items
+        return min(self._numbers_for(self.bytes, n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class BPRMF(WidthRecommender):
     """Matrix factorisation with the BPR loss: own rows for users and items, item biases, no graph."""
 
     n_layers: int = described(0, "propagation layers; none is what makes it matrix factorisation", low=0, high=0)
@@ -164,29 +188,11 @@ class BPRMF(TableRecommender):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class LightGCN(TableRecommender):
-    """A row for every user and every item, propagated over the graph: what the compressed models compress."""
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class NarrowLightGCN(TableRecommender):
-    """The plainest compression: the same table with fewer columns.
-
-    Parameters
-    ----------
-    bytes : int, optional
-        Most that the model may weigh; the width follows from it. By default ``dim`` counts.
-    """
+class NarrowLightGCN(WidthRecommender):
+    """The plainest compression: the same table with fewer columns."""
 
     dim: int = described(8, "embedding width d, where bytes is not given", low=1)
-    bytes: int | None = described(None, "most that the model may weigh; the width follows", low=1)
     lr: float = described(1e-2, "learning rate of Adam", low=0.0)
-
-    def _width(self, n_users: int, n_items: int) -> int:
-        if self.bytes is None:
-            return self.dim
-        n = n_users + n_items
-        return min(self._numbers_for(self.bytes, n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

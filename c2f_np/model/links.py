@@ -174,7 +174,7 @@ def residual_code(
     Y = np.asarray(Y, np.float64)
     left, codebooks, links = Y, [], []
     for k, (size, t) in enumerate(((n_coarse, t_coarse), (n_fine, t_direct))[: 2 if t_direct else 1]):
-        codebooks.append(_centres(left, size, seed + k))
+        codebooks.append(centres(left, size, seed + k))
         links.append(pursue(left, codebooks[k], t))
         left = left - links[k] @ codebooks[k]
     errors = [_share(left, Y)]
@@ -194,7 +194,7 @@ def shared_code(
 
     As :func:`residual_code`, but the tables stand below each other. The mean square of all weights is 1."""
     whole = np.concatenate(tables)
-    F = _centres(whole, n_rows, seed)
+    F = centres(whole, n_rows, seed)
     links = [pursue(Y, F, t) for Y, t in zip(tables, links_a_row, strict=True)]
     for _ in range(rounds):
         F = fit_codebook(whole, sparse.vstack(links, format="csr"), F)
@@ -203,8 +203,8 @@ def shared_code(
     return F * scale, [sparse.csr_array(S / scale) for S in links]
 
 
-def _centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """k centres of k-means."""
+def centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """k centres of k-means, in float64, shape (k, d); the same for any number of threads."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits

@@ -6,6 +6,7 @@ import dataclasses
 import time
 import traceback
 import zlib
+from bisect import bisect_right
 
 import numpy as np
 import scipy.sparse as sparse
@@ -16,7 +17,7 @@ from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
 from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
-from ..model_file import size_in_bytes
+from ..model_file import most_bytes, size_in_bytes
 from ..settings import Settings
 from ..training import train, train_control
 from ..training.loop import Progress
@@ -49,22 +50,25 @@ def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[di
 
 def measure_c2f(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
     """Train the model of this package; every finished phase, the last one as the run's result, then the analyses."""
-    settings = Settings(**(settings | {"threads": threads}))
-    problem, name = pose(data, settings), job.run.name
+    s, own, name = Settings(**(_without_bytes(settings) | {"threads": threads})), [], job.run.name
+    if "bytes" in settings:
+        s = with_rows_for_bytes(s, "joint" if s.training == "joint" else "fine", settings["bytes"], data)
+        own = [f"{s.n_coarse} coarse and {s.n_fine} fine rows" if s.has_fine_codebook else f"{s.n_coarse} coarse rows"]
+    problem = pose(data, s)
     started, stood_at = time.perf_counter(), {}
 
     def after_epoch(progress: Progress) -> None:
         for phase in progress.finished:
             stood_at.setdefault(phase, (time.perf_counter() - started, len(progress.history)))
 
-    progress = train(data, settings, after_epoch=after_epoch)
+    progress = train(data, s, after_epoch=after_epoch)
     measured, last = [], list(progress.finished)[-1]
     for phase, best in progress.finished.items():
         seconds, epochs = stood_at[phase]
         part = "" if phase == last else phase
         result = _measure_state(name, part, best.state, None, problem, seconds)
-        note = f"started from the {progress.started_from}" if phase == "joint" and progress.started_from else ""
-        measured.append(dataclasses.replace(result, epochs=epochs, best_epoch=best.epoch, note=note))
+        start = [f"started from the {progress.started_from}"] if phase == "joint" and progress.started_from else []
+        measured.append(dataclasses.replace(result, epochs=epochs, best_epoch=best.epoch, note="; ".join(own + start)))
     return measured + [_analyse(analysis, name, progress, last, problem) for analysis in job.run.after]
 
 
@@ -137,11 +141,14 @@ def size_of_state(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
 
 def measure_baseline(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
     """Fit and evaluate a baseline."""
-    from ..baselines import make_baseline
+    from ..baselines import Coarse, make_baseline
 
     method = job.run.method
-    parameters = with_rows_for_bytes(settings, data) if method == COARSE else settings
-    parameters = {"random_state" if name == "seed" else name: value for name, value in parameters.items()}
+    parameters = {"random_state" if name == "seed" else name: value for name, value in settings.items()}
+    if method == COARSE and "bytes" in parameters:  # it has no such parameter of its own
+        budget, parameters = parameters["bytes"], _without_bytes(parameters)
+        resolved = with_rows_for_bytes(Coarse(**parameters).resolved_settings(), "coarse", budget, data)
+        parameters["n_coarse"] = resolved.n_coarse
     model = make_baseline(method, **parameters, n_jobs=threads or None)
     model.fit(data)
     return [
@@ -163,23 +170,29 @@ def floats_of(model) -> int | None:
     if hasattr(model, "state_"):
         return size_of_state(model.state_)["floats"]
     if hasattr(model, "parameters_"):
-        return int(sum(np.size(values) for values in model.parameters_.values()))
+        return int(sum(values.size for values in model.parameters_.values() if values.dtype.kind == "f"))
     return int(np.size(model.weights_)) if hasattr(model, "weights_") else None
 
 
-def with_rows_for_bytes(parameters: dict, data: Dataset) -> dict:
-    """Parameters of the coarse stage with `bytes` turned into the largest n_coarse that fits.
+def _without_bytes(parameters: dict) -> dict:
+    return {name: value for name, value in parameters.items() if name != "bytes"}
 
-    A coarse row is d floats; every entity adds t weights, t indices in the smallest unsigned type, and a bias; and there is one
-    global bias. The type of the indices depends on the number of rows, so one and two bytes are tried.
+
+def with_rows_for_bytes(settings: Settings, phase: str, budget: int, data: Dataset) -> Settings:
+    """The settings with as many rows in the codebooks as fit, in the proportion that they have; n_coarse is the largest possible.
+
+    Everything else takes the bytes that it takes. A codebook has at least the rows that its links need, and the coarse one at
+    most as many as there are entities.
     """
-    if "bytes" not in parameters:
-        return parameters
-    own = {name: parameters.get(name, getattr(Settings(), name)) for name in ("dim", "t_coarse")}
-    n_entities, n_coarse = data.n_users + data.n_items, 0
-    for index, most in ((1, 2**8), (2, 2**16)):
-        besides = n_entities * (own["t_coarse"] * (4 + index) + 4) + 4
-        n_coarse = max(n_coarse, min(most, (parameters["bytes"] - besides) // (4 * own["dim"])))
-    if n_coarse < own["t_coarse"]:
-        raise SettingsError(f"bytes = {parameters['bytes']} are too few for {own['t_coarse']} coarse rows")
-    return {name: value for name, value in parameters.items() if name != "bytes"} | {"n_coarse": int(n_coarse)}
+    n_entities, share = data.n_users + data.n_items, settings.n_fine / settings.n_coarse
+    least = max(settings.t_direct, settings.t_fine if settings.training == "stages" or settings.gate > 0 else 1)
+
+    def of(n_coarse: int) -> Settings:
+        return dataclasses.replace(settings, n_coarse=n_coarse, n_fine=max(round(share * n_coarse), least))
+
+    candidates = range(settings.t_coarse, n_entities + 1)
+    n_fit = bisect_right(candidates, budget, key=lambda n_coarse: most_bytes(of(n_coarse), phase, n_entities))
+    if n_fit == 0:
+        needed = most_bytes(of(settings.t_coarse), phase, n_entities)
+        raise SettingsError(f"bytes = {budget} are too few for {settings.t_coarse} coarse rows, which take {needed}")
+    return of(candidates[n_fit - 1])

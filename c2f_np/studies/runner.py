@@ -119,7 +119,7 @@ class _Work:
         if given is None:
             return None
         size = next((outcome["size"].get("model") for outcome in given["outcomes"] if not outcome["part"]), None)
-        return job.settings | {"bytes": size}
+        return job.settings | {"bytes": None if size is None else round(job.run.bytes_share * size)}
 
     def do(self) -> None:
         """Do what is not done, in rounds: jobs that need others' bytes come after them."""

@@ -47,7 +47,8 @@ class Run:
     preset: str = "default"
     settings: dict = field(default_factory=dict)  # of c2f, or parameters of the baseline
     after: tuple[str, ...] = ()  # analyses of the trained model, of `c2f_np.studies.surgery.AFTER`
-    bytes_of: str = ""  # run whose size the baseline is given as its parameter `bytes`
+    bytes_of: str = ""  # run whose size is what this one may weigh
+    bytes_share: float = 1.0  # of that size
     reference: str = ""  # what it is compared with, if not with the study's reference
     seeds: tuple[int, ...] | None = None  # None: the study's
     only_data: tuple[str, ...] | None = None  # None: all

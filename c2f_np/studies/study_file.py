@@ -218,19 +218,19 @@ def _runs(study: TomlTable, position: int, values) -> list[Run]:
         "seeds": _seeds(table) if "seeds" in table else None,
         "only_data": table.take_list("only_data", str) if "only_data" in table else None,
     }
-    templates = {"name": name, "bytes_of": "" if of_c2f else table.take("bytes_of", str, "")}
-    templates["reference"] = table.take("reference", str, "")
-    settings = table.take("settings", dict, {})
+    templates = {key: table.take(key, str, "") for key in ("bytes_of", "reference")} | {"name": name}
+    settings = {"bytes_share": table.take("bytes_share", float, 1.0)} | table.take("settings", dict, {})
     points = _points(table)
     table.end()
     runs = []
     for point, words in points:
         own = settings | point
         preset = own.pop("preset", fixed["preset"]) if of_c2f else fixed["preset"]
+        share = TomlTable({"bytes_share": own.pop("bytes_share")}, table.place).take("bytes_share", float, above=0.0, high=1.0)
         filled = {key: _filled(table, template, point | words) for key, template in templates.items()}
         if of_c2f:
             require_settings(own, f"{table.place}: settings")
-        runs.append(Run(settings=own, **(fixed | {"preset": preset}), **filled))
+        runs.append(Run(settings=own, bytes_share=share, **(fixed | {"preset": preset}), **filled))
     return runs
 
 
@@ -291,6 +291,8 @@ def check_study(study: Study) -> None:
             raise SettingsError(f"{place}: a name must not contain {in_short(WITHIN)}")
         if run.bytes_of and run.bytes_of not in runs:
             raise SettingsError(f"{place}: bytes_of must name a run, not {in_short(run.bytes_of)}")
+        if run.bytes_share < 1 and not run.bytes_of:
+            raise SettingsError(f"{place}: bytes_share = {run.bytes_share}, but no bytes_of says of which run")
         _check_reference(run.reference, parts, place)
         for name in run.only_data or ():
             if name not in data:
@@ -329,5 +331,5 @@ def _check_baseline(run: Run, place) -> None:
 
     if run.method not in (C2F, *BASELINES):
         raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {in_short(run.method)}")
-    if run.bytes_of and run.method != COARSE and not has_parameter(run.method, "bytes"):
+    if run.bytes_of and run.method not in (C2F, COARSE) and not has_parameter(run.method, "bytes"):
         raise SettingsError(f"{place}: bytes_of = {in_short(run.bytes_of)}, but {run.method} has no parameter 'bytes'")

@@ -7,10 +7,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np import load_dataset
 from c2f_np.baselines import EASE, ItemKNN, Popularity, make_baseline
+from c2f_np.baselines.cut import cut_to_bytes, size_of_cut
 from c2f_np.baselines.ease import ease_weights
 from c2f_np.baselines.item_knn import item_neighbours
-from c2f_np.errors import DataError, SettingsError
+from c2f_np.errors import DataError, ModelFileError, SettingsError
 from c2f_np.evaluation import evaluate_ranking
+from tests.stored import stored, write
 
 # Users of the items: 3, 2, 2, 0, 1.
 DENSE = np.array(
@@ -133,3 +135,71 @@ def test_errors():
         model.recommend("9", k=2)
     with pytest.raises(SettingsError, match="from 1 to 5"):
         model.recommend("0", k=6)
+
+
+# ---- cut to a budget ---------------------------------------------------------------------------------------------------
+WOMEN = load_dataset("southern-women")
+
+
+def whole_weights(name):
+    model = make_baseline(name).fit(WOMEN)
+    return model.weights_ if name == "ease" else model.neighbours_.toarray()
+
+
+@pytest.mark.parametrize("name, stored_as", [("ease", "weights"), ("item-knn", "neighbours")])
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_the_largest_weights_that_fit_are_kept(name, stored_as, n, tmp_path):
+    """A weight is 4 bytes and 1 for its column of 14; 15 row starts are a byte each."""
+    whole = whole_weights(name)
+    model = make_baseline(name, bytes=15 + 5 * n + 4).fit(WOMEN)
+    by_size = sorted(((-abs(value), i, j) for (i, j), value in np.ndenumerate(whole) if value != 0))[:n]
+    expected = np.zeros_like(whole)
+    for _, i, j in by_size:
+        expected[i, j] = whole[i, j]
+    W = model.weights_ if name == "ease" else model.neighbours_
+    assert_array_equal(W.toarray(), expected)
+    size = model.size_in_bytes()
+    assert list(size.values()) == [4 * n, n, 15, 5 * n + 15] and list(size)[1:] == ["indices", "row starts", "model"]
+    # Scores are made of what is left, each weight with its own item.
+    scores = WOMEN.train.toarray() @ (expected if name == "ease" else expected.T)
+    assert_allclose(model.score_items(WOMEN.user_ids), scores, atol=1e-6)
+    items, shares = model.similar_items("E8", 13)
+    assert (items[0] != "").sum() == np.count_nonzero(expected[7]) and set(shares[0][items[0] != ""]) <= set(expected[7])
+    # The file holds those arrays, and the model again.
+    model.save(tmp_path / "model.npz")
+    _, arrays = stored(tmp_path / "model.npz")
+    own = [array for part, array in arrays.items() if part.startswith(f"{stored_as}.")]
+    assert len(own) == 3 and sum(array.nbytes for array in own) == size["model"]
+    loaded = type(model).load(tmp_path / "model.npz")
+    assert loaded.size_in_bytes() == size
+    assert_array_equal(loaded.score_items(WOMEN.user_ids), model.score_items(WOMEN.user_ids))
+
+
+def test_a_budget_for_everything_cuts_nothing():
+    ease, cut = EASE().fit(WOMEN), EASE(bytes=4 * 14**2).fit(WOMEN)
+    assert_array_equal(cut.weights_, ease.weights_)
+    assert cut.size_in_bytes() == {"weights": 784, "model": 784}
+    knn = ItemKNN(bytes=np.float64(10_000)).fit(WOMEN)
+    assert_array_equal(knn.neighbours_.toarray(), whole_weights("item-knn"))
+    assert knn.size_in_bytes()["indices"] == knn.neighbours_.nnz < 256
+    # Row starts are one byte up to 255 weights, which may be more than fit with two; columns of 300 are two bytes.
+    for n_items, budget, size in ((300, 301 + 6 * 255, 301), (300, 301 + 6 * 256, 301), (300, 2 * 301 + 6 * 256, 602)):
+        W = cut_to_bytes(np.ones((n_items, n_items), np.float32), budget)
+        found = size_of_cut(W)
+        assert found["row starts"] == size and found["indices"] == 2 * W.nnz and budget - 6 <= found["model"] <= budget
+
+
+@pytest.mark.parametrize("name", ["ease", "item-knn"])
+def test_a_budget_for_less_than_one_weight(name):
+    with pytest.raises(SettingsError, match="bytes = 19 is too little for one weight of 14 items: at least 20"):
+        make_baseline(name, bytes=19).fit(WOMEN)
+
+
+def test_row_starts_that_lead_nowhere_are_found(tmp_path):
+    path = tmp_path / "model.npz"
+    EASE(bytes=100).fit(WOMEN).save(path)
+    header, arrays = stored(path)
+    starts = arrays["weights.indptr"][::-1].copy()
+    write(path, "baseline", 2, header, arrays | {"weights.indptr": starts})
+    with pytest.raises(ModelFileError, match="weights.indptr does not lead through its 17 entries"):
+        EASE.load(path)

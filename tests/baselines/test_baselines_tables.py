@@ -23,7 +23,7 @@ from c2f_np.evaluation import evaluate_ranking
 from c2f_np.settings import Settings
 from c2f_np.training import train
 
-TABLES = ("bpr-mf", "lightgcn", "narrow-lightgcn", "hashed", "quotient-remainder")
+TABLES = ("bpr-mf", "lightgcn", "narrow-lightgcn", "hashed", "quotient-remainder", "product-quantisation")
 SHORT = {"dim": 8, "max_epochs": 4, "eval_every": 2, "lr": 2e-2}
 COARSE = {"n_coarse": 6, "dim": 8, "max_epochs": 3, "eval_every": 2, "lr": 1e-2, "partition": "random"}
 
@@ -94,6 +94,7 @@ def test_a_budget_is_used_and_kept(data):
     assert sizes("narrow-lightgcn", data, bytes=3 * 128 + 56, item_bias=True) == {
         "embeddings": 3 * 128, "item_bias": 56, "model": 3 * 128 + 56,
     }  # fmt: skip
+    assert sizes("bpr-mf", data, bytes=3 * 128 + 56 + 127) == {"embeddings": 3 * 128, "item_bias": 56, "model": 3 * 128 + 56}
     assert sizes("hashed", data, dim=5, bytes=159)["model"] == 140
     # 20 rows: with 18 remainders there are 2 quotients.
     fitted = make_baseline("quotient-remainder", dim=5, bytes=400, max_epochs=1).fit(data)
@@ -101,7 +102,8 @@ def test_a_budget_is_used_and_kept(data):
 
 
 @pytest.mark.parametrize(
-    "name, least", [("narrow-lightgcn", 32 * 4), ("hashed", 8 * 4), ("quotient-remainder", 12 * 8 * 4)]
+    "name, least",
+    [("narrow-lightgcn", 32 * 4), ("hashed", 8 * 4), ("quotient-remainder", 12 * 8 * 4), ("product-quantisation", 32 + 64)],
 )
 def test_too_small_a_budget_names_the_smallest(data, name, least):
     with pytest.raises(SettingsError, match=f"bytes = {least - 1} .* at least {least}$"):
