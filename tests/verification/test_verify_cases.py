@@ -79,9 +79,9 @@ def test_the_command_prints_one_table_and_says_0(capsys):
 
 
 def test_the_command_speaks_json(capsys):
-    assert command.run(op="compose", json=True) == 0
+    assert command.run(op="bridge", engine="numpy", json=True) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["passed"] and {case["engine"] for case in data["cases"]} == {"numpy", "numba"}
+    assert data["passed"] and {case["engine"] for case in data["cases"]} == {"numpy"}
 
 
 def test_the_command_says_1_and_where_when_a_gradient_is_wrong(capsys, monkeypatch):

@@ -119,6 +119,7 @@ def test_the_trees_are_as_they_were():
     assert {name: ast.dump(tree) for name, tree in definitions(TOY).items()} == before
 
 
+@pytest.mark.slow
 def test_a_place_of_the_package_is_never_reported_twice_and_there_are_thousands():
     found = all_candidates("model")
     assert len({(c.place, c.text) for c in found}) == len(found) > 1000
@@ -139,6 +140,7 @@ def test_functions_made_before_are_made_anew():
     assert mutation_toy.added([1, 2, 5]) == 8
 
 
+@pytest.mark.slow
 def test_constants_defaults_and_properties():
     with applied(change("FACTOR", "FACTOR = 3 => FACTOR = 4")):
         assert mutation_toy.FACTOR == 4
@@ -240,6 +242,7 @@ def test_equivalents_are_known_by_place_and_change_and_stale_ones_are_named():
     assert Equivalents(old).stale() == list(old)
 
 
+@pytest.mark.slow
 def test_every_equivalent_that_is_listed_is_still_there_and_has_a_reason():
     listed = Equivalents.shipped()
     assert listed.stale() == []

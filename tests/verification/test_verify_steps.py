@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from c2f_np.verification.catalogue import cases
 pytestmark = pytest.mark.gradcheck
 
 STEPS = ("coarse_step", "fine_step", "joint_step", "table_step")
+QUICK = [(op, "numpy") for op in STEPS[:2]]
 OPTIONS = {
     "coarse_step": points.COARSE | steps.MOMENTS, "fine_step": points.FINE | steps.MOMENTS,
     "joint_step": points.JOINT | steps.MOMENTS | steps.TURNS, "table_step": points.TABLES | steps.MOMENTS,
@@ -169,8 +171,11 @@ def test_learning_rates_are_these_numbers(schedule):
 
 
 # ---- wrong steps -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("engine", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("op", STEPS)
+@pytest.mark.parametrize(
+    ("op", "engine"),
+    QUICK
+    + [pytest.param(*each, marks=pytest.mark.slow) for each in product(STEPS, ("numpy", "numba")) if each not in QUICK],
+)
 def test_a_factor_of_1_001_in_float32_only_is_noticed(op, engine, monkeypatch):
     """Of the gradient of the data loss, from which all others follow."""
     right = loss.batch_loss_backward
