@@ -22,6 +22,9 @@ from c2f_np.model.loss import Triples, batch_loss, batch_loss_backward, score_pa
 from c2f_np.model.propagation import in_rows, propagate_backward
 from c2f_np.model.step import ModelState
 
+#: They open a browser.
+pytestmark = pytest.mark.slow
+
 STATIC = Path(__file__).resolve().parents[2] / "docs" / "_static"
 R = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]])
 n_users, n_items = R.shape
