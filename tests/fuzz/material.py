@@ -130,7 +130,7 @@ def samples(place: Path) -> list[Sample]:
         sample(f"refit.npz {way}", refit, "refit.npz", *main_calls(*using))
 
     for name in BASELINES:
-        few = {"dim": 4, "max_epochs": 1, "n_coarse": 4, "t_coarse": 2, "k": 3, "engine": "numpy"}
+        few = {"dim": 4, "n_parts": 2, "max_epochs": 1, "n_coarse": 4, "t_coarse": 2, "k": 3, "engine": "numpy"}
         baseline = make_baseline(name)
         baseline.set_params(**{key: value for key, value in few.items() if key in baseline.get_params()}).fit(data)
         folder = place / f"baseline {name}"
