@@ -270,6 +270,11 @@ def unpack_csr(
     return sparse.csr_array((data, indices, indptr), shape=shape)
 
 
+def index_type(n_columns: int) -> np.dtype:
+    """The smallest unsigned type that can number the columns."""
+    return np.min_scalar_type(n_columns - 1)
+
+
 def without_zeros(table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """The numbers of a table that are not 0, row by row, and a bitmap with a bit for every place, set where they stand.
 

@@ -42,8 +42,8 @@ KINDS = {POPULARITY: "popularity", PHASE_1: "coarse", PHASE_2: "coarse", CONTINU
 LEGEND = """
 measures   Recall@20: share of a user's test items among the 20 ranked first. NDCG@20: hits near the top count more.
 
-data       8 planted groups of 5 subgroups, as many as coarse rows: made for codebooks. On MovieLens 100K a full table (LightGCN)
-           wins: NDCG@20 .332 in 336,000 bytes, against .320 in 72,594 (one seed, docs/fine_codebook.md).
+data       40 planted subgroups in 8 groups, one for each coarse row: made for codebooks. On MovieLens 100K a full table
+           (LightGCN) wins: NDCG@20 .332 in 336,000 bytes, against .320 in 72,594 (one seed, docs/fine_codebook.md).
 
 bytes      Users and items are weighted sums of rows. A link is a weight and a row's number: 1,800 x 2 x (4 + 1) bytes, in the
            fine stage {n_coarse} x {paper.t_fine} more. Biases: 1,801 x 4. Not counted: interactions, propagated embeddings.
@@ -52,7 +52,7 @@ coarse     The graph is cut into {n_coarse} parts (a partition), each with a row
            another at random. Phase 2 replaces all links once an epoch, by least squares, not by gradient.
 
 fine       {n_fine} rows, two phases. The bridge mixes {paper.gate:.0%} of fine rows into each coarse row. The threshold leaves
-           {share:.0%} of the fine entries, stored with a bit for each. "Set to zero" damages a trained model: links stay.
+           {share:.0%} of the fine entries, stored with a bit for every place. "Set to zero" damages a trained model: links stay.
 
 continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, continued with the fine stage's rate, batch and
            epochs, {continued:+.3f}. With a higher coarse rate from the start, NDCG@20 is .291 after the fine stage and

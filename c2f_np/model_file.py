@@ -26,6 +26,7 @@ from .archive import (
     Array,
     Members,
     csr_layout,
+    index_type,
     open_archive,
     pack_csr,
     pack_table,
@@ -175,18 +176,13 @@ def pack_state(name: str, state: ModelState, threshold: float | None = None) -> 
     for field, value in _present(state).items():
         where = f"{name}.{field}"
         if field in _MATRICES:
-            arrays |= {f"{where}.data": value.data, f"{where}.indices": value.indices.astype(_index_type(value.shape[1]))}
+            arrays |= {f"{where}.data": value.data, f"{where}.indices": value.indices.astype(index_type(value.shape[1]))}
         elif field == "E_fine" and threshold is not None:
             tau = threshold if state.threshold is None else float(state.threshold[0])
             arrays |= pack_table(where, *without_zeros(np.where(np.abs(value) > tau, value, value.dtype.type(0))))
         else:
             arrays[where] = value
     return arrays
-
-
-def _index_type(n_columns: int) -> np.dtype:
-    """The smallest unsigned type that can number the columns."""
-    return np.min_scalar_type(n_columns - 1)
 
 
 def _links(settings: Settings, phase: str) -> dict[str, tuple[str, str, int]]:
@@ -310,7 +306,7 @@ def most_bytes(settings: Settings, phase: str, n_entities: int) -> int:
         total += number * rows["C"] * s.dim
     if phase != "table":
         for of, to, each in _links(s, phase).values():
-            total += rows[of] * each * (number + _index_type(rows[to]).itemsize)
+            total += rows[of] * each * (number + index_type(rows[to]).itemsize)
     if _has_fine(s, phase):
         n_places = s.n_fine * s.dim
         total += min(number * n_places, number * int(s.fine_density * n_places) + -(-n_places // 8))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from ..archive import UNSIGNED, Array, unpack_csr
+from ..archive import UNSIGNED, Array, index_type, unpack_csr
 from ..errors import SettingsError
 from ..files import FilePath
 from ..serving.compact import smallest_unsigned
@@ -53,15 +53,11 @@ def cut_to_bytes(weights: np.ndarray | sparse.csr_array, budget: int) -> sparse.
 
 def _n_weights(budget: int, n_items: int) -> int:
     """How many weights the budget leaves. The type of the row starts depends on that number, so each is tried."""
-    each = 4 + _column_type(n_items).itemsize
+    each = 4 + index_type(n_items).itemsize
     n: int = max(min(256**size - 1, (budget - (n_items + 1) * size) // each) for size in (1, 2, 4, 8))
     if n < 1:
         raise SettingsError(f"bytes = {budget} is too little for one weight of {n_items} items: at least {n_items + 1 + each}")
     return n
-
-
-def _column_type(n_items: int) -> np.dtype:
-    return np.min_scalar_type(n_items - 1)
 
 
 def _largest(values: np.ndarray, n: int) -> np.ndarray:
@@ -80,7 +76,7 @@ def pack_cut(name: str, W: sparse.csr_array) -> dict[str, np.ndarray]:
     """The arrays of cut weights, under names that begin with `name`."""
     return {
         f"{name}.data": W.data,
-        f"{name}.indices": W.indices.astype(_column_type(W.shape[1])),
+        f"{name}.indices": W.indices.astype(index_type(W.shape[1])),
         f"{name}.indptr": smallest_unsigned(W.indptr),
     }
 

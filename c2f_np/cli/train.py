@@ -127,7 +127,7 @@ def demo_command(options) -> int:
     report = demo(options.out, seed=options.seed or 0, threads=options.threads or 0, watch=watch)
     if not options.quiet:
         drawn = f", and {FIGURE}" if (Path(options.out) / FIGURE).exists() else ""
-        written = f"the runs of our default and, in paper, of the two stages{drawn}"
+        written = f"the runs of our default and, in paper and alone, of the two stages and of one codebook{drawn}"
         print(f"\n{report}\n\nwritten to {for_terminal(options.out)}: {written}")
     return 0
 

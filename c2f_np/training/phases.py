@@ -41,7 +41,7 @@ TITLES = {
     "control": "coarse continued, phase 2",
     "partition": "start: graph partition",
     "table": "start: full table",
-    "joint": "both codebooks, jointly",
+    "joint": "codebooks and links, jointly",
 }
 
 
@@ -149,9 +149,8 @@ def _after_table(finished: dict[str, Best], problem: Problem) -> Start:
     """Joint training's: the best table, coded, or the best that a partition led to; whichever validates better.
 
     The state is also the first candidate of the phase, as that of an epoch 0, so that the result never validates worse; unless
-    its fine codebook is yet to become sparse. (Without
-    validation scores are NaN: no comparison holds, the table is taken, and every later state replaces it. A refit has trained
-    only the one that was taken.)
+    its fine codebook is yet to become sparse. (Without validation scores are NaN: no comparison holds, the table is taken, and
+    every later state replaces it. A refit has trained only the one that was taken.)
     """
     settings = problem.settings
     if "table" not in finished:

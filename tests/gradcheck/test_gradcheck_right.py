@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gradcheck_rules import MAKERS
 
-from c2f_np.gradcheck import check_gradients
+from c2f_np.gradcheck import check_gradients, taylor
 
 pytestmark = pytest.mark.gradcheck
 
@@ -37,3 +37,14 @@ def test_right_rules_pass_at_every_scale(name, seeds):
         s, t = CORNERS[seed] if seed < len(CORNERS) else rng.integers(-6, 7, 2)
         case = MAKERS[name](rng, 10.0**s, 10.0**t)
         hold(check_gradients(case.forward, case.backward, case.arguments, name=name, seed=seed, **case.options))
+
+
+@pytest.mark.parametrize(("off", "accepted"), [(0.0, True), (1e-6, False), (1e-4, False)])
+def test_a_forward_that_rounds_nothing_at_the_smallest_steps(off, accepted):
+    """Its changes are then exactly proportional to the steps, as a wrong gradient's remainder is."""
+    steps = taylor.TOP * 4.0 ** -np.arange(taylor.STEPS)
+    change = np.round((-0.13 * steps - 0.015 * steps**2) * 2.0**53) / 2.0**53
+    change = np.where(steps > 1e-7, change, -0.13 * (1 - 1.5e-8) * steps)
+    rounding = np.full((taylor.STEPS, 1, 1), 6.7e-16)
+    ladder = taylor.Ladder(steps, change[:, None, None], rounding, np.ones((1, 1)), 0, 1)
+    assert taylor.judge(ladder, np.array([[-0.13 * (1 + off)]]), 1.9).accepted == accepted

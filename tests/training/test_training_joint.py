@@ -229,12 +229,12 @@ def test_fitted_saved_and_loaded(data, tmp_path, variant):
 def test_a_run_folder(data, tmp_path, capsys):
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in JOINT.items()]
     assert main(["train", "southern-women", "--out", str(tmp_path / "run"), *arguments]) == 0
-    assert "both codebooks, jointly" in capsys.readouterr().out
+    assert "codebooks and links, jointly" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["preset"] == "default" and metrics["epochs"] == {"joint": 6} and set(metrics["best_epoch"]) == {"joint"}
     assert set(metrics["test"]) == {"popularity", "joint"} and set(metrics["size_in_bytes"]) == {"popularity", "joint"}
     rows = [line.split("|")[0].strip() for line in comparison_table(metrics).splitlines()[-2:]]
-    assert rows == ["popularity", "both codebooks, jointly"]
+    assert rows == ["popularity", "codebooks and links, jointly"]
     model = C2FRecommender.load(tmp_path / "run" / "model.npz")
     assert model.evaluate(load_dataset("southern-women")).metrics == metrics["test"]["joint"]
     # Going on with a finished run changes nothing; another training of it is refused; and it has no control.

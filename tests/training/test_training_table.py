@@ -278,7 +278,7 @@ def test_a_run_folder(data, tmp_path, capsys):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == {"partition": 2, "table": 3, "joint": 2}
     rows = [line.split("|")[0].strip() for line in comparison_table(metrics).splitlines()[-4:]]
-    assert rows == ["popularity", "start: graph partition", "start: full table", "both codebooks, jointly"]
+    assert rows == ["popularity", "start: graph partition", "start: full table", "codebooks and links, jointly"]
     model = C2FRecommender.load(folder / "model.npz")
     assert model.evaluate(load_dataset("southern-women")).metrics == metrics["test"]["joint"]
     # Two codebooks, a link to either (4 bytes and 1) and biases; the table that it came from is not in it.
