@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -28,6 +30,21 @@ def test_work_errors_and_deaths():
         os.kill(idle, signal.SIGKILL)
         time.sleep(0.5)
         assert workers.submit(os.getpid).result(60) not in (first, idle)
+
+
+def test_no_worker_sees_ctrl_c():
+    """Not even the first one of a program, with which the standard library starts a process of its own."""
+    program = (
+        "import signal\n"
+        "from c2f_np.processes import Workers\n"
+        "if __name__ == '__main__':\n"
+        "    with Workers(2, {}) as workers:\n"
+        "        asked = [workers.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()) for _ in range(4)]\n"
+        "        print([signal.SIGINT in each.result(60) for each in asked])\n"
+        "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[True, True, True, True]\nFalse\n", done.stderr
 
 
 def test_the_end_does_not_wait():
