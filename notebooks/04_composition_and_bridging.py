@@ -340,7 +340,18 @@ my.keep(bridged_layer)
 #
 # One node of each kind, one column, all edges 1, $S_c=1$, $S_f=0.5$, $g=0.2$. From $(h,p,q)=(1,2,3)$ the graph makes $(2,4,2)$. Then $h=2-4=-2$; $p=4-0.5\cdot2=3$; $p=0.2\cdot0.5\cdot2+0.8\cdot3=2.6$; $h=-2+2.6=0.6$. So $(1,2,3)$ becomes $(0.6,\,2.6,\,2)$.
 #
-# Backwards with $(1,1,1)$, from the *last* line to the first. The last one, $h\leftarrow h+S_cp$, sends $G_h$ to $p$ as well: $G_p=1+1=2$. The third: $G_q=1+0.2\cdot0.5\cdot2=1.2$, then $G_p=0.8\cdot2=1.6$. The second: $G_q=1.2-0.5\cdot1.6=0.4$. The first: $G_p=1.6-1=0.6$. And the graph makes $(0.6,1.4,0.6)$ of $(1,0.6,0.4)$. The adjoint identity: $0.6+2.6+2=5.2=1\cdot0.6+2\cdot1.4+3\cdot0.6$.
+# How is a program transposed whose lines overwrite each other? Take a smaller one, of two numbers: first $a\leftarrow a+2b$, then $b\leftarrow3a-b$. From $(a,b)=(1,1)$ it makes $(3,8)$. Backwards with $(G_a,G_b)=(1,1)$, from the *last* line to the first:
+#
+# - $b\leftarrow3a-b$. The new $b$ is made of both, so its cotangent goes to both: $G_a=1+3\cdot1=4$; the old $b$ lives on in this line alone, so $G_b=-1\cdot1=-1$ takes the place of what was there.
+# - $a\leftarrow a+2b$. Here $b$ is read and stays, so it keeps what it has and receives more: $G_b=-1+2\cdot4=7$. $G_a=4$ stays.
+#
+# The adjoint identity: $1\cdot3+1\cdot8=11=4\cdot1+7\cdot1$. On paper: do the same with the four lines and the graph, and with $(1,1,1)$ for the cotangent. Whatever comes back, its product with $(1,2,3)$ has to be $0.6+2.6+2=5.2$.
+
+# %%
+two_lines = np.array([[1, 0], [3, -1]]) @ np.array([[1, 2], [0, 1]])  # the second line after the first
+assert (two_lines @ [1, 1]).tolist() == [3, 8] and (two_lines.T @ [1, 1]).tolist() == [4, 7]
+
+# %% [markdown]
 #
 # ### Your turn
 
@@ -492,9 +503,9 @@ assert np.allclose(my.bridged_layer_exchange_backward(unit, unit, X_hat, S_c, S_
 
 # %%
 def forgets_q(grad_next, g):
-    h, p, q = np.split(grad_next, [n, n + C])
-    p = (1 - g) * (p + S_c.T @ h) - S_c.T @ h
-    return X_hat.T @ np.concatenate([h, p, q])
+    grad = my.bridged_layer_backward(grad_next, grad_next, sparse.eye_array(n + C + M), S_c, S_f, g)  # the four lines alone
+    grad[n + C :] = grad_next[n + C :]
+    return X_hat.T @ grad
 
 
 x, y = np.random.default_rng(4).standard_normal((2, n + C + M, d))
@@ -510,7 +521,7 @@ assert gaps[0.5] < 1e-14 and gaps[0.2] > 1e-4
 #
 # ## Check
 #
-# In orange, what your functions send back along each arrow:
+# In orange, what the fine stage sends back along each arrow. It trains $E_f$ alone: what your functions send to $E_c$, $S_c$ and $S_f$ is not used there, and is drawn where it is used, in [12](12_the_joint_model.ipynb).
 
 # %%
 computation("S_c", "E_c", "Z", "X0", "E_f", "F", "S_f", "E_hat", model="fine", backward=True)

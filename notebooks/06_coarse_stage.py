@@ -54,7 +54,7 @@ computation("A", "S_c", "E_c", "Z", "X0", "H", "scores", "triples", "loss", "ste
 #
 # $$\hat X=D^{-1/2}\begin{pmatrix}A&S_c\\S_c^\top&0\end{pmatrix}D^{-1/2}.$$
 #
-# $D$ holds the row sums. Weights may become negative later, so they are the sums of *absolute* values.
+# $D$ holds the row sums of *absolute* values, since weights may become negative later.
 
 # %%
 def expanded_graph(A, S_c):

@@ -46,10 +46,10 @@ assert (not_symmetric.T @ G).tolist() == [2, 1] and (not_symmetric @ G).tolist()
 # %% [markdown]
 # The way to learn what a test does not see is to put a mistake into the code, deliberately, and to look whether the test fails. Code with one deliberate mistake is called a **mutant**; a test that fails on it **kills** it; a mutant that passes everything **survives**, and it shows you a blind spot.
 #
-# In the course's picture a check looks at the arrows and their cotangents, one after the other:
+# In the course's picture a check looks at what comes back along the arrows, one after the other:
 
 # %%
-computation(model="joint", backward=True)
+computation(model="joint")
 
 # %% [markdown]
 # ### One formula for all of them

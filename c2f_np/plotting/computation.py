@@ -44,7 +44,6 @@ _EVERYWHERE = (
     _Arrow("R", "A"),
     _Arrow("R", "triples"),
     _Arrow("A", "H"),
-    _Arrow("Z", "X0", "$G_Z$"),
     _Arrow("X0", "H", r"$P^\top G_H$"),
     _Arrow("H", "scores", "$G_H$"),
     _Arrow("scores", "loss", "$G_s$"),
@@ -53,30 +52,38 @@ _EVERYWHERE = (
     _Arrow("scores", "list"),
     _Arrow("loss", "step"),
 )
+#: Where codebook rows are nodes, those of entities are a part of layer 0.
+_ENTITIES = _Arrow("Z", "X0", "entity rows", (14, 12))
 _SHRINK = _Arrow("E_f", "F", r"$G_F\,[|E_f|>\tau]$", (0, -20))
 _MODELS = {
     "coarse": (
+        _Arrow("S_c", "A"),
         _Arrow("S_c", "Z"),
+        _ENTITIES,
         _Arrow("E_c", "Z", r"$S_c^\top(G_Z\circ(1-Z^2))$", (0, 8)),
         _Arrow("E_c", "X0", "coarse rows of $G_{X_0}$", (20, -12)),
     ),
     "fine": (
         _SHRINK,
+        _Arrow("S_c", "A"),
+        _Arrow("S_f", "A", bend=-0.1),
         _Arrow("S_c", "Z"),
+        _ENTITIES,
         _Arrow("E_hat", "Z", r"$S_c^\top(G_Z\circ(1-Z^2))$", (-28, 12)),
         _Arrow("E_hat", "X0", "coarse rows", (14, -8)),
         _Arrow("E_c", "E_hat"),
         _Arrow("S_f", "E_hat"),
         _Arrow("F", "E_hat", r"$g\,S_f^\top G_{\hat{E}}$", (-34, 0)),
-        _Arrow("F", "X0", "fine rows", (20, -14)),
+        _Arrow("F", "X0", r"fine rows $\circ\,(1-\tanh^2F)$", (46, -18)),
     ),
     "joint": (
         _SHRINK,
+        _Arrow("Z", "X0", "$G_{X_0}$"),
         _Arrow("S_c", "Z", r"$G_Y\hat{E}^\top$ at links"),
         _Arrow("E_hat", "Z", r"$S_c^\top G_Y$", (-8, 16)),
-        _Arrow("S_d", "Z", r"$G_YF^\top$ at links", (50, -8)),
+        _Arrow("S_d", "Z", r"$G_YF^\top$ at links", (42, -8)),
         _Arrow("E_c", "E_hat", r"$(1-g)G_{\hat{E}}$", (0, 10)),
-        _Arrow("S_f", "E_hat"),
+        _Arrow("S_f", "E_hat", r"$g\,G_{\hat{E}}F^\top$ at links", (-10, 11)),
         _Arrow("F", "E_hat", r"$g\,S_f^\top G_{\hat{E}}$", (-36, 6)),
         _Arrow("F", "Z", r"$S_d^\top G_Y$", (6, -12)),
     ),

@@ -24,7 +24,7 @@ def cotangents(picture):
 def test_cotangents_stand_on_lit_arrows_only():
     assert cotangents(computation("H", "scores", model="joint", backward=True)) == {"$G_H$"}
     assert cotangents(computation("E_f", "F", "scores", model="fine", backward=True)) == {r"$G_F\,[|E_f|>\tau]$"}
-    assert len(cotangents(computation(model="joint", backward=True))) == 12
+    assert len(cotangents(computation(model="joint", backward=True))) == 13
     assert cotangents(computation("H", "scores")) == set()
 
 
