@@ -11,10 +11,22 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from .composition_and_bridging import UNSQUARED, VALUE_OF_TANH, compose, compose_backward
+from .composition_and_bridging import compose, compose_backward
 from .exercise import DERIVATIVE, Exercise, Mistake
-from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_backward, bpr_loss, penalty, penalty_backward, preferred, trained
-from .sparse_propagation import propagate, propagate_backward
+from .gradient_checks import UNSQUARED, VALUE_OF_TANH
+from .loss_and_optimiser import (
+    LOOP_MISTAKES,
+    ONCE_IN_EACH_ROLE,
+    adam_step,
+    bpr_backward,
+    bpr_loss,
+    once_in_each_role,
+    penalty,
+    penalty_backward,
+    preferred,
+    trained,
+)
+from .sparse_propagation import BEGINS_WITH_ALL, propagate, propagate_backward
 
 
 # ---- points to try attempts at -------------------------------------------------------------------------------------------
@@ -272,6 +284,7 @@ TO_Z = Exercise(
         Mistake(_to_Z_variant(penalised=0.5), "the penalty's part is half of what it should be: the derivative of a square."),
         Mistake(_to_Z_variant(mean=False), "the penalty is divided by the size of the batch; your gradient of it is not."),
         Mistake(_to_Z_variant(once=True), "an entity that occurs three times in the batch is penalised three times."),
+        Mistake(lambda grad_Z, *point: grad_Z + once_in_each_role(1.0, *point), ONCE_IN_EACH_ROLE),
         Mistake(
             _to_Z_variant(cotangent=lambda grad_Z, l2: grad_Z),
             "the penalty's part is multiplied by what arrives through the graph. The penalty does not go through the graph: what "
@@ -333,9 +346,7 @@ TO_E_C = Exercise(
             "what the fork sent to E_c itself passes through a tanh in your version. E_c stands in X_0 as it is.",
         ),
         Mistake(_to_E_c_variant(direct=-1.0), "what the fork sent to E_c itself has the wrong sign."),
-        Mistake(
-            lambda *given: to_E_c(*given) / 2, "you took the mean of the two paths. What is used twice receives the sum."
-        ),
+        Mistake(lambda *given: to_E_c(*given) / 2, "you took the mean of the two paths. What is used twice receives the sum."),
     ),
 )
 
@@ -365,8 +376,8 @@ def _coarse_variant(*, direct=1.0, graph=1.0, regulariser=1.0, tanh="yes", trans
         scale = 1 if mean else size
         back = X_hat.T if transpose else X_hat
         own = scale * grad_H / ((n_layers + 1) if share else 1)
-        grad_X0 = own
-        for _ in range(n_layers - (layers == "too few")):
+        grad_X0 = grad_H if layers in ("none", "begins with all") else own
+        for _ in range(0 if layers == "none" else n_layers - (layers == "too few")):
             grad_X0 = (0 if layers == "last" else own) + back @ grad_X0
         slope = {"yes": 1 - Z**2, "no": 1.0, "of Z": 1 - np.tanh(Z) ** 2, "of Y": 1 - Y**2, "late": 1 - Z**2,
                  "unsquared": 1 - Z, "value": Z}[tanh]  # fmt: skip
@@ -448,6 +459,8 @@ COARSE = Exercise(
             _coarse_variant(layers="last"),
             "only the last layer's share is passed back. X_0, ..., X_L are all members of the mean.",
         ),
+        Mistake(_coarse_variant(layers="none"), "step 2 is missing: between H and X_0 lie the layers."),
+        Mistake(_coarse_variant(layers="begins with all"), BEGINS_WITH_ALL),
         Mistake(_coarse_variant(layers="too few"), "the gradient passes back through one layer too few."),
         Mistake(_coarse_variant(sign=-1.0), "the loss is right, and both gradients have the wrong sign."),
         Mistake(_coarse_variant(bias=0.0), "all is right but grad_b: the biases receive nothing."),
@@ -516,6 +529,11 @@ TRAIN = Exercise(
 
 
 # ---- the closed-form assignment --------------------------------------------------------------------------------------
+ONE_TOO_MANY = "each row keeps one entry too many."
+ONE_TOO_FEW = "each row keeps one entry too few. Does the smallest of those to be kept stay?"
+ALONG_COLUMNS = "the largest of each column are kept. Every row keeps its own."
+
+
 def least_squares_assignment(H_entities, H_coarse, t):
     W = H_entities @ np.linalg.pinv(H_coarse)
     smallest = np.sort(W, axis=1)[:, -t]
@@ -532,12 +550,13 @@ def _assignment_points(seed: int) -> dict:
     return {"H_entities": rng.standard_normal((8, d)), "H_coarse": H_coarse, "t": 2}
 
 
-def _assignment_variant(*, weights=None, key=lambda W: W, keep=True, after=lambda W: W):
+def _assignment_variant(*, weights=None, key=lambda W: W, keep=True, after=lambda W: W, more=0, axis=1):
     def variant(H_entities, H_coarse, t):
         W = H_entities @ np.linalg.pinv(H_coarse) if weights is None else weights(H_entities, H_coarse)
         if keep:
             order = key(W)
-            W = np.where(order >= np.sort(order, axis=1)[:, -t][:, None], W, 0.0)
+            least = np.expand_dims(np.take(np.sort(order, axis=axis), -t - more, axis=axis), axis)
+            W = np.where(order >= least, W, 0.0)
         return after(W)
 
     return variant
@@ -583,6 +602,9 @@ ASSIGNMENT = Exercise(
             "you keep the entries of largest absolute value. Asked for are the largest: a strongly negative weight goes.",
         ),
         Mistake(_assignment_variant(key=np.negative), "you keep the smallest entries."),
+        Mistake(_assignment_variant(more=1), ONE_TOO_MANY),
+        Mistake(_assignment_variant(more=-1), ONE_TOO_FEW),
+        Mistake(_assignment_variant(axis=0), ALONG_COLUMNS),
         Mistake(
             _assignment_variant(weights=lambda H, H_c: H @ H_c.T),
             "these are dot products, the right-hand side of the normal equations. They still have to be solved.",

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .composition_and_bridging import UNSQUARED
 from .exercise import Exercise, Mistake
 from .fine_stage import bridged_propagate, stage_points
+from .gradient_checks import UNSQUARED, VALUE_OF_TANH
 
 
 # ---- collapsing --------------------------------------------------------------------------------------------------------
@@ -122,6 +122,16 @@ def _only_coarse_nodes(P, S_c, E_c, S_f, g):
     return (1 - g) * P[:, n : n + c] @ E_c, g * P[:, n : n + c] @ S_f, P[:, n + c :]
 
 
+def _only_entities(P, S_c, E_c, S_f, g):
+    n, c = S_c.shape
+    return (1 - g) * P[:, :n] @ S_c @ E_c, g * P[:, :n] @ S_c @ S_f, P[:, n + c :]
+
+
+def _shares_exchanged(P, S_c, E_c, S_f, g):
+    K, W_1, W_2 = collapse_without_tanh(P, S_c, E_c, S_f, g)
+    return g / (1 - g) * K, (1 - g) / g * W_1, W_2
+
+
 def _entities_from_frozen_codebook(P, S_c, E_c, S_f, g):
     n, c = S_c.shape
     K = P[:, :n] @ S_c @ E_c + (1 - g) * P[:, n : n + c] @ E_c
@@ -179,6 +189,10 @@ def _slope_of_input(grad_H, F, K, W_1, W_2):
 
 def _slope_unsquared(grad_H, F, K, W_1, W_2):
     return W_1.T @ grad_H + (W_2.T @ grad_H) * (1 - np.tanh(F))
+
+
+def _value_for_slope(grad_H, F, K, W_1, W_2):
+    return W_1.T @ grad_H + (W_2.T @ grad_H) * np.tanh(F)
 
 
 def _sizes(seed: int) -> dict:
@@ -243,6 +257,7 @@ EXERCISES = (
             Mistake(_slope_forgotten, "both transposes are there, but one of the two paths goes through a tanh."),
             Mistake(_slope_on_both, "the slope of tanh belongs to one of the two paths only. Which of them passes through it?"),
             Mistake(_slope_unsquared, UNSQUARED),
+            Mistake(_value_for_slope, VALUE_OF_TANH),
             Mistake(_slope_of_input, "the slope of tanh is 1 minus a square: that of its output, not of its input."),
         ),
         options={"wrt": "F"},
@@ -291,7 +306,11 @@ EXERCISES = (
             "Put E_hat in, and collect what has F, what has tanh(F), and what has neither.",
         ),
         mistakes=(
-            Mistake(_only_coarse_nodes, "E_hat reaches H along two paths: as the coarse nodes' start, and through the entities."),
+            *(
+                Mistake(one_path, "E_hat reaches H along two paths: as the coarse nodes' start, and through the entities.")
+                for one_path in (_only_coarse_nodes, _only_entities)
+            ),
+            Mistake(_shares_exchanged, "g and 1 - g are exchanged."),
             Mistake(
                 _entities_from_frozen_codebook,
                 "the entities are composed from the frozen E_c here. In this exercise they are composed from E_hat.",

@@ -11,13 +11,12 @@ import numpy as np
 import scipy.sparse as sparse
 
 from .exercise import Exercise, Mistake
+from .gradient_checks import UNSQUARED, VALUE_OF_TANH
 from .sparse_propagation import in_the_pattern, like, rows_of, sparse_product_backward_weights
 
 _FLOAT64 = {"dtypes": ("float64",)}
 
 #: What is told of a wrong slope of tanh, here and in the stages.
-UNSQUARED = "look at the derivative of tanh again: something is squared in it."
-VALUE_OF_TANH = "the cotangent is multiplied by the value of tanh instead of its derivative."
 
 
 def _assignment(rng: np.random.Generator, n: int, m: int, t: int) -> sparse.csr_array:

@@ -11,18 +11,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from .coarse_stage import loss_to_H, to_E_c, to_Z
-from .composition_and_bridging import (
-    UNSQUARED,
-    VALUE_OF_TANH,
-    bridge,
-    bridged_layer_exchange,
-    bridged_layer_exchange_backward,
-    compose,
-)
+from .coarse_stage import ALONG_COLUMNS, ONE_TOO_FEW, ONE_TOO_MANY, loss_to_H, to_E_c, to_Z
+from .composition_and_bridging import bridge, bridged_layer_exchange, bridged_layer_exchange_backward, compose
 from .exercise import DERIVATIVE, Exercise, Mistake
+from .gradient_checks import UNSQUARED, VALUE_OF_TANH
 from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_loss, penalty, preferred, trained
 from .soft_threshold import soft_threshold, soft_threshold_backward
+from .sparse_propagation import BEGINS_WITH_ALL
 
 _N_USERS, _N_ITEMS = 4, 5
 
@@ -157,11 +152,11 @@ def _layers_points(seed: int) -> dict:
     return {"X0": X0, **{name: whole[name] for name in ("X_hat", "S_c", "S_f", "g", "n_layers")}}
 
 
-def _layers_variant(*, every=True, mean=True, gate=lambda g: g, forward=False, more=0):
+def _layers_variant(*, every=True, mean=True, begin_with_all=False, gate=lambda g: g, forward=False, more=0):
     def variant(grad_H, X0, X_hat, S_c, S_f, g, n_layers):
         back = bridged_layer_exchange_backward
         share = grad_H / (n_layers + 1) if mean else grad_H
-        grad_layer = share
+        grad_layer = grad_H if begin_with_all else share
         for _ in range(n_layers + more):
             moved = (
                 bridged_layer_exchange(grad_layer, X_hat, S_c, S_f, g)
@@ -191,6 +186,7 @@ LAYERS = Exercise(
     mistakes=(
         Mistake(_layers_variant(every=False), "only the last layer's share is passed back. X_0, ..., X_L all stand in the mean."),
         Mistake(_layers_variant(mean=False), "H is a mean over L + 1 layers; your gradient is that of their sum."),
+        Mistake(_layers_variant(begin_with_all=True), BEGINS_WITH_ALL),
         Mistake(_layers_variant(gate=lambda g: 0.0), "the backward of a plain layer, X_hat^T; these layers are bridged."),
         Mistake(_layers_variant(forward=True), "this runs the layers forward. One layer is not symmetric: backwards it is T^T."),
         Mistake(_layers_variant(more=1), "the gradient passes back through one layer too many."),
@@ -430,7 +426,7 @@ def _links_points(seed: int) -> dict:
     }
 
 
-def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, products=False, shift="row"):
+def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, products=False, shift="row", more=0, along=1):
     @np.errstate(over="ignore", invalid="ignore")
     def variant(H_entities, H_coarse, H_fine, t_f):
         inverse = (lambda H: H.T) if products else np.linalg.pinv
@@ -440,7 +436,7 @@ def _links_variant(*, keep=True, again=False, axis=1, softmax=True, order=None, 
         S_f = powers / powers.sum(axis=axis, keepdims=True) if softmax else affinity
         if keep:
             key = -S_f if order == "smallest" else np.abs(S_f)
-            S_f = np.where(key >= np.sort(key, axis=1)[:, -t_f][:, None], S_f, 0.0)
+            S_f = np.where(key >= np.expand_dims(np.take(np.sort(key, axis=along), -t_f - more, axis=along), along), S_f, 0.0)
         return S_f / S_f.sum(axis=1, keepdims=True) if again else S_f
 
     return variant
@@ -475,6 +471,9 @@ ASSIGNMENT = Exercise(
         ),
         Mistake(_links_variant(softmax=False), "the softmax is missing."),
         Mistake(_links_variant(order="smallest"), "you keep the smallest entries."),
+        Mistake(_links_variant(more=1), ONE_TOO_MANY),
+        Mistake(_links_variant(more=-1), ONE_TOO_FEW),
+        Mistake(_links_variant(along=0), ALONG_COLUMNS),
         Mistake(_links_variant(products=True), "these are dot products; the weights come from least squares, with pinv."),
     ),
 )

@@ -6,6 +6,9 @@ import numpy as np
 
 from .exercise import Exercise, Mistake
 
+UNSQUARED = "look at the derivative of tanh again: something is squared in it."
+VALUE_OF_TANH = "the cotangent is multiplied by the value of tanh instead of its derivative."
+
 
 # ---- central_difference ----------------------------------------------------------------------------------------------
 def central_difference(f, x, h):
@@ -45,6 +48,24 @@ def _divided_by_h(f, x, h):
     return 2 * central_difference(f, x, h)
 
 
+def _multiplied_by_h(f, x, h):
+    return h**2 * central_difference(f, x, h)
+
+
+def _half_a_step(f, x, h):
+    return central_difference(f, x, h / 2)
+
+
+def _whole_rows(f, x, h):
+    gradient = np.zeros_like(x)
+    for k in range(len(x)):
+        up, down = x.copy(), x.copy()
+        up[k] += h
+        down[k] -= h
+        gradient[k] = (f(up) - f(down)) / (2 * h)
+    return gradient
+
+
 def _all_at_once(f, x, h):
     return np.full_like(x, (f(x + h) - f(x - h)) / (2 * h))
 
@@ -80,6 +101,9 @@ CENTRAL = Exercise(
         ),
         Mistake(lambda f, x, h: -central_difference(f, x, h), "all signs are reversed: from which value is the other taken?"),
         Mistake(_divided_by_h, "exactly twice the right value. How far apart are the two points?"),
+        Mistake(_multiplied_by_h, "you divide by 2 and multiply by h: `a / 2 * h` is `(a / 2) * h`. Parentheses are missing."),
+        Mistake(_half_a_step, "you go half a step to each side. With step `h` both points are `h` away from `x`."),
+        Mistake(_whole_rows, "you move whole rows. Every entry has a slope of its own, whatever the shape of `x`."),
         Mistake(
             _all_at_once,
             "you move all entries at once: that measures the sum of the gradient's entries, and puts it everywhere.",
@@ -160,6 +184,10 @@ RELATIVE = Exercise(
             lambda found, right: np.linalg.norm(found - right) / (np.linalg.norm(found) + np.linalg.norm(right)),
             "you divide by the sum of both norms. The right gradient alone is the yardstick.",
         ),
+        Mistake(
+            lambda found, right: np.linalg.norm(found - right) / max(np.linalg.norm(found), np.linalg.norm(right)),
+            "you divide by the larger of both norms. The right gradient alone is the yardstick.",
+        ),
         *(
             Mistake(
                 lambda found, right, constant=constant: np.linalg.norm(found - right) / (np.linalg.norm(right) + constant),
@@ -204,6 +232,11 @@ def _no_square(grad_Y, X, W):
     return grad_product @ W.T, X.T @ grad_product
 
 
+def _value_of_tanh(grad_Y, X, W):
+    grad_product = grad_Y * np.tanh(X @ W)
+    return grad_product @ W.T, X.T @ grad_product
+
+
 def _cotangent_forgotten(grad_Y, X, W):
     return tanh_layer_backward(np.ones_like(grad_Y), X, W)
 
@@ -236,7 +269,8 @@ TANH_LAYER = Exercise(
             lambda grad_Y, X, W: ((grad_Y * (1 + tanh_layer(X, W) ** 2)) @ W.T, X.T @ (grad_Y * (1 + tanh_layer(X, W) ** 2))),
             "look at the derivative of tanh again: is it steeper or flatter away from 0?",
         ),
-        Mistake(_no_square, "look at the derivative of tanh again: something is squared in it."),
+        Mistake(_no_square, UNSQUARED),
+        Mistake(_value_of_tanh, VALUE_OF_TANH),
         Mistake(
             _cotangent_forgotten,
             "the cotangent does not enter: you compute the gradient of the plain sum of Y. That is right only for a cotangent "
@@ -409,6 +443,10 @@ ADJOINT_GAP = Exercise(
                 abs(np.subtract(*_sides(forward, backward, x, y))) / (np.linalg.norm(x) * np.linalg.norm(y))
             ),
             "you divide by the norm of x. The size of the left side goes with the norm of forward(x).",
+        ),
+        Mistake(
+            lambda forward, backward, x, y: adjoint_gap(forward, backward, x, y) * np.linalg.norm(y) ** 2,
+            "you divide by one norm and multiply by the other: `a / b * c` is `(a / b) * c`. Parentheses are missing.",
         ),
         *(
             Mistake(

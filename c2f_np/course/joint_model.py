@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse as sparse
 
-from .composition_and_bridging import UNSQUARED, VALUE_OF_TANH, bridge
+from .composition_and_bridging import bridge
 from .exercise import DERIVATIVE, Exercise, Mistake
+from .gradient_checks import UNSQUARED, VALUE_OF_TANH
 from .loss_and_optimiser import LOOP_MISTAKES, adam_step, bpr_backward, bpr_loss, penalty, penalty_backward, trained
 from .soft_threshold import soft_threshold, soft_threshold_backward
 from .sparse_propagation import in_the_pattern, propagate, propagate_backward, rows_of

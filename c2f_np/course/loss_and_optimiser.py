@@ -358,7 +358,13 @@ def _penalty_points(seed: int) -> dict:
     return {"Z": np.tanh(point["H"]), **{k: point[k] for k in ("user", "positive", "negative")}, "l2": 5.0 - seed % 3}
 
 
-def _once_in_each_role(grad_penalty, Z, user, positive, negative, l2):
+ONCE_IN_EACH_ROLE = (
+    "an entity that occurs several times in one role keeps one of its contributions. `array[rows] += values` writes "
+    "every row once."
+)
+
+
+def once_in_each_role(grad_penalty, Z, user, positive, negative, l2):
     grad_Z = np.zeros_like(Z)
     for rows in (user, positive, negative):
         grad_Z[rows] += grad_penalty * 2 * l2 / len(user) * Z[rows]
@@ -397,11 +403,7 @@ PENALTY = Exercise(
             _penalty_variant(once=True),
             "every entity of the batch is counted once. One that occurs in three triples is penalised three times.",
         ),
-        Mistake(
-            _once_in_each_role,
-            "an entity that occurs several times in one role keeps one of its contributions. `array[rows] += values` writes "
-            "every row once.",
-        ),
+        Mistake(once_in_each_role, ONCE_IN_EACH_ROLE),
         Mistake(_penalty_variant(everyone=True), "every entity is penalised, also those that the batch does not touch."),
         Mistake(_penalty_variant(mean=False), "the division by the batch's size is missing."),
         Mistake(_penalty_variant(roles=(0,)), "only users are penalised; both items of a triple are too."),

@@ -115,6 +115,16 @@ def _start_forgotten(grad_H, X0, X_hat, n_layers):
     return propagate_backward(grad_H, X0, X_hat, n_layers) - grad_H / (n_layers + 1)
 
 
+BEGINS_WITH_ALL = "your recurrence begins with all of grad_H. X_L, too, is only one member of the mean."
+
+
+def _begins_with_all(grad_H, X0, X_hat, n_layers):
+    grad_layer = grad_H
+    for _ in range(n_layers):
+        grad_layer = grad_H / (n_layers + 1) + X_hat.T @ grad_layer
+    return grad_layer
+
+
 def _one_layer_too_few(grad_H, X0, X_hat, n_layers):
     return n_layers / (n_layers + 1) * propagate_backward(grad_H, X0, X_hat, n_layers - 1)
 
@@ -316,6 +326,7 @@ EXERCISES = (
             Mistake(_mean_forgotten, "it is L + 1 times too large: H is a mean, not a sum."),
             Mistake(_divided_by_layers, "it is divided by L. The mean has L + 1 members, X_0 among them."),
             Mistake(_start_forgotten, "the share that X_0 receives as a member of the mean is missing."),
+            Mistake(_begins_with_all, BEGINS_WITH_ALL),
             Mistake(_one_layer_too_few, "there is one product too few: between X_0 and X_L there are L products."),
             Mistake(_one_layer_too_many, "there is one product too many: between X_0 and X_L there are L products."),
         ),
