@@ -400,7 +400,7 @@ report
 #
 # ### A batch that names an entity twice
 #
-# This backward is right for distinct rows. Here is one that is not distinct, and the gap says so. Why? Mend the cell until the gap is rounding.
+# This backward is right for distinct rows. Here is one that is not distinct, and the gap says so. Why? Mend the cell until the gap is below $10^{-8}$.
 
 # %%
 rows = np.array([3, 20, 3])

@@ -417,7 +417,7 @@ assert quality[-1] < rivals["three-step walks"]
 #
 # ### Forward
 #
-# Which weights $w$ bring the combination $wH_c$ of the propagated coarse rows $H_c$ ($C\times d$) closest to the propagated row $h$ of an entity? That is least squares. NumPy's `pinv` holds the solution for all entities at once, $W=H_{\text{entities}}\,\text{pinv}(H_c)$. A full $W$ would save nothing, so each row keeps its $t$ largest entries, with their values.
+# Which weights $w$ bring the combination $wH_c$ of the propagated coarse rows $H_c$ ($C\times d$) closest to the propagated row $h$ of an entity? That is least squares. NumPy's `pinv` gives the solution for all entities at once, $W=H_{\text{entities}}\,\text{pinv}(H_c)$. A full $W$ has $C$ numbers for every entity, about as many as a table of embeddings, and would save little. So each row keeps its $t$ largest entries, with their values.
 #
 # ### By hand
 #

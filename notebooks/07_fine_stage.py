@@ -382,7 +382,7 @@ assert sparsity["components"] > 0.5 and np.all(np.abs(starts["components"][start
 codebooks_side_by_side(starts, threshold=tau, title="Planted set: two starts of the fine codebook (grey: set to 0 by the threshold)")
 
 # %% [markdown]
-# Grey is what the threshold sets to 0. We go on with the components. Three rounds of descent, from frozen $E_c$ and $S_c$; after each we note which entries lie beyond the threshold.
+# Grey is what the threshold sets to 0. We go on with the components, and with $E_c$ and $S_c$ frozen. A first round of descent follows here, two more once you have written the update of the links; before and after each we note which entries lie beyond the threshold.
 
 # %%
 parts = partition_entities(R, M, seed=1)

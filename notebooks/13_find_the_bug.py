@@ -403,13 +403,14 @@ assert rejected[:, 0].sum() == 6
 # %% [markdown]
 # Six steps have a wrong gradient, and four have right ones and are wrong all the same. Each is seen by exactly one of the five checks.
 #
-# Now the verdicts. (Only here does a cell say which is which; make your own list first.)
+# Now the verdicts: what each fault costs, in an order that does not say which step has it. The last line does, once you take away its comment sign; make your own list first.
 
 # %%
 verdicts = {f"step {k}": my.diagnose(step) for k, step in enumerate(ten_steps(), 1)}
-for name, verdict in verdicts.items():
-    print(f"{name:8s} {verdict:14s} NDCG@20 {quality[name] - quality['right']:+.4f} against the right step")
+for verdict, name in sorted((verdict, name) for name, verdict in verdicts.items()):
+    print(f"{verdict:14s} NDCG@20 {quality[name] - quality['right']:+.4f} against the right step")
 assert list(verdicts.values()) == [step.part for step in ten_steps()] and my.diagnose(Step()) == "nothing"
+# print(verdicts)
 
 # %% [markdown]
 # Read the last column with care: it is one training on one set, and a positive number is no reason to keep a fault. `propagation` cannot cost anything here, since the graph is symmetric: its curve *is* the right one. `penalty` is harmless while $\lambda$ is small. Nobody would have found them by looking at results.
