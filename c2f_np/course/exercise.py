@@ -554,7 +554,10 @@ def _relation(a: np.ndarray, b: np.ndarray, kind: str) -> str:
     if same(a, b, 1e-8):
         return "is right to some nine digits only. Is it measured by differences, or is something small added somewhere?"
     if same(a, b, 1e-5):
-        return "is right to some five digits only. Is part of it computed in single precision, or measured by differences?"
+        return (
+            "is right to some five digits only. Is something small left out or wrong, or is part of it computed in single "
+            "precision, or measured by differences?"
+        )
     factor = complex(np.sum(a * b)).real / max(complex(np.sum(b * b)).real, 1e-300)
     return f"is {factor:.6g} times what it should be." if a.size > 1 and factor and same(a, factor * b) else ""
 

@@ -599,18 +599,6 @@ def _only_the_last_gradient(model, A, batches, n_layers, l2, rate, names):
     return model | {"losses": np.array(losses)}
 
 
-def _one_after_the_other(model, A, batches, n_layers, l2, rate, names):
-    """Every part moves before the gradient of the next one is computed."""
-    m, v, losses = {}, {}, []
-    for step, batch in enumerate(batches, 1):
-        losses.append(joint_loss(model, A, batch, n_layers, l2))
-        for name in names:
-            gradient = joint_gradients(model, A, batch, n_layers, l2)[name]
-            new, m[name], v[name] = adam_step(_values(model, name), gradient, m.get(name, 0.0), v.get(name, 0.0), step, rate)
-            model = with_values(model, name, new)
-    return model | {"losses": np.array(losses)}
-
-
 TRAIN = Exercise(
     name="train_joint",
     task=(
@@ -633,10 +621,6 @@ TRAIN = Exercise(
         *(Mistake(_train_variant(options), message) for options, message in LOOP_MISTAKES if "no_step" not in options),
         Mistake(_train_variant({}, everything=True), "everything is moved. `trained` says what is to be."),
         Mistake(_only_the_last_gradient, "all gradients are taken at the model that was given. Take them at the model of now."),
-        Mistake(
-            _one_after_the_other,
-            "a part has moved before the gradient of the next one is computed. Compute all gradients of a batch first.",
-        ),
     ),
 )
 

@@ -749,8 +749,9 @@ def _table_points(seed: int) -> dict:
 
 
 def trained(
-    loss, gradients, *, parts=2, step=lambda k: k, fresh=False, after=False, sign=1.0, plain=False, no_step=(), first_batch=False
-):
+    loss, gradients, *, parts=2, step=lambda k: k, fresh=False, after=False, sign=1.0, plain=False, no_step=(), first_batch=False,
+    each_counts=False, in_turn=False,
+):  # fmt: skip
     """A training loop with something changed, for the lists of mistakes here and of the stages.
 
     `loss(parameters, batch)`, `gradients(parameters, batch)`; `parts` parameters are trained.
@@ -763,11 +764,14 @@ def trained(
         for k, given in enumerate(batches, 1):
             batch = batches[0] if first_batch else given
             losses.append(loss(parameters, batch))
-            for part, grad in enumerate(gradients(parameters, batch)):
+            found = gradients(parameters, batch)
+            for part in range(parts):
                 if part in no_step:
                     continue
+                grad = gradients(parameters, batch)[part] if in_turn else found[part]
                 m, v = (np.zeros_like(grad), np.zeros_like(grad)) if fresh else moments[part]
-                moved, m, v = adam_step(parameters[part], sign * grad, m, v, step(k), rate)
+                number = parts * (k - 1) + part + 1 if each_counts else step(k)
+                moved, m, v = adam_step(parameters[part], sign * grad, m, v, number, rate)
                 parameters[part] = parameters[part] - rate * grad if plain else moved
                 moments[part] = m, v
             if after:
@@ -789,6 +793,8 @@ LOOP_MISTAKES = (
     ({"no_step": (1,)}, "the biases b are not trained."),
     ({"no_step": (0, 1)}, "nothing is trained: the parameters are returned as they came."),
     ({"first_batch": True}, "every step uses the first batch."),
+    ({"each_counts": True}, "`step` goes on with every parameter. All parameters of a batch take their step with one number."),
+    ({"in_turn": True}, "one parameter moves before the gradient of the next is computed. Compute all of a batch first."),
 )
 
 
