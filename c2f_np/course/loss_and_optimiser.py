@@ -794,7 +794,7 @@ LOOP_MISTAKES = (
     ({"no_step": (0, 1)}, "nothing is trained: the parameters are returned as they came."),
     ({"first_batch": True}, "every step uses the first batch."),
     ({"each_counts": True}, "`step` goes on with every parameter. All parameters of a batch take their step with one number."),
-    ({"in_turn": True}, "one parameter moves before the gradient of the next is computed. Compute all of a batch first."),
+    ({"in_turn": True}, "one parameter moves before the gradient of the next is computed. Compute all gradients first."),
 )
 
 
