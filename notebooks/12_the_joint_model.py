@@ -39,7 +39,7 @@ my = my_model(or_answers=True)
 # In notebooks 06 and 07 an entity is composed from coarse rows only, and the rows of the codebooks are nodes of the graph. Two entities with the same coarse rows and the same weights then have the same row of $Z$, whatever stands in the codebooks, and the fine codebook does not help: it refines *coarse rows*, so it refines both alike. Only their neighbours can tell them apart. The joint model changes three things:
 #
 # - **Direct links.** Every entity has links of its own to fine rows, $S_d$. The coarse row says roughly where an entity lies, the fine row what is special about it.
-# - **Everything is trained.** Both codebooks and the weights of the entities' links, $S_c$ and $S_d$, follow the gradient of one loss, from beginning to end. (So do those of $S_f$ in the package; we shall see why you can do without.)
+# - **Everything is trained.** Both codebooks and the weights of the entities' links, $S_c$ and $S_d$, follow the gradient of one loss, from beginning to end.
 # - **No codebook nodes.** The layers run over the graph $A$ of users and items alone. Then a link's weight stands in a single place of the computation, and you can write its gradient.
 #
 # $$F=\text{soft}(E_f,\tau),\qquad \hat E=g\,S_fF+(1-g)E_c,\qquad Y=S_c\hat E+S_dF,\qquad Z=\tanh Y,\qquad H=PZ.$$
@@ -355,7 +355,7 @@ task_6.check(joint_gradients).keep();
 #
 # </details>
 #
-# All of the way back. One cotangent in the picture is not among your five: that at the weights of $S_f$, the same formula one level down (`my.links_backward` of $g\,G_{\hat E}$, $S_f$ and $F$). The package trains these weights, too, if there is a bridge; here they stand still, because the bridge is about to go.
+# All of the way back. The one cotangent that is not among your five is that at the weights of $S_f$, the same formula one level down. The package trains these, too, where there is a bridge; here the bridge is about to go.
 
 # %%
 computation("S_c", "E_c", "E_f", "F", "S_f", "E_hat", "S_d", "Z", "X0", "H", "scores", "loss", model="joint", backward=True)
@@ -651,7 +651,7 @@ assert len(start["S_d"].data) == A.shape[0]
 # %% [markdown]
 # ## Check
 #
-# Your own checker on your own model: the southern-women data, with a bridge and a threshold ($g=0.2$, $\tau=0.3$), before and after 30 steps of training. For each of the five parts, how far your gradient is from central differences of your loss; in the last cell the same for the weights of $S_f$.
+# Your own checker on your own model: the southern-women data, with a bridge and a threshold ($g=0.2$, $\tau=0.3$), before and after 30 steps of training. For each of the five parts, how far your gradient is from central differences of your loss; then the same for $S_f$.
 
 # %%
 shrunk = small | {"tau": 0.3}

@@ -466,6 +466,7 @@ EXERCISES = (
         mistakes=(
             Mistake(_exchange_variant(1, 1), "the sign of what p receives is wrong: its message is taken away."),
             Mistake(_exchange_variant(-1, -1), "the sign of what q receives is wrong: its message is put in."),
+            Mistake(_exchange_variant(1, -1), "both signs are wrong: p's message is taken away, and q's is put in."),
             Mistake(_exchange_variant(0, 1), "p receives nothing on the second path, though its message is taken away there."),
             Mistake(_exchange_variant(-1, 0), "q receives nothing on the second path, though its message is put in there."),
             Mistake(_exchange_variant(-1, 1, gated=False), "the gate is missing on the second path."),

@@ -288,13 +288,14 @@ def gradient_gap(loss, gradient, x):
 def _gap_points(seed: int) -> dict:
     """A gradient that is some ten per cent off, or one, of a curved function whose size differs from seed to seed.
 
-    A small gap tells a bad step from a good one. The constant makes the loss large beside its gradient, so that rounding shows;
-    an entry of x is 0, where a step that is a share of the entry would be 0, too.
+    It is too long, and at every third seed too short: neither norm is always the larger one. A small gap tells a bad step from a
+    good one. The constant makes the loss large beside its gradient, so that rounding shows; an entry of x is 0, where a step that
+    is a share of the entry would be 0, too.
     """
     rng = np.random.default_rng([seed, 15])
     weights, x = rng.uniform(0.5, 1.5, (3, 2)), rng.uniform(-1, 1, (3, 2))
     x[seed % 3, 1] = 0
-    error, scale, share = rng.standard_normal((3, 2)), 10.0 ** [0, -6, 5][seed % 3], [0.1, 0.01, 0.01][seed % 3]
+    error, scale, share = rng.standard_normal((3, 2)), 10.0 ** [0, -6, 5][seed % 3], [0.1, -0.01, 0.01][seed % 3]
 
     def loss(x):
         return float(scale * (100 + np.sum(weights * np.exp(2 * x)) + x[0, 0] * x[-1, -1]))
@@ -357,6 +358,13 @@ GRADIENT_GAP = Exercise(
                 / (np.linalg.norm(gradient(x)) + np.linalg.norm(central_difference(loss, x, 1e-5)))
             ),
             "you divide by the sum of both norms. What was measured is the yardstick.",
+        ),
+        Mistake(
+            lambda loss, gradient, x: (
+                np.linalg.norm(gradient(x) - central_difference(loss, x, 1e-5))
+                / max(np.linalg.norm(gradient(x)), np.linalg.norm(central_difference(loss, x, 1e-5)))
+            ),
+            "you divide by the larger of both norms. What was measured is the yardstick.",
         ),
         Mistake(
             lambda loss, gradient, x: (

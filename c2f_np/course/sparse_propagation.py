@@ -206,6 +206,11 @@ def _alpha_reversed(grad_H, X0, X_hat, alpha):
     return weighted_layers_backward(grad_H, X0, X_hat, alpha[::-1].copy())[0], right[1]
 
 
+def _alpha_begins_with_all(grad_H, X0, X_hat, alpha):
+    begun = np.append(alpha[:-1], 1.0)
+    return weighted_layers_backward(grad_H, X0, X_hat, begun)[0], weighted_layers_backward(grad_H, X0, X_hat, alpha)[1]
+
+
 def _alpha_of_the_last(grad_H, X0, X_hat, alpha):
     grad_X0, grad_alpha = weighted_layers_backward(grad_H, X0, X_hat, alpha)
     return grad_X0, np.full_like(grad_alpha, np.sum(grad_H * X0))
@@ -376,6 +381,7 @@ EXERCISES = (
         ),
         mistakes=(
             Mistake(_alpha_symmetric, "grad_alpha is right. In grad_X0 the transpose of X_hat is missing."),
+            Mistake(_alpha_begins_with_all, "grad_alpha is right. In grad_X0 alpha[L] is missing: X_L, too, has a weight."),
             Mistake(_alpha_reversed, "grad_alpha is right. In grad_X0 the weights come in the wrong order: begin with alpha[L]."),
             Mistake(_alpha_of_the_last, "grad_X0 is right. In grad_alpha every entry meets X_0; alpha[k] multiplies X_k."),
             Mistake(_alpha_times_alpha, "grad_X0 is right. grad_alpha holds alpha itself once too often: H is linear in alpha."),
