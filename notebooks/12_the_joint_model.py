@@ -40,7 +40,7 @@ my = my_model(or_answers=True)
 #
 # - **Direct links.** Every entity has links of its own to fine rows, $S_d$. The coarse row says roughly where an entity lies, the fine row what is special about it.
 # - **Everything is trained.** Both codebooks and the weights of the entities' links, $S_c$ and $S_d$, follow the gradient of one loss, from beginning to end.
-# - **No codebook nodes.** The layers run over the graph $A$ of users and items alone. Then a link's weight stands in a single place of the computation, and you can write its gradient.
+# - **No codebook nodes.** The layers run over the graph $A$ of users and items alone. So a link's weight stands in a single place of the computation, not in the graph as well, and you can write its gradient.
 #
 # $$F=\text{soft}(E_f,\tau),\qquad \hat E=g\,S_fF+(1-g)E_c,\qquad Y=S_c\hat E+S_dF,\qquad Z=\tanh Y,\qquad H=PZ.$$
 #
@@ -160,7 +160,7 @@ assert np.allclose(grad_E_c, [[0.8, 0.8]]) and np.allclose(grad_E_f, [[2.1, 0], 
 #
 # ### By hand
 #
-# In notebook 06 a coarse link's weight stood in the composition *and* in the graph. Here it stands in one place. Let $s$ be the weight, 2, of the direct link from entity 0 to fine row 0, $(1,0)$. If $s$ grows by $ds$, row 0 of $Y$ grows by $ds\cdot(1,0)$ and nothing else moves; with $G_Y=(1,0)$ in that row the loss grows by $ds\cdot1$. The gradient is 1. For the direct link of entity 1, to fine row $(0,3)$ with $G_Y=(0,1)$, it is 3.
+# Let $s$ be the weight, 2, of the direct link from entity 0 to fine row 0, $(1,0)$. If $s$ grows by $ds$, row 0 of $Y$ grows by $ds\cdot(1,0)$ and nothing else moves; with $G_Y=(1,0)$ in that row the loss grows by $ds\cdot1$. The gradient is 1. For the direct link of entity 1, to fine row $(0,3)$ with $G_Y=(0,1)$, it is 3.
 #
 # ### Your turn
 
@@ -355,7 +355,7 @@ task_6.check(joint_gradients).keep();
 #
 # </details>
 #
-# All of the way back. The one cotangent that is not among your five is that at the weights of $S_f$, the same formula one level down. The package trains these, too, where there is a bridge; here the bridge is about to go.
+# All of the way back. The one cotangent that is not among your five is that at $S_f$, the same formula one level down. The package trains these, too; here the bridge is about to go.
 
 # %%
 computation("S_c", "E_c", "E_f", "F", "S_f", "E_hat", "S_d", "Z", "X0", "H", "scores", "loss", model="joint", backward=True)
@@ -580,7 +580,7 @@ beaten = results["my joint model"] > results["three-step walks"] + 0.01
 assert beaten or not metis_is_installed(), "with METIS your model beats the walks"
 
 # %% [markdown]
-# **You have written a graph recommender**, every function of it and every derivative, and it beats both popularity and the walks on the graph from which it learned. (The start is good already: two partitions of the graph, random rows, three layers. The partitions are made by METIS, a program that cuts a graph into parts of equal size with few edges between them. Where it is not installed, co-clustering takes its place, and the walks may stay ahead.)
+# **You have written a graph recommender**, every function of it and every derivative, and it beats both popularity and the walks on the graph from which it learned. (The start is good already: two partitions of the graph, random rows, three layers. The partitions are made by METIS, as in notebook 06; where it is not installed, co-clustering takes its place, and the walks may stay ahead.)
 #
 # Next the other start: train a table, code it, train the code. It is shown on MovieLens 100K, which may not be passed on with this course; `python -m c2f_np data fetch ml-100k` fetches it. With it, the cells below print the NDCG@20 of the two simple rivals, of the table, and of its code before and after training; the trained code beats its start and both rivals.
 
@@ -651,7 +651,7 @@ assert len(start["S_d"].data) == A.shape[0]
 # %% [markdown]
 # ## Check
 #
-# Your own checker on your own model: the southern-women data, with a bridge and a threshold ($g=0.2$, $\tau=0.3$), before and after 30 steps of training. For each of the five parts, how far your gradient is from central differences of your loss; then the same for $S_f$.
+# Your own checker on your own model: the southern-women data, with a bridge and a threshold ($g=0.2$, $\tau=0.3$), before and after 30 steps of training. How far each of the five gradients is from central differences of your loss; then the same for $S_f$.
 
 # %%
 shrunk = small | {"tau": 0.3}
