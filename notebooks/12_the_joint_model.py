@@ -54,7 +54,7 @@ computation("S_c", "E_c", "E_f", "F", "S_f", "E_hat", "S_d", "Z", "X0", "H", mod
 #
 # ### Forward
 #
-# The parts of a model travel together from here on, in a dict: `E_c`, `E_f`, `S_c`, `S_f`, `S_d`, `b`, and the numbers `tau` and `g`. The five equations above are five lines. You know the functions for the first, the second and the last.
+# The parts of a model travel together from here on, in a dict: `E_c`, `E_f`, `S_c`, `S_f`, `S_d`, `b`, and the numbers `tau` and `g`. The five equations above are five lines. You know the functions for the first two and the last.
 #
 # ### By hand
 #
@@ -582,7 +582,7 @@ assert beaten or not metis_is_installed(), "with METIS your model beats the walk
 # %% [markdown]
 # **You have written a graph recommender**, every function of it and every derivative, and it beats both popularity and the walks on the graph from which it learned. (The start is good already: two partitions of the graph, random rows, three layers. The partitions are made by METIS, as in notebook 06; where it is not installed, co-clustering takes its place, and the walks may stay ahead.)
 #
-# Next the other start: train a table, code it, train the code. It is shown on MovieLens 100K, which may not be passed on with this course; `python -m c2f_np data fetch ml-100k` fetches it. With it, the cells below print the NDCG@20 of the two simple rivals, of the table, and of its code before and after training; the trained code beats its start and both rivals.
+# Next the other start: train a table, code it, train the code. It is shown on MovieLens 100K, which may not be passed on with this course; `python -m c2f_np data fetch ml-100k` fetches it. With it, the cells below print the NDCG@20 of both rivals, of the table, and of its code before and after training; the trained code beats its start and both rivals.
 
 # %%
 def from_table(table, n_coarse, n_fine, rng):
