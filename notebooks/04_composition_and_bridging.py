@@ -503,7 +503,8 @@ assert np.allclose(my.bridged_layer_exchange_backward(unit, unit, X_hat, S_c, S_
 
 # %%
 def forgets_q(grad_next, g):
-    grad = my.bridged_layer_backward(grad_next, grad_next, sparse.eye_array(n + C + M, format="csr"), S_c, S_f, g)  # four lines
+    no_graph = sparse.eye_array(n + C + M, format="csr")  # what is left of the layer are its four lines
+    grad = my.bridged_layer_backward(grad_next, grad_next, no_graph, S_c, S_f, g)
     grad[n + C :] = grad_next[n + C :]
     return X_hat.T @ grad
 
