@@ -316,7 +316,7 @@ assert apart(H_b, now) > 1e-3
 #
 # ### Counted
 #
-# A sparse product of width $d$ takes nnz $\cdot\,d$ multiplications (nnz: stored entries of $\hat X$), and a layered step makes $2L$ of them. A collapsed step multiplies the batch's rows of $[W_1,W_2]$ with a $2M\times d$ matrix, and its transpose comes back.
+# Count multiplications, on paper first. Which products does a step through layers make, forward and backward? Which does a collapsed step make, that needs the batch's rows only? And which does collapsing itself take?
 
 # %%
 task_3 = exercise("multiplications")
