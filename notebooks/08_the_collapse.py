@@ -316,7 +316,7 @@ assert apart(H_b, now) > 1e-3
 #
 # ### Counted
 #
-# Count multiplications, on paper first. Which products does a step through layers make, forward and backward? Which does a collapsed step make, that needs the batch's rows only? And which does collapsing itself take?
+# Count multiplications, on paper first. Which products does a step through layers make, forward and backward? Which does a collapsed step make, on the batch's rows alone? And which does collapsing itself take?
 
 # %%
 task_3 = exercise("multiplications")
