@@ -44,8 +44,9 @@ def drawn_batches(rng: np.random.Generator, R, neg_size: int, batch_size: int, *
 def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, *, engine) -> tuple:
     """Draw an epoch's triples (model.md, sampling), not yet shuffled: users, positives, negatives, each int32 of shape (T,).
 
-    They are the columns of one array, as a batch takes triples from all over the epoch. `R` has sorted indices. A user without training items, or with all items, is passed over; a user with fewer items left
-    than `neg_size` gives as many negatives as there are. Both engines give the same triples.
+    `R` has sorted indices. A user without training items, or with all items, is passed over; a user with fewer items left
+    than `neg_size` gives as many negatives as there are. Both engines give the same triples. They are the columns of one
+    array: a batch takes triples from all over the epoch, and each lies in one place.
     """
     require_something_to_rank(R)
     key = hash64(np.array([seed], dtype=np.uint64) + _GOLDEN)[0]
