@@ -109,7 +109,8 @@ def test_a_table_of_singular_vectors_ranks_before_it_is_trained():
     for kind, settings in starts.items():
         problem = pose(data, settings)
         state = start_table(problem.R, settings).astype("float32")
-        scores[kind] = evaluate_state(state, problem, "validation", stage=table_stage(settings, problem.engine)).metrics["ndcg@20"]
+        stage = table_stage(settings, problem.engine)
+        scores[kind] = evaluate_state(state, problem, "validation", stage=stage).metrics["ndcg@20"]
     assert scores["svd"] > 3 * scores["normal"] and scores["svd"] > 0.15, scores
 
 
