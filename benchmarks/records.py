@@ -10,6 +10,7 @@ from .timing import ratios_to
 # "torch_csr_transpose" is what an experienced user would write instead: a transpose made once and a backward of his own.
 COMPETITORS = {
     "ours": "ours",
+    "ours_contracted": "ours, with FMA",
     "ours_numpy": "ours, NumPy engine",
     "scipy": "NumPy/SciPy",
     "torch_csr": "torch CSR",

@@ -89,6 +89,10 @@ class Settings:
     table_epochs: int = described(
         0, "joint training: epochs of the full table, which is then coded; 0: no table start", low=0
     )
+    table_start: str = described(
+        "normal", "start of the table: normal numbers, or singular vectors of the normalised interactions",
+        choices=("normal", "svd"),
+    )  # fmt: skip
     partition_epochs: int = described(
         0, "with table_epochs: epochs from a partition, used if they validate better than the coded table; 0: none", low=0
     )
@@ -128,6 +132,8 @@ class Settings:
             raise SettingsError(f't_direct = {self.t_direct} needs training = "joint"')
         elif self.table_epochs or self.partition_epochs:
             raise SettingsError('table_epochs and partition_epochs need training = "joint"')
+        elif self.table_start != "normal":
+            raise SettingsError('table_start = "svd" needs training = "joint"')
         elif self.fine_density < 1 or self.dead_zone == "open":
             raise SettingsError('fine_density below 1 and dead_zone = "open" need training = "joint"')
         elif self.fine_start == "normal":
@@ -145,6 +151,8 @@ class Settings:
             raise SettingsError("fine_density below 1 needs a fine codebook: t_direct or gate above 0")
         if self.propagation == "collapsed":
             raise SettingsError('propagation = "collapsed" needs training = "stages": joint training is not linear in F')
+        if self.table_start != "normal" and not self.table_epochs:
+            raise SettingsError('table_start = "svd" needs table_epochs')
         if self.partition_epochs and not self.table_epochs:
             raise SettingsError("partition_epochs need table_epochs: without a table, all epochs are from a partition")
         if self.table_epochs and self.gate > 0 and not self.t_direct and self.n_fine > self.n_coarse:

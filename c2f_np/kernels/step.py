@@ -116,15 +116,17 @@ def sort_slots(user, positive, negative, n_entities):
 def take_by_user(users, positives, negatives, chosen, n_users):
     """The chosen triples as entity numbers, by a counting sort in the order of their users."""
     following = np.zeros(n_users + 1, np.int64)
+    unsorted = np.empty(chosen.shape[0], np.int64)
     for k in range(chosen.shape[0]):
-        following[users[chosen[k]] + 1] += 1
+        unsorted[k] = users[chosen[k]]
+        following[unsorted[k] + 1] += 1
     for u in range(n_users):
         following[u + 1] += following[u]
     user = np.empty(chosen.shape[0], np.int64)
     positive, negative = np.empty_like(user), np.empty_like(user)
     for k in range(chosen.shape[0]):
         b = chosen[k]
-        u = users[b]
+        u = unsorted[k]
         place = following[u]
         following[u] += 1
         user[place] = u

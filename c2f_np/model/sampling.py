@@ -45,13 +45,14 @@ def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, 
     """Draw an epoch's triples (model.md, sampling), not yet shuffled: users, positives, negatives, each int32 of shape (T,).
 
     `R` has sorted indices. A user without training items, or with all items, is passed over; a user with fewer items left
-    than `neg_size` gives as many negatives as there are. Both engines give the same triples.
+    than `neg_size` gives as many negatives as there are. Both engines give the same triples. They are the columns of one
+    array: a batch takes triples from all over the epoch, and each lies in one place.
     """
     require_something_to_rank(R)
     key = hash64(np.array([seed], dtype=np.uint64) + _GOLDEN)[0]
     users, positives, negatives = engine.draw_triples(R.indptr, R.indices, R.shape[1], n_draws, neg_size, key)
-    kept = negatives.ravel() >= 0
-    return np.repeat(users, neg_size)[kept], np.repeat(positives, neg_size)[kept], negatives.ravel()[kept]
+    triples = np.stack([np.repeat(users, neg_size), np.repeat(positives, neg_size), negatives.ravel()], axis=1)
+    return tuple(triples[triples[:, 2] >= 0].T)
 
 
 def require_something_to_rank(R: sparse.csr_array) -> None:

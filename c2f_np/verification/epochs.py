@@ -45,6 +45,7 @@ STAGES = COMMON | {"reading": ("layers", "collapsed", "bridged"), "start": ("sco
 JOINT = COMMON | {
     "parts": ("coarse codebook", "direct links", "bridge", "both"), "start": ("partition", "table", "either"),
     "exchange_epochs": (0, 2, 9), "density": (1.0, 0.4), "dead_zone": ("closed", "open"), "residual": ("dense", "none"),
+    "table_start": ("normal", "svd"),
 }  # fmt: skip
 TABLES = {
     "table": ("full", "hashed", "products", "narrow"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
@@ -112,6 +113,7 @@ def _joint(engine: str, c: dict, rng) -> Worst:
         rng, c, engine, training="joint", fine_start="normal", gate=gate, exchange_epochs=c["exchange_epochs"],
         dead_zone=c["dead_zone"], fine_density=c["density"] if c["parts"] != "coarse codebook" else 1.0,
         t_direct=2 * (c["parts"] in ("direct links", "both")),
+        table_start=c["table_start"] if "table" in phases else "normal",
         table_epochs=2 * ("table" in phases), partition_epochs=4 * ("partition" in phases), max_epochs=4,
     )  # fmt: skip
     _train(worst, pose(data_set(rng, validation=c["validation"]), settings), phases)
@@ -362,7 +364,7 @@ def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
     if phase not in ("fine_phase1", "joint") or table is None and phase == "joint":
         normal("bias", p["bias"])
         worst.same("global bias", p["bias_global"].tolist(), [0.0])
-        normal("E_coarse", p["E_coarse"], 0.1 if phase == "table" else 1.0)
+        normal("E_coarse", p["E_coarse"], {"normal": 0.1, "svd": 0.3}[s.table_start] if phase == "table" else 1.0)
         if phase == "table":
             worst.same("assignment of a table", np.array_equal(p["S_coarse"], np.eye(N)), True)
             return

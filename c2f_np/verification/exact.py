@@ -240,8 +240,9 @@ def ranking_check(engine: str, rng) -> Checks:
     """Order, ties, masks of many items, lists longer than what is left, some of the rows, and where a NaN is."""
     from ..kernels.ranking import rank_rows
 
-    shapes = pairwise_cover({"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}, rng)
-    shapes += [{"items": 90, "k": k, "masked": masked, "ties": True} for k in (3, 60) for masked in (0.0, 0.4)]
+    options = {"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}
+    shapes = pairwise_cover(options | {"block": (1, 4, 7, 64)}, rng)
+    shapes += [{"items": 90, "k": k, "masked": m, "ties": True, "block": 4} for k in (3, 60) for m in (0.0, 0.4)]
     for at in shapes:
         n, m, k = 7, at["items"], min(at["k"], at["items"])
         scores = rng.integers(-2, 3, (n, m)).astype(float) if at["ties"] else rng.standard_normal((n, m))
@@ -255,11 +256,12 @@ def ranking_check(engine: str, rng) -> Checks:
             expected[r] = items + [-1] * (k - len(items))
         for dtype in DTYPES:
             ranking = np.full((n, k), -7, np.int64)
-            nan_at = rank_rows(scores.astype(dtype), rows, pattern.indptr, pattern.indices, first, last, ranking)
+            given = rows, pattern.indptr, pattern.indices, first, last, ranking, at["block"]
+            nan_at = rank_rows(scores.astype(dtype), *given)
             yield f"{at}", differs(ranking, expected) + (nan_at != (-1, -1)), 0
             broken = scores.astype(dtype)
             broken[4, m - 1] = np.nan
-            nan_at = rank_rows(broken, rows, pattern.indptr, pattern.indices, first, last, ranking)
+            nan_at = rank_rows(broken, *given)
             yield f"NaN of {at}", float(tuple(nan_at) != (4, m - 1)), 0
 
 

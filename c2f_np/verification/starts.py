@@ -337,10 +337,35 @@ def _table_starts(rng) -> Checks:
     table = starts.start_table(sparse.csr_array((20, 3)), settings)
     drawn = generator(seed, "start table").standard_normal
     yield "start of the default's table", off(table.E_coarse, 0.1 * drawn((n, d))), 1e-15
+    yield from _singular_starts(rng)
     drawn = np.random.default_rng(seed).standard_normal
     products = table_stage.QuotientRemainderTable(n, 4).start(d, scale, np.random.default_rng(seed))
     for name, rows in (("quotients", 6), ("remainders", 4)):
         yield f"start of {name}", off(products[name], math.sqrt(scale) * drawn((rows, d))), 1e-15
+
+
+def _singular_starts(rng) -> Checks:
+    """A table of singular vectors, up to their signs: wide and narrow, of low rank, with entities without interactions."""
+    for n_users, n_items, d, low in ((9, 7, 3, False), (6, 9, 6, False), (7, 5, 8, False), (8, 8, 5, True)):
+        seed, users, items = int(rng.integers(2**31)), np.arange(n_users), np.arange(n_items)
+        groups = users[:, None] % 2 == items % 2  # of rank 2
+        counts = (groups if low else (rng.random(groups.shape) < 0.4) | (users[:, None] == items)).astype(float)
+        counts[-1], counts[:, 1] = 0, 0
+        degrees = [np.maximum(counts.sum(axis=axis), 1) for axis in (1, 0)]
+        U, sigma, V = np.linalg.svd(counts / np.sqrt(np.outer(*degrees)))
+        used = min(d, np.count_nonzero(sigma > 1e-9))
+        expected = np.concatenate([U[:, :used], V[:used].T]) * np.sqrt(sigma[:used])
+        expected *= 0.3 / math.sqrt(np.mean(expected**2))
+        normal = 0.1 * generator(seed, "start table").standard_normal((n_users + n_items, d))
+        settings = Settings.preset("default", dim=d, seed=seed, table_start="svd", partition_epochs=0)
+        found = starts.start_table(sparse.csr_array(counts), settings).E_coarse
+        known = np.concatenate([counts.sum(axis=1), counts.sum(axis=0)]) > 0
+        yield "without interactions", off(found[~known], normal[~known]), 1e-15
+        yield "beyond the rank", off(found[:, used:], normal[:, used:]), 1e-15
+        # Equal singular values leave their vectors free: what they add up to is compared.
+        products = [Y[known][:, :used] @ Y[known][:, :used].T for Y in (found, expected)]
+        apart = sigma[used - 1] - (sigma[used] if used < len(sigma) else 0) > 1e-3
+        yield f"products of {used} columns", off(*products) if apart else 0.0, 1e-8
 
 
 #: By the name that the command line takes. There is one version for both engines.

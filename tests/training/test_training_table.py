@@ -15,7 +15,7 @@ from small import TABLE, VARIANTS, table
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.cli import main
 from c2f_np.errors import SettingsError
-from c2f_np.model.joint import joint_codebook, joint_graph
+from c2f_np.model.joint import joint_codebook, joint_graph, table_stage
 from c2f_np.model.links import residual_code
 from c2f_np.model.starts import code_table, start_table
 from c2f_np.run import Request, comparison_table, run
@@ -100,6 +100,18 @@ def test_a_table_starts_small_and_each_entity_has_its_row(data):
     assert not state.bias.any() and not state.bias_global.any() and not state.is_fine and state.S_direct is None
     other = start_table(R, table(dim=200, seed=1))
     assert (other.E_coarse != state.E_coarse).all()
+
+
+def test_a_table_of_singular_vectors_ranks_before_it_is_trained():
+    data = load_dataset("planted")
+    starts = {kind: Settings.preset("default", dim=32, table_start=kind) for kind in ("normal", "svd")}
+    scores = {}
+    for kind, settings in starts.items():
+        problem = pose(data, settings)
+        state = start_table(problem.R, settings).astype("float32")
+        stage = table_stage(settings, problem.engine)
+        scores[kind] = evaluate_state(state, problem, "validation", stage=stage).metrics["ndcg@20"]
+    assert scores["svd"] > 3 * scores["normal"] and scores["svd"] > 0.15, scores
 
 
 @variants
@@ -246,6 +258,9 @@ def test_threads_do_not_change_a_bit(dtype):
     [
         ("staged", {"table_epochs": 1}, "table_epochs and partition_epochs need training"),
         ("authors", {"partition_epochs": 1}, "table_epochs and partition_epochs need training"),
+        ("staged", {"table_start": "svd"}, 'table_start = "svd" needs training'),
+        ("default", {"table_start": "svd", "table_epochs": 0, "partition_epochs": 0}, 'table_start = "svd" needs table_epochs'),
+        ("default", {"table_start": "pca"}, "table_start must be one of normal, svd"),
         ("default", {"table_epochs": 0}, "partition_epochs need table_epochs"),
         ("default", {"gate": 0.5, "t_direct": 0, "n_fine": 101, "n_coarse": 100}, "n_fine = 101 is more than n_coarse"),
         ("default", {"table_epochs": -1}, "at least 0"),
