@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,13 @@ def test_data_without_validation_are_refused_before_anything_is_done(study, judg
     with pytest.raises(SettingsError, match="search.toml: run 'model / trial 1': 'southern-women' has no validation part"):
         run_study(study(), tmp_path / "out", ONE)
     assert judge.done == [] and not (tmp_path / "out").exists()
+
+
+def test_the_search_of_the_documentation(study):
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    example = page.partition("### Choosing settings")[2].partition("```toml\n")[2].partition("```")[0]
+    jobs = jobs_of(study("", (STUDY, example)))
+    assert len(jobs) == 2 * (6 + 3) and "2 x (6 + 3) jobs" in page and "bytes_used" in trials_in(jobs, "hashed")[0].searched
 
 
 # ---- what is chosen ----------------------------------------------------------------------------------------------------
