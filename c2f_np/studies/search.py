@@ -42,9 +42,25 @@ def trials_of(run: Run, most: int) -> list[tuple[Run, dict]]:
     """
     words = json.dumps([run.name, run.search], default=str)
     rng, points = np.random.default_rng(list(hashlib.sha256(words.encode()).digest())), points_of(run.search)
-    drawn = [points[place] for place in rng.permutation(len(points))[: n_trials(run, most)]]
+    drawn = [points[place] for place in _draw([*map(len, run.search.values())], n_trials(run, most), rng)]
     names = (f"{run.name}{WITHIN}trial {number}" for number in itertools.count(1))
     return [(dataclasses.replace(at_point(run, point), name=name), point) for name, point in zip(names, drawn, strict=False)]
+
+
+def _draw(lengths: list[int], n: int, rng: np.random.Generator) -> list[int]:
+    """The numbers of n points of a product of lists of these lengths.
+
+    Each is drawn from those that have least in common with the points before, by the squares of the numbers of equal values:
+    otherwise few trials might leave out a value, or try it only together with another.
+    """
+    places = np.array([*itertools.product(*map(range, lengths))])  # of the values in their lists, shape (points, keys)
+    left, common, drawn = rng.permutation(len(places)), np.zeros(len(places)), list[int]()
+    for _ in range(n):
+        point = left[np.argmin(common[left])]
+        common += (places == places[point]).sum(axis=1) ** 2
+        left = left[left != point]
+        drawn.append(int(point))
+    return drawn
 
 
 def at_point(run: Run, point: dict) -> Run:

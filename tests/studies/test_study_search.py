@@ -111,6 +111,8 @@ def test_trials_are_drawn_and_every_seed_waits_for_them(study):
     trials, finals = trials_in(jobs), of_runs(jobs, "model")
     assert [(job.run.name, job.seed) for job in trials] == [(f"model / trial {n}", 3) for n in (1, 2, 3, 4)]
     points = [values(job) for job in trials]
+    # No value is left out, nor drawn three times.
+    assert all(sorted(map(list(column).count, set(column))) == [1, 1, 2] for column in zip(*points, strict=True))
     assert len(set(points)) == 4 and all(rate in RATES and rows in (6, 8, 10) for rate, rows in points)
     assert all(job.searched == dict(zip(("coarse_lr", "n_coarse"), values(job), strict=True)) for job in trials)
     assert [job.seed for job in finals] == [3, 1] and all(job.trials == tuple(trials) for job in finals)
