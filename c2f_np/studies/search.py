@@ -73,7 +73,7 @@ def at_point(run: Run, point: dict) -> Run:
 def validation_score(row: dict | None, metric: str) -> float | None:
     """What a trial is judged by: the metric of its result on the validation part; None if it failed."""
     outcomes = row["outcomes"] if row is not None and row["status"] == "done" else ()
-    return next((each["metrics"]["validation"][metric] for each in outcomes if not each["part"]), None)
+    return next((each["metrics"].get("validation", {}).get(metric) for each in outcomes if not each["part"]), None)
 
 
 def best_trial(trials: Sequence[Job], rows: dict[str, dict], metric: str) -> Job | None:

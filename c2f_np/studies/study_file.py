@@ -351,16 +351,20 @@ def _check_baseline(run: Run, place) -> None:
 
 def _check_search(study: Study, run: Run, place: str) -> None:
     """Every point of a search must fit, be it drawn or not, so that no file is refused by chance."""
+    from ..baselines import make_baseline
+
     table = TomlTable(run.search, f"{place}: search")
-    for key in run.search:
-        values = table.take_list(key, float, above=0.0, high=1.0) if key == BYTES_USED else run.search[key]
+    settings = {key: values for key, values in run.search.items() if key != BYTES_USED}
+    require_free(settings, table.place)
+    require_known(settings, parameters_of(Settings) if run.method == C2F else make_baseline(run.method).get_params(), table.place)
+    for key, values in run.search.items():
+        if key == BYTES_USED:
+            table.take_list(key, float, above=0.0, high=1.0)
         for value in values:
             if values.count(value) > 1:
                 raise table.error(f"{key} has {in_short(value)} twice")
     if BYTES_USED in run.search and not run.bytes_of:
         raise table.error(f"{BYTES_USED}, but no bytes_of says what the run may weigh")
-    if run.method == C2F:
-        require_settings({key: values for key, values in run.search.items() if key != BYTES_USED}, table.place)
     for source in study.sources:
         for point in points_of(run.search) if run.is_made_on(source) else ():
             require_fitting(study, run, source, point)

@@ -148,6 +148,7 @@ def test_other_data_and_seeds(study):
 X = '[[run]]\nname = "x"\nmethod = "{}"\n'
 C2F, LIGHT = X.format("c2f"), X.format("narrow-lightgcn")
 REFUSED = [
+    (X.format("popularity") + f"search = {{ {'k' * 1000} = [4] }}", "run 'x': search: unknown key 'kkk", "characters"),
     (C2F + "search = { width = [4] }", "run 'x': search: unknown key 'width'", "[4]"),
     (C2F + "search = { seed = [4, 5] }", "run 'x': search: seed", "[4, 5]"),
     (C2F + 'search = { preset = ["paper"] }', "run 'x': search: unknown key 'preset'", "paper"),
@@ -160,8 +161,8 @@ REFUSED = [
     (C2F + f"search = {{ n_coarse = {list(range(3, 13))}, t_coarse = [{', '.join(map(str, range(1, 5)))}] }}",
      "t_coarse = 4 is more than n_coarse = 3", "(search: n_coarse = 3, t_coarse = 4)"),
     (LIGHT + "search = { lr = [0.1, -0.1] }", "run 'x': lr must be at least 0.0", "(search: lr = -0.1)"),
-    (LIGHT + "search = { width = [4] }", "run 'x': narrow-lightgcn has no parameter 'width'", "(search: width = 4)"),
-    (LIGHT + "search = { random_state = [4] }", "run 'x': random_state = 4 cannot be set", "(search: random_state = 4)"),
+    (LIGHT + "search = { width = [4] }", "run 'x': search: unknown key 'width'", "[4]"),
+    (LIGHT + "search = { random_state = [4] }", "run 'x': search: random_state = [4] cannot be set", "[4]"),
     (X.format("coarse") + "search = { n_coarse = [0] }", "run 'x': n_coarse must be at least 1", "(search: n_coarse = 0)"),
     (LIGHT + "search = { bytes_used = [0.5] }", "run 'x': search: bytes_used, but no bytes_of", "bytes_used"),
     (LIGHT + 'search = { bytes_used = [1.5] }\nbytes_of = "full"', "bytes_used must be at most 1.0", "1.5"),
@@ -321,7 +322,18 @@ def test_if_all_trials_fail_so_does_the_run(study, judge, tmp_path):
     assert "| model / trial 4 | 3 | Bad: luck |" in report and "| model | 4, 4 failed | none: all trials failed |" in report
     assert again(study(), out)[1] == []
     judge.validation = lambda job: 0.5
+    # Without a search the run is another one, which has not failed.
+    searched = "search = { coarse_lr = [1e-3, 3e-3, 1e-2], n_coarse = [6, 8, 10] }\n"
+    assert again(study("", (searched, "")), out)[0].n_failed == 0
     assert again(study(), out, Options(jobs=1, retry_failed=True))[0].n_failed == 0
+
+
+def test_a_job_that_failed_after_its_trials_is_retried(study, judge, tmp_path):
+    judge.validation = lambda job: None if job.seed == 1 else 0.5
+    assert again(study(), tmp_path / "out")[0].n_failed == 2
+    judge.validation = lambda job: 0.5
+    done, ended = again(study(), tmp_path / "out", Options(jobs=1, retry_failed=True))
+    assert done.n_failed == 0 and ended == ["southern-women_full_seed1", "southern-women_model_seed1"]
 
 
 def test_a_stopped_search_goes_on(study, judge, tmp_path):
@@ -345,6 +357,8 @@ def test_more_trials_do_only_the_new_ones_and_another_choice_other_rows(study, j
     run_study(study("", ("trials = 4", "trials = 5")), out, ONE)
     assert [job.run.name for job in judge.done] == ["model / trial 5"]
     best["model / trial 6"] = 0.8
+    # Until all trials are done, the choice is open.
+    assert run_study(study("", ("trials = 4", "trials = 6")), out, Options(report_only=True)).n_missing == 1 + 2
     judge.done.clear()
     run_study(study("", ("trials = 4", "trials = 6")), out, ONE)
     assert [(job.run.name, job.seed) for job in judge.done] == [("model / trial 6", 3), ("model", 1)]
