@@ -89,13 +89,19 @@ def _list() -> int:
 
 
 def _dry_run(study, jobs) -> int:
+    from ..studies.search import point_in_words
+
     if study.kind != "runs":
         print(f"{for_terminal(study.name)}: a study of the kind {study.kind}, one piece of work")
         return 0
     for job in jobs:
-        after = f"   (after: {', '.join(job.run.after)})" if job.run.after else ""
-        print(for_terminal(f"{job.source.name:<16} {job.run.name:<32} seed {job.seed}{after}"))
-    print(f"{len(jobs)} jobs")
+        about = [point_in_words(job.searched)] if job.is_trial else []
+        about += [f"the best of {len(job.trials)} trials"] if job.trials else []
+        about += [f"after: {', '.join(job.run.after)}"] if job.run.after else []
+        shown = f"   ({'; '.join(about)})" if about else ""
+        print(for_terminal(f"{job.source.name:<16} {job.run.name:<32} seed {job.seed}{shown}"))
+    n_trials = sum(job.is_trial for job in jobs)
+    print(f"{len(jobs)} jobs" + (f", of which {n_trials} are trials" if n_trials else ""))
     return 0
 
 

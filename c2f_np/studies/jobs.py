@@ -6,14 +6,15 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._version import __version__
 from ..errors import SettingsError, in_short
-from ..schema import parameters_of
+from ..schema import checked_values, parameters_of
 from ..settings import Settings
-from .study import C2F, COARSE, Run, Source, Study
+from .search import at_point, n_trials, point_in_words, trials_of
+from .study import C2F, COARSE, WITHIN, Run, Source, Study
 
 #: Settings that the study's seeds and the number of jobs determine.
 NOT_FOR_STUDIES = ("seed", "threads", "random_state", "n_jobs")
@@ -32,20 +33,38 @@ class Job:
     seed: int
     settings: dict  # all settings of c2f, or the given parameters of a baseline; with the seed
     needs: str = ""  # key of the job whose bytes it takes
+    trials: tuple[Job, ...] = ()  # of its run, whose best one it takes the searched settings of
+    searched: dict = field(default_factory=dict)  # the values of the searched settings, if they are known
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it only serves the choice of settings; no run of a study file may have such a name."""
+        return WITHIN in self.run.name
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Keys of the jobs without whose rows its settings are not known."""
+        return (*([self.needs] if self.needs else []), *(trial.key for trial in self.trials))
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """All jobs: data set by data set, run by run, seed by seed; SettingsError if settings do not fit.
+    """All jobs: data set by data set, run by run, trials (of the first seed), seed by seed; SettingsError if settings do not fit.
 
     A baseline without a seed is computed once, for the first seed.
     """
-    n = len(study.sources) * sum(len(_seeds(study, run)) for run in study.runs)
+    n = len(study.sources) * sum(n_trials(run, study.trials) + len(_seeds(study, run)) for run in study.runs)
     if n > _MOST_JOBS:
-        raise SettingsError(f"{study.path}: data, runs and seeds make {n:,} jobs, more than the {_MOST_JOBS:,} of any study")
+        made = f"data, runs, trials and seeds make {n:,} jobs"
+        raise SettingsError(f"{study.path}: {made}, more than the {_MOST_JOBS:,} of any study")
     jobs = []
     for source in study.sources:
         runs = {run.name: run for run in study.runs if run.is_made_on(source)}
-        jobs += [_job(study, source, run, seed, runs) for run in runs.values() for seed in _seeds(study, run)]
+        for run in runs.values():
+            seeds, trials = _seeds(study, run), list[Job]()
+            for trial, point in trials_of(run, study.trials):
+                trials.append(dataclasses.replace(_job(study, source, trial, seeds[0], runs), searched=point))
+            given = (_job(study, source, run, seed, runs) for seed in seeds)
+            jobs += [*trials, *(dataclasses.replace(job, trials=tuple(trials)) for job in given)]
     return jobs
 
 
@@ -89,21 +108,39 @@ def settings_of_run(study: Study, run: Run, source: Source) -> Settings:
         raise SettingsError(f"{study.path}: {which}: {error}") from error
 
 
-def _baseline_parameters(study: Study, run: Run, source: Source, place: str) -> dict:
-    """The parameters of a baseline on a data set: those of the data, then those of the run."""
-    from ..baselines import make_baseline
+def require_fitting(study: Study, run: Run, source: Source, point: dict) -> None:
+    """A point of a run's search must give settings that its method can have on a data set."""
+    at = at_point(run, point)
+    try:
+        if run.method == C2F:
+            settings_of_run(study, at, source)
+        else:
+            _baseline_parameters(study, at, source, f"{study.path}: run {in_short(run.name)}", values=True)
+    except SettingsError as error:
+        raise SettingsError(f"{error} (search: {point_in_words(point)})") from error
+
+
+def _baseline_parameters(study: Study, run: Run, source: Source, place: str, *, values: bool = False) -> dict:
+    """The parameters of a baseline on a data set: those of the data, then those of the run.
+
+    Their names are checked; with `values` their values too, which otherwise happens when it is fitted.
+    """
+    from ..baselines import Coarse, make_baseline
 
     shared = {}
     if run.method == COARSE:  # a part of c2f, so it takes those of c2f's settings that it has
         renamed = {_OF_COARSE.get(name, name): value for name, value in (study.common | source.settings).items()}
         shared = {name: value for name, value in renamed.items() if has_parameter(COARSE, name)}
-    own = source.baselines.get(run.method, {}) | run.settings
-    require_free(own, place)
+    parameters = shared | source.baselines.get(run.method, {}) | run.settings
+    require_free(parameters, place)
     try:
-        make_baseline(run.method, **{name: value for name, value in own.items() if (run.method, name) != (COARSE, "bytes")})
+        known = {name: value for name, value in parameters.items() if (run.method, name) != (COARSE, "bytes")}
+        model = make_baseline(run.method, **known)
+        if values:
+            model.resolved_settings() if isinstance(model, Coarse) else checked_values(model)
     except SettingsError as error:
         raise SettingsError(f"{place}: {error}") from error
-    return shared | own
+    return parameters
 
 
 def require_free(settings: dict, place: str) -> None:
@@ -122,8 +159,8 @@ def key_of(source: str, run: str, seed: int) -> str:
     return "_".join([*words, f"seed{seed}"])
 
 
-def fingerprint(job: Job, data_fingerprint: str, settings: dict) -> str:
-    """SHA-256 of everything that a job's result depends on; `settings` are the job's, with the bytes it was given.
+def fingerprint(job: Job, data_fingerprint: str) -> str:
+    """SHA-256 of everything that a job's result depends on; its settings must be those that it is carried out with.
 
     The number of threads does not count, because results do not depend on it.
     """
@@ -132,7 +169,7 @@ def fingerprint(job: Job, data_fingerprint: str, settings: dict) -> str:
         "protocol": job.source.protocol,
         "method": job.run.method,
         "after": list(job.run.after),
-        "settings": {key: value for key, value in settings.items() if key != "threads"},
+        "settings": {key: value for key, value in job.settings.items() if key != "threads"},
         "seed": job.seed,
         "version": __version__,
     }

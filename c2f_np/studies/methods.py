@@ -28,31 +28,31 @@ from .study import C2F, WITHIN
 from .surgery import ANALYSES
 
 
-def carry_out(job: Job, data: Dataset, settings: dict, threads: int) -> tuple[dict, list[Measurement]]:
-    """Do a job; its row in plain JSON, and what was measured (nothing if it failed).
+def carry_out(job: Job, data: Dataset, threads: int) -> tuple[dict, list[Measurement]]:
+    """Do a job, whose settings must be in full; its row in plain JSON, and what was measured (nothing if it failed).
 
-    `settings` are the job's, with the bytes it was given. `threads` = 0 leaves the choice to the method; BLAS has one thread in
+    `threads` = 0 leaves the choice to the method; BLAS has one thread in
     any case, so that results do not depend on their number.
     """
     forget_peak_memory()
     started = time.perf_counter()
-    row = {"status": "done", "error": None, "settings": settings, "versions": versions()}
+    row = {"status": "done", "error": None, "settings": job.settings, "versions": versions()}
     measured: list[Measurement] = []
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             method = measure_c2f if job.run.method == C2F else measure_baseline
-            measured = method(job, data, settings, threads)
+            measured = method(job, data, threads)
     except Exception as error:  # whatever it is, the other jobs go on and the report names it
         row["status"] = "failed"
         row["error"] = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
     return row | {"seconds": time.perf_counter() - started, "peak_memory": peak_memory(), "processor": processor()}, measured
 
 
-def measure_c2f(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
+def measure_c2f(job: Job, data: Dataset, threads: int) -> list[Measurement]:
     """Train the model of this package; every finished phase, the last one as the run's result, then the analyses."""
-    s, own, name = Settings(**(_without_bytes(settings) | {"threads": threads})), [], job.run.name
-    if "bytes" in settings:
-        s = with_rows_for_bytes(s, "joint" if s.training == "joint" else "fine", settings["bytes"], data)
+    s, own, name = Settings(**(_without_bytes(job.settings) | {"threads": threads})), [], job.run.name
+    if "bytes" in job.settings:
+        s = with_rows_for_bytes(s, "joint" if s.training == "joint" else "fine", job.settings["bytes"], data)
         own = [f"{s.n_coarse} coarse and {s.n_fine} fine rows" if s.has_fine_codebook else f"{s.n_coarse} coarse rows"]
     problem = pose(data, s)
     started, stood_at = time.perf_counter(), {}
@@ -139,12 +139,12 @@ def size_of_state(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
     return size_in_bytes(state, threshold) | {"floats": int(floats)}
 
 
-def measure_baseline(job: Job, data: Dataset, settings: dict, threads: int) -> list[Measurement]:
+def measure_baseline(job: Job, data: Dataset, threads: int) -> list[Measurement]:
     """Fit and evaluate a baseline."""
     from ..baselines import Coarse, make_baseline
 
     method = job.run.method
-    parameters = {"random_state" if name == "seed" else name: value for name, value in settings.items()}
+    parameters = {"random_state" if name == "seed" else name: value for name, value in job.settings.items()}
     if method == COARSE and "bytes" in parameters:  # it has no such parameter of its own
         budget, parameters = parameters["bytes"], _without_bytes(parameters)
         resolved = with_rows_for_bytes(Coarse(**parameters).resolved_settings(), "coarse", budget, data)

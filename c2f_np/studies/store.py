@@ -40,6 +40,7 @@ _ROW = {
     **dict.fromkeys(("job", "data", "protocol", "run", "method", "fingerprint"), TEXT),
     "seed": COUNT, "status": Parameter("", str, choices=("done", "failed")), "outcomes": [_OUTCOME], "versions": {"*": TEXT},
     "error": (None, dict.fromkeys(("type", "message", "traceback"), TEXT)), "peak_memory": COUNT_OR_NONE, "processor?": ANY_TEXT,
+    "seconds?": NUMBER, "searched?": ANY_TEXT,
 }  # fmt: skip
 
 
@@ -106,7 +107,16 @@ class Store:
                 arrays = {"users": each.users} | each.per_user
                 members |= {f"{position}.{name}": values for name, values in arrays.items()}
         write_atomically(self._path(key, "npz"), lambda file: np.savez_compressed(file, **members))
-        row = row | {"outcomes": [each.to_dict() for each in measured]}
+        self._write_row(key, row | {"outcomes": [each.to_dict() for each in measured]})
+
+    def copy(self, row: dict, key: str, run: str) -> None:
+        """Keep a row, and its users, also as that of another job with the same fingerprint; `run` is its run."""
+        users = self._path(row["job"], "npz").read_bytes()
+        write_atomically(self._path(key, "npz"), lambda file: file.write(users))
+        outcomes = [each | {"label": run + each["label"].removeprefix(row["run"])} for each in row["outcomes"]]
+        self._write_row(key, row | {"job": key, "run": run, "outcomes": outcomes})
+
+    def _write_row(self, key: str, row: dict) -> None:
         write_text_atomically(self._path(key, "json"), json.dumps(row, indent=1) + "\n")
 
     def read(self, key: str) -> dict | None:
@@ -162,6 +172,7 @@ def versions_in_words(row: dict) -> str:
 def table_lines(row: dict) -> list[dict]:
     """The lines of ``rows.csv`` for a job: one for each measurement, or one if it failed."""
     job = {name: row[name] for name in ("data", "protocol", "run", "method", "seed", "status")}
+    job |= {"searched": row["searched"]} if row.get("searched") else {}
     peak = {"peak_memory": row["peak_memory"]}
     if row["status"] == "failed":
         return [job | {"outcome": row["run"]} | peak | {"note": f"{row['error']['type']}: {row['error']['message']}"}]

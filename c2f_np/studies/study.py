@@ -49,6 +49,7 @@ class Run:
     after: tuple[str, ...] = ()  # analyses of the trained model, of `c2f_np.studies.surgery.AFTER`
     bytes_of: str = ""  # run whose size is what this one may weigh
     bytes_share: float = 1.0  # of that size
+    search: dict[str, list] = field(default_factory=dict)  # values among which its trials look for the best settings
     reference: str = ""  # what it is compared with, if not with the study's reference
     seeds: tuple[int, ...] | None = None  # None: the study's
     only_data: tuple[str, ...] | None = None  # None: all
@@ -72,6 +73,7 @@ class Study:
     protocol: str = "clean"
     seeds: tuple[int, ...] = (0,)
     metric: str = "ndcg@20"
+    trials: int = 8  # of every run that has a search and as many points
     reference: str = ""  # a run, or "run / phase", or "run / analysis"
     figure: str = "means"
     phases: str = "all"  # or "last": only the result of each run is in the report, and its analyses

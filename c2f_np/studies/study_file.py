@@ -16,11 +16,12 @@ from ..evaluation import DEFAULT_METRICS
 from ..schema import Parameter, check_form, parameters_of
 from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
-from .jobs import has_parameter, require_different_names, require_free, require_seeds, settings_of_run
+from .jobs import has_parameter, require_different_names, require_fitting, require_free, require_seeds, settings_of_run
+from .search import BYTES_USED, n_trials, points_of
 from .study import C2F, COARSE, FIGURES, SPECIAL_KINDS, WITHIN, Run, Source, Study
 from .surgery import AFTER
 
-#: The most runs that a study may have.
+#: The most runs that a study may have, with their trials.
 MOST_RUNS = 2_000
 
 _LONGEST_NAME = 200
@@ -103,6 +104,7 @@ def read_study(name_or_path) -> Study:
 def _study(table: TomlTable, path: Path, text: str) -> Study:
     kind = table.take("kind", str, "runs", choices=("runs", *SPECIAL_KINDS))
     protocol = table.take("protocol", str, "clean", choices=PROTOCOLS)
+    trials = table.take("trials", int, Study.trials, low=1, high=1000)
     study = Study(
         name=path.stem,
         path=path,
@@ -115,11 +117,12 @@ def _study(table: TomlTable, path: Path, text: str) -> Study:
         protocol=protocol,
         seeds=_seeds(table),
         metric=table.take("metric", str, "ndcg@20", choices=DEFAULT_METRICS),
+        trials=trials,
         reference=table.take("reference", str, ""),
         figure=table.take("figure", str, "means", choices=FIGURES),
         phases=table.take("phases", str, "all", choices=("all", "last")),
         presets=_presets(table),
-        runs=_all_runs(table),
+        runs=_all_runs(table, trials),
         options=_options(table, kind),
         rerun=table.take("rerun", bool, False),
     )
@@ -196,11 +199,11 @@ def _presets(table: TomlTable) -> dict[str, dict]:
     return {preset: _settings(presets, preset) for preset in values}
 
 
-def _all_runs(study: TomlTable) -> tuple[Run, ...]:
+def _all_runs(study: TomlTable, trials: int) -> tuple[Run, ...]:
     runs: list[Run] = []
     for position, values in enumerate(study.take("run", list, [])):
         runs += _runs(study, position, values)
-        require_number_of_runs(len(runs), study.place)
+        require_number_of_runs(len(runs) + sum(n_trials(run, trials) for run in runs), study.place)
     return tuple(runs)
 
 
@@ -217,6 +220,7 @@ def _runs(study: TomlTable, position: int, values) -> list[Run]:
         "after": table.take_list("after", str, [], choices=AFTER) if of_c2f else (),
         "seeds": _seeds(table) if "seeds" in table else None,
         "only_data": table.take_list("only_data", str) if "only_data" in table else None,
+        "search": _lists(table, "search"),
     }
     templates = {key: table.take(key, str, "") for key in ("bytes_of", "reference")} | {"name": name}
     settings = {"bytes_share": table.take("bytes_share", float, 1.0)} | table.take("settings", dict, {})
@@ -228,6 +232,9 @@ def _runs(study: TomlTable, position: int, values) -> list[Run]:
         preset = own.pop("preset", fixed["preset"]) if of_c2f else fixed["preset"]
         share = TomlTable({"bytes_share": own.pop("bytes_share")}, table.place).take("bytes_share", float, above=0.0, high=1.0)
         filled = {key: _filled(table, template, point | words) for key, template in templates.items()}
+        for key in fixed["search"]:
+            if key in point:
+                raise table.error(f"{in_short(key)} cannot be a key of both search and grid or cases")
         if of_c2f:
             require_settings(own, f"{table.place}: settings")
         runs.append(Run(settings=own, bytes_share=share, **(fixed | {"preset": preset}), **filled))
@@ -243,18 +250,23 @@ def _points(table: TomlTable) -> list[tuple[dict, dict]]:
 
 
 def _products(table: TomlTable, name: str) -> list[dict]:
+    return points_of(_lists(table, name))
+
+
+def _lists(table: TomlTable, name: str) -> dict[str, list]:
+    """Lists of values, none of them empty, of which there are not too many combinations."""
     lists = table.take(name, dict, {})
     for key, values in lists.items():
         if not isinstance(values, list) or not values:
             raise table.error(f"{name}: {key} must be a list of values, not {in_short(values)}")
     require_number_of_runs(math.prod(map(len, lists.values())), f"{table.place}: {name}")
-    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    return lists
 
 
 def require_number_of_runs(n: int, place: str) -> None:
-    """Grids multiply; no study has that many runs."""
+    """Grids and searches multiply; no study has that many runs."""
     if n > MOST_RUNS:
-        raise SettingsError(f"{place}: {n:,} combinations, more than the {MOST_RUNS:,} runs that a study may have")
+        raise SettingsError(f"{place}: {n:,} combinations, more than the {MOST_RUNS:,} runs and trials that a study may have")
 
 
 def _filled(table: TomlTable, template: str, point: dict) -> str:
@@ -298,6 +310,8 @@ def check_study(study: Study) -> None:
             if name not in data:
                 raise SettingsError(f"{place}: only_data must name data sets of the study, not {in_short(name)}")
         _check_baseline(run, place)
+        if run.search:
+            _check_search(study, run, place)
     _check_reference(study.reference, parts, study.path)
     for run in study.runs:
         followed, given = [run.name], run
@@ -333,3 +347,24 @@ def _check_baseline(run: Run, place) -> None:
         raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {in_short(run.method)}")
     if run.bytes_of and run.method not in (C2F, COARSE) and not has_parameter(run.method, "bytes"):
         raise SettingsError(f"{place}: bytes_of = {in_short(run.bytes_of)}, but {run.method} has no parameter 'bytes'")
+
+
+def _check_search(study: Study, run: Run, place: str) -> None:
+    """Every point of a search must fit, be it drawn or not, so that no file is refused by chance."""
+    from ..baselines import make_baseline
+
+    table = TomlTable(run.search, f"{place}: search")
+    settings = {key: values for key, values in run.search.items() if key != BYTES_USED}
+    require_free(settings, table.place)
+    require_known(settings, parameters_of(Settings) if run.method == C2F else make_baseline(run.method).get_params(), table.place)
+    for key, values in run.search.items():
+        if key == BYTES_USED:
+            table.take_list(key, float, above=0.0, high=1.0)
+        for value in values:
+            if values.count(value) > 1:
+                raise table.error(f"{key} has {in_short(value)} twice")
+    if BYTES_USED in run.search and not run.bytes_of:
+        raise table.error(f"{BYTES_USED}, but no bytes_of says what the run may weigh")
+    for source in study.sources:
+        for point in points_of(run.search) if run.is_made_on(source) else ():
+            require_fitting(study, run, source, point)

@@ -12,6 +12,7 @@ from ..errors import ModelFileError
 from ..files import write_text_atomically
 from ..shown import for_markdown, for_terminal, write_figure
 from .jobs import Job
+from .search import best_trial, point_in_words, validation_score
 from .statistics import LEVEL, N_RESAMPLES, Difference, compare_models, sample_deviation
 from .store import REPORT, ROWS, STUDY, TABLE, Store, part_of_report, versions_in_words
 from .study import Study
@@ -49,7 +50,7 @@ def report_lines(study: Study, name: str, data: Dataset, jobs: list[Job], rows: 
     part, found, users = part_of_report(data), {}, None
     for job in jobs:
         row = rows.get(job.key)
-        if job.source.name != name or row is None or row["status"] != "done":
+        if job.source.name != name or job.is_trial or row is None or row["status"] != "done":
             continue
         for outcome, of_users in zip(row["outcomes"], store.users_of(job.key, row), strict=True):
             values = None
@@ -117,6 +118,7 @@ def write_report(
     for name, each in data.items():
         text += ["", f"## {for_markdown(name)}", "", *_about(each), "", *_table(study, lines[name])]
         text += ["", f"![{for_markdown(study.title)}: {for_markdown(name)}]({figures[name]})"] if name in figures else []
+        text += _searches(study, [job for job in jobs if job.source.name == name], rows)
     if "" in figures:
         text += ["", f"![{for_markdown(study.title)}]({figures['']})"]
     text += [*_failures(jobs, rows), *_missing(jobs, rows), *_versions(rows)]
@@ -178,6 +180,31 @@ def _cells(line: Line, second: str, n_columns: int, several: bool, compared: boo
         cells.append("" if d is None else f"{d.won:,} / {d.lost:,} / {d.tied:,}")
     size = "" if line.bytes is None else f"{line.bytes:,}"
     return [*cells, f"{np.mean(line.metrics[second]):.4f}", size, f"{line.seconds:.1f}", str(len(line.seeds))]
+
+
+def _searches(study: Study, jobs: list[Job], rows: dict[str, dict]) -> list[str]:
+    """What the runs with a search were tuned to, once all their trials have a row."""
+    cells = []
+    for run, trials in {job.run.name: job.trials for job in jobs if job.trials}.items():
+        if any(trial.key not in rows for trial in trials):
+            continue
+        of_run = [rows[trial.key] for trial in trials]
+        scores = [score for row in of_run if (score := validation_score(row, study.metric)) is not None]
+        best, n_failed = best_trial(trials, rows, study.metric), len(trials) - len(scores)
+        found = ["none: all trials failed", "", ""]
+        if best is not None:
+            found = [for_markdown(point_in_words(best.searched)), f"{max(scores):.4f}", f"{min(scores):.4f} to {max(scores):.4f}"]
+        count = f"{len(trials)}, {n_failed} failed" if n_failed else str(len(trials))
+        cells.append([for_markdown(run), count, *found, f"{sum(row.get('seconds', 0.0) for row in of_run):.1f}"])
+    if not cells:
+        return []
+    metric = f"validation {title_of(study.metric)}"
+    about = (
+        f"Each of these runs was tried with several settings and one seed, and uses those with the best {metric}. The test part "
+        "played no role in the choice. Seconds are those of all trials together, with their evaluation."
+    )
+    head = ["run", "trials", "chosen", metric, "over all trials", "seconds"]
+    return ["", "### Chosen on validation", "", about, "", *markdown_table(head, cells, "lrlrrr")]
 
 
 def _failures(jobs: list[Job], rows: dict[str, dict]) -> list[str]:

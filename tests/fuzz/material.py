@@ -29,6 +29,7 @@ title = "A study"
 question = "What if?"
 data = ["southern-women"]
 seeds = [0, 1]
+trials = 2
 reference = "plain"
 
 [common]
@@ -52,6 +53,12 @@ each = { word = ["a", "b"] }
 [[run]]
 name = "popular"
 method = "popularity"
+
+[[run]]
+name = "neighbours"
+method = "item-knn"
+bytes_of = "plain"
+search = { k = [2, 5], bytes_used = [0.5, 1.0] }
 """
 
 

@@ -173,7 +173,8 @@ def odd_toml(raw, rng):
         if how < 0.6:
             lines[number] = f"{key} = {pick(rng, odd)}"
         elif how < 0.7:
-            lines[number] = f"{pick(rng, ('x', 'seed', 'preset', 'after', 'bytes_of', 'only_data', 'options', 'kind'))} = {value}"
+            keys = ("x", "seed", "preset", "after", "bytes_of", "only_data", "options", "kind", "search", "trials")
+            lines[number] = f"{pick(rng, keys)} = {value}"
         elif how < 0.8:
             lines[number] = ""
         elif how < 0.9:

@@ -17,10 +17,20 @@ from c2f_np.studies import Options, run_study
 pytestmark = pytest.mark.slow
 
 
+SEARCHED = """
+[[run]]
+name = "searched"
+method = "narrow-lightgcn"
+settings = { max_epochs = 2, engine = "numpy" }
+search = { lr = [0.01, 0.1], bytes_used = [0.7, 1.0] }
+bytes_of = "model"
+"""
+
+
 @pytest.fixture
 def alone(tiny, tmp_path):
-    """The study with one job at a time: (study, folder of its results)."""
-    study, out = tiny(), tmp_path / "alone"
+    """The study, and a run with trials, with one job at a time: (study, folder of its results)."""
+    study, out = tiny(behind=SEARCHED), tmp_path / "alone"
     run_study(study, out, ONE)
     return study, out
 
