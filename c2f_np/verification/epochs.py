@@ -412,16 +412,15 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y) -> None:
             wanted, gap = reference.pursue(Y - S_coarse @ E_hat, fine, s.t_direct)
             clear = gap > 1e-6 * np.linalg.norm(Y)
     worst.same("rows of a residual", len(p["E_coarse"]), 0 if "S_fine" in p and s.gate == 1 else s.n_coarse)
-    # E_c and F are rounded, and may be much larger than what they add up to.
-    terms = s.gate * np.abs(p["S_fine"]) @ np.abs(F) if "S_fine" in p else np.zeros(E_hat.shape)
+    # E_c and E_f, that is F moved away from zero by tau, are rounded, and may be much larger than what they add up to.
+    moved = None if F is None else np.abs(F) + s.threshold
+    terms = s.gate * np.abs(p["S_fine"]) @ moved if "S_fine" in p else np.zeros(E_hat.shape)
     terms += (1 - s.gate) * np.abs(p["E_coarse"]) if len(p["E_coarse"]) else 0
     rounding = 8 * U[s.dtype]
     most = 1e-5 * np.linalg.norm(E_hat) + rounding * np.linalg.norm(terms)
     worst.add("E_hat of the code", reference.codebooks(p, s)[0], E_hat, most)
     if F is not None:
-        # E_f, that is F moved away from zero by tau, is rounded.
-        moved = np.linalg.norm(np.abs(fine) + s.threshold)
-        worst.add("F of the code", F, fine, 1e-5 * np.linalg.norm(fine) + rounding * moved)
+        worst.add("F of the code", F, fine, 1e-5 * np.linalg.norm(fine) + rounding * np.linalg.norm(moved))
     if wanted is not None:
         found = p["S_direct"][clear] @ fine
         worst.add("S_direct of the code", found, (wanted @ fine)[clear], 1e-3 * np.linalg.norm(wanted @ fine))

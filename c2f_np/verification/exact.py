@@ -24,12 +24,12 @@ from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
 from ..settings import Settings
 from ..threads import kernel_threads
-from . import problems
+from . import problems, reference
 from .beyond import BEYOND, BEYOND_BOTH
 from .case import Case, Checks, differs, off, verdict_case
 from .cover import pairwise_cover
 from .problems import generator
-from .starts import STARTS, pursued
+from .starts import STARTS
 from .threads import loops_in_random_order, possible_threads, watched_kernels
 from .values import PREPARATIONS
 
@@ -146,7 +146,7 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         (given_Y, Y), (given_E, E) = (numbers(rng, at["dtype"], size, d) for size in (n, k))
         E[3] = given_E[3] = 0
         S = links.pursue(given_Y, given_E, t, rows_at_a_time=at["rows"])
-        expected = pursued(Y, E, t)
+        expected = reference.pursue(Y, E, t)[0]
         # With more links than dimensions nothing is left after d of them, and rounding chooses the others.
         if t <= d:
             yield f"weights {at}", off(S.toarray(), expected), 1e-8

@@ -290,8 +290,11 @@ def exchange_links(S, links, E, pull):
 
 
 def pursue(Y, E, t):
-    """Each row of Y as a sum of t weighted rows of E, chosen one by one; and by how much each choice was the clearest."""
-    length = np.sqrt((E**2).sum(axis=1))
+    """Each row of Y as a sum of t weighted rows of E, chosen one by one; and by how much each choice was the clearest.
+
+    The weights of rows that are all but multiples of each other are kept finite by 1e-8 of the mean squared length of a row.
+    """
+    length, ridge = np.sqrt((E**2).sum(axis=1)), 1e-8 * max(np.mean(E**2) * E.shape[1], np.finfo(float).tiny)
     S, clear = np.zeros((len(Y), len(E))), np.full(len(Y), np.inf)
     for i, y in enumerate(Y):
         chosen, left = [], y
@@ -301,8 +304,9 @@ def pursue(Y, E, t):
             best = np.sort(explained)[::-1]
             clear[i] = min(clear[i], best[0] - best[1] if len(best) > 1 else np.inf)
             chosen.append(int(np.argmax(explained)))
-            weights = np.linalg.lstsq(E[chosen].T, y, rcond=None)[0]
-            left = y - weights @ E[chosen]
+            rows = E[chosen]
+            weights = np.linalg.solve(rows @ rows.T + ridge * np.eye(len(rows)), rows @ y)
+            left = y - weights @ rows
         S[i, chosen] = weights
     return S, clear
 

@@ -217,11 +217,11 @@ def code_check(engine: str, rng) -> Checks:
 def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dict | None:
     """The same, with dense matrices and least squares; None where links determine the codebooks hardly, or not at all."""
     E = _centres(Y, n_coarse, seed)
-    S = pursued(Y, E, t_coarse)
+    S = reference.pursue(Y, E, t_coarse)[0]
     F, D = np.zeros((0, Y.shape[1])), np.zeros((len(Y), 0))
     if t_direct:
         F = _centres(Y - S @ E, n_fine, seed + 1)
-        D = pursued(Y - S @ E, F, t_direct)
+        D = reference.pursue(Y - S @ E, F, t_direct)[0]
     errors = [_error(Y, S @ E + D @ F)]
     for _ in range(rounds):
         both, links_of = np.concatenate([E, F]), np.concatenate([S, D], axis=1)
@@ -247,23 +247,8 @@ def _centres(Y, k: int, seed: int) -> np.ndarray:
         return KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(Y).cluster_centers_
 
 
-def pursued(Y, E, t: int) -> np.ndarray:
-    """Matching pursuit, row by row: a greedy choice, and all weights fitted anew after each."""
-    S, ridge = np.zeros((len(Y), len(E))), 1e-8 * np.mean(np.sum(E**2, axis=1))
-    for i, y in enumerate(Y):
-        chosen, left = [], y
-        for _ in range(t):
-            gains = [-1 if j in chosen else abs(left @ E[j]) / (np.linalg.norm(E[j]) or 1) for j in range(len(E))]
-            chosen.append(int(np.argmax(gains)))
-            rows = E[chosen]
-            weights = np.linalg.solve(rows @ rows.T + ridge * np.eye(len(rows)), rows @ y)
-            left = y - weights @ rows
-        S[i, chosen] = weights
-    return S
-
-
 def _better(Y, E, S, t: int) -> np.ndarray:
-    found = pursued(Y, E, t)
+    found = reference.pursue(Y, E, t)[0]
     closer = np.sum((Y - found @ E) ** 2, axis=1) < np.sum((Y - S @ E) ** 2, axis=1)
     return np.where(closer[:, None], found, S)
 
