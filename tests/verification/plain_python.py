@@ -1,6 +1,7 @@
 """Commands of `gradcheck`, one after the other in one process in which kernels are plain Python: each would start its own.
 
-From standard input, a line each: what `command.run` is called with, as JSON. To standard output: its exit code and what it printed.
+From standard input, a line each: what `command.run` is called with, as JSON. To standard output: the exit code and what it
+printed.
 """
 
 import contextlib
