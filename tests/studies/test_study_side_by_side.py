@@ -130,7 +130,7 @@ def test_a_worker_that_is_killed(tiny, tmp_path, whole):
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 1 and "1 of 37 jobs failed" in said and "Traceback" not in said
     assert "WorkerDied: its process was killed" in (out / "report.md").read_text(encoding="utf-8")
-    assert run_study(study, out, Options(jobs=2, retry_failed=True)).n_failed == 0
+    assert run_study(study, out, Options(jobs=1, retry_failed=True)).n_failed == 0
     assert rows_without_clocks(out) == whole
 
 
