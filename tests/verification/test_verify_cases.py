@@ -45,7 +45,7 @@ def _checks():
     for op in CHECKED:
         for engine in ("numpy", "numba"):
             # What is made of operations takes longest. Its compiled engine is held to the other one by quick tests too.
-            is_slow = op in ("beyond", "many") or (engine == "numba" and op not in OPERATIONS | SAMPLING)
+            is_slow = op in ("beyond", "many", "joint_step") or (engine == "numba" and op not in OPERATIONS | SAMPLING)
             slow = [pytest.mark.slow] if is_slow else []
             yield pytest.param(op, engine, marks=slow, id=f"{op}-{engine}")
 
