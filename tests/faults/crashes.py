@@ -5,10 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from .small_runs import arguments, carry_out, difference, result, trouble_in
+from .small_runs import PLAIN, arguments, carry_out, difference, result, trouble_in
 
 _EPOCHS, _CRASHED = 2, 99
-_PLAIN = ("--engine", "numpy")  # it starts sooner, and writes the same files
 # As `sys.addaudithook` calls them; os.fsync has no event of its own and is counted too.
 _CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod")
 
@@ -19,7 +18,7 @@ def crash(every: int, place: Path) -> list[str]:
     for preset in ("default", "staged"):
         whole, earlier = place / f"whole-{preset}", place / f"earlier-{preset}"
         for out, seed in ((whole, "0"), (earlier, "5")):
-            code = carry_out(arguments(preset, out, "--seed", seed, *_PLAIN, epochs=_EPOCHS), said)
+            code = carry_out(arguments(preset, out, "--seed", seed, *PLAIN, epochs=_EPOCHS), said)
             if code:
                 raise RuntimeError(f"exit code {code}, {said.read_text()}")
         expected, before = result(whole), result(earlier)
@@ -31,7 +30,7 @@ def crash(every: int, place: Path) -> list[str]:
                 shutil.rmtree(out, ignore_errors=True)
                 if how:
                     shutil.copytree(earlier, out)
-                command = arguments(preset, out, "--seed", "0", *_PLAIN, epochs=_EPOCHS)
+                command = arguments(preset, out, "--seed", "0", *PLAIN, epochs=_EPOCHS)
                 code = carry_out([*command, *how], said, lambda n=number: _end_at_call(n, str(place)))
                 ended = code == 0
                 name = f"preset {preset} {' '.join(how)}, call {number}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import c2f_np.files
 
-from .small_runs import PRESETS, arguments, carry_out, difference, result, rng_of, trouble_in
+from .small_runs import PLAIN, PRESETS, arguments, carry_out, difference, result, rng_of, trouble_in
 
 _EPOCHS = 3
 
@@ -20,7 +20,7 @@ def fill(count: int, seed: int, place: Path) -> list[str]:
     wholes, sizes = {}, {}
     for preset in PRESETS:
         out, written = place / f"whole-{preset}", place / f"written-{preset}"
-        code = carry_out(arguments(preset, out, epochs=_EPOCHS), said, lambda file=written: _limit(1 << 40, file))
+        code = carry_out(arguments(preset, out, *PLAIN, epochs=_EPOCHS), said, lambda file=written: _limit(1 << 40, file))
         if code:
             raise RuntimeError(f"exit code {code}, {said.read_text()}")
         wholes[preset], sizes[preset] = result(out), int(written.stat().st_size)
@@ -28,7 +28,7 @@ def fill(count: int, seed: int, place: Path) -> list[str]:
         preset, out = PRESETS[number % len(PRESETS)], place / "run"
         shutil.rmtree(out, ignore_errors=True)
         room, name = int(rng.integers(sizes[preset])), f"number {number}, preset {preset}"
-        code = carry_out(arguments(preset, out, epochs=_EPOCHS), said, lambda n=room: _limit(n))
+        code = carry_out(arguments(preset, out, *PLAIN, epochs=_EPOCHS), said, lambda n=room: _limit(n))
         text, left = said.read_text(), sorted(out.glob(".*.part")) if out.exists() else []
         trouble = trouble_in(out)
         figure = code == 0 and text.startswith("warning: ") and "curves.png" in text
@@ -37,7 +37,7 @@ def fill(count: int, seed: int, place: Path) -> list[str]:
         if text.count("\n") != 1 or left or trouble:
             failed.append(f"{name}, {room} bytes: {trouble or left or text}")
         full_at[Path(text.split(":")[1].strip()).name] += 1
-        code = carry_out(arguments(preset, out, "--resume", epochs=_EPOCHS), said)
+        code = carry_out(arguments(preset, out, *PLAIN, "--resume", epochs=_EPOCHS), said)
         differs = difference(out, wholes[preset]) if code == 0 else said.read_text()
         failed += [f"{name}, {room} bytes: then {differs}"] if differs else []
     print(f"{count} full disks; there was no room for")

@@ -15,11 +15,12 @@ _EPOCHS = 40
 def kill(count: int, seed: int, place: Path) -> list[str]:
     """Kill `count` times; what went wrong."""
     rng, failed, when = rng_of(seed), [], Counter()
-    wholes = {preset: _whole(preset, place) for preset in PRESETS}
-    n_runs = 0
+    wholes, n_runs = {}, 0
     for preset in cycle(PRESETS):
         if when.total() >= count:
             break
+        if preset not in wholes:
+            wholes[preset] = _whole(preset, place)
         (whole, seconds), out, said, threads = wholes[preset], place / f"run{n_runs}", place / "said", 1
         n_runs += 1
         name = f"run {n_runs}, preset {preset}"
@@ -40,7 +41,7 @@ def kill(count: int, seed: int, place: Path) -> list[str]:
         differs = difference(out, whole) if code == 0 else ""
         failed += [f"{name}: exit code {code}, {said.read_text()}"] if code else []
         failed += [f"{name}: {differs} is not as without a kill"] if differs else []
-    print(f"{when.total()} kills in {n_runs} runs of {len(PRESETS)} presets, threads changed at each resume; killed")
+    print(f"{when.total()} kills in {n_runs} runs of {len(wholes)} presets, threads changed at each resume; killed")
     for moment in sorted(when):
         print(f"  {moment:<32}{when[moment]:>6}")
     return failed

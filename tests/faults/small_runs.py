@@ -18,6 +18,8 @@ from tests.stored import stored
 PRESETS = ("default", "staged", "authors", "paper")
 _SIZES = ["--n-coarse", "6", "--n-fine", "4", "--dim", "8", "--t-fine", "2", "--partition", "random", "--patience", "999"]
 _STAGED = ["--n-components", "4"]
+#: It starts sooner, and writes the same files.
+PLAIN = ("--engine", "numpy")
 
 
 def arguments(preset: str, out: Path, *more: str, epochs: int = 10) -> list[str]:

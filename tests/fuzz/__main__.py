@@ -15,9 +15,8 @@ from .spoil import pick, spoil
 from .worker import Worker
 
 
-def file_inputs(place, seed, numbers):
-    """For each number: what it is, a folder with a spoilt file, and the call that reads it."""
-    of_all, folder = samples(place), place / "input"
+def file_inputs(of_all, folder, seed, numbers):
+    """For each number: what it is, the folder with a spoilt file in it, and the call that reads it."""
     # A sample of each kind is as likely as one of any other, however many samples the kind has.
     kinds = {}
     for each in of_all:
@@ -29,36 +28,33 @@ def file_inputs(place, seed, numbers):
         shutil.copytree(each.folder, folder)
         how = spoil(folder / each.file, rng)
         function, arguments = pick(rng, each.calls)
-        yield number, f"{each.name}, {how}: {' '.join(arguments)}", folder, function, arguments
+        yield number, f"{each.name}, {how}: {' '.join(arguments)}", function, arguments
 
 
-def option_inputs(place, seed, numbers):
-    """For each number: what it is, a folder, and a command line."""
-    samples(place)
+def option_inputs(of_all, folder, seed, numbers):
+    """For each number: what it is, and a command line; the folder holds what it may name."""
+    made = {each.name: each.folder for each in of_all}
+    needed = {"run": "run.json staged", "study": "study.toml", "clicks": "data some.csv", "parity": "parity"}
     for number in numbers:
-        folder = place / "input"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(place / "run staged", folder / "run")
-        shutil.copytree(place / "study", folder / "study")
-        shutil.copytree(place / "data some.csv", folder / "clicks")
-        shutil.copytree(place / "parity", folder / "parity")
+        for name, sample in needed.items():
+            shutil.copytree(made[sample], folder / name)
         arguments = command_lines(np.random.default_rng([seed, number]))
-        yield number, " ".join(f"{word!r:.60}" for word in arguments), folder, "main", arguments
+        yield number, " ".join(f"{word!r:.60}" for word in arguments), "main", arguments
 
 
 INPUTS = {"files": file_inputs, "options": option_inputs}
 
 
-def run(what, seed, numbers, *, report=print):
-    """Carry out inputs; how many ended in which way, and the failures as texts."""
-    codes, failures = Counter(), []
-    with tempfile.TemporaryDirectory() as place, Worker() as worker:
-        for number, text, folder, function, arguments in INPUTS[what](Path(place), seed, numbers):
-            outcome = worker.do(folder, function, arguments)
-            codes[outcome.code] += 1
-            if outcome.wrong or len(numbers) == 1:
-                failures += [f"{number}: {text}: {outcome.wrong}"] if outcome.wrong else []
-                report(f"{number}: {text}\n  {outcome.wrong or outcome.code}\n  {outcome.printed[-600:]}")
+def run(what, seed, numbers, *, made, worker, place, report=print):
+    """Carry out inputs made of samples in a folder in `place`; how many ended in which way, and the failures as texts."""
+    codes, failures, folder = Counter(), [], place / "input"
+    for number, text, function, arguments in INPUTS[what](made, folder, seed, numbers):
+        outcome = worker.do(folder, function, arguments)
+        codes[outcome.code] += 1
+        if outcome.wrong or len(numbers) == 1:
+            failures += [f"{number}: {text}: {outcome.wrong}"] if outcome.wrong else []
+            report(f"{number}: {text}\n  {outcome.wrong or outcome.code}\n  {outcome.printed[-600:]}")
     return codes, failures
 
 
@@ -70,7 +66,9 @@ def main():
     parser.add_argument("--only", type=int, help="this one input")
     options = parser.parse_args()
     numbers = range(options.count) if options.only is None else [options.only]
-    codes, failures = run(options.what, options.seed, numbers)
+    with tempfile.TemporaryDirectory() as place, Worker() as worker:
+        made = samples(Path(place))
+        codes, failures = run(options.what, options.seed, numbers, made=made, worker=worker, place=Path(place))
     ended = ", ".join(f"{n} with exit code {code}" for code, n in sorted(codes.items(), key=str))
     print(f"{len(numbers)} {options.what}, seed {options.seed}: {ended}; failures: {len(failures)}")
     return 1 if failures else 0

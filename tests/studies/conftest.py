@@ -1,5 +1,7 @@
 """A study that takes a fraction of a second: popularity, matrix factorisation, the model, and a table of its size."""
 
+from functools import partial
+
 import pytest
 
 from c2f_np.studies import read_study
@@ -43,14 +45,20 @@ bytes_of = "model"
 """
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    """Writes the study, changed by a text for another and with something behind it, and reads it."""
+@pytest.fixture(scope="session")
+def tiny_in():
+    """Writes the study into a folder, changed by a text for another and with something behind it, and reads it."""
 
-    def write(old="", new="", behind=""):
+    def write(folder, old="", new="", behind=""):
         assert old in TINY
-        path = tmp_path / "tiny.toml"
+        path = folder / "tiny.toml"
         path.write_text((TINY.replace(old, new) if old else TINY) + behind, encoding="utf-8")
         return read_study(path)
 
     return write
+
+
+@pytest.fixture
+def tiny(tiny_in, tmp_path):
+    """The same, into the folder of the test."""
+    return partial(tiny_in, tmp_path)

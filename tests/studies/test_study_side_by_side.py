@@ -68,6 +68,14 @@ def test_a_dask_scheduler_that_is_not_there(tiny, tmp_path):
 LONGER = ("seeds = [0, 1]\n", f"seeds = {list(range(12))}\n")
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_in, tmp_path_factory):
+    """The rows of the longer study, which nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_study(tiny_in(folder, *LONGER), folder / "out", ONE)
+    return rows_without_clocks(folder / "out")
+
+
 def start(study, out, *more):
     command = [sys.executable, "-m", "c2f_np", "study", str(study.path), "--out", str(out), *more]
     # A group of its own, so that a signal reaches all of its processes and not this one. Tests that run in a shell's background
@@ -91,7 +99,7 @@ def end_after_rows(process, out, n_rows, how):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_killed_study_goes_on(tiny, tmp_path, jobs):
+def test_a_killed_study_goes_on(tiny, tmp_path, whole, jobs):
     study, out = tiny(*LONGER), tmp_path / "out"
     _, code = end_after_rows(start(study, out, "--jobs", jobs), out, 5, signal.SIGKILL)
     n_rows = len(list(out.glob("rows/*.json")))
@@ -101,8 +109,7 @@ def test_a_killed_study_goes_on(tiny, tmp_path, jobs):
     assert process.returncode == 0, said
     # The bar begins where the killed one was.
     assert int(re.search(r"(\d+)/37", said).group(1)) >= 5
-    run_study(study, tmp_path / "whole", ONE)
-    assert rows_without_clocks(out) == rows_without_clocks(tmp_path / "whole")
+    assert rows_without_clocks(out) == whole
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -122,7 +129,7 @@ def children_of(pid):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks for processes as on Linux")
-def test_a_worker_that_is_killed(tiny, tmp_path):
+def test_a_worker_that_is_killed(tiny, tmp_path, whole):
     """Its job has failed, as the report says; the others go on, and the job can be done again."""
     study, out = tiny(*LONGER), tmp_path / "out"
     process = start(study, out, "--jobs", "2")
@@ -133,9 +140,8 @@ def test_a_worker_that_is_killed(tiny, tmp_path):
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 1 and "1 of 37 jobs failed" in said and "Traceback" not in said
     assert "WorkerDied: its process was killed" in (out / "report.md").read_text(encoding="utf-8")
-    assert run_study(study, out, Options(jobs=2, retry_failed=True)).n_failed == 0
-    run_study(study, tmp_path / "whole", ONE)
-    assert rows_without_clocks(out) == rows_without_clocks(tmp_path / "whole")
+    assert run_study(study, out, Options(jobs=1, retry_failed=True)).n_failed == 0
+    assert rows_without_clocks(out) == whole
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks for processes as on Linux")

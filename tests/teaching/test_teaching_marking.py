@@ -43,8 +43,8 @@ CHEAT = {
 }
 ENDLESS = RIGHT | {
     "soft_threshold_backward": (
-        "def NAME(g, E, t):\n    while True:\n        try:\n            while True:\n"
-        "                pass\n        except BaseException:\n            pass"
+        "def NAME(g, E, t):\n    import time\n    while True:\n        try:\n            while True:\n"
+        "                time.sleep(1)\n        except BaseException:\n            pass"
     ),
 }
 LEAVES = RIGHT | {

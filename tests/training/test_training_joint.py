@@ -49,6 +49,7 @@ def test_start_has_what_the_settings_ask_for(data, variant):
 
 
 # ---- learning ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_it_learns_and_beats_popularity(tmp_path):
     settings = joint(
         n_coarse=20, n_fine=10, dim=16, coarse_batch=2048, max_epochs=15, update_every=5, eval_every=5, neg_size=2,

@@ -63,7 +63,7 @@ def test_without_validation_every_phase_runs_to_its_end(way):
     assert_same(done.result.state, done.state)
 
 
-@pytest.mark.parametrize("partition", ["auto", "coclustering", "random"])
+@pytest.mark.parametrize("partition", ["auto", pytest.param("coclustering", marks=pytest.mark.slow), "random"])
 @every_way
 def test_entities_without_training_interactions_do_not_hurt(way, partition):
     rng = np.random.default_rng(0)

@@ -94,6 +94,7 @@ def test_without_its_fine_codebook_nothing_is_left_but_biases(data):
     assert 0 <= evaluate_state(bare, problem, "test").metrics["ndcg@20"] <= 1
 
 
+@pytest.mark.slow
 def test_it_learns_as_the_coarse_codebook_does(tmp_path):
     from c2f_np import load_dataset
 

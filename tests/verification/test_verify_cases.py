@@ -15,6 +15,9 @@ from c2f_np.verification.threads import one_kernel_thread
 
 pytestmark = pytest.mark.gradcheck
 
+INTERPRETED = ("sparse_product", "compose", "bridge", "propagate", "propagate_bridged", "propagate_collapsed", "graph", "bpr",
+               "regulariser", "optimiser", "assignment_update", "triples", "ranking", "buffers", "row_groups",
+               "refusals")  # fmt: skip
 FLOATS = ("central_difference", "complex_step", "taylor_rate", "adjoint")
 
 
@@ -42,7 +45,7 @@ def _checks():
     for op in CHECKED:
         for engine in ("numpy", "numba"):
             # What is made of operations takes longest. Its compiled engine is held to the other one by quick tests too.
-            is_slow = op in ("beyond", "many") or (engine == "numba" and op not in OPERATIONS | SAMPLING)
+            is_slow = op in ("beyond", "many", "joint_step") or (engine == "numba" and op not in OPERATIONS | SAMPLING)
             slow = [pytest.mark.slow] if is_slow else []
             yield pytest.param(op, engine, marks=slow, id=f"{op}-{engine}")
 
@@ -55,13 +58,29 @@ def test_every_case_passes(op, engine):
                 hold(case.run(1))
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """A process in which kernels are plain Python."""
+    with Workers(1, environment_of_workers(compiled=False)) as workers:
+        yield workers
+
+
+def _interpreted(op):
+    return [number for number, case in enumerate(cases(op, "numba", 1)) if case.interpreted]
+
+
 @pytest.mark.slow
-def test_every_interpreted_case_passes():
-    with Workers(2, environment_of_workers(compiled=False)) as workers:
-        listed = [(op, number) for op in CHECKED for number, case in enumerate(cases(op, "numba", 1)) if case.interpreted]
-        for report in [workers.submit(command._run_task, op, "numba", 1, number) for op, number in listed]:
-            hold(report.result())
-        assert len(listed) > 100
+@pytest.mark.parametrize("op", INTERPRETED)
+def test_every_interpreted_case_passes(op, plain):
+    numbers = _interpreted(op)
+    for report in [plain.submit(command._run_task, op, "numba", 1, number) for number in numbers]:
+        hold(report.result())
+    assert numbers
+
+
+@pytest.mark.slow
+def test_no_operation_has_other_interpreted_cases():
+    assert {op for op in CHECKED if _interpreted(op)} == set(INTERPRETED)
 
 
 def test_every_point_that_was_asked_for_is_there():

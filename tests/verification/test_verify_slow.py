@@ -6,16 +6,22 @@
 import json
 
 import pytest
-
-from c2f_np.verification import command
+from plain_python import one_process
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def run():
+    """The command, without a process of its own for each operation; that it starts one is seen by tests of the command."""
+    with one_process() as run:
+        yield run
+
+
 @pytest.mark.parametrize("op", ["bridge", "soft_threshold", "bpr", "graph", "optimiser", "coarse_structure", "joint_stage"])
-def test_every_mistake_of_the_catalogue_that_an_operation_must_notice(op, capfd):
-    code = command.run(mutants=True, op=op, json=True)
-    found = json.loads(capfd.readouterr().out)["mutants"]
+def test_every_mistake_of_the_catalogue_that_an_operation_must_notice(op, run):
+    code, printed = run(mutants=True, op=op, json=True)
+    found = json.loads(printed)["mutants"]
     assert found and code == 0, [f"{m['place']}: {m['mistake']}" for m in found if not m["killed_by"]]
     # By a check, not because something broke on the way.
     assert not any(name[0].isupper() for m in found for name in m["killed_by"])
@@ -28,8 +34,8 @@ def test_every_mistake_of_the_catalogue_that_an_operation_must_notice(op, capfd)
         ("coarse_stage", "model.coarse"), ("batches", "model.sampling"),
     ],
 )  # fmt: skip
-def test_no_mutant_of_a_sample_survives(op, within, capfd):
+def test_no_mutant_of_a_sample_survives(op, within, run):
     """Of one module by the cases of one operation, on what these run; docs/mutation.md has samples of everything."""
-    assert command.run(op=op, within=within, mutate=12, seed=5, json=True) == 0
-    verdicts = [mutant["verdict"] for mutant in json.loads(capfd.readouterr().out)["mutants"]]
-    assert len(verdicts) == 12 and "survived" not in verdicts
+    code, printed = run(op=op, within=within, mutate=12, seed=5, json=True)
+    verdicts = [mutant["verdict"] for mutant in json.loads(printed)["mutants"]]
+    assert code == 0 and len(verdicts) == 12 and "survived" not in verdicts
