@@ -372,6 +372,9 @@ def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
     wanted = {"E_fine": phase == "fine_phase1" or s.training == "joint" and (s.gate > 0 or s.t_direct > 0),
               "S_fine": phase == "fine_phase1" or s.training == "joint" and s.gate > 0, "S_direct": s.t_direct > 0}  # fmt: skip
     worst.same("parts of the start", {name: name in p for name in wanted}, wanted)
+    own_threshold = p["threshold"].tolist() if "threshold" in p else None
+    rises = wanted["E_fine"] and s.fine_density < 1
+    worst.same("threshold of the start", own_threshold, np.array([s.threshold], s.dtype).tolist() if rises else None)
     F = reference.soft_threshold(p["E_fine"], s.threshold) if wanted["E_fine"] else None
     if table is not None:
         _hold_code(worst, posed, p, F, dense(table.state.S_coarse) @ dense(table.state.E_coarse))

@@ -263,6 +263,11 @@ def ranking_check(engine: str, rng) -> Checks:
             broken[4, m - 1] = np.nan
             nan_at = rank_rows(broken, *given)
             yield f"NaN of {at}", float(tuple(nan_at) != (4, m - 1)), 0
+    # A list that is not full yet is held against nothing, least of all against the row before.
+    scores, masked = np.array([[9.0, 9, 9, 9, 9], [0, 0, -1, -2, -3]]), sparse.csr_array([[0, 0, 0, 0, 0], [1, 1, 0, 0, 0]])
+    ranking = np.empty((2, 2), np.int64)
+    rank_rows(scores, np.arange(2), masked.indptr, masked.indices, 0, 2, ranking, 1)
+    yield "a row after better ones", differs(ranking, [[0, 1], [2, 3]]), 0
 
 
 def buffers_check(engine: str, rng) -> Checks:
