@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,9 @@ if "OMP_WAIT_POLICY" not in os.environ:
 #: A vector register holds this many float32.
 LANE = 16
 _CACHE_LINE = 64  # bytes
+# NUMBA_CACHE_DIR, before anything here is decorated.
+_given_folder = config.CACHE_DIR
+_decorating = threading.Lock()
 #: What is computed entry by entry is handed to threads in blocks.
 ENTRIES_OF_A_BLOCK = 1 << 14
 
@@ -50,15 +54,17 @@ def njit(**options: Any) -> Callable:
     """``numba.njit`` with a cache on disk, if there is a place for it."""
 
     def decorate(function):
-        if config.CACHE_DIR or config.DISABLE_JIT:
+        if _given_folder or config.DISABLE_JIT:
             return numba.njit(cache=True, **options)(function)
         folder = cache_folder()
-        # Numba decides where code is kept when a function is decorated; other packages' functions must not move.
-        config.CACHE_DIR = folder or ""
-        try:
-            return numba.njit(cache=folder is not None, **options)(function)
-        finally:
-            config.CACHE_DIR = ""
+        # Numba decides where code is kept when a function is decorated; other packages' functions must not move. One at a time:
+        # were the setting gone while another thread's function is decorated, its code would be kept in the working directory.
+        with _decorating:
+            config.CACHE_DIR = folder or ""
+            try:
+                return numba.njit(cache=folder is not None, **options)(function)
+            finally:
+                config.CACHE_DIR = ""
 
     return decorate
 

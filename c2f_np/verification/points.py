@@ -361,16 +361,29 @@ def parts_of(state: ModelState | TableState) -> dict:
     return {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if getattr(state, f.name) is not None}
 
 
-def rounding_share(A: np.ndarray, s, H: np.ndarray, roles) -> float:
+def cancellation(p: dict, s) -> float:
+    """How much larger the terms of S_c E_hat + S_d F are than their sum: weights found by pursuit may be in the thousands."""
+    def composed(p, E_hat, F):
+        return p["S_coarse"] @ E_hat + (p["S_direct"] @ F if "S_direct" in p else 0)
+
+    sizes = {name: np.abs(value) for name, value in p.items()}
+    E_hat, F = reference.codebooks(p, s)
+    fine = None if F is None else np.abs(F)
+    terms = reference.bridge(sizes, fine, s) if "S_fine" in p else sizes["E_coarse"]
+    return float(np.linalg.norm(composed(sizes, terms, fine)) / np.linalg.norm(composed(p, E_hat, F)))
+
+
+def rounding_share(A: np.ndarray, s, H: np.ndarray, roles, cancellation: float = 1.0) -> float:
     """What a gradient may be off by, as a share of the sum of the absolute values that its triples contribute.
 
     To first order, a chain of n operations is off by at most n u times the sum of the absolute values of its terms, and by a
     small multiple of sqrt(n) u of it if roundings do not conspire (Higham and Mary, *A New Approach to Probabilistic Rounding
     Error Analysis*, 2019). The multiple also covers what the triples' absolute values leave out: cancellation within a triple.
+    `cancellation` is how much larger terms of the composition are than what they add up to.
     """
     most = int((A != 0).sum(axis=1).max()) + N_COARSE + N_FINE
     # Operations on the longest way from a parameter through the loss and back.
     chain = 2 * (s.n_layers + 2) * (most + 4) + s.dim + 3 * len(roles[0]) + 40
     # The slope of a triple is off, relatively, by as much as its score is off absolutely.
     score = max(np.max(np.sum(np.abs(H[roles[0]] * H[item]), axis=1)) for item in roles[1:])
-    return 8 * U[s.dtype] * np.sqrt(chain) * (1 + 2 * score)
+    return 8 * U[s.dtype] * max(np.sqrt(chain), cancellation) * (1 + 2 * score)

@@ -215,13 +215,25 @@ def code_check(engine: str, rng) -> Checks:
 
 
 def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dict | None:
-    """The same, with dense matrices and least squares; None where links determine the codebooks hardly, or not at all."""
+    """The same, with dense matrices and least squares; None where links determine the codebooks hardly, or rounding a choice."""
+    undecided = []
+
+    def pursued(Y, E, t):
+        S, gaps = reference.pursue(Y, E, t)
+        undecided.append(gaps.min() < 1e-13 * np.linalg.norm(Y))
+        return S
+
+    def better(Y, E, S, t):
+        found = pursued(Y, E, t)
+        closer = np.sum((Y - found @ E) ** 2, axis=1) < np.sum((Y - S @ E) ** 2, axis=1)
+        return np.where(closer[:, None], found, S)
+
     E = _centres(Y, n_coarse, seed)
-    S = reference.pursue(Y, E, t_coarse)[0]
+    S = pursued(Y, E, t_coarse)
     F, D = np.zeros((0, Y.shape[1])), np.zeros((len(Y), 0))
     if t_direct:
         F = _centres(Y - S @ E, n_fine, seed + 1)
-        D = reference.pursue(Y - S @ E, F, t_direct)[0]
+        D = pursued(Y - S @ E, F, t_direct)
     errors = [_error(Y, S @ E + D @ F)]
     for _ in range(rounds):
         both, links_of = np.concatenate([E, F]), np.concatenate([S, D], axis=1)
@@ -231,9 +243,11 @@ def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dic
         fitted = np.linalg.lstsq(links_of, Y, rcond=1e-10)[0]
         fitted[unused] = both[unused]
         E, F = fitted[:n_coarse], fitted[n_coarse:]
-        S = _better(Y - D @ F, E, S, t_coarse)
-        D = _better(Y - S @ E, F, D, t_direct) if t_direct else D
+        S = better(Y - D @ F, E, S, t_coarse)
+        D = better(Y - S @ E, F, D, t_direct) if t_direct else D
         errors.append(_error(Y, S @ E + D @ F))
+    if any(undecided):
+        return None
     sizes = [math.sqrt(np.sum(part**2) / (len(Y) * t)) if t else 1 for part, t in ((S, t_coarse), (D, t_direct))]
     code = {"S_coarse": S / sizes[0], "E_hat": E * sizes[0], "errors": np.array(errors)}
     return code | ({"S_direct": D / sizes[1], "F": F * sizes[1]} if t_direct else {"S_direct": None, "F": None})
@@ -245,12 +259,6 @@ def _centres(Y, k: int, seed: int) -> np.ndarray:
 
     with threadpool_limits(1):
         return KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(Y).cluster_centers_
-
-
-def _better(Y, E, S, t: int) -> np.ndarray:
-    found = reference.pursue(Y, E, t)[0]
-    closer = np.sum((Y - found @ E) ** 2, axis=1) < np.sum((Y - S @ E) ** 2, axis=1)
-    return np.where(closer[:, None], found, S)
 
 
 def _error(Y, approximation) -> float:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -79,3 +81,28 @@ def test_a_fork_after_a_fit(layer, found, tmp_path):
 
 def test_a_fork_before_the_first_fit(tmp_path):
     carry_out(FORKED_FIRST, "omp", tmp_path)
+
+
+def test_threads_that_decorate_at_the_same_time(monkeypatch):
+    """Each finds the folder of the compiled code while Numba looks for it; else it would be kept in the working directory."""
+    pytest.importorskip("numba")
+    from c2f_np.kernels import compiled
+
+    seen: list[tuple[str, str]] = []
+
+    def slow(**options):
+        def decorate(function):
+            before = compiled.config.CACHE_DIR
+            time.sleep(0.01)
+            seen.append((before, compiled.config.CACHE_DIR))
+            return function
+
+        return decorate
+
+    monkeypatch.setattr(compiled.numba, "njit", slow)
+    monkeypatch.setattr(compiled, "_given_folder", "")
+    monkeypatch.setattr(compiled.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(compiled, "cache_folder", lambda: "somewhere")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compiled.njit(), [slow] * 6))
+    assert seen == [("somewhere", "somewhere")] * 6
