@@ -34,7 +34,7 @@ from platformdirs import user_cache_dir
 
 # Between parallel loops GNU OpenMP lets idle threads spin for milliseconds. On a machine that is also doing something else they
 # then take the core from the thread that has work: an epoch of 0.1 s was seen to take 3 s. To sleep at once costs a wake-up in
-# every loop, a quarter of a small step. So they spin for some tens of microseconds: mostly the next loop has begun by then.
+# every loop. So they spin for some tens of microseconds: mostly the next loop has begun by then.
 # This must be set before the first parallel loop runs. What is already set is left alone.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

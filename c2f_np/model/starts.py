@@ -281,7 +281,7 @@ def singular_table(R, dim: int, seed: int) -> np.ndarray:
     with one_blas_thread():
         U, sigma, V = randomized_svd(normalised, min(dim, *R.shape), n_iter=_SVD_ITERATIONS, random_state=seed)
     rank = np.count_nonzero(sigma > _LEAST_SINGULAR_VALUE * sigma[0])
-    vectors = np.concatenate([U, V.T], axis=0)[:, :rank] * np.sqrt(sigma[:rank])
+    vectors = np.concatenate([U, V.T])[:, :rank] * np.sqrt(sigma[:rank])
     return vectors * (_SINGULAR_SCALE / np.sqrt(np.mean(vectors**2)))
 
 

@@ -373,17 +373,17 @@ def cancellation(p: dict, s) -> float:
     return float(np.linalg.norm(composed(sizes, terms, fine)) / np.linalg.norm(composed(p, E_hat, F)))
 
 
-def rounding_share(A: np.ndarray, s, H: np.ndarray, roles, cancellation: float = 1.0) -> float:
+def rounding_share(A: np.ndarray, s, H: np.ndarray, roles, cancelled: float = 1.0) -> float:
     """What a gradient may be off by, as a share of the sum of the absolute values that its triples contribute.
 
     To first order, a chain of n operations is off by at most n u times the sum of the absolute values of its terms, and by a
     small multiple of sqrt(n) u of it if roundings do not conspire (Higham and Mary, *A New Approach to Probabilistic Rounding
     Error Analysis*, 2019). The multiple also covers what the triples' absolute values leave out: cancellation within a triple.
-    `cancellation` is how much larger terms of the composition are than what they add up to.
+    `cancelled` is what :func:`cancellation` finds of the composition.
     """
     most = int((A != 0).sum(axis=1).max()) + N_COARSE + N_FINE
     # Operations on the longest way from a parameter through the loss and back.
     chain = 2 * (s.n_layers + 2) * (most + 4) + s.dim + 3 * len(roles[0]) + 40
     # The slope of a triple is off, relatively, by as much as its score is off absolutely.
     score = max(np.max(np.sum(np.abs(H[roles[0]] * H[item]), axis=1)) for item in roles[1:])
-    return 8 * U[s.dtype] * max(np.sqrt(chain), cancellation) * (1 + 2 * score)
+    return 8 * U[s.dtype] * max(np.sqrt(chain), cancelled) * (1 + 2 * score)
