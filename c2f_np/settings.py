@@ -151,8 +151,6 @@ class Settings:
             raise SettingsError("fine_density below 1 needs a fine codebook: t_direct or gate above 0")
         if self.propagation == "collapsed":
             raise SettingsError('propagation = "collapsed" needs training = "stages": joint training is not linear in F')
-        if self.table_start != "normal" and not self.table_epochs:
-            raise SettingsError('table_start = "svd" needs table_epochs')
         if self.partition_epochs and not self.table_epochs:
             raise SettingsError("partition_epochs need table_epochs: without a table, all epochs are from a partition")
         if self.table_epochs and self.gate > 0 and not self.t_direct and self.n_fine > self.n_coarse:
@@ -226,13 +224,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "threshold": 0.0,
         "fine_start": "normal",
         "bias_start": "zero",
-        "table_epochs": 60,
-        "partition_epochs": 40,
-        "start_lr": 1e-2,
-        "coarse_lr": 3e-3,
+        "table_start": "svd",
+        "table_epochs": 20,
+        "start_lr": 3e-2,
+        "coarse_lr": 4e-3,
+        "coarse_batch": 16384,
         "exchange_epochs": 0,
         "lr_schedule": "steps",
-        "max_epochs": 60,
+        "max_epochs": 12,
+        "eval_every": 4,
         "patience": 12,
     },
 }

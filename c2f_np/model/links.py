@@ -10,7 +10,7 @@ weights of all that were taken are fitted anew. Alternating it with the codebook
 directions* of sparse coding (Engan et al., ICASSP 1999); of a table, with two codebooks, it makes a *residual code*.
 
     S = pursue(Y, E, t)         min |Y_i - S_i E|^2 over rows S_i of t entries, greedily
-    E = fit_codebook(Y, S)      min |Y - S E|^2 over codebooks
+    E = fit_codebook(Y, S)      min |Y - S E|^2 over codebooks; with weights, min sum_i w_i |Y_i - S_i E|^2
     residual_code(Y)            Y ~ S_c E_hat + S_d F: where an entity lies, and what is left
 
     shared_code([Y_1, ...])     Y_k ~ S_k F: one codebook for several tables, such as the coarse rows and what is left of Y
@@ -135,13 +135,14 @@ def pursue(Y: np.ndarray, E: np.ndarray, t: int, *, rows_at_a_time: int = 8192) 
     return _rows_of(*(np.take_along_axis(part, order, axis=1) for part in (weights, chosen)), k)
 
 
-def fit_codebook(Y: np.ndarray, S: sparse.csr_array, E: np.ndarray) -> np.ndarray:
+def fit_codebook(Y: np.ndarray, S: sparse.csr_array, E: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """The codebook, in float64, that explains Y best by the links S: of least norm where S does not determine it.
 
-    `E` is taken for the rows that no link of a weight other than 0 leads to, which could be anything.
+    `weight` says how much the error of a row of Y counts, shape (N,); None: as much as any other's. `E` is taken for the rows
+    that no link of a weight other than 0 leads to, which could be anything.
     """
     S = sparse.csr_array(S, dtype=np.float64)
-    transpose = S.T.tocsr()
+    transpose = S.T.tocsr() if weight is None else sparse.csr_array(S.multiply(weight[:, None])).T.tocsr()
     gram = (transpose @ S).toarray()
     with one_blas_thread():
         fitted = np.linalg.lstsq(gram, transpose @ np.asarray(Y, np.float64), rcond=None)[0]
@@ -152,8 +153,8 @@ def fit_codebook(Y: np.ndarray, S: sparse.csr_array, E: np.ndarray) -> np.ndarra
 class ResidualCode:
     """Codebooks and links of a table, in float64, with t_coarse and t_direct links a row; the mean square of all weights is 1.
 
-    F and S_direct are None without direct links. `errors` holds |Y - S_c E_hat - S_d F|^2 / |Y|^2 at the start and after every
-    round.
+    F and S_direct are None without direct links. `errors` holds |Y - S_c E_hat - S_d F|^2 / |Y|^2, every row counted as often as
+    its weight says, at the start and after every round.
     """
 
     E_hat: np.ndarray
@@ -164,25 +165,27 @@ class ResidualCode:
 
 
 def residual_code(
-    Y: np.ndarray, n_coarse: int, n_fine: int, t_coarse: int, t_direct: int, *, seed: int, rounds: int = ROUNDS
-) -> ResidualCode:
+    Y: np.ndarray, n_coarse: int, n_fine: int, t_coarse: int, t_direct: int, *, seed: int, rounds: int = ROUNDS,
+    parts: np.ndarray | None = None, weight: np.ndarray | None = None,
+) -> ResidualCode:  # fmt: skip
     """Code a table (model.md, joint training, 6).
 
-    E_hat begins as the centres of k-means on its rows, F as those of the residuals; then links and codebooks are fitted in turn,
-    each given the others, and no such step makes the error larger. This is residual vector quantisation with a weight on every
-    link."""
+    E_hat begins as the means of `parts`, shape (N,), or as the centres of k-means on the rows of Y, F as the centres of the
+    residuals; then links and codebooks are fitted in turn, each given the others, and no such step makes the error larger. This
+    is residual vector quantisation with a weight on every link. `weight` says how much the error of a row counts, shape (N,)."""
     Y = np.asarray(Y, np.float64)
     left, codebooks, links = Y, [], []
     for k, (size, t) in enumerate(((n_coarse, t_coarse), (n_fine, t_direct))[: 2 if t_direct else 1]):
-        codebooks.append(centres(left, size, seed + k))
+        by_parts = k == 0 and parts is not None
+        codebooks.append(means(Y, parts, size, weight) if by_parts else centres(left, size, seed + k, weight))
         links.append(pursue(left, codebooks[k], t))
         left = left - links[k] @ codebooks[k]
-    errors = [_share(left, Y)]
+    errors = [_share(left, Y, weight)]
     for _ in range(rounds):
-        codebooks = _fitted_codebooks(Y, links, codebooks)
+        codebooks = _fitted_codebooks(Y, links, codebooks, weight)
         for k, E in enumerate(codebooks):
             links[k] = _better_links(_left(Y, links, codebooks, without=k), E, links[k])
-        errors.append(_share(_left(Y, links, codebooks), Y))
+        errors.append(_share(_left(Y, links, codebooks), Y, weight))
     (S_coarse, E_hat), (S_direct, F) = [*map(_unit_weights, links, codebooks), (None, None)][:2]
     return ResidualCode(E_hat, S_coarse, F, S_direct, tuple(errors))
 
@@ -203,7 +206,14 @@ def shared_code(
     return F * scale, [sparse.csr_array(S / scale) for S in links]
 
 
-def centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
+def means(Y: np.ndarray, parts: np.ndarray, k: int, weight: np.ndarray | None = None) -> np.ndarray:
+    """The mean row of each of k parts, shape (k, d); of a part without rows, row `part` of Y, so that it may find some."""
+    count = np.bincount(parts, weight, minlength=k)
+    member = sparse.csr_array((np.ones(len(Y)) if weight is None else weight, (parts, np.arange(len(Y)))), shape=(k, len(Y)))
+    return np.where(count[:, None] > 0, member @ Y / np.where(count > 0, count, 1)[:, None], Y[:k])
+
+
+def centres(Y: np.ndarray, k: int, seed: int, weight: np.ndarray | None = None) -> np.ndarray:
     """k centres of k-means, in float64, shape (k, d); the same for any number of threads."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -214,13 +224,13 @@ def centres(Y: np.ndarray, k: int, seed: int) -> np.ndarray:
         warnings.simplefilter("ignore", ConvergenceWarning)
         # Several threads add up a cluster's rows in the order in which they happen to finish.
         with threadpool_limits(1):
-            means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=seed % 2**32).fit(Y)
-    return means.cluster_centers_.astype(np.float64)
+            found = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=seed % 2**32).fit(Y, sample_weight=weight)
+    return found.cluster_centers_.astype(np.float64)
 
 
-def _fitted_codebooks(Y, links: list[sparse.csr_array], codebooks: list[np.ndarray]) -> list[np.ndarray]:
+def _fitted_codebooks(Y, links: list[sparse.csr_array], codebooks: list[np.ndarray], weight) -> list[np.ndarray]:
     """All codebooks, fitted together."""
-    fitted = fit_codebook(Y, sparse.hstack(links, format="csr"), np.concatenate(codebooks))
+    fitted = fit_codebook(Y, sparse.hstack(links, format="csr"), np.concatenate(codebooks), weight)
     return np.split(fitted, np.cumsum([len(E) for E in codebooks])[:-1])
 
 
@@ -246,9 +256,10 @@ def _unit_weights(S: sparse.csr_array, E: np.ndarray) -> tuple[sparse.csr_array,
     return (S, E) if scale == 0 else (sparse.csr_array(S / scale), E * scale)
 
 
-def _share(left: np.ndarray, Y: np.ndarray) -> float:
-    """|left|^2 / |Y|^2."""
-    return float(np.sum(left**2) / max(np.sum(Y**2), np.finfo(float).tiny))
+def _share(left: np.ndarray, Y: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """|left|^2 / |Y|^2, every row counted as often as its weight says."""
+    each = 1 if weight is None else weight[:, None]
+    return float(np.sum(each * left**2) / max(np.sum(each * Y**2), np.finfo(float).tiny))
 
 
 def _squares(Y: np.ndarray) -> np.ndarray:

@@ -282,30 +282,37 @@ def singular_table(R, dim: int, seed: int) -> np.ndarray:
         U, sigma, V = randomized_svd(normalised, min(dim, *R.shape), n_iter=_SVD_ITERATIONS, random_state=seed)
     rank = np.count_nonzero(sigma > _LEAST_SINGULAR_VALUE * sigma[0])
     vectors = np.concatenate([U, V.T])[:, :rank] * np.sqrt(sigma[:rank])
+    if rank == 0:
+        return vectors
     return vectors * (_SINGULAR_SCALE / np.sqrt(np.mean(vectors**2)))
 
 
 def code_table(table: ModelState, R, settings: Settings) -> ModelState:
     """Of joint training from a trained table: codebooks and links are its residual code; the biases stay.
 
+    The coarse rows begin as the means of a partition of the entities, and a row of the table counts 1 + degree times: about as
+    often as it is the user or the positive item of a triple.
+
     E_f is moved away from zero by tau, so that soft thresholding returns the F of the code. With a bridge the coarse rows of the
     code are coded by fine rows, g S_f F ~ E_hat, and what that leaves of them is (1 - g) E_c. If there is no E_c, fine rows are
     chosen for the coarse rows and what these leave of the table, and direct links code what is then left.
     """
     s, gate, Y = settings, settings.gate, table.E_coarse
-    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
+    count = 1.0 + np.concatenate([np.asarray(R.sum(axis=1)).ravel(), np.asarray(R.sum(axis=0)).ravel()])
+    parts = partition_entities(R, s.n_coarse, method=s.partition, seed=s.seed)
+    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed, parts=parts, weight=count)
     E_hat, S_coarse, F, S_fine, S_direct = code.E_hat, code.S_coarse, code.F, None, code.S_direct
     if not s.has_fine_codebook:
         return dataclasses.replace(table, E_coarse=E_hat, S_coarse=S_coarse)
     E_coarse = E_hat
     if gate > 0:
         if F is None or gate == 1:
-            # An error in a coarse row counts as often as entities are linked to it.
-            used = np.bincount(S_coarse.indices, S_coarse.data**2, minlength=s.n_coarse)
+            # An error in a coarse row counts as often as entities are linked to it, each as often as it counts itself.
+            used = np.bincount(S_coarse.indices, np.repeat(count, s.t_coarse) * S_coarse.data**2, minlength=s.n_coarse)
             weight = np.sqrt(np.where(used > 0, used, 1))
             tables, each = [weight[:, None] * E_hat], [s.t_fine]
             if s.t_direct:
-                tables, each = [*tables, Y - S_coarse @ E_hat], [*each, s.t_direct]
+                tables, each = [*tables, np.sqrt(count)[:, None] * (Y - S_coarse @ E_hat)], [*each, s.t_direct]
             F, (S_fine, *_) = shared_code(tables, s.n_fine, each, seed=s.seed)
             S_fine.data /= gate * np.repeat(weight, s.t_fine)
         else:

@@ -130,7 +130,9 @@ def starts_check(engine: str, rng) -> Checks:
     for gate in (0.35, 0.8):
         s = _sizes(training="joint", fine_start="normal", gate=gate, t_direct=2, threshold=0.2)
         table = starts.start_table(R, s)
-        state, code = starts.code_table(table, R, s), links.residual_code(table.E_coarse, 7, 4, s.t_coarse, 2, seed=s.seed)
+        parts = starts.partition_entities(R, 7, method=s.partition, seed=s.seed)
+        how = {"parts": parts, "weight": 1.0 + np.concatenate([R.sum(axis=1), R.sum(axis=0)])}
+        state, code = starts.code_table(table, R, s), links.residual_code(table.E_coarse, 7, 4, s.t_coarse, 2, seed=s.seed, **how)
         F = np.sign(state.E_fine) * np.maximum(np.abs(state.E_fine) - 0.2, 0)
         yield f"a code with gate {gate}", off(gate * (dense(state.S_fine) @ F) + (1 - gate) * state.E_coarse, code.E_hat), 1e-9
 

@@ -394,7 +394,10 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y) -> None:
     coarse row counts as often as it is used; without a residual, direct links code what is then left.
     """
     s = posed.settings
-    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed)
+    R = dense(posed.R)
+    count = 1 + np.concatenate([R.sum(axis=1), R.sum(axis=0)])
+    parts = partition_entities(posed.R, s.n_coarse, method=s.partition, seed=s.seed)
+    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed, parts=parts, weight=count)
     E_hat, S_coarse = code.E_hat, dense(code.S_coarse)
     worst.add("S_coarse of the code", p["S_coarse"], S_coarse, 1e-6 * np.linalg.norm(p["S_coarse"]))
     wanted, clear = None if code.F is None else dense(code.S_direct), slice(None)
@@ -404,9 +407,9 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y) -> None:
         sure = gap > 1e-6 * np.linalg.norm(E_hat)
         worst.add("S_fine of the code", (p["S_fine"] @ fine)[sure], (S_fine @ fine)[sure], 1e-3 * np.linalg.norm(S_fine @ fine))
     elif "S_fine" in p:
-        used = np.sum(S_coarse**2, axis=0)
+        used = np.sum(count[:, None] * S_coarse**2, axis=0)
         weight = np.sqrt(np.where(used > 0, used, 1))[:, None]
-        tables = [weight * E_hat, *([Y - S_coarse @ E_hat] if s.t_direct else [])]
+        tables = [weight * E_hat, *([np.sqrt(count)[:, None] * (Y - S_coarse @ E_hat)] if s.t_direct else [])]
         fine, links = shared_code(tables, s.n_fine, [s.t_fine, s.t_direct][: len(tables)], seed=s.seed)
         S_fine = dense(links[0]) / weight / s.gate
         worst.add("S_fine of the code", p["S_fine"], S_fine, 1e-6 * np.linalg.norm(S_fine))

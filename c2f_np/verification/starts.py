@@ -195,28 +195,32 @@ def _fine_codebook(E, *, kind: str, n_components: int, threshold: float, n_fine:
 # ---- the code of a table -------------------------------------------------------------------------------------------------
 def code_check(engine: str, rng) -> Checks:
     """The code of a table: links found greedily, codebooks fitted together, round after round; weights of mean square 1."""
-    options = {"t_coarse": (1, 2), "t_direct": (0, 1, 2), "rounds": (0, 1, 3), "d": (3, 5)}
+    options = {"t_coarse": (1, 2), "t_direct": (0, 1, 2), "rounds": (0, 1, 3), "d": (3, 5), "parts": (0, 4, 6), "weighted": (False, True)}
     for at in pairwise_cover(options, rng):
         given, expected = (6, 4, at["t_coarse"], at["t_direct"]), None
         while expected is None:
             Y, seed = rng.standard_normal((30, at["d"])), int(rng.integers(100)) + 2**31 * int(rng.integers(2))
-            expected = _residual_code(Y, *given, seed, at["rounds"])
+            how = {
+                "parts": rng.permutation(np.arange(30) % at["parts"]) if at["parts"] else None,  # 4: two are empty
+                "weight": rng.integers(1, 20, 30).astype(float) if at["weighted"] else None,
+            }
+            expected = _residual_code(Y, *given, seed, at["rounds"], **how)
             # Greedy choices may hang by a thread, and then rounding decides: another table.
-            moved = _residual_code(Y * (1 + 1e-12 * rng.standard_normal(Y.shape)), *given, seed, at["rounds"])
+            moved = _residual_code(Y * (1 + 1e-12 * rng.standard_normal(Y.shape)), *given, seed, at["rounds"], **how)
             if expected and not (moved and all(theirs is None or off(moved[k], theirs) < 1e-8 for k, theirs in expected.items())):
                 expected = None
-        found = links.residual_code(Y, *given, seed=seed, rounds=at["rounds"])
+        found = links.residual_code(Y, *given, seed=seed, rounds=at["rounds"], **how)
         for name, theirs in expected.items():
             ours = getattr(found, name)
             yield f"{name} {at}", off(dense(ours), theirs) if theirs is not None else float(ours is not None), 1e-7
         Y = Y.astype(np.float32)  # of a trained table: the code is computed in float64 all the same
-        found, wide = (links.residual_code(table, *given, seed=seed) for table in (Y, Y.astype(np.float64)))
+        found, wide = (links.residual_code(table, *given, seed=seed, **how) for table in (Y, Y.astype(np.float64)))
         yield f"float32 {at}", float(differs(found.E_hat, wide.E_hat) or found.errors != wide.errors), 0
 
 
-def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dict | None:
+def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds, parts, weight) -> dict | None:
     """The same, with dense matrices and least squares; None where links determine the codebooks hardly, or rounding a choice."""
-    undecided = []
+    undecided, each = [], np.ones((len(Y), 1)) if weight is None else weight[:, None]
 
     def pursued(Y, E, t):
         S, gaps = reference.pursue(Y, E, t)
@@ -228,24 +232,30 @@ def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dic
         closer = np.sum((Y - found @ E) ** 2, axis=1) < np.sum((Y - S @ E) ** 2, axis=1)
         return np.where(closer[:, None], found, S)
 
-    E = _centres(Y, n_coarse, seed)
+    def error():
+        return np.sum(each * (Y - S @ E - D @ F) ** 2) / np.sum(each * Y**2)
+
+    if parts is None:
+        E = _centres(Y, n_coarse, seed, weight)
+    else:
+        E = np.array([np.average(Y[parts == k], 0, each[parts == k, 0]) if k in parts else Y[k] for k in range(n_coarse)])
     S = pursued(Y, E, t_coarse)
     F, D = np.zeros((0, Y.shape[1])), np.zeros((len(Y), 0))
     if t_direct:
-        F = _centres(Y - S @ E, n_fine, seed + 1)
+        F = _centres(Y - S @ E, n_fine, seed + 1, weight)
         D = pursued(Y - S @ E, F, t_direct)
-    errors = [_error(Y, S @ E + D @ F)]
+    errors = [error()]
     for _ in range(rounds):
         both, links_of = np.concatenate([E, F]), np.concatenate([S, D], axis=1)
         unused = ~np.any(links_of, axis=0)
         if np.linalg.cond(links_of[:, ~unused]) > 1e4:
             return None
-        fitted = np.linalg.lstsq(links_of, Y, rcond=1e-10)[0]
+        fitted = np.linalg.lstsq(np.sqrt(each) * links_of, np.sqrt(each) * Y, rcond=1e-10)[0]
         fitted[unused] = both[unused]
         E, F = fitted[:n_coarse], fitted[n_coarse:]
         S = better(Y - D @ F, E, S, t_coarse)
         D = better(Y - S @ E, F, D, t_direct) if t_direct else D
-        errors.append(_error(Y, S @ E + D @ F))
+        errors.append(error())
     if any(undecided):
         return None
     sizes = [math.sqrt(np.sum(part**2) / (len(Y) * t)) if t else 1 for part, t in ((S, t_coarse), (D, t_direct))]
@@ -253,16 +263,12 @@ def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds) -> dic
     return code | ({"S_direct": D / sizes[1], "F": F * sizes[1]} if t_direct else {"S_direct": None, "F": None})
 
 
-def _centres(Y, k: int, seed: int) -> np.ndarray:
+def _centres(Y, k: int, seed: int, weight) -> np.ndarray:
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        return KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(Y).cluster_centers_
-
-
-def _error(Y, approximation) -> float:
-    return np.sum((Y - approximation) ** 2) / np.sum(Y**2)
+        return KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(Y, sample_weight=weight).cluster_centers_
 
 
 # ---- tables of a given size ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from c2f_np.cli import main
 from c2f_np.errors import SettingsError
 from c2f_np.model.joint import joint_codebook, joint_graph, table_stage
 from c2f_np.model.links import residual_code
-from c2f_np.model.starts import code_table, start_table
+from c2f_np.model.starts import code_table, partition_entities, start_table
 from c2f_np.run import Request, comparison_table, run
 from c2f_np.settings import Settings
 from c2f_np.training import loop, phases, train
@@ -74,10 +74,11 @@ def test_phases_follow_each_other(data, changes, expected):
     assert list(done.finished) == list(dict.fromkeys(expected)) and done.result is done.finished["joint"]
 
 
-def test_the_default_has_all_three():
+def test_the_default_trains_a_table_and_codes_it():
     settings = Settings.preset("default")
-    assert phase_names(settings) == ("partition", "table", "joint")
-    assert [phase.most_epochs for phase in phases_of(settings, None)] == [40, 60, 60]
+    assert phase_names(settings) == ("table", "joint")
+    assert [phase.most_epochs for phase in phases_of(settings, None)] == [20, 12]
+    assert phase_names(Settings.preset("default", partition_epochs=1)) == ("partition", "table", "joint")
 
 
 def test_learning_rates_fall_over_the_epochs_of_each_phase(data):
@@ -167,12 +168,15 @@ def test_the_model_says_what_the_code_says(data, gate, t_direct, threshold):
     problem = pose(data, settings)
     full = start_table(problem.R, settings)
     state = code_table(full, problem.R, settings)
-    code = residual_code(full.E_coarse, 6, 4, 2, t_direct, seed=settings.seed)
+    count = 1.0 + np.concatenate([problem.R.sum(axis=1), problem.R.sum(axis=0)])
+    parts = partition_entities(problem.R, 6, method="random", seed=settings.seed)
+    code = residual_code(full.E_coarse, 6, 4, 2, t_direct, seed=settings.seed, parts=parts, weight=count)
     expected = code.S_coarse @ code.E_hat + (code.S_direct @ code.F if t_direct else 0)
     graph = joint_graph(problem.A, state, gate, engine=problem.engine)
     found = graph.links.matrix @ joint_codebook(state.E_coarse, state.E_fine, graph, threshold=threshold)
     assert_allclose(found, expected, rtol=0, atol=1e-14)
-    assert_allclose(np.sum((found - full.E_coarse) ** 2) / np.sum(full.E_coarse**2), code.errors[-1], rtol=1e-9)
+    left, whole = (count @ part**2 for part in (found - full.E_coarse, full.E_coarse))  # a row counts 1 + degree times
+    assert_allclose(left.sum() / whole.sum(), code.errors[-1], rtol=1e-9)
     assert (state.S_fine is None) == (gate == 0) and (state.S_direct is None) == (t_direct == 0)
     assert state.is_fine == (gate > 0 or t_direct > 0)
     for S, t in ((state.S_coarse, 2), (state.S_direct, t_direct), (state.S_fine, 2)):
@@ -259,9 +263,8 @@ def test_threads_do_not_change_a_bit(dtype):
         ("staged", {"table_epochs": 1}, "table_epochs and partition_epochs need training"),
         ("authors", {"partition_epochs": 1}, "table_epochs and partition_epochs need training"),
         ("staged", {"table_start": "svd"}, 'table_start = "svd" needs training'),
-        ("default", {"table_start": "svd", "table_epochs": 0, "partition_epochs": 0}, 'table_start = "svd" needs table_epochs'),
         ("default", {"table_start": "pca"}, "table_start must be one of normal, svd"),
-        ("default", {"table_epochs": 0}, "partition_epochs need table_epochs"),
+        ("default", {"table_epochs": 0, "partition_epochs": 1}, "partition_epochs need table_epochs"),
         ("default", {"gate": 0.5, "t_direct": 0, "n_fine": 101, "n_coarse": 100}, "n_fine = 101 is more than n_coarse"),
         ("default", {"table_epochs": -1}, "at least 0"),
         ("default", {"start_lr": -0.1}, "at least 0"),
