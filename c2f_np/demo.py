@@ -22,7 +22,6 @@ from .run import CONTROL, HISTORY, MODEL, Request, holds_run, run, run_control
 from .settings import Settings
 from .shown import for_terminal, write_figure
 from .studies.surgery import zero_fine
-from .training.phases import TITLES
 from .training.problem import entity_embeddings, evaluate_state, pose
 
 SIZES = {"n_coarse": 40, "n_fine": 16, "dim": 32}
@@ -62,9 +61,9 @@ settings   Both stages: preset "paper", but threshold {threshold} (preset: {pape
            ({paper.fine_lr}), {n_components} SparsePCA components ({paper.n_components}), {max_epochs} epochs a phase
            ({paper.max_epochs:,}), so that every phase has something to learn.
 
-ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse and a fine link for each user and item; rows
-           and weights trained together. The better of two starts, a partition and the full table cut down to
-           codebooks, is kept: here {kept}.
+ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse and a fine link for each user and item. A full
+           table starts from singular vectors and is trained for {default.table_epochs} epochs, then cut down to codebooks; rows and
+           weights are trained together from there{kept}.
 """
 #: The README's sentence.
 HONEST = """\
@@ -147,8 +146,7 @@ def demo(folder, *, seed: int = 0, threads: int = 0, watch: Callable[[Settings],
     share = float(stages[-1]["nonzero_fine"])
     models = [(row.name, row.bytes["model"], row.metrics["ndcg@20"], KINDS[row.name]) for row in rows.values()]
     write_figure(folder / FIGURE, "results.demo_figure", stages, control, joint, models, share)
-    begun = TITLES[found[""]["started_from"]].removeprefix("start: ")
-    kept = f"the {begun}" + ("" if found[""]["best_epoch"]["joint"] else "; further epochs improved nothing")
+    kept = "" if found[""]["best_epoch"]["joint"] else "; here this improved nothing"
     user = one_user(folder, data, wanted[""].settings, rows[DEFAULT].metrics)
     return "\n\n".join([table(rows), legend(rows, share, kept), user, HONEST])
 
@@ -180,7 +178,7 @@ def table(rows: dict[str, Row]) -> str:
 def legend(rows: dict[str, Row], share: float, kept: str) -> str:
     """What the table's words mean, and what its rows say."""
     continued, fine = (rows[name].metrics["ndcg@20"] - rows[PHASE_2].metrics["ndcg@20"] for name in (CONTINUED, FINE))
-    found = {"share": share, "kept": kept, "fine": fine, "continued": continued, "paper": Settings.preset("paper")}
+    found = {"share": share, "kept": kept, "fine": fine, "continued": continued, "paper": Settings.preset("paper"), "default": Settings.preset()}
     parts = [part.split() for part in LEGEND.format(**found, **SIZES, **PAPER).split("\n\n")]
     return "\n".join(_wrapped(" ".join(text), f"{word:<11}") for word, *text in parts)
 

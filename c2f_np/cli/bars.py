@@ -10,7 +10,8 @@ from ..settings import Settings
 from ..training.loop import Phase, Progress
 from ..training.phases import TITLES, phases_of
 
-_PARTITION, _CODING = "a partition of users and items", "the table is coded"
+_PARTITION = "a partition of users and items"
+_CODING = "a partition of users and items, then the table is coded"
 
 
 def _bar(**about):
@@ -35,6 +36,8 @@ class PhaseBars:
         self._most = {phase.name: phase.most_epochs for phase in phases_of(settings, None)}
         joint = _CODING if settings.table_epochs else _PARTITION
         self._prepared = dict.fromkeys(("partition", "coarse_phase1", "coarse"), _PARTITION) | {"joint": joint}
+        if settings.table_start == "svd":
+            self._prepared["table"] = "singular vectors of the interactions"
         self._prepared["fine_phase1"] = "a SparsePCA of the coarse codebook and a partition"
         self._bar: Any = None
         self._phase: str | None = None

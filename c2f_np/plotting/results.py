@@ -54,7 +54,7 @@ def demo_figure(stages: list[dict], control: list[dict], joint: list[dict], mode
         left.annotate(text, first[phase], place, textcoords="offset points", fontsize=8, color=INK, va="center",
                       arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8})  # fmt: skip
     names = {name: title.replace(": ", ":\n").replace(", ", ",\n") for name, title in TITLES.items()}
-    names["joint"] = "better start,\ncontinued"
+    names["joint"] = "table coded,\ncontinued"
     _draw_curves(right, joint, names=names, model=INK)
     right.set_ylabel("")
     left.set_ylim(0, 1.15 * left.get_ylim()[1])

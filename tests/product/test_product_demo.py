@@ -63,8 +63,7 @@ def test_the_demo_shows_what_it_says(tmp_path, capsys, monkeypatch):
     # The default's last phase: did it improve on its start?
     metrics = read_json(tmp_path / "runs" / "demo" / "metrics.json")
     improved = metrics["best_epoch"]["joint"] > 0
-    assert ("further epochs improved nothing" in " ".join(text.split())) == (not improved)
-    assert improved or metrics["test"]["joint"] == metrics["test"][metrics["started_from"]]
+    assert ("here this improved nothing" in " ".join(text.split())) == (not improved)
     assert (tmp_path / "runs" / "demo" / "demo.png").stat().st_size > 20_000
     # What it leaves are ordinary run folders.
     last_rows = {"paper": "fine, phase 2", ".": "codebooks and links, jointly", "alone": "codebooks and links, jointly"}
@@ -84,7 +83,7 @@ def test_numbers_that_are_not_the_demo_s_own():
     said = " ".join(LEGEND.split())
     (fine, _), (continued, _) = (means("fine-codebook-planted", model) for model in ("paper", "paper / control"))
     assert f"NDCG@20 is {fine} after the fine stage and {continued} after the continued coarse stage (3 seeds" in said
-    table, default = (means("size-ml-100k", model) for model in ("lightgcn, dim 32", "default"))
+    table, default = means("rivals-ml-100k", "lightgcn"), means("presets-ml-100k", "default")
     assert "NDCG@20 {} in {} bytes, against {} in {}".format(*table, *default) in said
 
 

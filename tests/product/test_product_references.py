@@ -458,7 +458,7 @@ def test_there_are_citations_to_follow():
         ("docs/baselines.md", "`table_stage.py`", "`table_trainer.py`"),
         ("docs/baselines.md", "[evaluation](evaluation.md#the-order)", "[evaluation](evaluation.md#order)"),
         ("docs/baselines.md", "`python -m c2f_np gradcheck --op table_model`", "`python -m c2f_np gradcheck --operation table`"),
-        ("docs/baselines.md", "    python -m c2f_np study size --jobs 2", "    python -m c2f_np studies size --jobs 2"),
+        ("docs/baselines.md", "    python -m c2f_np study rivals --jobs 2", "    python -m c2f_np studies rivals --jobs 2"),
         ("docs/baselines.md", "`python -m c2f_np train --preset paper`", "`python -m c2f_np train --preset papers`"),
         ("docs/baselines.md", "`--preset NAME`", "`--preset-name NAME`"),
         ("docs/baselines.md", "python -m benchmarks --only steps", "python -m benchmarks --only step"),

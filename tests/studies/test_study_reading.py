@@ -119,7 +119,7 @@ def test_other_data_take_common_settings_or_those_of_one_of_the_studys_own(tmp_p
 
 def test_ready_studies_can_be_read_and_their_jobs_listed():
     names = ready_studies()
-    assert {"presets", "ablations", "control", "fine-codebook", "size"} <= set(names)
+    assert {"presets", "ablations", "control", "fine-codebook", "rivals"} <= set(names)
     for name in names:
         study = read_study(name)
         assert "?" in study.question
