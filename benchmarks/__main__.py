@@ -1,7 +1,7 @@
 """Run the benchmarks and write one result file and one page of tables.
 
     python -m benchmarks                          everything, at ml-100k and Gowalla size
-    python -m benchmarks --only steps product     some parts
+    python -m benchmarks --only steps product     some parts; printed, and written only with --out or --table
     python -m benchmarks --quick --sizes tiny     does it run at all?
     python -m benchmarks --summary docs/performance.md   the summary of the last result into that page
 """
@@ -94,8 +94,8 @@ def _parse(arguments: list[str] | None):
     parser.add_argument("--seconds", type=float, help="time for the rounds of a comparison, at least 3 rounds (30; quick 2)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of every competitor (all cores)")
     parser.add_argument("--without-torch", action="store_true", help="as if it were not installed")
-    parser.add_argument("--out", type=Path, help="the result (benchmarks/results.json; quick: not written)")
-    parser.add_argument("--table", type=Path, help="the tables (benchmarks/results.md; quick: not written)")
+    parser.add_argument("--out", type=Path, help="the result (benchmarks/results.json; quick or some parts: not written)")
+    parser.add_argument("--table", type=Path, help="the tables (benchmarks/results.md; quick or some parts: not written)")
     parser.add_argument(
         "--summary", type=Path, metavar="PAGE", help="run nothing; write the summary of the result into this file's block"
     )
@@ -105,8 +105,8 @@ def _parse(arguments: list[str] | None):
             parser.error(f"--{name} must be positive")
     if options.threads > available_cores():
         parser.error(f"--threads {options.threads}: there are {available_cores()} cores")
-    if not options.quick:
-        # A quick run must not replace a measurement by accident.
+    if not options.quick and options.only == list(PARTS):
+        # A quick run, or some parts alone, must not replace a measurement of everything by accident.
         options.out = options.out or HERE / "results.json"
         options.table = options.table or HERE / "results.md"
     return options

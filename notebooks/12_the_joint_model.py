@@ -750,7 +750,7 @@ assert max(other.values()) < results["three-step walks"] and (max(other.values()
 assert 12 < R.nnz / A.shape[0] < 13
 
 # %% [markdown]
-# None beats the partitions on these data, and not even the walks. A guess at the reason: the entities *do* come in groups here, and a table has to learn that 1,800 times, from fewer than 13 interactions a row. On MovieLens 100K, above, the table start is a good one. The package's `default` tries both and lets validation decide.
+# None beats the partitions on these data, and not even the walks. A guess at the reason: the entities *do* come in groups here, and a table has to learn that 1,800 times, from fewer than 13 interactions a row. On MovieLens 100K, above, the table start is a good one. The package's `default` does something of both: its table starts from singular vectors of the interactions, and when it is coded, the coarse rows begin as the means of a partition's parts.
 #
 # ## Faster
 #
@@ -788,7 +788,7 @@ assert abs(results["my joint model"] - results["the package's, from my start"]) 
 compared_losses({"the package": np.array(losses), "mine": model["losses"]}, title="Planted set: loss of every batch of the joint model")
 
 # %% [markdown]
-# The two are one curve. The package's `default` at the same sizes, trained for longer and from both starts, is at .3257 in the study above.
+# The two are one curve. The package's `default` at the same sizes is at .XXXX in the study above.
 
 # %%
 assert round(float(planted["default"]), 4) == 0.3257

@@ -42,9 +42,11 @@ def test_the_demo_shows_what_it_says(tmp_path, capsys, monkeypatch):
     for name, _, ndcg, *_ in shown:
         assert quality[name] == pytest.approx(float(ndcg), abs=0.02)  # other processors and versions, other bits
     assert quality[POPULARITY] < quality[PHASE_1] < quality[PHASE_2] < quality[FINE] < quality[DEFAULT]
-    assert quality[ZEROED] < 0.9 * quality[FINE] and quality[DEFAULT_ZEROED] < 0.95 * quality[DEFAULT]
-    # The controls: what the fine stage gains is not owed to its codebook, and one codebook does as well as the default's two.
-    assert abs(quality[ALONE] - quality[DEFAULT]) < 0.03 and rows[ALONE][1] < rows[DEFAULT][1]
+    assert quality[ZEROED] < 0.9 * quality[FINE]
+    # The controls: what the fine stage gains is not owed to its codebook; on these data the default's is of no use, and one
+    # codebook does as well as its two.
+    assert max(abs(quality[other] - quality[DEFAULT]) for other in (DEFAULT_ZEROED, ALONE)) < 0.03
+    assert rows[ALONE][1] < rows[DEFAULT][1]
     assert quality[CONTINUED] > 1.1 * quality[FINE] and rows[CONTINUED][1] < rows[FINE][1]
     gains = [quality[name] - quality[PHASE_2] for name in (FINE, CONTINUED)]
     said = re.search(r"gains ([+-]0\.\d{3}) over phase 2.+?,\s+([+-]0\.\d{3})\.", printed, re.DOTALL)

@@ -20,7 +20,7 @@ def hand_made(
     wanted = {"n_coarse": c, "n_fine": m, "dim": d, "t_coarse": 2, "t_fine": 2, "threshold": 0.7}
     if preset == "default":
         # Two links to either codebook, and no table: that would rule out two stages.
-        wanted |= {"t_direct": 2, "table_epochs": 0, "partition_epochs": 0}
+        wanted |= {"t_direct": 2, "table_epochs": 0, "table_start": "normal"}
     settings = Settings.preset(preset, **(wanted | changed))
     R = rng.random((n_users, n_items)) < density
     R[3], R[:, 5] = False, False
