@@ -8,8 +8,8 @@ What follows ``--`` goes to `train`, as it is.
 Every point is a process of its own: the interpreter starts, modules are imported, the data are read, a model is trained and
 written. Ours are `python -m c2f_np train` (with early stopping, evaluation and figures) and two baselines of the package; beside
 them implicit's ALS and BPR and a LightGCN written with torch, where these are installed (extra `benchmarks`). The settings of
-ALS and BPR are chosen on the validation part, of as many points as `_SEARCH` has; their time is that of the chosen point alone, as
-that of all others. All are ranked by the same code, outside the clock.
+ALS and BPR are chosen on the validation part, from the points of `_SEARCH`; their time is that of the chosen point alone. All are
+ranked by the same code, outside the clock.
 """
 
 from __future__ import annotations
@@ -90,12 +90,11 @@ def _implicit(method: str, R, settings: dict):
 
 def _lightgcn(R, written, threads: int, *, dim=64, n_layers=3, rate=5e-3, l2=5e-4, batch=8192, negatives=5) -> None:
     """LightGCN with autograd: as many triples as in our training, drawn at once for an epoch."""
-    import torch
-
+    from .plan import import_torch
     from .torch_model import adjacency
 
+    torch = import_torch(threads)
     torch.manual_seed(0)
-    torch.set_num_threads(threads)
     A, (n_users, n_items), rng = adjacency(R).tocsr().astype(np.float32), R.shape, np.random.default_rng(0)
     graph = torch.sparse_csr_tensor(torch.from_numpy(A.indptr), torch.from_numpy(A.indices), torch.from_numpy(A.data), A.shape)
     table = torch.nn.Parameter(0.1 * torch.randn(sum(R.shape), dim))
@@ -151,8 +150,8 @@ def _quality(path: Path, method: str, data, part: str) -> float:
         return load_baseline(path).evaluate(data, part=part).metrics["ndcg@20"]
     with np.load(path) as stored:
         H = [stored[name].astype(np.float32) for name in ("users", "items")]
-    relevant = getattr(data, part)
-    return evaluate_embeddings(*H, None, relevant, data.masked_when_ranking(part), (20,), protocol=data.protocol).metrics["ndcg@20"]
+    relevant, masked = getattr(data, part), data.masked_when_ranking(part)
+    return evaluate_embeddings(*H, None, relevant, masked, (20,), protocol=data.protocol).metrics["ndcg@20"]
 
 
 def ours(name: str, options, folder: Path) -> dict:
@@ -197,9 +196,8 @@ def all_points(options) -> list[dict]:
 # ---- what is written ---------------------------------------------------------------------------------------------------
 def table(points: list[dict], title: str) -> str:
     """Medians and the range of the seconds, by method."""
-    lines = [f"# Time to quality: {title}", "",
-             "Seconds from the prompt to the model's file, median and range; NDCG@20 on test; bytes of the model (ours) or its file.", "",
-             "| | seconds | NDCG@20 | bytes |", "|---|---:|---:|---:|"]  # fmt: skip
+    words = "Seconds from the prompt to the model's file, median and range; test NDCG@20; bytes of our models, of others' files."
+    lines = [f"# Time to quality: {title}", "", words, "", "| | seconds | NDCG@20 | bytes |", "|---|---:|---:|---:|"]
     for method in dict.fromkeys(point["method"] for point in points):
         each = [point for point in points if point["method"] == method]
         seconds, quality = (np.array([point[name] for point in each]) for name in ("seconds", "test"))

@@ -698,27 +698,23 @@ for name, value in worth.items():
 assert worth["as trained"] > max(worth["fine rows set to zero"], worth["direct links exchanged"]) + 0.02
 
 # %% [markdown]
-# The trained model needs its fine half, unlike the model of notebook 07. But the same bytes could be spent otherwise. The study `fine-codebook` (three seeds, at full length, on the planted data with the sizes of this notebook) has two rivals that are trained in the same way, with two links an entity as well:
-#
-# - one coarse codebook with as many rows as both together;
-# - the bridge in place of direct links, its fine codebook set to 0 afterwards. What is left is a coarse codebook of 40 rows (100 on MovieLens).
+# The trained model needs its fine half, unlike the model of notebook 07. But the same bytes could be spent otherwise. The study `fine-codebook` (three seeds, at full length, on the planted data with the sizes of this notebook) has a rival that is trained in the same way, with two links an entity as well: one coarse codebook with as many rows as both together. And it sets the fine rows of the package's `default` to zero, too.
 
 # %%
 rivals = {"planted": "default, 56 rows, all coarse", "ml-100k": "default, 140 rows, all coarse"}
 found = {}
 for name, all_coarse in rivals.items():
     study = study_rows(f"fine-codebook-{name}")
-    rows = {"default": "default", "one codebook, same bytes": all_coarse,
-            "fewer rows, two links": "default, bridge in place of direct links / zero-fine"}
+    rows = {"default": "default", "fine rows set to zero": "default / zero-fine", "one codebook, same bytes": all_coarse}
     found[name] = {what: study[row]["test_ndcg@20"] for what, row in rows.items()}
     assert study[all_coarse]["bytes"][0] == study["default"]["bytes"][0] and len(study["default"]["seed"]) == 3
     print(f"{name:9s}" + ", ".join(f"{what} {each.mean():.4f}" for what, each in found[name].items()))
 planted, real = ({what: each.mean() for what, each in found[name].items()} for name in rivals)
-assert planted["default"] > planted["one codebook, same bytes"] + 0.02 and abs(real["default"] - real["one codebook, same bytes"]) < 0.003
-assert all(abs(each["default"] - each["fewer rows, two links"]) < 0.005 for each in (planted, real))
+assert all(abs(each["default"] - each["one codebook, same bytes"]) < 0.005 for each in (planted, real))
+assert real["fine rows set to zero"] < 0.97 * real["default"] and planted["fine rows set to zero"] > planted["default"]
 
 # %% [markdown]
-# On the planted data two codebooks beat one of the same bytes by .03; on MovieLens the two are level. Both times a single codebook of fewer rows is level with `default`. So a second codebook is one good way to spend bytes on these data, and not the only one; [09](09_does_it_work.ipynb) compares more.
+# On both data sets one codebook of the same bytes is level with two. And where a fine half was trained with everything else, taking it away need not do harm: on MovieLens it does, on the planted data the package's `default` is better without it. (Its links come from a trained table, and on these data what the 40 coarse rows leave of that table is mostly noise; the model that you trained above began with two partitions instead.) So a second codebook is one way to spend bytes, and not the only one; [09](09_does_it_work.ipynb) compares more.
 #
 # **A start that spoils nothing.** To be safe, somebody lets the fine half begin at zero, rows and weights: then the model begins as the coarse one, and the fine half can only help. Run it. Why does it not help at all?
 
@@ -788,10 +784,10 @@ assert abs(results["my joint model"] - results["the package's, from my start"]) 
 compared_losses({"the package": np.array(losses), "mine": model["losses"]}, title="Planted set: loss of every batch of the joint model")
 
 # %% [markdown]
-# The two are one curve. The package's `default` at the same sizes is at .XXXX in the study above.
+# The two are one curve. The package's `default` at the same sizes is at .3126 in the study above.
 
 # %%
-assert round(float(planted["default"]), 4) == 0.3257
+assert round(float(planted["default"]), 4) == 0.3126
 bytes_of_mine = 4 * (56 * 32 + 2 * 1800 + 1800 + 1) + 2 * 1800  # numbers of four bytes, and a byte for the row of each link
 assert study_rows("fine-codebook-planted")["default"]["bytes"][0] == bytes_of_mine
 

@@ -17,7 +17,7 @@ from ..errors import SettingsError
 from ..evaluation import EvaluationResult, evaluate_embeddings
 from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
-from ..model_file import most_bytes, size_in_bytes
+from ..model_file import StoredModel, most_bytes, size_in_bytes
 from ..settings import Settings
 from ..training import train, train_control
 from ..training.loop import Progress
@@ -25,7 +25,7 @@ from ..training.problem import Problem, pose, stage_of
 from .jobs import COARSE, Job
 from .store import Measurement, part_of_report
 from .study import C2F, WITHIN
-from .surgery import ANALYSES
+from .surgery import ANALYSES, INT8
 
 
 def carry_out(job: Job, data: Dataset, threads: int) -> tuple[dict, list[Measurement]]:
@@ -74,6 +74,8 @@ def measure_c2f(job: Job, data: Dataset, threads: int) -> list[Measurement]:
 
 def _analyse(analysis: str, run: str, progress: Progress, last: str, problem: Problem) -> Measurement:
     started, state = time.perf_counter(), progress.finished[last].state
+    if analysis == INT8:
+        return _measure_exported(run, state, problem, started)
     does_not_apply = Measurement(run + WITHIN + analysis, analysis, "other", {}, {}, 0.0, note="does not apply")
     if not state.is_fine or (analysis == "control" and "coarse" not in progress.finished):
         return does_not_apply
@@ -91,6 +93,28 @@ def _analyse(analysis: str, run: str, progress: Progress, last: str, problem: Pr
     seconds, best = time.perf_counter() - started, list(control.finished.values())[-1]
     result = _measure_state(run, analysis, best.state, None, problem, seconds)
     return dataclasses.replace(result, epochs=len(control.history), best_epoch=best.epoch)
+
+
+def _measure_exported(run: str, state: ModelState, problem: Problem, started: float) -> Measurement:
+    """Evaluate and weigh a state as the exported model that has a byte for every number of codebooks and links."""
+    from ..serving.exporting import reduce_model
+    from ..serving.served import Served
+
+    data, s = problem.data, problem.settings
+    stored = StoredModel(state, s, problem.R, data.user_ids, data.item_ids, {})
+    served = Served(reduce_model(stored, codebook="int8", weights="int8", with_ids=False))
+    H, parts = served.embeddings(), ("codebooks", "assignment weights", "assignment indices", "item biases", "model")
+    size = {part: served.size_in_bytes()[part] for part in parts}
+
+    def evaluate(part: str, per_user: bool) -> EvaluationResult:
+        return evaluate_embeddings(
+            H[: problem.n_users], H[problem.n_users :], served.item_bias, getattr(data, part), data.masked_when_ranking(part),
+            engine=s.engine, n_threads=s.threads or None, per_user=per_user, protocol=data.protocol,
+        )  # fmt: skip
+
+    kind = "fine" if state.is_fine else "coarse"
+    seconds = time.perf_counter() - started
+    return Measurement(run + WITHIN + INT8, INT8, kind, size=size, seconds=seconds, **_evaluated(data, evaluate))
 
 
 def _measure_state(run: str, part: str, state: ModelState, graph, problem: Problem, seconds: float) -> Measurement:

@@ -77,5 +77,7 @@ ANALYSES: dict[str, Callable] = {
     "no-fine": lambda state, problem, rng: (no_fine(state), None),
 }
 
+#: The model as it is exported with codebooks and weights of one byte a number (:mod:`c2f_np.serving`), and what that weighs.
+INT8 = "int8"
 #: What `after` in a study file may name.
-AFTER = (*ANALYSES, "control")
+AFTER = (*ANALYSES, "control", INT8)

@@ -195,7 +195,8 @@ def _fine_codebook(E, *, kind: str, n_components: int, threshold: float, n_fine:
 # ---- the code of a table -------------------------------------------------------------------------------------------------
 def code_check(engine: str, rng) -> Checks:
     """The code of a table: links found greedily, codebooks fitted together, round after round; weights of mean square 1."""
-    options = {"t_coarse": (1, 2), "t_direct": (0, 1, 2), "rounds": (0, 1, 3), "d": (3, 5), "parts": (0, 4, 6), "weighted": (False, True)}
+    options = {"t_coarse": (1, 2), "t_direct": (0, 1, 2), "rounds": (0, 1, 3), "d": (3, 5)}
+    options |= {"parts": (0, 4, 6), "weighted": (False, True)}
     for at in pairwise_cover(options, rng):
         given, expected = (6, 4, at["t_coarse"], at["t_direct"]), None
         while expected is None:

@@ -1,15 +1,20 @@
 """The benchmark command runs, and the pages show what its result files hold."""
 
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks import quality
 from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, page, read_run
 from benchmarks.report import markdown
 from benchmarks.summary import with_summary
+from c2f_np import load_dataset
+from c2f_np.baselines import make_baseline
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,3 +50,34 @@ def test_the_command_runs(tmp_path):
     assert "A quick run" in table.read_text(encoding="utf-8")
     coarse = next(record for record in result["results"] if record["part"] == "steps")
     assert coarse["seconds"]["torch_csr"] == {"error": "not installed"}
+
+
+@pytest.mark.slow
+def test_time_to_quality(tmp_path, monkeypatch, capsys):
+    """Every process trains and is timed; seconds are of that process, quality is what the package's own evaluation says."""
+    monkeypatch.setattr(quality, "find_spec", lambda name: None)  # neither implicit nor torch
+    monkeypatch.setattr(quality, "OURS", {"default": [], "staged": ["--preset", "staged", "--n-components", "2"]})
+    small = ["--n-coarse", "3", "--n-fine", "2", "--t-fine", "1", "--dim", "4", "--max-epochs", "1", "--eval-every", "1"]
+    assert quality.main(["southern-women", "--repeats", "2", "--out", str(tmp_path), "--", *small]) == 0
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == 2 * ["default", "staged", "ease", "item-knn"]
+    assert all(0.1 < float(row["seconds"]) < 300 and int(row["bytes"]) > 100 for row in rows)
+    data = load_dataset("southern-women")
+    known = make_baseline("item-knn").fit(data).evaluate().metrics["ndcg@20"]
+    assert [float(row["test"]) for row in rows if row["method"] == "item-knn"] == [known, known]
+    shown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert shown.count("\n| ") == 5 and shown.splitlines()[0] in capsys.readouterr().out
+    assert (tmp_path / "figure.png").stat().st_size > 5_000
+    with pytest.raises(SystemExit):
+        quality.main([])
+
+
+def test_lightgcn_of_the_benchmark_learns(tmp_path):
+    pytest.importorskip("torch")
+    R, found = load_dataset("southern-women").train.tocsr(), {}
+    quality._lightgcn(R, lambda name, write: found.setdefault(name, write(tmp_path / f"{name}.npz")), 1, dim=4)
+    with np.load(tmp_path / "40 epochs.npz") as stored:
+        scores = stored["users"] @ stored["items"].T
+    seen = R.toarray() > 0
+    assert scores[seen].mean() > scores[~seen].mean()

@@ -5,9 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from c2f_np import load_dataset
+from c2f_np import C2FRecommender, load_dataset
+from c2f_np.evaluation import evaluate_embeddings
 from c2f_np.model.starts import start_coarse, start_fine
+from c2f_np.serving import load_exported
 from c2f_np.settings import Settings
+from c2f_np.studies.methods import _measure_exported
 from c2f_np.studies.surgery import ANALYSES, no_fine, random_fine, shuffled_fine_rows, without_fine_edges, zero_fine
 from c2f_np.training.problem import entity_embeddings, pose, stage_of
 
@@ -96,3 +99,21 @@ def test_without_edges_a_fine_row_reaches_entities_by_the_bridge_only(state):
     whole = entity_embeddings(state, problem.A, problem.settings)
     coarse = entity_embeddings(no_fine(state), problem.A, problem.settings)
     assert np.abs(cut - whole).max() > 1e-3 and np.abs(cut - coarse).max() > 1e-3
+
+
+@pytest.mark.parametrize("preset", ["default", "staged"])
+def test_int8_is_the_exported_model(preset, tmp_path):
+    """Its metrics and bytes are those of the file that `export` writes with int8, whatever the model."""
+    small = dict(n_coarse=6, n_fine=4, dim=8, t_fine=2, max_epochs=2, eval_every=1, engine="numpy")
+    model = C2FRecommender(preset=preset, settings=small | ({"n_components": 4} if preset == "staged" else {}))
+    data = load_dataset("southern-women")
+    model.fit(data)
+    model.export(tmp_path / "small.npz", codebook="int8", weights="int8")
+    problem, served = pose(data, model.settings_), load_exported(tmp_path / "small.npz")
+    found = _measure_exported("run", model.state_, problem, 0.0)
+    H = served.embeddings()
+    expected = evaluate_embeddings(
+        H[: data.n_users], H[data.n_users :], served.item_bias, data.test, data.masked_when_ranking("test"), protocol=data.protocol
+    )
+    assert found.metrics["test"] == expected.metrics and found.label == "run / int8"
+    assert found.size["model"] == served.size_in_bytes()["model"] < model.size_in_bytes()["model"] / 2

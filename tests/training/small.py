@@ -13,7 +13,8 @@ JOINT = SIZES | FROM_PARTITION | {
     "update_every": 2, "exchange_epochs": 60,
 }  # fmt: skip
 TABLE = SIZES | {
-    "table_start": "normal", "partition_epochs": 2, "table_epochs": 3, "max_epochs": 2, "start_lr": 3e-2, "eval_every": 1, "patience": 9,
+    "table_start": "normal", "partition_epochs": 2,
+    "table_epochs": 3, "max_epochs": 2, "start_lr": 3e-2, "eval_every": 1, "patience": 9,
 }  # fmt: skip
 #: With direct links (the default), the bridge too, the bridge alone, no fine codebook, one that gets sparse.
 VARIANTS = {
