@@ -305,7 +305,7 @@ differences_to_reference([panel(*where) for where in tables], xlabel="test NDCG@
 #
 # - **Sharing rows pays on the planted set.** One codebook is better than every table of its bytes, by .025 and more. There are groups to be shared.
 # - **On MovieLens a table is best at both budgets: a trained LightGCN, quantised.** It is above one codebook by .012 at 3 % and .007 at 10 %. The other tables are level with it or below. What it does better is in the bytes: a link of ours takes four of them for its weight and one for the row's number, a code of the quantised table one in all. (Its training takes longer by far; bytes are not all that one pays.)
-# - **But four bytes for a number are a choice, too.** With one byte the codebooks of 10 % lose nothing and weigh less than 3 %. There the two codebooks are .008 better than the quantised table. (Half of that table's bytes are numbers of four bytes, too; it was not given the same treatment.)
+# - **But four bytes for a number are a choice, too.** With one byte the codebooks of 10 % lose nothing and weigh less than 3 %. There the two codebooks are .008 better than the quantised table in the mean; the interval of three seeds reaches just below 0. (Half of that table's bytes are numbers of four bytes, too; it was not given the same treatment.)
 # - **A second codebook is not what decides.** On MovieLens the interval of their difference to one holds 0 at both budgets. On the planted set two are better than one at 3 %, and sparse fine rows below coarse rows made of them ("both") by .022; at 10 % that model is the worst of ours by far, and no other differs from one codebook by more than its interval.
 # - **Zeroing is not a control.** The two codebooks of MovieLens lose .03 and more without their fine rows, and are no better than one codebook with them. On the planted set at 10 % they even gain. What a model needs once it is trained, and what was worth its bytes, are two questions.
 #
@@ -335,7 +335,7 @@ assert rounded("Planted set", "3 %", "both") == 0.022 and rounded("Planted set",
 assert all(interval("Planted set", "10 %", words)[1] < 0 < interval("Planted set", "10 %", words)[2] for words in ("two codebooks", "two, sparse", "coarse made of fine"))
 small, quantised = tables["MovieLens 100K", "10 %"]["two, a byte a number"], tables["MovieLens 100K", "3 %"]["LightGCN, quantised"]
 gain = my.paired_interval(small["test_ndcg@20"], quantised["test_ndcg@20"])
-assert small["bytes"].max() < quantised["bytes"].min() and round(float(gain[0]), 3) == 0.008 and gain[1] > 0
+assert small["bytes"].max() < quantised["bytes"].min() and round(float(gain[0]), 3) == 0.008 and gain[1] > -0.003
 for where, table in tables.items():
     for size in ("one", "two"):
         assert abs(table[f"{size}, a byte a number"]["test_ndcg@20"].mean() - table[f"{size} codebook" + "s" * (size == "two")]["test_ndcg@20"].mean()) < 0.001
