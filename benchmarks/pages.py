@@ -124,7 +124,8 @@ def at_budgets() -> str:
     seeds = [f"{found[data]['lightgcn']['seeds']} seeds ({TITLES[data]})" for data in found]
     return "\n".join([
         *lines, "", f"Means over {' and '.join(seeds)}. 3 % and 10 % of the bytes of LightGCN, {' and '.join(whole)}; seconds to "
-        "train at 10 % on MovieLens 100K, one core each. A byte a number: as exported with int8, and the share of bytes that it takes.",
+        "train at 10 % on MovieLens 100K, one core each. A byte a number: as exported with int8, and the share of bytes that "
+        "it takes.",
     ])  # fmt: skip
 
 

@@ -168,10 +168,10 @@ def ours(name: str, options, folder: Path) -> dict:
     }  # fmt: skip
 
 
-def all_points(options) -> list[dict]:
-    """Every method, `repeats` times in turn; the search of ALS and BPR comes before and is not among the points."""
+def all_points(options) -> tuple[list[dict], list[str]]:
+    """Every method, `repeats` times in turn, and what the search of ALS and BPR chose, which comes before them."""
     data = load_dataset(options.data, protocol=options.protocol)
-    points = []
+    points, words = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         chosen = {}
@@ -180,7 +180,9 @@ def all_points(options) -> list[dict]:
                 tried = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
                 found = [measured(method, data, options, folder, each)[0]["validation"] for each in tried]
                 chosen[method] = tried[int(np.argmax(found))]
-                print(f"{method}: {chosen[method]}, the best of {len(tried)} on validation", flush=True)
+                values = ", ".join(f"{key} = {value}" for key, value in chosen[method].items())
+                words.append(f"{method}: {values}; the best of {len(tried)} on validation")
+                print(words[-1], flush=True)
         others = ["ease", "item-knn", *chosen, *(["lightgcn in torch"] if find_spec("torch") else [])]
         others = [each for each in others if each not in options.without]
         for repeat in range(options.repeats):
@@ -190,20 +192,20 @@ def all_points(options) -> list[dict]:
             points += [each | {"repeat": repeat} for each in found]
             for each in found:
                 print(f"{each['method']:28s} {each['seconds']:8.1f} s  {each['test']:.4f}  {each['bytes']:>12,}", flush=True)
-    return points
+    return points, words
 
 
 # ---- what is written ---------------------------------------------------------------------------------------------------
-def table(points: list[dict], title: str) -> str:
+def table(points: list[dict], title: str, chosen: list[str], command: str) -> str:
     """Medians and the range of the seconds, by method."""
     words = "Seconds from the prompt to the model's file, median and range; test NDCG@20; bytes of our models, of others' files."
-    lines = [f"# Time to quality: {title}", "", words, "", "| | seconds | NDCG@20 | bytes |", "|---|---:|---:|---:|"]
+    lines = [f"# Time to quality: {title}", "", "```bash", command, "```", "", words, "", "| | seconds | NDCG@20 | bytes |", "|---|---:|---:|---:|"]
     for method in dict.fromkeys(point["method"] for point in points):
         each = [point for point in points if point["method"] == method]
         seconds, quality = (np.array([point[name] for point in each]) for name in ("seconds", "test"))
         spread = f"{np.median(seconds):.1f} ({seconds.min():.1f} to {seconds.max():.1f})"
         lines.append(f"| {method} | {spread} | {np.median(quality):.4f} | {each[0]['bytes']:,} |")
-    return "\n".join([*lines, "", f"{processor()}.", ""])
+    return "\n".join([*lines, "", *(f"- {each}" for each in chosen), "", f"{processor()}.", ""])
 
 
 def figure(points: list[dict], title: str):
@@ -222,7 +224,7 @@ def figure(points: list[dict], title: str):
     for name, at in medians.items():
         mine = name in OURS
         axes.plot(*at, "o", color=FINE if mine else GREY, markersize=5)
-        words = name.removeprefix("lightgcn in torch, ") if name.startswith("lightgcn in torch, ") else name
+        words = name if name.endswith(f" {_LIGHTGCN_EPOCHS[0]} epochs") else name.removeprefix("lightgcn in torch, ")
         axes.annotate(words, at, (5, -3), textcoords="offset points", fontsize=7.5, color=INK)
     axes.set_xscale("log")
     axes.set_xlabel("seconds from the prompt to the model's file")
@@ -255,7 +257,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--repeats must be positive")
     name = options.name or Path(options.data).name
     out = options.out or ROOT / "docs/results" / f"time-to-quality-{name}"
-    points = all_points(options)
+    # Where the data lie is nobody's business; a name says which they are.
+    said = ["PATH" if options.name and each == options.data else each for each in own]
+    command = " ".join(["python -m benchmarks.quality", *said])
+    points, chosen = all_points(options)
     out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     columns = ("method", "repeat", "seconds", "validation", "test", "bytes")
@@ -263,9 +268,9 @@ def main(arguments: list[str] | None = None) -> int:
     writer.writeheader()
     writer.writerows({column: point[column] for column in columns} for point in points)
     write_text_atomically(out / "rows.csv", text.getvalue())
-    write_text_atomically(out / "report.md", table(points, name) + "\n![Time to quality](figure.png)\n")
+    write_text_atomically(out / "report.md", table(points, name, chosen, command) + "\n![Time to quality](figure.png)\n")
     figure(points, name).write(out / "figure.png")
-    print(table(points, name))
+    print(table(points, name, chosen, command))
     return 0
 
 

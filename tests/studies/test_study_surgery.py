@@ -111,9 +111,7 @@ def test_int8_is_the_exported_model(preset, tmp_path):
     model.export(tmp_path / "small.npz", codebook="int8", weights="int8")
     problem, served = pose(data, model.settings_), load_exported(tmp_path / "small.npz")
     found = _measure_exported("run", model.state_, problem, 0.0)
-    H = served.embeddings()
-    expected = evaluate_embeddings(
-        H[: data.n_users], H[data.n_users :], served.item_bias, data.test, data.masked_when_ranking("test"), protocol=data.protocol
-    )
+    H, masked = np.split(served.embeddings(), [data.n_users]), data.masked_when_ranking("test")
+    expected = evaluate_embeddings(*H, served.item_bias, data.test, masked, protocol=data.protocol)
     assert found.metrics["test"] == expected.metrics and found.label == "run / int8"
     assert found.size["model"] == served.size_in_bytes()["model"] < model.size_in_bytes()["model"] / 2
