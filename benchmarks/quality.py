@@ -199,7 +199,8 @@ def all_points(options) -> tuple[list[dict], list[str]]:
 def table(points: list[dict], title: str, chosen: list[str], command: str) -> str:
     """Medians and the range of the seconds, by method."""
     words = "Seconds from the prompt to the model's file, median and range; test NDCG@20; bytes of our models, of others' files."
-    lines = [f"# Time to quality: {title}", "", "```bash", command, "```", "", words, "", "| | seconds | NDCG@20 | bytes |", "|---|---:|---:|---:|"]
+    lines = [f"# Time to quality: {title}", "", "```bash", command, "```", "", words, ""]
+    lines += ["| | seconds | NDCG@20 | bytes |", "|---|---:|---:|---:|"]
     for method in dict.fromkeys(point["method"] for point in points):
         each = [point for point in points if point["method"] == method]
         seconds, quality = (np.array([point[name] for point in each]) for name in ("seconds", "test"))
