@@ -698,7 +698,7 @@ for name, value in worth.items():
 assert worth["as trained"] > max(worth["fine rows set to zero"], worth["direct links exchanged"]) + 0.02
 
 # %% [markdown]
-# The trained model needs its fine half, unlike the model of notebook 07. But the same bytes could be spent otherwise. The study `fine-codebook` (three seeds, at full length, on the planted data with the sizes of this notebook) has a rival that is trained in the same way, with two links an entity as well: one coarse codebook with as many rows as both together. And it sets the fine rows of the package's `default` to zero, too.
+# The trained model needs its fine half, unlike the model of notebook 07. But the same bytes could be spent otherwise. The study `fine-codebook` (three seeds, on the planted data with the sizes of this notebook) has a rival trained likewise, with two links an entity: one coarse codebook with as many rows as both together. It also sets the fine rows of `default` to zero.
 
 # %%
 rivals = {"planted": "default, 56 rows, all coarse", "ml-100k": "default, 140 rows, all coarse"}
@@ -714,7 +714,7 @@ assert all(abs(each["default"] - each["one codebook, same bytes"]) < 0.005 for e
 assert real["fine rows set to zero"] < 0.97 * real["default"] and planted["fine rows set to zero"] > planted["default"]
 
 # %% [markdown]
-# On both data sets one codebook of the same bytes is level with two. And where a fine half was trained with everything else, taking it away need not do harm: on MovieLens it does, on the planted data the package's `default` is better without it. (Its links come from a trained table, and on these data what the 40 coarse rows leave of that table is mostly noise; the model that you trained above began with two partitions instead.) So a second codebook is one way to spend bytes, and not the only one; [09](09_does_it_work.ipynb) compares more.
+# On both data sets one codebook of the same bytes is level with two. Taking the fine half away does harm on MovieLens; on the planted data the package's `default` is better without it. (What its 40 coarse rows leave of a trained table is mostly noise there; your model began with two partitions instead.) So a second codebook is one way to spend bytes, not the only one; [09](09_does_it_work.ipynb) compares more.
 #
 # **A start that spoils nothing.** To be safe, somebody lets the fine half begin at zero, rows and weights: then the model begins as the coarse one, and the fine half can only help. Run it. Why does it not help at all?
 
@@ -746,7 +746,7 @@ assert max(other.values()) < results["three-step walks"] and (max(other.values()
 assert 12 < R.nnz / A.shape[0] < 13
 
 # %% [markdown]
-# None beats the partitions on these data, and not even the walks. A guess at the reason: the entities *do* come in groups here, and a table has to learn that 1,800 times, from fewer than 13 interactions a row. On MovieLens 100K, above, the table start is a good one. The package's `default` does something of both: its table starts from singular vectors of the interactions, and when it is coded, the coarse rows begin as the means of a partition's parts.
+# None beats the partitions on these data, and not even the walks. A guess at the reason: the entities *do* come in groups here, and a table has to learn that 1,800 times, from fewer than 13 interactions a row. On MovieLens 100K, above, the table start is a good one. The package's `default` does both: its table starts from singular vectors, and its coarse rows begin as the means of a partition's parts.
 #
 # ## Faster
 #
