@@ -307,10 +307,12 @@ def _tracer(files: set[str], lines: dict[str, set[int]]):
 
 
 def judge(changes: Iterable[Change], net: Net, reached: list[Reach], jobs: int) -> Iterator[Outcome]:
-    """Put each change in and run the cases that reach it."""
+    """Put each change in and run the cases that reach it, then those that were not watched to the end: they may reach it too."""
 
     def work(change: Change):
-        return _first_kill(change, net, _reaching(change, reached))
+        reaching = _reaching(change, reached)
+        names = {one.name for one in reaching}
+        return _first_kill(change, net, reaching + [one for one in unsure.values() if one.name not in names])
 
     def work_unchanged(one: Reach) -> bool:
         return next(islice(net[one.group](), one.number, None)).run(one.group[-1]).passed

@@ -1,6 +1,7 @@
 """Mutation: what is changed, how a change is put in, who notices, and that nothing is called killed or equivalent in vain."""
 
 import ast
+import dataclasses
 import json
 from pathlib import Path
 
@@ -196,6 +197,12 @@ def test_what_changes_nothing_survives_and_what_no_case_reaches_does_too(reached
     found = verdicts([change("positive", harmless), change("never_called", unreached)], reached)
     assert found[harmless].verdict == SURVIVED and found[harmless].n_cases == 1
     assert found[unreached].verdict == SURVIVED and found[unreached].n_cases == 0
+
+
+def test_a_case_that_was_not_watched_to_the_end_may_reach_any_line(reached):
+    cut = [dataclasses.replace(one, lines={}, passed=None) for one in reached]
+    wrong = change("counted_down", "steps += 1 => steps = 1")
+    assert verdicts([wrong], cut)[wrong.text].case == "toy [numpy] counts"
 
 
 def test_what_does_not_end_is_killed(reached, monkeypatch):
