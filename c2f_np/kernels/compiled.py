@@ -5,13 +5,16 @@ the kernels' sources, whose digest is part of its name: Numba itself does not se
 NUMBA_CACHE_DIR that is set is respected. Nothing is ever written beside the sources.
 
 *Rows in registers.* An array from ``np.empty`` lives on the heap, where every addition is a load and a store. A short array on
-the stack, ``carray(stack_pointer(like, width), (width,))`` with a width known at compile time, is summed in vector registers:
-with 64 or 128 numbers, a sparse product then takes about two thirds of the time.
+the stack, ``carray(stack_pointer(like, width), (width,))`` with a width known at compile time, is summed in vector registers.
+
+*Vector instructions.* The compiler unrolls a loop over a few numbers before it looks for vector instructions, and then finds none.
+So a kernel says for one number what is added to a row (:func:`row_sum`), and the instructions for the whole row are written here.
 
 *Asking ahead.* A sparse product reads rows in an order that no hardware prefetcher can guess, and waits for each. The column
 numbers of the entries to come are known, though: asking for their rows some entries ahead hides most of the wait.
 
-Where Numba does not compile (``NUMBA_DISABLE_JIT=1``), a row in registers is an ordinary array, and nothing is asked for.
+Where Numba does not compile (``NUMBA_DISABLE_JIT=1``), a row in registers is an ordinary array, NumPy adds the rows, and nothing is
+asked for.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +123,137 @@ def prefetch_row(typing_context, X, row, width):
         return context.get_dummy_value()
 
     return types.void(X, row, width), generate
+
+
+def row_sum(formula: Callable) -> Callable:
+    """A function that adds to a row, entry by entry, what `formula` says for one entry.
+
+    From ``formula(total, weight, x)`` it is ``add(total, weight, X, i, width)``, with row i of X; from
+    ``formula(total, weight, x, y)`` it is ``add(total, weight, X, i, Y, j, width)``, with row j of Y as well. Matrices are
+    C-contiguous, and `width` is a compile-time constant: that of the rows, or 0 for any.
+    """
+    if config.DISABLE_JIT:
+        return partial(_add_with_numpy, formula)
+    if formula.__code__.co_argcount == 3:
+
+        @intrinsic(prefer_literal=True)
+        def add(typing_context, total, weight, X, i, width):
+            return _row_sum(formula, total, weight, (X,), (i,), width)
+
+    else:
+
+        @intrinsic(prefer_literal=True)
+        def add(typing_context, total, weight, X, i, Y, j, width):
+            return _row_sum(formula, total, weight, (X, Y), (i, j), width)
+
+    return add
+
+
+def _add_with_numpy(formula, total, weight, *rows_and_width) -> None:
+    *rows, _ = rows_and_width
+    total[:] = formula(total, weight, *(X[i] for X, i in zip(rows[::2], rows[1::2], strict=True)))
+
+
+def _row_sum(formula, total, weight, matrices, rows, width):
+    """Signature and code generator of :func:`row_sum`."""
+    arrays = (total, *matrices)
+    if not isinstance(width, types.IntegerLiteral) or any(a.layout != "C" or not isinstance(a.dtype, types.Float) for a in arrays):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        into, factor, *given, _ = arguments
+        into = context.make_array(total)(context, builder, into)
+        factor = context.cast(builder, factor, weight, total.dtype)
+        d = ir.Constant(ir.IntType(64), width.literal_value) if width.literal_value else builder.extract_value(into.shape, 0)
+        zero, lane = ir.Constant(d.type, 0), ir.Constant(d.type, LANE)
+        starts = []
+        for matrix, row, array, number in zip(matrices, rows, given[::2], given[1::2], strict=True):
+            offset = builder.mul(context.cast(builder, number, row, types.intp), d)
+            starts.append(builder.gep(context.make_array(matrix)(context, builder, array).data, [offset]))
+
+        def add(first, n: int) -> None:
+            """To the n entries from `first` on."""
+            entries = [_Entries.load(builder, builder.gep(start, [first]), n, factor.type) for start in (into.data, *starts)]
+            entries[0].store(formula(entries[0], _Entries.repeated(builder, factor, n), *entries[1:]))
+
+        if width.literal_value:
+            for first, n in _pieces(width.literal_value):
+                add(ir.Constant(ir.IntType(64), first), n)
+        else:
+            with cgutils.for_range_slice(builder, zero, builder.and_(d, ir.Constant(d.type, -LANE)), lane, inc=True) as (first, _):
+                add(first, LANE)
+            for n in (8, 4, 2, 1):
+                with builder.if_then(builder.icmp_unsigned("!=", builder.and_(d, ir.Constant(d.type, n)), zero)):
+                    add(builder.and_(d, ir.Constant(d.type, -2 * n)), n)
+        return context.get_dummy_value()
+
+    given = [part for pair in zip(matrices, rows, strict=True) for part in pair]
+    return types.void(total, weight, *given, width), generate
+
+
+def _pieces(width: int) -> Iterator[tuple[int, int]]:
+    """Where the pieces of a row begin, and their lengths: of a whole register, then of half as much, and so on."""
+    first, n = 0, LANE
+    while first < width:
+        while n > width - first:
+            n //= 2
+        yield first, n
+        first += n
+
+
+def _size(kind) -> int:
+    """Bytes of a number of an LLVM type, or of an entry of a vector of them."""
+    return 8 if isinstance(getattr(kind, "element", kind), ir.DoubleType) else 4
+
+
+@dataclass
+class _Entries:
+    """Entries of a row in a register, while a kernel is compiled. Calculating with them writes the instructions that do it."""
+
+    builder: ir.IRBuilder
+    value: Any
+    place: Any = None
+
+    @classmethod
+    def load(cls, builder: ir.IRBuilder, place, n: int, number) -> _Entries:
+        """`n` of them from `place`, converted to the type `number`."""
+        stored = place.type.pointee
+        if n > 1:
+            place = builder.bitcast(place, ir.VectorType(stored, n).as_pointer())
+        value = builder.load(place, align=_size(stored))
+        if stored != number:
+            kind = ir.VectorType(number, n) if n > 1 else number
+            value = (builder.fpext if _size(stored) < _size(number) else builder.fptrunc)(value, kind)
+        return cls(builder, value, place)
+
+    @classmethod
+    def repeated(cls, builder: ir.IRBuilder, value, n: int) -> _Entries:
+        if n > 1:
+            number, nothing = ir.IntType(32), ir.Constant(ir.VectorType(value.type, n), ir.Undefined)
+            one = builder.insert_element(nothing, value, ir.Constant(number, 0))
+            value = builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(number, n), [0] * n))
+        return cls(builder, value)
+
+    def store(self, new: _Entries) -> None:
+        """`new` where these came from."""
+        self.builder.store(new.value, self.place, align=_size(new.value.type))
+
+    def __add__(self, other):
+        return self._with("fadd", other)
+
+    def __sub__(self, other):
+        return self._with("fsub", other)
+
+    def __mul__(self, other):
+        return self._with("fmul", other)
+
+    def __rsub__(self, other: float):
+        kind = self.value.type
+        constant = ir.Constant(kind, [ir.Constant(kind.element, other)] * kind.count if isinstance(kind, ir.VectorType) else other)
+        return _Entries(self.builder, constant)._with("fsub", self)
+
+    def _with(self, instruction: str, other: _Entries) -> _Entries:
+        return _Entries(self.builder, getattr(self.builder, instruction)(self.value, other.value))
 
 
 carray = numba.carray

@@ -25,11 +25,10 @@ from ..model import propagation as text
 from ..model.sparse import SparseOperator, matrix_and_transpose
 from ..threads import in_threads, one_blas_thread
 from .buffers import empty
-from .compiled import ENTRIES_OF_A_BLOCK, carray, njit, prefetch_row, stack_pointer
+from .compiled import ENTRIES_OF_A_BLOCK, carray, njit, prefetch_row, row_sum, stack_pointer
 
-# From here to there a width gets a kernel of its own, with the width as a constant of the program. Loops over narrower rows would
-# be unrolled before they are turned into vector instructions, and then never are: at d = 32 that took twice the time.
-_NARROWEST, _WIDEST = 48, 512
+# Up to here a width gets a kernel of its own, with the width as a constant of the program; of narrow ones, multiples of four.
+_WIDEST, _NARROW = 512, 48
 # Entries between asking for a row of X and using it. Measured: 4 help little, 12 to 24 are equally good.
 _AHEAD = 16
 # Enough groups that two or eight threads finish together, few enough that handing them out costs nothing.
@@ -58,7 +57,11 @@ def even_groups_of(lengths: np.ndarray, n_groups: int = _N_GROUPS) -> np.ndarray
 # ---- the sparse product --------------------------------------------------------------------------------------------------
 def constant_width(width: int) -> int:
     """The width for which a kernel is to be compiled: that of the rows, or 0 for the kernel that takes any."""
-    return width if _NARROWEST <= width <= _WIDEST else 0
+    return width if width <= _WIDEST and (width >= _NARROW or width % 4 == 0) else 0
+
+
+add_scaled = row_sum(lambda total, weight, x: total + weight * x)
+add_scaled_by_tanh_slope = row_sum(lambda total, weight, grad_z, z: total + weight * (grad_z * (1 - z * z)))
 
 
 @cache
@@ -94,9 +97,7 @@ def _product(width: int):
                         j = np.int64(X_place[j])
                         if j < 0:
                             continue
-                    weight = data[p]
-                    for f in range(d):
-                        row[f] += weight * X[j, f]
+                    add_scaled(row, data[p], X, j, width)
                 for f in range(d):
                     out[k, f] = scale * row[f]
 
@@ -299,7 +300,6 @@ def _gather_links(width: int):
 
     @njit(parallel=True)
     def gather(bounds, indptr, indices, data, grad_Z, Z, grad_E):
-        one = grad_E.dtype.type(1)
         for g in prange(bounds.shape[0] - 1):
             d = width if width else Z.shape[1]
             for c in range(bounds[g], bounds[g + 1]):
@@ -310,10 +310,7 @@ def _gather_links(width: int):
                     if width and p + _AHEAD < indices.shape[0]:
                         prefetch_row(Z, indices[p + _AHEAD], width)
                         prefetch_row(grad_Z, indices[p + _AHEAD], width)
-                    i = np.int64(indices[p])
-                    weight = data[p]
-                    for f in range(d):
-                        row[f] += weight * (grad_Z[i, f] * (one - Z[i, f] * Z[i, f]))
+                    add_scaled_by_tanh_slope(row, data[p], grad_Z, indices[p], Z, indices[p], width)
                 for f in range(width):
                     grad_E[c, f] = row[f]
 

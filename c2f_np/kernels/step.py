@@ -21,8 +21,8 @@ from numba import prange, uint64
 from ..model import step as text
 from ..model.loss import Triples
 from .buffers import empty
-from .compiled import ENTRIES_OF_A_BLOCK, LANE, carray, njit, prefetch_row, stack_pointer
-from .propagation import constant_width, even_groups_of
+from .compiled import ENTRIES_OF_A_BLOCK, LANE, carray, njit, prefetch_row, row_sum, stack_pointer
+from .propagation import add_scaled, constant_width, even_groups_of
 
 # Triples or slots between asking for their rows and using them.
 _AHEAD = 8
@@ -216,6 +216,9 @@ def _role(slot, n_triples):
     return 2, slot - 2 * n_triples
 
 
+add_scaled_difference = row_sum(lambda total, weight, x, y: total + weight * (x - y))
+
+
 @cache
 def _gather(width: int):
     @njit(parallel=True)
@@ -239,15 +242,11 @@ def _gather(width: int):
                     role, b = _role(slots[p], n_triples)
                     s = slope[b]
                     if role == 0:
-                        i, j = positive[b], negative[b]
-                        for f in range(d):
-                            row[f] += s * (H[j, f] - H[i, f])
+                        add_scaled_difference(row, s, H, negative[b], H, positive[b], width)
                     else:
                         if role == 1:
                             s = -s
-                        u = user[b]
-                        for f in range(d):
-                            row[f] += s * H[u, f]
+                        add_scaled(row, s, H, user[b], width)
                         total += s
                 for f in range(width):
                     grad_H[entities[k], f] = row[f]

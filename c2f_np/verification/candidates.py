@@ -23,7 +23,7 @@ PERFORMANCE_CALLS = (
     "prefetch_row", "stack_pointer", "carray", "is_compiled", "constant_width", "training_threads", "working_threads",
     "threadpool_limits",
 )  # fmt: skip
-PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROWEST", "_WIDEST")
+PERFORMANCE_CONSTANTS = ("_AHEAD", "_BLOCK", "_N_GROUPS", "_NARROW", "_WIDEST")
 #: Calls that change where numbers lie, or how wide an index is, not what they are.
 LAYOUT_CALLS = ("ascontiguousarray", "asarray", "int64")
 #: Calls whose arguments may be exchanged.
