@@ -73,12 +73,20 @@ def memory(competitor: str, stage: str, size: str, threads: int, data: str | Non
     return measure(competitor, stage, size, threads, data)
 
 
+def training(*arguments: str) -> dict:
+    """Seconds of each part of a training."""
+    from .parts.outside import watched_training
+
+    return watched_training(*arguments)
+
+
 def main(arguments: list[str]) -> None:
     """Run one task."""
     task, *rest = arguments
     tasks = {
         "import": lambda module: import_time(module),
         "step": lambda stage, size, threads: first_step(stage, size, int(threads)),
+        "training": training,
         "memory": lambda who, stage, size, threads, data=None: memory(who, stage, size, int(threads), data),
     }
     print(json.dumps(tasks[task](*rest)))

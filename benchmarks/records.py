@@ -13,6 +13,7 @@ COMPETITORS = {
     "ours_contracted": "ours, with FMA",
     "ours_numpy": "ours, NumPy engine",
     "scipy": "NumPy/SciPy",
+    "scikit_learn": "scikit-learn",
     "torch_csr": "torch CSR",
     "torch_csr_transpose": "torch CSR, stored transpose",
     "torch_coo": "torch COO",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from .records import COMPETITORS
 from .report import digits, span
 
-PARTS = ("product", "steps", "graph", "assignment", "sampling", "evaluation")
-COLUMNS = ("ours_numpy", "scipy", "torch_coo", "torch_csr_transpose", "torch_dense")
+PARTS = ("product", "steps", "graph", "assignment", "sampling", "evaluation", "outside")
+COLUMNS = ("ours_numpy", "scipy", "scikit_learn", "torch_coo", "torch_csr_transpose", "torch_dense")
 
 
 def summary(result: dict) -> str:

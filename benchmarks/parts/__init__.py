@@ -1,6 +1,6 @@
 """The parts of the benchmark, in the order in which they are run: each maps (plan, workloads) to records."""
 
-from . import assignment, epoch, evaluation, graph, memory, product, sampling, scaling, start, steps
+from . import assignment, epoch, evaluation, graph, memory, outside, product, sampling, scaling, start, steps
 
 PARTS = {
     "product": product.run,
@@ -13,4 +13,5 @@ PARTS = {
     "scaling": scaling.run,
     "memory": memory.run,
     "start": start.run,
+    "outside": outside.run,
 }

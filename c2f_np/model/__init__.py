@@ -11,7 +11,8 @@
     joint          both codebooks and their links, by gradient    } no stage trains: assignments, threshold, gate
     pursuit        the rows of a codebook that explain a vector
     links          which rows an entity is linked to: closed-form updates, exchange, the coding of a table
-    starts         partitions, SparsePCA, and the first state of each phase
+    sparse_pca     components that are mostly zeros, from which the fine codebook of the second stage starts
+    starts         partitions, and the first state of each phase
     sampling       the triples of an epoch, and its batches
 
 Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text` lists have a compiled version of the same name in
@@ -19,6 +20,6 @@ Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text`
 """
 
 __all__ = [
-    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "pursuit", "links", "starts",
-    "sampling", "text",
+    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "pursuit", "links", "sparse_pca",
+    "starts", "sampling", "text",
 ]  # fmt: skip

@@ -4,7 +4,7 @@
     S_f   the t_f largest of softmax(S_c^T P) in each row; P (N x M) has 0.5 on the own part and 0.5 / (M - 1) elsewhere
     E_c   unit normal
     b     unit normal (what the released code does, by leaving a framework's default in place), or 0; b_0 = 0
-    E_f   from a SparsePCA of M rows of E_c drawn with replacement
+    E_f   from a sparse PCA of M rows of E_c drawn with replacement
     Y     of a table: normal numbers; or c [U; V] diag(sigma)^1/2, with the d leading singular triples (U, sigma, V) of the
           normalised interactions D_U^-1/2 R D_I^-1/2: <Y_user, Y_item> is c^2 times their best approximation of rank d
 
@@ -19,7 +19,6 @@ S_c : (N, C)     S_f : (C, M)     S_d : (N, M)     E_c : (C, d)     E_f : (M, d)
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 import scipy.sparse as sparse
@@ -30,6 +29,7 @@ from ..threads import one_blas_thread
 from .graph import bipartite_adjacency
 from .links import largest_softmax, pursue, require_row_entries, residual_code, shared_code
 from .sampling import generator
+from .sparse_pca import sparse_pca
 from .step import ModelState
 
 PARTITIONS = ("auto", "metis", "coclustering", "random")
@@ -176,7 +176,7 @@ def start_fine_codebook(
     dim = E_coarse.shape[1]
     n_components = min(dim, n_components)
     rows = E_coarse[rng.integers(0, len(E_coarse), size=n_fine)].astype(np.float64)
-    scores, components = _sparse_pca(rows, n_components, seed)
+    scores, components = sparse_pca(rows, n_components)
     if kind == "scores":
         E_fine = np.zeros((n_fine, dim))
         for row, values in zip(E_fine, scores, strict=True):
@@ -188,19 +188,6 @@ def start_fine_codebook(
     scale = np.sqrt(np.mean(scores[:, used] ** 2, axis=0))
     seeds = (components[used] * scale[:, None])[np.arange(n_fine) % len(used)]
     return seeds + threshold * np.sign(seeds)
-
-
-def _sparse_pca(rows: np.ndarray, n_components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (M x n_components) and components (n_components x d)."""
-    from sklearn.decomposition import SparsePCA
-    from sklearn.exceptions import ConvergenceWarning
-
-    model = SparsePCA(n_components=n_components, alpha=1, random_state=seed)
-    with warnings.catch_warnings():
-        # A start need not be converged; the published code does not look either.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        scores = model.fit_transform(rows)
-    return scores, model.components_
 
 
 # ---- first states ------------------------------------------------------------------------------------------------------

@@ -1,14 +1,12 @@
 """Where training starts, against plain texts: partitions, codebooks, the code of a table, and tables of a given size.
 
-Nothing here has a gradient. What a library computes (METIS, co-clustering, SparsePCA, k-means) is computed by a direct
-call of it.
+Nothing here has a gradient. What a library computes (METIS, co-clustering, k-means) is computed by a direct call of it.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -17,7 +15,7 @@ import scipy.sparse as sparse
 
 from ..baselines import table_stage, tables
 from ..errors import SettingsError
-from ..model import links, starts
+from ..model import links, sparse_pca, starts
 from ..model.sampling import generator
 from ..model.step import ModelState
 from ..settings import Settings
@@ -143,8 +141,45 @@ def assignments_check(engine: str, rng) -> Checks:
             yield f"S_f of {n_fine}, t_f = {t}", off(np.sort(S, axis=1), np.sort(expected, axis=1)), 1e-14
 
 
+def sparse_pca_check(engine: str, rng) -> Checks:
+    """Sparse PCA: sweep by sweep as loops do it, components that begin again, the end, scores and components."""
+    options = {"n": (2, 5, 9), "d": (1, 4, 7), "K": (1, 3, 6), "alpha": (0.3, 1.0, 3.0), "sweeps": (1, 2, 4)}
+    for at in pairwise_cover(options, rng):
+        X, K, alpha = 2 * rng.standard_normal((at["n"], at["d"])) + 3, at["K"], at["alpha"]
+        centred = X - np.mean(X, axis=0)
+        V, W = sparse_pca.sparse_factors(centred, K, alpha=alpha, tol=-1.0, max_sweeps=at["sweeps"])
+        expected_V, expected_W, _ = reference.sparse_factors(centred, K, alpha, at["sweeps"])
+        yield f"V, {at}", off(V, expected_V), 1e-9
+        yield f"W, {at}", off(W, expected_W), 1e-9
+        scores, components = sparse_pca.sparse_pca(X, K, alpha=alpha, tol=-1.0, max_sweeps=at["sweeps"])
+        length = np.array([math.sqrt(sum(x * x for x in row)) or 1 for row in W])
+        yield "unit components", off(components, W / length[:, None]), 1e-14
+        ridge = np.concatenate([components.T, 0.1 * np.eye(K)])
+        target = np.concatenate([centred.T, np.zeros((K, at["n"]))])
+        yield "scores", off(scores, np.linalg.lstsq(ridge, target)[0].T), 1e-9
+    X = rng.standard_normal((8, 5))
+    objectives = reference.sparse_factors(X, 3, 0.7, 6)[2]
+    for sweeps in (2, 3, 4):
+        share = (objectives[sweeps - 2] - objectives[sweeps - 1]) / objectives[sweeps - 1]
+        for tol in (share + 1e-7, share - 1e-7):
+            V, W = sparse_pca.sparse_factors(X, 3, alpha=0.7, tol=tol, max_sweeps=sweeps + 2)
+            ends = _first_below(objectives[: sweeps + 2], tol)
+            yield f"ends after {ends} sweeps", off(V, reference.sparse_factors(X, 3, 0.7, ends)[0]), 1e-9
+    for scale in (1, 8, 30, 300):  # few sweeps, many, more than are made
+        given = sparse_pca.sparse_pca(scale * X, 4, alpha=1.0, tol=1e-8, max_sweeps=1000)
+        yield f"what is not said, times {scale}", differs(sparse_pca.sparse_pca(scale * X, 4)[0], given[0]), 0
+    V, W = sparse_pca.sparse_factors(0 * X, 3, alpha=0.7, tol=1e-8, max_sweeps=5)
+    yield "of nothing", float(V.any() or W.any()), 0
+
+
+def _first_below(objectives: list[float], tol: float) -> int:
+    """The number of sweeps after which one has lowered the objective by less than this part of it; all, if none has."""
+    falls = [(before - after) / after for before, after in zip(objectives, objectives[1:], strict=False)]
+    return next((k + 2 for k, fall in enumerate(falls) if fall <= tol), len(objectives))
+
+
 def fine_codebook_check(engine: str, rng) -> Checks:
-    """E_f from a SparsePCA: scores at random positions, or components moved out of the dead zone; more rows than components."""
+    """E_f from a sparse PCA: scores at random positions, or components moved out of the dead zone; more rows than components."""
     options = {"kind": ("scores", "components"), "n_components": (1, 3, 9), "threshold": (0.0, 0.7), "n_fine": (2, 7)}
     for at in pairwise_cover(options, rng):
         E, seed, d = rng.standard_normal((6, 4)), int(rng.integers(1, 100)), 4
@@ -171,23 +206,18 @@ def _kind(at: dict) -> dict:
 
 
 def _fine_codebook(E, *, kind: str, n_components: int, threshold: float, n_fine: int, seed: int) -> np.ndarray:
-    from sklearn.decomposition import SparsePCA
-
     rng, d = np.random.default_rng(seed), E.shape[1]
     rows = np.stack([E[k] for k in rng.integers(0, len(E), n_fine)])
-    model = SparsePCA(min(d, n_components), alpha=1, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scores = model.fit_transform(rows)
+    scores, components = sparse_pca.sparse_pca(rows, min(d, n_components))
     E_fine = np.zeros((n_fine, d))
-    used = [k for k, component in enumerate(model.components_) if np.any(component)]
+    used = [k for k, component in enumerate(components) if np.any(component)]
     for i in range(n_fine):
         if kind == "scores":
             for position, value in zip(sorted(rng.permutation(d)[: scores.shape[1]]), scores[i], strict=True):
                 E_fine[i, position] = value
         elif used:
             k = used[i % len(used)]
-            row = model.components_[k] * math.sqrt(np.mean(scores[:, k] ** 2))
+            row = components[k] * math.sqrt(np.mean(scores[:, k] ** 2))
             E_fine[i] = [x + math.copysign(threshold, x) if x else 0 for x in row]
     return E_fine
 
@@ -369,4 +399,4 @@ def _singular_starts(rng) -> Checks:
 
 
 #: By the name that the command line takes. There is one version for both engines.
-STARTS = {"starts": (partitions_check, assignments_check, fine_codebook_check, code_check), "table_sizes": (sizes_check,)}
+STARTS = {"starts": (partitions_check, assignments_check, sparse_pca_check, fine_codebook_check, code_check), "table_sizes": (sizes_check,)}

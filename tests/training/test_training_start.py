@@ -1,13 +1,13 @@
-"""Starts: partitions, assignments, biases, and the fine codebook from SparsePCA."""
+"""Starts: partitions, assignments, biases, and the fine codebook from a sparse PCA."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from sklearn.decomposition import SparsePCA
 
 from c2f_np.errors import SettingsError
 from c2f_np.model import starts
 from c2f_np.model.codebook import soft_threshold
+from c2f_np.model.sparse_pca import sparse_pca
 from c2f_np.model.starts import (
     metis_is_installed,
     partition_entities,
@@ -147,8 +147,7 @@ def test_biases():
 
 def pca_of_the_drawn_rows(E_coarse, n_fine, n_components, seed):
     rows = E_coarse[np.random.default_rng(seed).integers(0, len(E_coarse), size=n_fine)]
-    model = SparsePCA(n_components=n_components, alpha=1, random_state=seed)
-    return model.fit_transform(rows), model.components_
+    return sparse_pca(rows, n_components)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +155,6 @@ def codebook():
     return np.random.default_rng(0).standard_normal((14, 8)) * 2
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_scores_stand_in_order_in_each_row(codebook):
     scores, _ = pca_of_the_drawn_rows(codebook, 6, 5, 4)
     E_fine = start_fine_codebook(codebook, 6, 5, kind="scores", threshold=1.0, seed=4)
@@ -168,7 +166,6 @@ def test_scores_stand_in_order_in_each_row(codebook):
     assert len({tuple(np.flatnonzero(row)) for row in E_fine}) > 1
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_thresholding_the_components_start_returns_the_scaled_components(codebook, threshold):
     scores, components = pca_of_the_drawn_rows(codebook, 6, 4, 4)
