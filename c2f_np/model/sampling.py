@@ -36,7 +36,8 @@ def generator(seed: int, *purpose) -> np.random.Generator:
 def drawn_batches(rng: np.random.Generator, R, neg_size: int, batch_size: int, *, engine) -> Iterator[Triples]:
     """The batches of an epoch, each sorted by user: as many draws as R has entries, shuffled and cut; the last is the rest."""
     columns = sample_triples(R, R.nnz, neg_size, int(rng.integers(2**63)), engine=engine)
-    order = rng.permutation(len(columns[0]))
+    n_triples = len(columns[0])
+    order = rng.permutation(np.arange(n_triples, dtype=np.min_scalar_type(n_triples)))  # narrow numbers are shuffled sooner
     for start in range(0, len(order), batch_size):
         yield Triples.by_user(columns, order[start : start + batch_size], *R.shape, engine=engine)
 
@@ -51,8 +52,11 @@ def sample_triples(R: sparse.csr_array, n_draws: int, neg_size: int, seed: int, 
     require_something_to_rank(R)
     key = hash64(np.array([seed], dtype=np.uint64) + _GOLDEN)[0]
     users, positives, negatives = engine.draw_triples(R.indptr, R.indices, R.shape[1], n_draws, neg_size, key)
-    triples = np.stack([np.repeat(users, neg_size), np.repeat(positives, neg_size), negatives.ravel()], axis=1)
-    return tuple(triples[triples[:, 2] >= 0].T)
+    triples = np.empty((n_draws, neg_size, 3), np.int32)
+    for role, drawn in enumerate((users[:, None], positives[:, None], negatives)):
+        triples[:, :, role] = drawn
+    triples, exist = triples.reshape(-1, 3), negatives.reshape(-1) >= 0
+    return tuple((triples if exist.all() else triples[exist]).T)
 
 
 def require_something_to_rank(R: sparse.csr_array) -> None:

@@ -31,7 +31,7 @@ def test_every_mistake_of_the_catalogue_that_an_operation_must_notice(op, run):
     ("op", "within"),
     [
         ("joint_step", "model.joint"), ("assignment_update", "model.links"), ("optimiser", "model.step"),
-        ("coarse_stage", "model.coarse"), ("batches", "model.sampling"),
+        ("coarse_stage", "model.coarse"), ("batches", "model.sampling.drawn_batches"),
     ],
 )  # fmt: skip
 def test_no_mutant_of_a_sample_survives(op, within, run):
