@@ -80,6 +80,13 @@ def training(*arguments: str) -> dict:
     return watched_training(*arguments)
 
 
+def scale(path: str, threads: int) -> dict:
+    """Seconds and bytes of reading a file and of an epoch on it."""
+    from .scale import measure
+
+    return measure(path, threads)
+
+
 def main(arguments: list[str]) -> None:
     """Run one task."""
     task, *rest = arguments
@@ -87,6 +94,7 @@ def main(arguments: list[str]) -> None:
         "import": lambda module: import_time(module),
         "step": lambda stage, size, threads: first_step(stage, size, int(threads)),
         "training": training,
+        "scale": lambda path, threads: scale(path, int(threads)),
         "memory": lambda who, stage, size, threads, data=None: memory(who, stage, size, int(threads), data),
     }
     print(json.dumps(tasks[task](*rest)))

@@ -58,7 +58,7 @@ continued  The fine stage gains {fine:+.3f} over phase 2; the coarse stage, cont
            .302 after the continued coarse stage (3 seeds; `python -m c2f_np study fine-codebook`).
 
 settings   Both stages: preset "paper", but threshold {threshold} (preset: {paper.threshold:g}), fine rate {fine_lr}
-           ({paper.fine_lr}), {n_components} SparsePCA components ({paper.n_components}), {max_epochs} epochs a phase
+           ({paper.fine_lr}), {n_components} components of a sparse PCA ({paper.n_components}), {max_epochs} epochs a phase
            ({paper.max_epochs:,}), so that every phase has something to learn.
 
 ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse and a fine link for each user and item. A full

@@ -67,10 +67,10 @@ class Settings:
     bias_start: str = described("normal", "biases at the start: standard normal, or zero", choices=("normal", "zero"))
     fine_start: str = described(
         "scores",
-        "start of E_f: SparsePCA scores or sparse components; in joint training standard normal",
+        "start of E_f: scores of a sparse PCA, or its components; in joint training standard normal",
         choices=("scores", "components", "normal"),
     )
-    n_components: int = described(40, "SparsePCA components", low=1)
+    n_components: int = described(40, "components of the sparse PCA", low=1)
     # the loss
     l2: float = described(5.0, "factor of the regulariser", low=0.0)
     decay: float = described(1e-4, "weight of the regulariser in the loss", low=0.0)

@@ -77,7 +77,7 @@ def measure(competitor: str, stage: str, size: str, threads: int, data: str | No
         for _ in range(N_STEPS):
             step()
     if earlier_peak is None:
-        return {"loaded": loaded, "before": before, "peak_steps": None, "peak": _most_ever()}
+        return {"loaded": loaded, "before": before, "peak_steps": None, "peak": most_ever()}
     peak_steps = _status("VmHWM")
     return {"loaded": loaded, "before": before, "peak_steps": peak_steps, "peak": max(earlier_peak, peak_steps)}
 
@@ -102,7 +102,7 @@ def _reset_mark() -> int | None:
     return mark
 
 
-def _most_ever() -> int | None:
+def most_ever() -> int | None:
     """Peak since the process began: Linux's mark, otherwise getrusage's."""
     if (mark := _status("VmHWM")) is not None:
         return mark

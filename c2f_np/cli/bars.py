@@ -38,7 +38,7 @@ class PhaseBars:
         self._prepared = dict.fromkeys(("partition", "coarse_phase1", "coarse"), _PARTITION) | {"joint": joint}
         if settings.table_start == "svd":
             self._prepared["table"] = "singular vectors of the interactions"
-        self._prepared["fine_phase1"] = "a SparsePCA of the coarse codebook and a partition"
+        self._prepared["fine_phase1"] = "a sparse PCA of the coarse codebook and a partition"
         self._bar: Any = None
         self._phase: str | None = None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import quality
+from benchmarks import quality, scale
 from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, page, read_run
 from benchmarks.report import markdown
 from benchmarks.summary import with_summary
@@ -50,6 +50,22 @@ def test_the_command_runs(tmp_path):
     assert "A quick run" in table.read_text(encoding="utf-8")
     coarse = next(record for record in result["results"] if record["part"] == "steps")
     assert coarse["seconds"]["torch_csr"] == {"error": "not installed"}
+
+
+@pytest.mark.slow
+def test_scale_measures_every_size_and_fits_powers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scale, "SIZES", (12_000, 24_000))
+    assert scale.main(["--threads", "1", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["n"] for row in rows] == [12_000, 24_000]
+    for row in rows:
+        assert 0.7 * row["n"] < row["n_train"] < 0.75 * row["n"] and row["batch"] == 16_384
+        assert all(row[name] > 0 for name in (*scale.SECONDS, "memory", "memory_reading"))
+        assert sum(row[name] for name in scale.SECONDS) < row["process"]
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert page.count("\n| ") == 3 and "8 GiB end at about" in page and "- memory: " in page
+    with pytest.raises(SystemExit):
+        scale.main(["--most", "100"])
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def test_from_a_csv_to_recommendations(csv_file, tmp_path, capsys):
 def test_what_takes_time_is_said_before(tmp_path, capsys):
     assert train("southern-women", tmp_path / "run") == 0
     said = capsys.readouterr().err
-    assert said.index("first a partition of users and items") < said.index("100%") < said.index("first a SparsePCA")
+    assert said.index("first a partition of users and items") < said.index("100%") < said.index("first a sparse PCA")
     bar = JobBar()
     bar(0, 3, "", ["one_seed0", "two_seed0"])
     bar(1, 3, "one_seed0", ["two_seed0"])
