@@ -206,7 +206,12 @@ def _memory(records: list[dict]) -> str:
 
 
 def _start(records: list[dict]) -> str:
-    lines = ["## Start", "", "Fresh processes; median (25 % to 75 %). *Process* is the wall time of the whole process."]
+    lines = [
+        "## Start, and where time goes",
+        "",
+        "Median (25 % to 75 %). Imports, first steps and whole trainings have processes of their own; *process* is the wall time "
+        "of all of it.",
+    ]
     for record in records:
         parts = list(next(iter(record["seconds"].values())))
         titles = " | ".join(part.replace("_", " ") for part in parts)

@@ -3,9 +3,9 @@
     python -m benchmarks.scale
     python -m benchmarks.scale --most 1e6 --out /tmp/scale
 
-Interactions are drawn with power-law degrees; as in public sets, there are a hundred of them for every user, and the items grow with
-their root. They are written as a CSV file, and every size has a process of its own, which reads the file and trains an epoch of the
-table and one of the joint model, with the default preset but for batches of a 24th of an epoch, at most a million triples.
+Interactions are drawn with power-law degrees; as in public sets, there are a hundred of them for every user, and the items grow
+with their root. They are written as a CSV file, and every size has a process of its own, which reads the file and trains an epoch
+of the table and one of the joint model, with the default preset but for batches of a 24th of an epoch, at most a million triples.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def report(rows: list[dict], machine: dict) -> str:
     """The rows as a page: times, memory, and the powers that fit them."""
     lines = [
         "# From 100,000 to 20 million interactions", "", "```bash", "python -m benchmarks.scale", "```", "",
-        f"{machine['cpu']}, {machine['threads']} threads, float32, {machine['date']}, commit {machine['commit']}. Interactions are those of "
-        "the file, of which some 72 % are trained on; seconds; memory is the most that the process held, in MiB.", "",
-        "| interactions | users | items | file, MB | " + " | ".join(SECONDS.values()) + " | triples in a batch | memory, reading | memory |",
+        f"{machine['cpu']}, {machine['threads']} threads, float32, {machine['date']}, commit {machine['commit']}. Interactions "
+        "are those of the file, of which some 72 % are trained on; seconds; memory is the most that the process held, in MiB.", "",
+        f"| interactions | users | items | file, MB | {' | '.join(SECONDS.values())} | triples a batch | reading, MiB | MiB |",
         "|" + "---:|" * (len(SECONDS) + 7),
     ]  # fmt: skip
     for row in rows:
@@ -83,7 +83,7 @@ def report(rows: list[dict], machine: dict) -> str:
         memory = " | ".join(f"{row[name] / 2**20:,.0f}" for name in ("memory_reading", "memory"))
         sizes = f"{row['n']:,} | {row['n_users']:,} | {row['n_items']:,} | {row['file'] / 1e6:,.0f}"
         lines.append(f"| {sizes} | {seconds} | {row['batch']:,} | {memory} |")
-    lines += ["", "As a power of the number of interactions: exponent ± its standard error, and the slopes between neighbours.", ""]
+    lines += ["", "As a power of the interactions: exponent ± its standard error, and the slopes between neighbours.", ""]
     for name, title in (SECONDS | {"memory": "memory"}).items():
         fitted = fit([row["n"] for row in rows], [row[name] for row in rows])
         if fitted["exponent"] is None:
@@ -101,9 +101,9 @@ def _end_of_memory(rows: list[dict]) -> str:
     each = (last["memory"] - before["memory"]) / (last["n"] - before["n"])
     end = last["n"] + (8 * 2**30 - last["memory"]) / each
     return (
-        f"Between the two largest sizes an interaction takes {each:,.0f} bytes more: 8 GiB end at about {end / 1e6:,.0f} million. "
-        "What takes most are the triples of an epoch, drawn at once, and the order in which they are used; `neg_size` makes "
-        "them fewer."
+        f"Between the two largest sizes an interaction takes {each:,.0f} bytes more: 8 GiB end at about {end / 1e6:,.0f} "
+        "million. What takes most are the triples of an epoch, drawn at once, and the order in which they are used; "
+        "`neg_size` makes them fewer."
     )
 
 

@@ -1,15 +1,14 @@
 """Where the time of a whole training goes that is not epochs, from the prompt to the files, part by part.
 
 A training runs in a process of its own, through the command line. The functions of `WATCHED` are timed there, each without the
-others that it calls. What is left of the process is the interpreter, and whatever has no name in the table.
+others that it calls, and with the loading of compiled code at its first call. What is left of the process is the interpreter, and
+whatever has no name in the table.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
-from functools import wraps
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from .. import child
 from ..records import timing_record
-from ..timing import Competitor, interleave, summary
+from ..timing import Competitor, interleave, summary, watched
 
 #: Parts by the functions that do them.
 WATCHED = {
@@ -54,7 +53,11 @@ def run(plan, workloads):
             command = [str(path), "--out", f"{folder}/run", "--overwrite", "--quiet", "--threads", str(plan.threads), *options]
             found = [child.run("training", *command) for _ in range(rounds + (not plan.quick))]
             found = found[not plan.quick :]  # the first compiles
-            seconds = {part: {"seconds": summary([one[part] for one in found])} for part in found[0]}
+            for one in found:
+                one["the rest"] = one["process"] - sum(value for part, value in one.items() if part != "process")
+            parts = [*(part for part in found[0] if part != "process"), "process"]
+            each = {part: [one[part] for one in found] for part in parts}
+            seconds = {part: {"seconds": summary(values)} for part, values in each.items() if any(values)}
             case = f"a whole training, preset {name}, {' '.join(options)}: each part without the others that it calls"
             yield {"kind": "start", "part": "outside", "case": case, "size": smallest.size.name, "seconds": seconds}
 
@@ -65,38 +68,11 @@ def watched_training(*arguments: str) -> dict[str, float]:
     for module in {function.rpartition(".")[0] for functions in WATCHED.values() for function in functions}:
         import_module(f"c2f_np.{module}")
     main = import_module("c2f_np.cli").main
-    import_module("numba.core.dispatcher")
-    seconds = dict.fromkeys(["imports", "compiled code, loaded", *WATCHED], 0.0)
-    seconds["imports"] = time.perf_counter() - started
-    inside: list[float] = []
-
-    def timed(part: str, function):
-        @wraps(function)
-        def call(*given, **named):
-            inside.append(0.0)
-            began = time.perf_counter()
-            try:
-                return function(*given, **named)
-            finally:
-                whole = time.perf_counter() - began
-                seconds[part] += whole - inside.pop()
-                if inside:
-                    inside[-1] += whole
-
-        return call
-
-    for part, functions in WATCHED.items():
-        for name in functions:
-            module, _, attribute = name.rpartition(".")
-            function = getattr(sys.modules[f"c2f_np.{module}"], attribute)
-            for each in [each for key, each in sys.modules.items() if key.startswith("c2f_np")]:
-                for known in [known for known, value in vars(each).items() if value is function]:
-                    setattr(each, known, timed(part, function))
-    dispatcher = sys.modules["numba.core.dispatcher"].Dispatcher
-    dispatcher.compile = timed("compiled code, loaded", dispatcher.compile)
-    if main(["train", *arguments]):
-        raise RuntimeError(f"train {' '.join(arguments)} failed")
-    return seconds
+    imports = time.perf_counter() - started
+    with watched(WATCHED) as seconds:
+        if main(["train", *arguments]):
+            raise RuntimeError(f"train {' '.join(arguments)} failed")
+    return {"imports": imports} | seconds
 
 
 def _sparse_pca(plan, workload) -> dict:
@@ -119,5 +95,6 @@ def _sparse_pca(plan, workload) -> dict:
     times = interleave(competitors, **plan.measuring | {"rounds": min(plan.rounds, 3)})
     V, W = sparse_factors(rows, n_components, alpha=1.0, tol=1e-8, max_sweeps=1000)
     objectives = {"ours": float(np.sum((rows - V @ W) ** 2) / 2 + np.sum(np.abs(W))), "scikit_learn": float(model.error_[-1])}
-    case = f"sparse PCA, {size.n_fine} rows of {size.dim} numbers, {n_components} components; objective {objectives['ours']:.0f}, "
-    return timing_record("outside", f"{case}scikit-learn's {objectives['scikit_learn']:.0f}", size.name, times)
+    reached = f"objective {objectives['ours']:.0f}, scikit-learn's {objectives['scikit_learn']:.0f}"
+    case = f"sparse PCA, {size.n_fine} rows of {size.dim} numbers, {n_components} components; {reached}"
+    return timing_record("outside", case, size.name, times)

@@ -52,7 +52,7 @@ def curves(plan) -> dict[str, list[Point]]:
     return {
         "nodes": [dataclasses.replace(base, n_nodes=k, n_edges=k * per_node) for k in nodes],
         "edges": [dataclasses.replace(base, n_edges=n * k) for k in ((4, 8, 16) if small else (2, 4, 8, 16, 32, 64))],
-        "d": [dataclasses.replace(base, width=k) for k in ((16, 32, 64) if small else (16, 32, 64, 128, 256))],
+        "d": [dataclasses.replace(base, width=k) for k in ((16, 32, 64) if small else (4, 8, 16, 32, 64, 128, 256))],
         "L": [dataclasses.replace(base, n_layers=k) for k in ((1, 2, 4) if small else (1, 2, 4, 8))],
         "threads": [dataclasses.replace(base, threads=2**k) for k in range(plan.threads.bit_length())],
     }

@@ -7,14 +7,14 @@ NUMBA_CACHE_DIR that is set is respected. Nothing is ever written beside the sou
 *Rows in registers.* An array from ``np.empty`` lives on the heap, where every addition is a load and a store. A short array on
 the stack, ``carray(stack_pointer(like, width), (width,))`` with a width known at compile time, is summed in vector registers.
 
-*Vector instructions.* The compiler unrolls a loop over a few numbers before it looks for vector instructions, and then finds none.
-So a kernel says for one number what is added to a row (:func:`row_sum`), and the instructions for the whole row are written here.
+*Vector instructions.* The compiler unrolls a loop over a few numbers before it looks for vector instructions, and then finds
+none. So a kernel says for one number what is added to a row, and :func:`row_sum` writes the instructions for the whole row.
 
 *Asking ahead.* A sparse product reads rows in an order that no hardware prefetcher can guess, and waits for each. The column
 numbers of the entries to come are known, though: asking for their rows some entries ahead hides most of the wait.
 
-Where Numba does not compile (``NUMBA_DISABLE_JIT=1``), a row in registers is an ordinary array, NumPy adds the rows, and nothing is
-asked for.
+Where Numba does not compile (``NUMBA_DISABLE_JIT=1``), a row in registers is an ordinary array, NumPy adds the rows, and nothing
+is asked for.
 """
 
 from __future__ import annotations
@@ -156,8 +156,9 @@ def _add_with_numpy(formula, total, weight, *rows_and_width) -> None:
 
 def _row_sum(formula, total, weight, matrices, rows, width):
     """Signature and code generator of :func:`row_sum`."""
-    arrays = (total, *matrices)
-    if not isinstance(width, types.IntegerLiteral) or any(a.layout != "C" or not isinstance(a.dtype, types.Float) for a in arrays):
+    if not isinstance(width, types.IntegerLiteral):
+        return None
+    if any(each.layout != "C" or not isinstance(each.dtype, types.Float) for each in (total, *matrices)):
         return None
 
     def generate(context, builder, signature, arguments):
@@ -165,8 +166,7 @@ def _row_sum(formula, total, weight, matrices, rows, width):
         into = context.make_array(total)(context, builder, into)
         factor = context.cast(builder, factor, weight, total.dtype)
         d = ir.Constant(ir.IntType(64), width.literal_value) if width.literal_value else builder.extract_value(into.shape, 0)
-        zero, lane = ir.Constant(d.type, 0), ir.Constant(d.type, LANE)
-        starts = []
+        zero, starts = ir.Constant(d.type, 0), []
         for matrix, row, array, number in zip(matrices, rows, given[::2], given[1::2], strict=True):
             offset = builder.mul(context.cast(builder, number, row, types.intp), d)
             starts.append(builder.gep(context.make_array(matrix)(context, builder, array).data, [offset]))
@@ -180,7 +180,8 @@ def _row_sum(formula, total, weight, matrices, rows, width):
             for first, n in _pieces(width.literal_value):
                 add(ir.Constant(ir.IntType(64), first), n)
         else:
-            with cgutils.for_range_slice(builder, zero, builder.and_(d, ir.Constant(d.type, -LANE)), lane, inc=True) as (first, _):
+            whole = builder.and_(d, ir.Constant(d.type, -LANE))
+            with cgutils.for_range_slice(builder, zero, whole, ir.Constant(d.type, LANE), inc=True) as (first, _):
                 add(first, LANE)
             for n in (8, 4, 2, 1):
                 with builder.if_then(builder.icmp_unsigned("!=", builder.and_(d, ir.Constant(d.type, n)), zero)):
@@ -249,8 +250,8 @@ class _Entries:
 
     def __rsub__(self, other: float):
         kind = self.value.type
-        constant = ir.Constant(kind, [ir.Constant(kind.element, other)] * kind.count if isinstance(kind, ir.VectorType) else other)
-        return _Entries(self.builder, constant)._with("fsub", self)
+        repeated = [ir.Constant(kind.element, other)] * kind.count if isinstance(kind, ir.VectorType) else other
+        return _Entries(self.builder, ir.Constant(kind, repeated))._with("fsub", self)
 
     def _with(self, instruction: str, other: _Entries) -> _Entries:
         return _Entries(self.builder, getattr(self.builder, instruction)(self.value, other.value))

@@ -4,8 +4,8 @@
 
 Both factors of one component are minimised exactly while the others stay: W_k by soft thresholding, V_k as the unit vector along
 what W_k explains. A sweep goes over all components; the objective falls in every step. It is the objective of scikit-learn's
-``SparsePCA`` (Jenatton, Obozinski and Bach, "Structured sparse principal component analysis", 2010), which follows a path of lasso
-solutions for every column in every round and takes ten times as long.
+``SparsePCA`` (Jenatton, Obozinski and Bach, "Structured sparse principal component analysis", 2010), which follows a path of
+lasso solutions for every column in every round and takes ten times as long.
 
 Shapes
 ------
@@ -20,7 +20,7 @@ from .codebook import soft_threshold
 
 #: Ridge of the least squares that gives the scores, as in scikit-learn.
 RIDGE = 0.01
-# Of the norm of X. A component takes a column down to a rest of length alpha: rounding must not decide whether the next begins there.
+# Of the norm of X. A component leaves a rest of length alpha of a column: rounding must not decide whether the next begins there.
 _ROUNDING = 1e-9
 
 

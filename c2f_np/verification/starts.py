@@ -399,4 +399,7 @@ def _singular_starts(rng) -> Checks:
 
 
 #: By the name that the command line takes. There is one version for both engines.
-STARTS = {"starts": (partitions_check, assignments_check, sparse_pca_check, fine_codebook_check, code_check), "table_sizes": (sizes_check,)}
+STARTS = {
+    "starts": (partitions_check, assignments_check, sparse_pca_check, fine_codebook_check, code_check),
+    "table_sizes": (sizes_check,),
+}

@@ -42,11 +42,11 @@ def test_page_shows_the_committed_run_on_gowalla():
 def test_the_command_runs(tmp_path):
     out, table = tmp_path / "results.json", tmp_path / "results.md"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--sizes", "tiny", "--threads", "1", "--without-torch"]
-    command += ["--only", "product", "steps", "graph", "assignment", "sampling", "evaluation", "epoch", "outside"]
+    command += ["--only", "product", "steps", "graph", "assignment", "sampling", "evaluation", "epoch", "timeline", "outside"]
     subprocess.run([*command, "--out", str(out), "--table", str(table)], cwd=ROOT, check=True, capture_output=True, timeout=300)
     result = json.loads(out.read_text(encoding="utf-8"))
     assert result["failed"] == []
-    assert {record["part"] for record in result["results"]} == set(command[-8:])
+    assert {record["part"] for record in result["results"]} == set(command[-9:])
     assert "A quick run" in table.read_text(encoding="utf-8")
     coarse = next(record for record in result["results"] if record["part"] == "steps")
     assert coarse["seconds"]["torch_csr"] == {"error": "not installed"}
