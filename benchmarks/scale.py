@@ -74,7 +74,7 @@ def report(rows: list[dict], machine: dict) -> str:
     lines = [
         "# From 100,000 to 20 million interactions", "", "```bash", "python -m benchmarks.scale", "```", "",
         f"{machine['cpu']}, {machine['threads']} threads, float32, {machine['date']}, commit {machine['commit']}. Interactions "
-        "are those of the file, of which some 72 % are trained on; seconds; memory is the most that the process held, in MiB.", "",
+        "are those of the file, of which some 72 % are trained on; seconds; memory is the most that the process held.", "",
         f"| interactions | users | items | file, MB | {' | '.join(SECONDS.values())} | triples a batch | reading, MiB | MiB |",
         "|" + "---:|" * (len(SECONDS) + 7),
     ]  # fmt: skip

@@ -397,26 +397,39 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y) -> None:
     R = dense(posed.R)
     count = 1 + np.concatenate([R.sum(axis=1), R.sum(axis=0)])
     parts = partition_entities(posed.R, s.n_coarse, method=s.partition, seed=s.seed)
-    code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed, parts=parts, weight=count)
+    own_rows = "S_fine" in p and not (s.t_direct and s.gate < 1)  # fine rows that are found for the coarse rows first
+
+    def coded(Y):
+        code = residual_code(Y, s.n_coarse, s.n_fine, s.t_coarse, s.t_direct, seed=s.seed, parts=parts, weight=count)
+        if not own_rows:
+            return code, code.F, None
+        S_coarse = dense(code.S_coarse)
+        used = np.sum(count[:, None] * S_coarse**2, axis=0)
+        weight = np.sqrt(np.where(used > 0, used, 1))[:, None]
+        tables = [weight * code.E_hat, *([np.sqrt(count)[:, None] * (Y - S_coarse @ code.E_hat)] if s.t_direct else [])]
+        fine, links = shared_code(tables, s.n_fine, [s.t_fine, s.t_direct][: len(tables)], seed=s.seed)
+        return code, fine, dense(links[0]) / weight / s.gate
+
+    code, fine, S_fine = coded(Y)
+    rng = np.random.default_rng(0)
+    for _ in range(4):  # of two rows that are equally good, rounding takes either
+        other, other_fine, _ = coded(Y * (1 + 1e-14 * rng.standard_normal(Y.shape)))
+        pairs = [(other.E_hat, code.E_hat), *([] if fine is None else [(other_fine, fine)])]
+        if any(np.linalg.norm(a - b) > 1e-6 * np.linalg.norm(b) for a, b in pairs):
+            return
     E_hat, S_coarse = code.E_hat, dense(code.S_coarse)
     worst.add("S_coarse of the code", p["S_coarse"], S_coarse, 1e-6 * np.linalg.norm(p["S_coarse"]))
     wanted, clear = None if code.F is None else dense(code.S_direct), slice(None)
-    fine = code.F
-    if "S_fine" in p and s.t_direct and s.gate < 1:
-        S_fine, gap = reference.pursue(E_hat / s.gate, fine, s.t_fine)
-        sure = gap > 1e-6 * np.linalg.norm(E_hat)
-        worst.add("S_fine of the code", (p["S_fine"] @ fine)[sure], (S_fine @ fine)[sure], 1e-3 * np.linalg.norm(S_fine @ fine))
-    elif "S_fine" in p:
-        used = np.sum(count[:, None] * S_coarse**2, axis=0)
-        weight = np.sqrt(np.where(used > 0, used, 1))[:, None]
-        tables = [weight * E_hat, *([np.sqrt(count)[:, None] * (Y - S_coarse @ E_hat)] if s.t_direct else [])]
-        fine, links = shared_code(tables, s.n_fine, [s.t_fine, s.t_direct][: len(tables)], seed=s.seed)
-        S_fine = dense(links[0]) / weight / s.gate
+    if own_rows:
         worst.add("S_fine of the code", p["S_fine"], S_fine, 1e-6 * np.linalg.norm(S_fine))
         E_hat = E_hat if s.gate < 1 else S_fine @ fine
         if s.t_direct:
             wanted, gap = reference.pursue(Y - S_coarse @ E_hat, fine, s.t_direct)
             clear = gap > 1e-6 * np.linalg.norm(Y)
+    elif "S_fine" in p:
+        S_fine, gap = reference.pursue(E_hat / s.gate, fine, s.t_fine)
+        sure = gap > 1e-6 * np.linalg.norm(E_hat)
+        worst.add("S_fine of the code", (p["S_fine"] @ fine)[sure], (S_fine @ fine)[sure], 1e-3 * np.linalg.norm(S_fine @ fine))
     worst.same("rows of a residual", len(p["E_coarse"]), 0 if "S_fine" in p and s.gate == 1 else s.n_coarse)
     # E_c and E_f, that is F moved away from zero by tau, are rounded, and may be much larger than what they add up to.
     moved = None if F is None else np.abs(F) + s.threshold
