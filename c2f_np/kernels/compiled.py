@@ -169,12 +169,14 @@ def _row_sum(formula, total, weight, matrices, rows, width):
         zero, starts = ir.Constant(d.type, 0), []
         for matrix, row, array, number in zip(matrices, rows, given[::2], given[1::2], strict=True):
             offset = builder.mul(context.cast(builder, number, row, types.intp), d)
-            starts.append(builder.gep(context.make_array(matrix)(context, builder, array).data, [offset]))
+            stored = context.get_data_type(matrix.dtype)
+            starts.append((builder.gep(context.make_array(matrix)(context, builder, array).data, [offset]), stored))
 
         def add(first, n: int) -> None:
             """To the n entries from `first` on."""
-            entries = [_Entries.load(builder, builder.gep(start, [first]), n, factor.type) for start in (into.data, *starts)]
-            entries[0].store(formula(entries[0], _Entries.repeated(builder, factor, n), *entries[1:]))
+            places = [(into.data, factor.type), *starts]
+            old, *read = (_Entries.load(builder, builder.gep(start, [first]), kind, n, factor.type) for start, kind in places)
+            old.store(formula(old, _Entries.repeated(builder, factor, n), *read))
 
         if width.literal_value:
             for first, n in _pieces(width.literal_value):
@@ -216,9 +218,8 @@ class _Entries:
     place: Any = None
 
     @classmethod
-    def load(cls, builder: ir.IRBuilder, place, n: int, number) -> _Entries:
-        """`n` of them from `place`, converted to the type `number`."""
-        stored = place.type.pointee
+    def load(cls, builder: ir.IRBuilder, place, stored, n: int, number) -> _Entries:
+        """`n` of them from `place`, where they have the type `stored`, converted to the type `number`."""
         if n > 1:
             place = builder.bitcast(place, ir.VectorType(stored, n).as_pointer())
         value = builder.load(place, align=_size(stored))
