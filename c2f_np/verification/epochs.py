@@ -529,8 +529,16 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("sizes", trained.size_in_bytes(), sizes | {"model": sum(sizes.values())})
     p = {name: dense(value) for name, value in best[0].items()}
     p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
-    H = reference.table(p, reference.adjacency(data.train.toarray()), s)[1]
+    A = reference.adjacency(data.train.toarray())
+    Z, H = reference.table(p, A, s)[:2]
     worst.add("embeddings", trained.embeddings_, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
+    n_users_of, (n_users, _) = data.train.toarray().sum(axis=0), data.train.shape
+    summed = np.sum([np.linalg.matrix_power(A, layer) @ Z for layer in range(max(s.n_layers, 1))], axis=0)[n_users:]
+    sent = np.where(n_users_of > 0, 1 / np.sqrt(np.maximum(n_users_of, 1)), 0)[:, None] * summed
+    splitter = trained._made_splitter()
+    worst.add("what items send to a new user", splitter.sent, sent, 1e3 * U[s.dtype] * np.linalg.norm(summed))
+    worst.add("rows of the trained users", splitter.Z, Z[:n_users], 1e3 * U[s.dtype] * np.linalg.norm(Z))
+    worst.same("layers", splitter.n_layers, s.n_layers)
     with tempfile.TemporaryDirectory() as folder:
         trained.save(path := Path(folder, "model.npz"))
         read = load_baseline(path)

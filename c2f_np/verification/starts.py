@@ -18,6 +18,7 @@ from ..errors import SettingsError
 from ..model import links, sparse_pca, starts
 from ..model.sampling import generator
 from ..model.step import ModelState
+from ..schema import LIMITS
 from ..settings import Settings
 from . import problems, reference
 from .case import Checks, differs, off
@@ -248,6 +249,13 @@ def code_check(engine: str, rng) -> Checks:
         Y = Y.astype(np.float32)  # of a trained table: the code is computed in float64 all the same
         found, wide = (links.residual_code(table, *given, seed=seed, **how) for table in (Y, Y.astype(np.float64)))
         yield f"float32 {at}", float(differs(found.E_hat, wide.E_hat) or found.errors != wide.errors), 0
+    nothing = links.residual_code(np.zeros((9, 3)), 2, 2, 1, 1, seed=0)
+    F, shared = links.shared_code([np.zeros((9, 3)), np.zeros((4, 3))], 2, [1, 2], seed=0)
+    codes = ("coarse", nothing.E_hat, nothing.S_coarse), ("fine", nothing.F, nothing.S_direct), ("shared", F, shared[1])
+    for name, E, S in codes:
+        wrong = E.shape != (2, 3) or S.shape != (4 if name == "shared" else 9, 2)
+        yield f"of nothing, {name}", float(wrong or np.any(E != 0) or not np.isfinite(dense(S)).all()), 0
+    yield "errors of nothing", float(any(nothing.errors) or not np.isfinite(nothing.errors).all()), 0
 
 
 def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds, parts, weight) -> dict | None:
@@ -351,6 +359,8 @@ def sizes_check(engine: str, rng) -> Checks:
         hashed = tables.HashedLightGCN(n_rows=5, n_hashes=3, random_state=8, **own)._table(n_users, n_items)
         yield "rows as given", float((hashed.n_rows, hashed.n_hashes, hashed.seed, hashed.n_entities) != (5, 3, 8, n)), 0
         yield "width as given", float(tables.NarrowLightGCN(dim=d, **own)._width(n_users, n_items) != d), 0
+        most = tables.HashedLightGCN(bytes=10_000_000, **own | {"dim": 1})._table(n_users, n_items).n_rows
+        yield "no more rows than may be given", float(most != min((10_000_000 // size) - biases, LIMITS["n_rows"])), 0
         yield "a row each", float(tables.LightGCN(**own)._table(n_users, n_items).n_entities != n), 0
 
 
