@@ -303,6 +303,52 @@ def _residual_code(Y, n_coarse, n_fine, t_coarse, t_direct, seed, rounds, parts,
     return code | ({"S_direct": D / sizes[1], "F": F * sizes[1]} if t_direct else {"S_direct": None, "F": None})
 
 
+def shared_code_check(engine: str, rng) -> Checks:
+    """One codebook for the rows of one table or two, each with its number of links, found and fitted in turn."""
+    for at in pairwise_cover({"links": ((2,), (1, 1), (1, 2), (3, 1)), "rounds": (0, 1, 3), "d": (3, 5)}, rng):
+        expected, sizes = None, (9, 14)[: len(at["links"])]
+        while expected is None:
+            tables, seed = [rng.standard_normal((n, at["d"])) for n in sizes], int(rng.integers(100))
+            expected = _shared_code(tables, 4, at["links"], seed, at["rounds"])
+            for _ in range(4):
+                nearly = [Y * (1 + 1e-12 * rng.standard_normal(Y.shape)) for Y in tables]
+                moved = _shared_code(nearly, 4, at["links"], seed, at["rounds"])
+                if expected and (moved is None or off(moved[0], expected[0]) > 1e-8):
+                    expected = None
+        F, links_of = links.shared_code(tables, 4, list(at["links"]), seed=seed, rounds=at["rounds"])
+        yield f"F, {at}", off(F, expected[0]), 1e-7
+        for S, theirs in zip(links_of, expected[1], strict=True):
+            yield f"links, {at}", off(dense(S), theirs), 1e-7
+    whole = links.shared_code(tables, 4, list(at["links"]), seed=seed)[0]
+    yield "rounds", differs(whole, links.shared_code(tables, 4, list(at["links"]), seed=seed, rounds=links.ROUNDS)[0]), 0
+
+
+def _shared_code(tables, n_rows: int, links_a_row, seed: int, rounds: int) -> tuple | None:
+    """The same, with dense matrices and least squares; None where links determine the codebook hardly, or rounding a choice."""
+    whole, undecided = np.concatenate(tables), []
+
+    def pursued(Y, t):
+        S, gaps = reference.pursue(Y, F, t)
+        undecided.append(gaps.min() < 1e-13 * np.linalg.norm(Y))
+        return S
+
+    F = _centres(whole, n_rows, seed, None)
+    codes = [pursued(Y, t) for Y, t in zip(tables, links_a_row, strict=True)]
+    for _ in range(rounds):
+        S = np.concatenate(codes)
+        used = np.any(S, axis=0)
+        if np.linalg.cond(S[:, used]) > 1e4:
+            return None
+        F = np.where(used[:, None], np.linalg.lstsq(S, whole, rcond=1e-10)[0], F)
+        for k, (Y, t) in enumerate(zip(tables, links_a_row, strict=True)):
+            found = pursued(Y, t)
+            closer = np.sum((Y - found @ F) ** 2, axis=1) < np.sum((Y - codes[k] @ F) ** 2, axis=1)
+            codes[k] = np.where(closer[:, None], found, codes[k])
+    n_links = sum(len(Y) * t for Y, t in zip(tables, links_a_row, strict=True))
+    size = math.sqrt(sum(np.sum(S**2) for S in codes) / n_links)
+    return None if any(undecided) else (F * size, [S / size for S in codes])
+
+
 def _centres(Y, k: int, seed: int, weight) -> np.ndarray:
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
@@ -411,6 +457,6 @@ def _singular_starts(rng) -> Checks:
 
 #: By the name that the command line takes. There is one version for both engines.
 STARTS = {
-    "starts": (partitions_check, assignments_check, sparse_pca_check, fine_codebook_check, code_check),
+    "starts": (partitions_check, assignments_check, sparse_pca_check, fine_codebook_check, code_check, shared_code_check),
     "table_sizes": (sizes_check,),
 }
