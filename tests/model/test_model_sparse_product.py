@@ -39,6 +39,25 @@ def test_engines(shape, width):
     check_engines(sparse_product_backward_weights, G, M, X)
 
 
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_rows_may_lie_apart_in_memory(engine):
+    rng = np.random.default_rng(0)
+    M, X, G = random_sparse(rng, 9, 5), rng.normal(size=(10, 16))[::2, ::2], rng.normal(size=(8, 9)).T
+    assert_array_equal(sparse_product(M, X, engine=engine), sparse_product(M, X.copy(), engine=engine))
+    assert_array_equal(sparse_product_backward(G, M, engine=engine), sparse_product_backward(G.copy(), M, engine=engine))
+    weights = sparse_product_backward_weights(G, M, X, engine=engine)
+    assert_array_equal(weights.toarray(), sparse_product_backward_weights(G.copy(), M, X.copy(), engine=engine).toarray())
+
+
+def test_rows_of_other_precisions_are_summed_in_the_wider_one():
+    rng = np.random.default_rng(1)
+    M, X = random_sparse(rng, 9, 5), rng.normal(size=(5, 8)).astype(np.float32)
+    for mine, theirs in ((M, X), (M.astype(np.float32), X.astype(np.float64))):
+        found = sparse_product(mine, theirs, engine="numba")
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, mine.toarray().astype(float) @ theirs.astype(float), rtol=1e-13)
+
+
 def test_matrix_without_entries():
     empty = sparse.csr_array((3, 4))
     for engine in ("numpy", "numba"):
