@@ -135,6 +135,13 @@ def starts_check(engine: str, rng) -> Checks:
         state, code = starts.code_table(table, R, s), links.residual_code(table.E_coarse, 7, 4, s.t_coarse, 2, seed=s.seed, **how)
         F = np.sign(state.E_fine) * np.maximum(np.abs(state.E_fine) - 0.2, 0)
         yield f"a code with gate {gate}", off(gate * (dense(state.S_fine) @ F) + (1 - gate) * state.E_coarse, code.E_hat), 1e-9
+    few = rng.standard_normal((2, table.E_coarse.shape[1]))
+    for gate, t_direct in ((1.0, 2), (1.0, 0), (0.35, 0)):
+        s = _sizes(training="joint", fine_start="normal", gate=gate, t_direct=t_direct)
+        state = starts.code_table(dataclasses.replace(table, E_coarse=few[np.arange(21) % 2]), R, s)
+        used = np.bincount(state.S_coarse.indices, np.abs(state.S_coarse.data), minlength=7)
+        parts = (state.E_coarse, state.E_fine, state.S_fine.data)
+        yield f"rows that nobody uses, gate {gate}", float(used.all() or not all(np.isfinite(part).all() for part in parts)), 0
 
 
 def links_check(engine: str, rng) -> Checks:

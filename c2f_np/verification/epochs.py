@@ -539,6 +539,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.add("what items send to a new user", splitter.sent, sent, 1e3 * U[s.dtype] * np.linalg.norm(summed))
     worst.add("rows of the trained users", splitter.Z, Z[:n_users], 1e3 * U[s.dtype] * np.linalg.norm(Z))
     worst.same("layers", splitter.n_layers, s.n_layers)
+    worst.same("width of a file", trained._layout(n_users, data.n_items)[1], {"d": Z.shape[1]})
     with tempfile.TemporaryDirectory() as folder:
         trained.save(path := Path(folder, "model.npz"))
         read = load_baseline(path)

@@ -49,6 +49,8 @@ def partitions_check(engine: str, rng) -> Checks:
             expected[users], expected[n_users + items] = labels
         found = starts.partition_entities(R, n_parts, method="coclustering", seed=seed)
         yield f"co-clustering in {n_parts}", differs(found, expected) + (found.dtype != np.int64), 0
+        same = starts.partition_entities(sparse.coo_array(R), n_parts, method="coclustering", seed=seed)
+        yield f"co-clustering of another format in {n_parts}", differs(same, expected), 0
         automatic = starts.partition_entities(R, n_parts, seed=seed)
         if find_spec("pymetis"):
             neighbours = [n_users + np.flatnonzero(row) for row in linked] + [np.flatnonzero(column) for column in linked.T]
