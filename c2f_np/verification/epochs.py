@@ -305,6 +305,10 @@ def _hold_end(worst: Worst, posed, after, following) -> None:
     phase, then = after.phase, following.phase
     result = following.finished[phase]
     worst.same("the result of a phase", _bits(result), _bits(after.best))
+    if phase in ("coarse", "fine") and _can_be_scored(posed.data):
+        of_phase = next(each for each in phases_of(posed.settings, posed.engine) if each.name == phase)
+        alone, beside = (evaluate_state(result.state, posed, "validation", stage=stage) for stage in (None, of_phase.stage))
+        worst.same("a state without its stage", alone.metrics, beside.metrics)
     earlier = {name: best for name, best in following.finished.items() if name != phase}
     worst.same("results of earlier phases", _bits(earlier), _bits(after.finished))
     worst.same("counts at the start of a phase", (following.phase_epoch, following.bad_evaluations), (0, 0))
@@ -340,6 +344,8 @@ def _hold_end(worst: Worst, posed, after, following) -> None:
                 tied = {"table": table, "partition": loop.Best(own, 1, table.state)}
                 again = phases_of(s, posed.engine)[-1].start(tied, posed).started_from
                 worst.same("of two starts that validate equally well", again, "table")
+            alone = phases_of(s, posed.engine)[-1].start({"partition": loop.Best(own, 1, table.state)}, posed)
+            worst.same("a refit", (alone.state is table.state, alone.best, alone.started_from), (True, None, "partition"))
 
 
 def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
