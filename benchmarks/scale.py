@@ -112,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
     parser.add_argument("--most", type=float, default=SIZES[-1], help="interactions of the largest size")
     parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--resume", action="store_true", help="keep the sizes that the folder has, and measure the others")
     parser.add_argument("--out", type=Path, default=environment.ROOT / "docs/results/scale", help="folder")
     options = parser.parse_args(arguments)
     sizes = [n for n in SIZES if n <= options.most]
@@ -119,12 +120,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--most must be {SIZES[0]:,} or more")
     machine, rows = environment.describe(options.threads), []
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.resume:
+        earlier = json.loads((options.out / "rows.json").read_text(encoding="utf-8"))
+        machine, rows = earlier["environment"], earlier["rows"]
+        sizes = [n for n in sizes if n not in [row["n"] for row in rows]]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "interactions.csv"
-        for n in [sizes[0], *sizes]:
+        write_interactions(path, SIZES[0])
+        child.run("scale", str(path), str(options.threads))  # compiles
+        for n in sizes:
             n_users, n_items = write_interactions(path, n)
             about = {"n": n, "n_users": n_users, "n_items": n_items, "file": path.stat().st_size}
-            rows = [row for row in rows if row["n"] != n]  # the first compiled
             rows.append(about | child.run("scale", str(path), str(options.threads)))
             print(json.dumps(rows[-1]), flush=True)
             write_text_atomically(options.out / "rows.json", json.dumps({"environment": machine, "rows": rows}, indent=1) + "\n")

@@ -251,9 +251,11 @@ class Contract:
             gaps = _gaps(right, found)
             allowed = self.settings.float32 * EPS32
             if max(gaps.values()) > allowed:
+                # What other roundings of the arguments and cotangents change is no fault: terms of a sum may cancel.
                 nearby = {key: self._nearby(v, EPS32) for key, v in at.items()}
+                others = [self._nearby(c, EPS32) for c in cotangents]
                 try:
-                    allowed = max(allowed, min(30 * max(_gaps(right, self._all(cotangents, nearby, np.float64)).values()), 0.05))
+                    allowed = max(allowed, min(30 * max(_gaps(right, self._all(others, nearby, np.float64)).values()), 0.05))
                 except Trouble:
                     pass
             if not strict:  # nobody asked for float32: only what is plainly wrong, although the values are right
