@@ -393,6 +393,25 @@ def test_dtypes_on_demand():
     assert check_gradients(doubles, backward, X, dtypes=("float64",)).passed
 
 
+@pytest.mark.parametrize("seed", [2005, 2541])
+def test_a_float32_sum_whose_terms_cancel(seed):
+    """The gradient of the shift is a sum; at these cotangents a thousandth of its terms is left of it."""
+    x, shift = np.random.default_rng(0).standard_normal(6), np.array([0.7])
+
+    def checked(backward):
+        return check_gradients(
+            lambda x, t: x - t, backward, (x, shift), dtypes=("float64", "float32"), seed=seed, checks=("contract",)
+        )
+
+    assert checked(lambda g, x, t: (g, -np.sum(g, dtype=g.dtype).reshape(1))).passed
+
+    def rough(g, x, t):
+        terms = g.astype(np.float16) if g.dtype == np.float32 else g
+        return g, -np.sum(terms).reshape(1).astype(g.dtype)
+
+    assert checked(rough).killed_by == ["contract.dtype"]
+
+
 def test_numerical_gradients():
     for method, tolerance in (("central", 1e-10), ("complex", 1e-15)):
         g = numerical_gradient(lambda x: np.sum(np.tanh(x)), X, wrt="x", method=method)
