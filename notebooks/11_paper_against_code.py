@@ -44,7 +44,7 @@ my = my_model(or_answers=True)
 # |---|---|---|
 # | 1 | abstract: nodes are linked "directly to coarse-grained virtual nodes and indirectly to fine-grained" ones; figure: entities are composed from the *bridged* codebook | `models/mat_approx.py`, 302: `self.centroid_assignment @ self.centroid_embs`, from the coarse codebook, which is frozen in this stage |
 # | 2 | abstract: "a weight bridging update strategy" that matches each coarse row "with several" fine ones; README, 4: weight parameter .2 | `models/mat_approx.py`, 355 to 358: four lines that take the coarse message away and put another back |
-# | 3 | abstract: a start "upon SparsePCA"; README, 4: 80 components | `models/mat_approx.py`, 109: `sparsepca.fit_transform(...)`, which returns the dense *scores*; 113 to 116 write each row's scores to random places of a row of zeros |
+# | 3 | abstract: a start "upon SparsePCA"; README, 4: 80 components | `models/mat_approx.py`, 109: what the SparsePCA transforms the rows into, which are the dense *scores*; 113 to 116 write each row's scores to random places of a row of zeros |
 # | 4 | abstract: a "soft thresholding activation function to render the sparseness"; README, 4: threshold 1 | `models/mat_approx.py`, 299, with $\tau = 1$ |
 # | 5 | README, 4: each coarse row has 4 fine ones | `models/mat_approx.py`, 130 to 133 and 424 to 426: the largest values of a softmax, not divided by their sum |
 # | 6 | in none of these | `models/recsys.py`, 68: `FeaturesLinear`, a bias for each user and item, which starts as standard normal noise |

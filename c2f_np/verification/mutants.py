@@ -122,8 +122,9 @@ MUTANTS: tuple[Mutant, ...] = (
         ("row of the wrong matrix", "(j, f)", "(i % X.shape[0], f)"),
     ),
     *_in("kernels.propagation._product", "sparse_product", "propagate")(
-        ("overwrites instead of adding up", "row[f] += weight * X[j, f]", "row[f] = weight * X[j, f]"),
-        ("row of the wrong node", "(j, f)", "(i % X.shape[0], f)"),
+        ("overwrites instead of adding up", "add_scaled(row, data[p], X, j, width)",
+         "add_scaled(row, data[p], X, j, width) if p == indptr[i] else None"),
+        ("row of the wrong node", "add_scaled(row, data[p], X, j, width)", "add_scaled(row, data[p], X, i % X.shape[0], width)"),
     ),
     *_in("kernels.propagation.mean_of_powers", "propagate", "coarse_stage")(
         ("mean over layers forgotten", "1 / (n_layers + 1)", "1"),
@@ -172,7 +173,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ("slope of the first block in every block", "Z[k] * Z[k]", "Z[k % block] * Z[k % block]"),
     ),
     *_in("kernels.propagation._gather_links", "compose", "coarse_stage")(
-        ("tanh' forgotten", "grad_Z[i, f] * (one - Z[i, f] * Z[i, f])", "grad_Z[i, f]"),
+        ("tanh' forgotten", "add_scaled_by_tanh_slope(row, data[p], grad_Z, indices[p], Z, indices[p], width)",
+         "add_scaled(row, data[p], grad_Z, indices[p], width)"),
     ),
     # ---- soft threshold
     *_in("model.codebook.soft_threshold_backward", "soft_threshold", "fine_stage")(
@@ -262,7 +264,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_in("kernels.step._gather", "bpr", "coarse_stage")(
         ("first occurrence only", "start[k + 1]", "start[k] + 1"),
-        ("user's bias", "i, j = (positive[b], negative[b])", "total += s\ni, j = (positive[b], negative[b])"),
+        ("user's bias", "add_scaled_difference(row, s, H, negative[b], H, positive[b], width)",
+         "add_scaled_difference(row, s, H, negative[b], H, positive[b], width)\ntotal += s"),
         ("biases of the group added up", "H.dtype.type(0)", "grad_bias[entities[k - 1]]"),
     ),
     # ---- regulariser

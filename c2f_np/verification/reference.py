@@ -17,7 +17,6 @@ S_direct : (N, M)     Y, Z : (N, d)     H : (N, d), or with the meta nodes below
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -321,16 +320,16 @@ def sparse_factors(X, n_components, alpha, n_sweeps):
             others = [c for c in range(n_components) if c != k]
             Y = X - V[:, others] @ W[others]
             starts = [V[:, k]]
-            longest = max(range(d), key=lambda f: math.sqrt(sum(Y[:, f] ** 2)))
-            length = math.sqrt(sum(Y[:, longest] ** 2))
-            if length > alpha + 1e-9 * math.sqrt(np.sum(X**2)):
+            longest = max(range(d), key=lambda f: np.sqrt(sum(Y[:, f] ** 2)))
+            length = np.sqrt(sum(Y[:, longest] ** 2))
+            if length > alpha + 1e-9 * np.sqrt(np.sum(X**2)):
                 starts.append(Y[:, longest] / length)
             for v in starts:
                 for f in range(d):
                     pull = sum(v * Y[:, f])
-                    W[k, f] = math.copysign(max(abs(pull) - alpha, 0), pull)
+                    W[k, f] = np.copysign(max(abs(pull) - alpha, 0), pull)
                 if np.any(W[k]):
-                    V[:, k] = Y @ W[k] / math.sqrt(sum((Y @ W[k]) ** 2))
+                    V[:, k] = Y @ W[k] / np.sqrt(sum((Y @ W[k]) ** 2))
                     break
         objectives.append(float(np.sum((X - V @ W) ** 2)) / 2 + alpha * float(np.sum(np.abs(W))))
     return V, W, objectives
