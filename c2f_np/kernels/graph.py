@@ -20,7 +20,7 @@ def expanded_graph(A, S_coarse, S_fine=None, *, degree: str = "signed") -> spars
     X = expand(A, S_coarse, S_fine)
     indices, indptr = (part.astype(A.indices.dtype, copy=False) for part in (X.indices, X.indptr))
     ones = np.ones(X.shape[1], X.dtype)
-    factor = inverse_roots(X @ ones, abs(X) @ ones, degree).astype(X.dtype)
+    factor = inverse_roots(X @ ones, abs(X) @ ones, degree)
     # The factors first: a symmetric matrix stays symmetric to the last bit.
     values = X.data * (np.repeat(factor, np.diff(indptr)) * factor[indices])
     return sparse.csr_array((values, indices, indptr), shape=X.shape)

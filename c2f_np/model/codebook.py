@@ -27,13 +27,13 @@ def soft_threshold(E: np.ndarray, tau: float) -> np.ndarray:
     """F; complex input branches on the real part (model.md, fine stage, 1)."""
     _require_threshold(tau)
     inside = np.abs(E.real) <= np.real(tau)
-    return np.where(inside, E.dtype.type(0), E - np.sign(E.real) * number(tau))
+    return np.where(inside, 0, E - np.sign(E.real) * number(tau))
 
 
 def soft_threshold_backward(grad_F: np.ndarray, E: np.ndarray, tau: float) -> np.ndarray:
     """grad_E: the cotangent where |E| > tau, zero elsewhere."""
     _require_threshold(tau)
-    return np.where(np.abs(E) > tau, grad_F, grad_F.dtype.type(0))
+    return np.where(np.abs(E) > tau, grad_F, 0)
 
 
 def soft_threshold_backward_tau(grad_F: np.ndarray, E: np.ndarray, tau: float) -> float:

@@ -276,7 +276,7 @@ class ExchangedLinks:
 
     def carry(self, values: np.ndarray) -> np.ndarray:
         """What belonged to the old weights, one number each, for the new ones: 0 for new links."""
-        return np.where(self.kept >= 0, values[self.kept], values.dtype.type(0))
+        return np.where(self.kept >= 0, values[self.kept], 0)
 
 
 def exchange_links(

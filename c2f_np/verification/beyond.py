@@ -142,6 +142,9 @@ def starts_check(engine: str, rng) -> Checks:
         used = np.bincount(state.S_coarse.indices, np.abs(state.S_coarse.data), minlength=7)
         parts = (state.E_coarse, state.E_fine, state.S_fine.data)
         yield f"rows that nobody uses, gate {gate}", float(used.all() or not all(np.isfinite(part).all() for part in parts)), 0
+    s = _sizes(training="joint", fine_start="normal", gate=0.35, t_direct=2, threshold=0.2)
+    state = starts.code_table(dataclasses.replace(table, E_coarse=np.zeros_like(table.E_coarse)), R, s)
+    yield "a table of zeros, with a threshold", float(np.any(state.E_fine != 0)), 0
 
 
 def links_check(engine: str, rng) -> Checks:

@@ -178,7 +178,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- soft threshold
     *_in("model.codebook.soft_threshold_backward", "soft_threshold", "fine_stage")(
-        ("mask forgotten", "np.where(np.abs(E) > tau, grad_F, grad_F.dtype.type(0))", "grad_F.copy()"),
+        ("mask forgotten", "np.where(np.abs(E) > tau, grad_F, 0)", "grad_F.copy()"),
         ("mask inverted", "np.abs(E) > tau", "np.abs(E) <= tau"),
         ("mask of one side only", "np.abs(E)", "E"),
     ),
