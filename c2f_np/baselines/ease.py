@@ -23,8 +23,10 @@ from ..errors import SettingsError
 from ..estimator import Baseline
 from ..files import FilePath
 from ..schema import checked_values, described
+from ..serving.compact import INT8
 from ..threads import one_blas_thread
 from .cut import cut_layout, cut_to_bytes, pack_cut, size_of_cut, unpack_cut
+from .stored import storage
 
 
 def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
@@ -68,17 +70,20 @@ class EASE(Baseline):
         With more items ``fit`` refuses: the weights take 4 bytes and the computation another 16 for every pair of items.
     bytes : int, optional
         Most that the model may weigh; if that is less than all weights, the largest by absolute value are kept.
+    stored_as : {"dtype", "int8"}
+        With int8 all weights are stored as cut ones are.
     engine, n_jobs, verbose
         As for every :class:`c2f_np.estimator.Baseline`.
 
     Attributes
     ----------
-    weights_ : ndarray of float32, shape (I, I); csr_array where `bytes` leaves some of the weights
+    weights_ : ndarray of float32, shape (I, I); csr_array where `bytes` leaves some of the weights, or with int8
     """
 
     regularisation: float = described(500.0, "weight of the squared weights", low=1e-9)
     max_items: int = described(15_000, "refuse to work with more items than this", low=1)
     bytes: int | None = described(None, "most that the model may weigh; the largest weights are kept", low=1)
+    stored_as: str = storage()
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
@@ -89,26 +94,28 @@ class EASE(Baseline):
                 f"{self.max_items}; raise max_items if the memory is there"
             )
         weights = ease_weights(data.train, self.regularisation)
-        budget = self._budget(data.n_items)
-        self.weights_: np.ndarray | sparse.csr_array = cut_to_bytes(weights, budget) if budget else weights
+        self.weights_: np.ndarray | sparse.csr_array = (
+            cut_to_bytes(weights, self.bytes, self.stored_as) if self._is_cut(data.n_items) else weights
+        )
         self.history_, self.best_epoch_ = [], None
         return {}
 
-    def _budget(self, n_items: int) -> int | None:
-        """The bytes that were given, if all weights take more."""
-        return self.bytes if self.bytes is not None and self.bytes < 4 * n_items**2 else None
+    def _is_cut(self, n_items: int) -> bool:
+        """Whether all weights, four bytes each, take more than was given."""
+        return self.stored_as == INT8 or (self.bytes is not None and self.bytes < 4 * n_items**2)
 
     def _packed(self) -> dict[str, np.ndarray]:
-        return pack_cut("weights", self.weights_) if sparse.issparse(self.weights_) else {"weights": self.weights_}
+        whole = isinstance(self.weights_, np.ndarray)
+        return {"weights": self.weights_} if whole else pack_cut("weights", self.weights_, self.stored_as)
 
     def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
         checked_values(self)
-        layout = cut_layout("weights") if self._budget(n_items) else {"weights": Array("float32", ("I", "I"))}
-        return layout, {"I": n_items}
+        cut = self._is_cut(n_items)
+        return cut_layout("weights", self.stored_as) if cut else {"weights": Array("float32", ("I", "I"))}, {"I": n_items}
 
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         n_items = len(self.item_ids_)
-        self.weights_ = unpack_cut("weights", arrays, n_items, path) if self._budget(n_items) else arrays["weights"]
+        self.weights_ = unpack_cut("weights", arrays, n_items, path) if self._is_cut(n_items) else arrays["weights"]
 
     def _scores(self, rows: np.ndarray) -> np.ndarray:
         """The user's row times the weights, float32, shape (n, I)."""
@@ -118,7 +125,7 @@ class EASE(Baseline):
         """4 bytes for every pair of items; of cut weights each with its column, and where each row begins."""
         check_is_fitted(self, "interactions_")
         if sparse.issparse(self.weights_):
-            return size_of_cut(self.weights_)
+            return size_of_cut(self.weights_, self.stored_as)
         return {"weights": self.weights_.nbytes, "model": self.weights_.nbytes}
 
     def _similarities(self, rows: np.ndarray) -> np.ndarray:

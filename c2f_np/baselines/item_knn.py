@@ -23,7 +23,9 @@ from ..estimator import Baseline
 from ..files import FilePath
 from ..model.links import keep_largest
 from ..schema import checked_values, described
+from ..serving.compact import INT8
 from .cut import cut_layout, cut_to_bytes, pack_cut, size_of_cut, unpack_cut
+from .stored import storage
 
 # Items whose similarities to all others are held at a time.
 _BLOCK = 256
@@ -73,6 +75,8 @@ class ItemKNN(Baseline):
     shrinkage : float
     bytes : int, optional
         Most that the model may weigh; of the neighbours' similarities the largest are kept.
+    stored_as : {"dtype", "int8"}
+        With int8 all similarities are stored as cut ones are.
     engine, n_jobs, verbose
         As for every :class:`c2f_np.estimator.Baseline`.
 
@@ -84,11 +88,12 @@ class ItemKNN(Baseline):
     k: int = described(200, "neighbours kept for an item", low=1)
     shrinkage: float = described(10.0, "added to the denominator of the cosine", low=0.0)
     bytes: int | None = described(None, "most that the model may weigh; the largest similarities are kept", low=1)
+    stored_as: str = storage()
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
         neighbours = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
-        self._set_neighbours(neighbours if self.bytes is None else cut_to_bytes(neighbours, self.bytes))
+        self._set_neighbours(cut_to_bytes(neighbours, self.bytes, self.stored_as) if self._is_cut else neighbours)
         self.history_, self.best_epoch_ = [], None
         return {}
 
@@ -97,20 +102,26 @@ class ItemKNN(Baseline):
         # Columns are what a user's items are looked up in.
         self._columns = sparse.csr_array(neighbours.T)
 
+    @property
+    def _is_cut(self) -> bool:
+        return self.bytes is not None or self.stored_as == INT8
+
     def _packed(self) -> dict[str, np.ndarray]:
-        return (pack_csr if self.bytes is None else pack_cut)("neighbours", self.neighbours_)
+        if self._is_cut:
+            return pack_cut("neighbours", self.neighbours_, self.stored_as)
+        return pack_csr("neighbours", self.neighbours_)
 
     def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
         checked_values(self)
         whole = csr_layout("neighbours", "I", "I", "links", "float32")
-        return whole if self.bytes is None else cut_layout("neighbours"), {"I": n_items}
+        return cut_layout("neighbours", self.stored_as) if self._is_cut else whole, {"I": n_items}
 
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         n_items = len(self.item_ids_)
-        if self.bytes is None:
-            self._set_neighbours(unpack_csr("neighbours", arrays, (n_items, n_items), path))
-        else:
+        if self._is_cut:
             self._set_neighbours(unpack_cut("neighbours", arrays, n_items, path))
+        else:
+            self._set_neighbours(unpack_csr("neighbours", arrays, (n_items, n_items), path))
 
     def _scores(self, rows: np.ndarray) -> np.ndarray:
         """Sums of similarities, float32, shape (n, I)."""
@@ -120,8 +131,8 @@ class ItemKNN(Baseline):
     def size_in_bytes(self) -> dict[str, int]:
         """A float32 and an int32 for each neighbour, and where each row begins; cut to a budget, in the smallest types."""
         check_is_fitted(self, "interactions_")
-        if self.bytes is not None:
-            return size_of_cut(self.neighbours_)
+        if self._is_cut:
+            return size_of_cut(self.neighbours_, self.stored_as)
         parts = {
             "similarities": self.neighbours_.data.nbytes,
             "indices": self.neighbours_.nnz * 4,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from ..errors import SettingsError
 from ..model.links import centres
 from ..schema import described
 from ..threads import one_blas_thread
-from .table_stage import FullTable, Parameters, TableProblem, TableStage, TableState
+from .table_stage import FullTable, Parameters
 from .tables import TableRecommender
 
 #: The most centroids of a part: a code is one byte.
@@ -145,21 +146,18 @@ class ProductQuantisedLightGCN(TableRecommender):
             if self.n_parts > self.dim:
                 raise SettingsError(f"n_parts = {self.n_parts} is more than dim = {self.dim}")
             return QuantisedTable(n, self.n_parts, min(self.n_centroids, n))
-        number, biases = np.dtype(self.dtype).itemsize, n_items if self.item_bias else 0
-        found = parts_for_numbers(self.bytes - biases * number, n, self.dim, number)
+        number, scale, biases = self._bytes_of(n_items)
+        others = biases + self.dim * scale
+        found = parts_for_numbers(self.bytes - others, n, self.dim, number)
         if found is None:
-            least = n + (2 * self.dim + biases) * number
+            least = n + 2 * self.dim * number + others
             raise SettingsError(f"bytes = {self.bytes} is too little for two centroids of width {self.dim}: at least {least}")
         return QuantisedTable(n, *found)
 
-    def _set_state(self, state: TableState, stage: TableStage, problem: TableProblem) -> None:
-        if "codes" not in state.arrays:  # it comes from training, not from a file
-            state = state.moved(self._table(problem.n_users, problem.n_items).quantised(state.arrays, self.seed))
-        super()._set_state(state, stage, problem)
+    def _kept(self, trained: Parameters, table: Any) -> Parameters:
+        return super()._kept(table.quantised(trained, self.seed), table)
 
-    def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
-        layout, sizes = super()._layout(n_users, n_items)
-        table, d = self._table(n_users, n_items), sizes["d"]
+    def _layout_of(self, table: Any, n_items: int) -> dict[str, Array]:
         codes = Array("uint8", (table.n_entities, table.n_parts), below=table.n_centroids)
-        stored = {"codes": codes, "centroids": Array(self.dtype, (table.n_centroids, d))}
-        return stored | {name: array for name, array in layout.items() if name != "embeddings"}, sizes
+        others = {name: array for name, array in super()._layout_of(table, n_items).items() if name != "embeddings"}
+        return {"codes": codes, "centroids": Array(self.dtype, (table.n_centroids, self.dim))} | others

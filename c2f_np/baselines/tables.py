@@ -27,11 +27,13 @@ from ..model.graph import normalised_adjacency
 from ..model.propagation import propagate
 from ..model.sampling import require_something_to_rank
 from ..schema import LIMITS, checked_values, described
+from ..serving.compact import INT8
 from ..serving.exporting import places
 from ..serving.new_users import Splitter, splitter_of_table
 from ..threads import working_threads
 from ..training import train_or_refit
 from ..training.loop import Progress
+from .stored import BIAS_BYTES, SCALE_BYTES, Parameters, in_bytes, in_numbers, layout_in_bytes, storage
 from .table_stage import FullTable, HashedTable, QuotientRemainderTable, Table, TableProblem, TableStage, TableState, table_phase
 
 _COLUMNS = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
@@ -51,7 +53,8 @@ class TableRecommender(Baseline, EmbeddingRecommender):
     Attributes
     ----------
     parameters_ : dict of str to ndarray
-        The trained arrays, in the state with the best validation NDCG@5.
+        The trained arrays, in the state with the best validation NDCG@5; with ``stored_as="int8"`` the bytes that are kept of
+        them, each table with its columns' scales beside it ("embeddings" and "embeddings.scale").
     embeddings_ : ndarray, shape (N, d)
         Propagated.
     """
@@ -71,6 +74,7 @@ class TableRecommender(Baseline, EmbeddingRecommender):
     max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)
     random_state: RandomState = None
     dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
+    stored_as: str = storage()
     validation_fraction: float = validation_share()
 
     def _learn(
@@ -87,7 +91,8 @@ class TableRecommender(Baseline, EmbeddingRecommender):
                 after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
 
         done, epochs = train_or_refit([phase], epochs, problem, after_epoch=self._watched(watch))
-        self._set_state(done.result.state, phase.stage, problem)
+        state: Any = done.result.state
+        self._set_parameters(self._kept(state.arrays, table), phase.stage, problem)
         self.best_epoch_ = done.result.epoch
         self.history_ = [{name: row[name] for name in _COLUMNS} for row in done.history]
         return epochs
@@ -107,7 +112,7 @@ class TableRecommender(Baseline, EmbeddingRecommender):
 
     def _made_splitter(self) -> Splitter:
         table, problem = self._posed(self.interactions_, None)
-        Z, L = table.ego(self.parameters_), self.n_layers
+        Z, L = table.ego(in_numbers(self.parameters_, self.dtype)), self.n_layers
         M = L * propagate(Z, problem.A, L - 1) if L else Z
         return splitter_of_table(Z, M[problem.n_users :], places(self.interactions_.copy()), L)
 
@@ -116,18 +121,31 @@ class TableRecommender(Baseline, EmbeddingRecommender):
 
     def _layout(self, n_users: int, n_items: int) -> tuple[dict[str, Array], dict[str, int]]:
         table, settings = self._made_for(n_users, n_items)
-        shapes = table.shapes(settings.dim) | ({"item_bias": (n_items,)} if settings.item_bias else {})
-        return {name: Array(settings.dtype, shape) for name, shape in shapes.items()}, {"d": settings.dim}
+        layout = settings._layout_of(table, n_items)
+        return layout_in_bytes(layout) if self._in_bytes else layout, {"d": settings.dim}
+
+    def _layout_of(self, table: Any, n_items: int) -> dict[str, Array]:
+        """That of the arrays from which :func:`c2f_np.baselines.stored.in_bytes` makes bytes; `self` has the table's width."""
+        shapes = table.shapes(self.dim) | ({"item_bias": (n_items,)} if self.item_bias else {})
+        return {name: Array(self.dtype, shape) for name, shape in shapes.items()}
 
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         table, problem = self._posed(self.interactions_, None)
-        stage = TableStage(table, self.n_layers, tuple(arrays), problem.engine)
-        self._set_state(TableState(arrays, problem.n_users + problem.n_items), stage, problem)
+        self._set_parameters(arrays, TableStage(table, self.n_layers, tuple(arrays), problem.engine), problem)
 
-    def _set_state(self, state: Any, stage: Any, problem: TableProblem) -> None:
+    @property
+    def _in_bytes(self) -> bool:
+        return self.stored_as == INT8
+
+    def _kept(self, trained: Parameters, table: Any) -> Parameters:
+        """What the model keeps of the trained arrays."""
+        return in_bytes(trained) if self._in_bytes else trained
+
+    def _set_parameters(self, kept: Parameters, stage: Any, problem: TableProblem) -> None:
+        state = TableState(in_numbers(kept, self.dtype), problem.n_users + problem.n_items)
         with working_threads(problem.threads, self.engine):
             self.embeddings_ = stage.forward(state, stage.graph(state, problem.A)).H_entities
-        self.parameters_ = state.arrays
+        self.parameters_ = kept
 
     def size_in_bytes(self) -> dict[str, int]:
         """The trained arrays, each under its name. What is propagated is computed from them and the interactions."""
@@ -142,15 +160,24 @@ class TableRecommender(Baseline, EmbeddingRecommender):
         return self.dim
 
     def _biases(self) -> tuple[None, np.ndarray | None, float]:
-        return None, self.parameters_.get("item_bias"), 0.0
+        return None, in_numbers(self.parameters_, self.dtype).get("item_bias"), 0.0
 
-    def _numbers_for(self, budget: int, n_items: int, smallest: int, what: str) -> int:
-        """How many numbers of the model's precision so many bytes leave for the table, at least `smallest`."""
-        size, biases = np.dtype(self.dtype).itemsize, n_items if self.item_bias else 0
-        numbers: int = budget // size - biases
-        if numbers < smallest:
-            raise SettingsError(f"bytes = {budget} is too little for {what}: at least {(smallest + biases) * size}")
-        return numbers
+    def _bytes_of(self, n_items: int) -> tuple[int, int, int]:
+        """What the model's parts weigh: a number of a table, the scale of a column, and all item biases."""
+        number = np.dtype(self.dtype).itemsize
+        sizes = (1, SCALE_BYTES, BIAS_BYTES) if self._in_bytes else (number, 0, number)
+        return sizes[0], sizes[1], sizes[2] * n_items * self.item_bias
+
+    def _rows_for(self, budget: int, n_items: int, fewest: int, n_tables: int = 1) -> int:
+        """How many rows so many bytes leave for tables of the model's width, at least `fewest`."""
+        number, scale, biases = self._bytes_of(n_items)
+        others = biases + n_tables * self.dim * scale
+        n_rows: int = (budget - others) // (number * self.dim)
+        if n_rows < fewest:
+            rows = "one row" if fewest == 1 else f"{fewest} rows"
+            least = fewest * self.dim * number + others
+            raise SettingsError(f"bytes = {budget} is too little for {rows} of width {self.dim}: at least {least}")
+        return n_rows
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -174,7 +201,12 @@ class WidthRecommender(TableRecommender):
         if self.bytes is None:
             return self.dim
         n = n_users + n_items
-        return min(self._numbers_for(self.bytes, n_items, n, f"one column for {n} users and items") // n, LIMITS["dim"])
+        number, scale, biases = self._bytes_of(n_items)
+        column = n * number + scale
+        if self.bytes < biases + column:
+            what = f"one column for {n} users and items: at least {biases + column}"
+            raise SettingsError(f"bytes = {self.bytes} is too little for {what}")
+        return min((self.bytes - biases) // column, LIMITS["dim"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -215,8 +247,7 @@ class HashedLightGCN(TableRecommender):
     def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
         if self.bytes is not None:
-            numbers = self._numbers_for(self.bytes, n_items, self.dim, f"one row of width {self.dim}")
-            n_rows = min(numbers // self.dim, LIMITS["n_rows"])
+            n_rows = min(self._rows_for(self.bytes, n_items, 1), LIMITS["n_rows"])
         return HashedTable(n_users + n_items, n_rows, self.n_hashes, self.seed, self.dtype, self.engine)
 
 
@@ -241,9 +272,8 @@ class QuotientRemainderLightGCN(TableRecommender):
         n = n_users + n_items
         n_remainders = self.n_remainders
         if self.bytes is not None:
-            fewest = _rows(n, _fewest_rows(n))
-            numbers = self._numbers_for(self.bytes, n_items, fewest * self.dim, f"{fewest} rows of width {self.dim}")
-            n_remainders = _most_remainders(n, numbers // self.dim)
+            n_rows = self._rows_for(self.bytes, n_items, _rows(n, _fewest_rows(n)), n_tables=2)
+            n_remainders = _most_remainders(n, n_rows)
         return QuotientRemainderTable(n, _fewest_rows(n) if n_remainders is None else min(n_remainders, n))
 
 

@@ -22,7 +22,10 @@ import numpy as np
 from ..archive import with_zeros, without_zeros
 from ..errors import SettingsError
 
-NUMBER_TYPES = ("float32", "float16", "int8")
+INT8 = "int8"
+NUMBER_TYPES = ("float32", "float16", INT8)
+#: How a model's numbers are kept: in the type in which they were trained, or a byte for each.
+STORED_AS = ("dtype", INT8)
 _PIECE = 2048
 
 
@@ -171,7 +174,7 @@ def quantise(values: np.ndarray, kind: str, groups: np.ndarray, n_groups: int, w
         raise SettingsError(f"{what} holds numbers that are not finite")
     scale = None
     with np.errstate(over="ignore"):
-        if kind == "int8":
+        if kind == INT8:
             largest = np.zeros(n_groups)
             np.maximum.at(largest, groups, np.abs(values))
             # Rounded to float32 first, so that numbers are divided by what they will be multiplied by.

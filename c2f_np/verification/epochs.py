@@ -28,6 +28,7 @@ from ..model.loss import Triples
 from ..model.sampling import generator, sample_triples
 from ..model.starts import partition_entities
 from ..model.step import fresh_moments, train_step
+from ..schema import LIMITS
 from ..settings import Settings
 from ..training import loop, train_control, train_refit
 from ..training.loop import training_graph
@@ -49,7 +50,7 @@ JOINT = COMMON | {
 }  # fmt: skip
 TABLES = {
     "table": ("full", "hashed", "products", "narrow"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
-    "validation": (True, False, "empty"),
+    "validation": (True, False, "empty"), "stored_as": ("dtype", "int8"),
 }  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
 COARSE = {"lr": "coarse_lr", "batch": "coarse_batch", "random_state": "seed", "n_jobs": "threads"}
@@ -476,21 +477,31 @@ def _follow_control(worst: Worst, done, posed) -> None:
 # ---- the trainer of the baselines ----------------------------------------------------------------------------------------
 def _tables(engine: str, c: dict, rng) -> Worst:
     worst, data = Worst(), data_set(rng, validation=c["validation"])
+    in_bytes, number, d = c["stored_as"] == "int8", np.dtype(c["dtype"]).itemsize, 4
+
+    def weighs(*rows: int) -> int:  # a column of tables with so many rows
+        return sum(n + 4 if in_bytes else n * number for n in rows)
+
+    biases = c["item_bias"] * data.n_items * (2 if in_bytes else number)
+    # A byte less than a fourth column, a seventh row, or another row of quotients or remainders would take.
+    budget = {"hashed": d * weighs(7), "narrow": 4 * weighs(N), "products": d * weighs(5, -(-N // 5) + 1)}.get(c["table"], 0) - 1
+    n_remainders = max((m for m in range(1, N) if d * weighs(m, -(-N // m)) <= budget), default=5)
+    given = {"bytes": budget + biases} if rng.random() < 0.5 or c["table"] == "narrow" else {}
     kind, own = {
-        "full": (tables.LightGCN, {}), "hashed": (tables.HashedLightGCN, {"n_rows": 6, "n_hashes": 2}),
-        "products": (tables.QuotientRemainderLightGCN, {"n_remainders": 5}),
-        "narrow": (tables.NarrowLightGCN, {"bytes": np.dtype(c["dtype"]).itemsize * (4 * N - 1 + c["item_bias"] * data.n_items)}),
+        "full": (tables.LightGCN, {}), "narrow": (tables.NarrowLightGCN, given),
+        "hashed": (tables.HashedLightGCN, {"n_hashes": 2} | (given or {"n_rows": 6})),
+        "products": (tables.QuotientRemainderLightGCN, given or {"n_remainders": n_remainders}),
     }[c["table"]]  # fmt: skip
     s = kind(
-        dim=4, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
+        dim=d, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
         eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02,
         random_state=int(rng.integers(1000)),
-        dtype=c["dtype"], engine=engine, n_jobs=1, validation_fraction=0.0, **own,
+        dtype=c["dtype"], stored_as=c["stored_as"], engine=engine, n_jobs=1, validation_fraction=0.0, **own,
     )  # fmt: skip
     table = {
         "full": table_stage.FullTable(N), "narrow": table_stage.FullTable(N),
         "hashed": table_stage.HashedTable(N, 6, 2, s.seed, s.dtype, engine),
-        "products": table_stage.QuotientRemainderTable(N, 5),
+        "products": table_stage.QuotientRemainderTable(N, n_remainders),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
     given = {"X": data} if rng.random() < 0.5 else {"X": data.train, "validation": data.validation}  # a data set, or matrices
@@ -527,13 +538,24 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("when training ends", bad >= s.patience or number == s.max_epochs, True)
     worst.same("the best epoch", trained.best_epoch_, best[2])
     worst.same("whether it took time", trained.seconds_ > 0, True)
-    worst.same("the best parameters", _bits(trained.parameters_), _bits(best[0]))
+    kept = {}
+    for name, value in best[0].items():
+        if in_bytes and name == "item_bias":
+            kept[name] = value.astype(np.float16)
+        elif in_bytes:
+            kept[name], kept[f"{name}.scale"] = reference.in_bytes(value)
+        else:
+            kept[name] = value
+    worst.same("what is kept of the best parameters", _bits(trained.parameters_), _bits(kept))
     worst.same("history", repr(trained.history_), repr(rows))
     users, items, overall = trained._biases()
-    worst.same("biases", (users, _bits(items), overall), (None, _bits(best[0].get("item_bias")), 0.0))
-    sizes = {name: value.size * value.itemsize for name, value in best[0].items()}
+    expected = kept["item_bias"].astype(s.dtype) if s.item_bias else None
+    worst.same("biases", (users, _bits(items), overall), (None, _bits(expected), 0.0))
+    sizes = {name: value.size * value.itemsize for name, value in kept.items()}
     worst.same("sizes", trained.size_in_bytes(), sizes | {"model": sum(sizes.values())})
-    p = {name: dense(value) for name, value in best[0].items()}
+    worst.same("the budget is kept", given.get("bytes", np.inf) >= trained.size_in_bytes()["model"], True)
+    p = {name: dense(value) for name, value in kept.items()}
+    p = {name: value * p.get(f"{name}.scale", 1) for name, value in p.items() if not name.endswith(".scale")}
     p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
     A = reference.adjacency(data.train.toarray())
     Z, H = reference.table(p, A, s)[:2]
@@ -545,6 +567,11 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.add("what items send to a new user", splitter.sent, sent, 1e3 * U[s.dtype] * np.linalg.norm(summed))
     worst.add("rows of the trained users", splitter.Z, Z[:n_users], 1e3 * U[s.dtype] * np.linalg.norm(Z))
     worst.same("layers", splitter.n_layers, s.n_layers)
+    if c["table"] in ("narrow", "hashed"):
+        largest, sizes = dataclasses.replace(s, bytes=2**50), (n_users, data.n_items)
+        hashed = c["table"] == "hashed"
+        found = largest._table(*sizes).n_rows if hashed else largest._width(*sizes)
+        worst.same("no model is larger", found, LIMITS["n_rows" if hashed else "dim"])
     worst.same("width of a file", trained._layout(n_users, data.n_items)[1], {"d": Z.shape[1]})
     with tempfile.TemporaryDirectory() as folder:
         trained.save(path := Path(folder, "model.npz"))

@@ -148,6 +148,16 @@ def hashed_assignment(n, n_rows, n_hashes, seed):
     return S
 
 
+def in_bytes(X):
+    """A float32 table column by column in -127..127, and the columns' scales: the largest magnitude / 127."""
+    stored, scales = np.zeros(X.shape, np.int8), np.zeros(X.shape[1], np.float32)
+    for j in range(X.shape[1]):
+        scales[j] = max(abs(x) for x in X[:, j].tolist()) / 127
+        for i, x in enumerate(X[:, j].tolist()):
+            stored[i, j] = 0 if scales[j] == 0 else min(127, max(-127, round(x / float(scales[j]))))
+    return stored, scales
+
+
 # ---- loss ------------------------------------------------------------------------------------------------------------
 def losses(p, Z, H, batch, s):
     """BPR and penalty of every triple; the loss is the mean of bpr + decay * penalty."""
