@@ -43,6 +43,7 @@ from .files import FilePath
 from .machine import versions
 from .model.step import ModelState
 from .schema import COUNT, TEXT, Parameter
+from .serving.compact import INT8
 from .settings import PRESETS, Settings
 
 #: Version 1 had row starts for assignments, column numbers of 32 bits, and always the whole fine codebook.
@@ -179,7 +180,7 @@ def pack_state(name: str, state: ModelState, threshold: float | None = None) -> 
             arrays |= {f"{where}.data": value.data, f"{where}.indices": value.indices.astype(index_type(value.shape[1]))}
         elif field == "E_fine" and threshold is not None:
             tau = threshold if state.threshold is None else float(state.threshold[0])
-            arrays |= pack_table(where, *without_zeros(np.where(np.abs(value) > tau, value, value.dtype.type(0))))
+            arrays |= pack_table(where, *without_zeros(np.where(np.abs(value) > tau, value, 0)))
         else:
             arrays[where] = value
     return arrays
@@ -293,22 +294,24 @@ def size_in_bytes(state: ModelState, threshold: float = 0.0) -> dict[str, int]:
     return parts | {"model": sum(parts.values())}
 
 
-def most_bytes(settings: Settings, phase: str, n_entities: int) -> int:
-    """The most that :func:`size_in_bytes` may be of a state that is not made yet.
+def most_bytes(settings: Settings, phase: str, n_users: int, n_items: int, stored_as: str = "dtype") -> int:
+    """The most that a state will take that is not made yet: in a model file, or exported with int8 throughout.
 
     A fine codebook counts as whole, or with the share of it that ``fine_density`` leaves; no more than that share ever has
     values, so that the other parts are exact.
     """
-    s, number = settings, np.dtype(settings.dtype).itemsize
+    s, n_entities, in_bytes = settings, n_users + n_items, stored_as == INT8
     rows = {"N": n_entities, "C": n_entities if phase == "table" else s.n_coarse, "M": s.n_fine}
-    total = number * (n_entities + 1)
+    # An exported model has a scale for every row of a codebook and column of an assignment, and of the biases only the items'.
+    number, scale = (1, 4) if in_bytes else (np.dtype(settings.dtype).itemsize, 0)
+    total = 2 * n_items if in_bytes else number * (n_entities + 1)
     if phase == "table" or _has_residual(s):
-        total += number * rows["C"] * s.dim
+        total += rows["C"] * (number * s.dim + scale)
     if phase != "table":
         for of, to, each in _links(s, phase).values():
-            total += rows[of] * each * (number + index_type(rows[to]).itemsize)
+            total += rows[of] * each * (number + index_type(rows[to]).itemsize) + rows[to] * scale
     if _has_fine(s, phase):
         n_places = s.n_fine * s.dim
-        total += min(number * n_places, number * int(s.fine_density * n_places) + -(-n_places // 8))
-        total += number * (s.fine_density < 1)
+        total += min(number * n_places, number * int(s.fine_density * n_places) + -(-n_places // 8)) + s.n_fine * scale
+        total += 0 if in_bytes else number * (s.fine_density < 1)
     return total

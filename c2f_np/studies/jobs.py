@@ -80,6 +80,7 @@ def _job(study: Study, source: Source, run: Run, seed: int, runs: dict[str, Run]
     else:
         settings = _baseline_parameters(study, run, source, place)
         settings |= {"seed": seed} if has_parameter(run.method, "random_state") else {}
+    settings |= {"stored_as": run.stored_as} if run.stored_as != "dtype" else {}
     return Job(key_of(source.name, run.name, seed), source, run, seed, settings, needs)
 
 

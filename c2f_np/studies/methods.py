@@ -18,6 +18,7 @@ from ..evaluation import EvaluationResult, evaluate_embeddings
 from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
 from ..model_file import StoredModel, most_bytes, size_in_bytes
+from ..serving.compact import INT8
 from ..settings import Settings
 from ..training import train, train_control
 from ..training.loop import Progress
@@ -25,7 +26,7 @@ from ..training.problem import Problem, pose, stage_of
 from .jobs import COARSE, Job
 from .store import Measurement, part_of_report
 from .study import C2F, WITHIN
-from .surgery import ANALYSES, INT8
+from .surgery import ANALYSES
 
 
 def carry_out(job: Job, data: Dataset, threads: int) -> tuple[dict, list[Measurement]]:
@@ -50,9 +51,10 @@ def carry_out(job: Job, data: Dataset, threads: int) -> tuple[dict, list[Measure
 
 def measure_c2f(job: Job, data: Dataset, threads: int) -> list[Measurement]:
     """Train the model of this package; every finished phase, the last one as the run's result, then the analyses."""
-    s, own, name = Settings(**(_without_bytes(job.settings) | {"threads": threads})), [], job.run.name
+    s, own, name = Settings(**(_own_settings(job.settings) | {"threads": threads})), [], job.run.name
+    stored_as = job.settings.get("stored_as", "dtype")
     if "bytes" in job.settings:
-        s = with_rows_for_bytes(s, "joint" if s.training == "joint" else "fine", job.settings["bytes"], data)
+        s = with_rows_for_bytes(s, "joint" if s.training == "joint" else "fine", job.settings["bytes"], data, stored_as)
         own = [f"{s.n_coarse} coarse and {s.n_fine} fine rows" if s.has_fine_codebook else f"{s.n_coarse} coarse rows"]
     problem = pose(data, s)
     started, stood_at = time.perf_counter(), {}
@@ -66,68 +68,54 @@ def measure_c2f(job: Job, data: Dataset, threads: int) -> list[Measurement]:
     for phase, best in progress.finished.items():
         seconds, epochs = stood_at[phase]
         part = "" if phase == last else phase
-        result = _measure_state(name, part, best.state, None, problem, seconds)
+        result = _measure_state(name, part, best.state, None, problem, seconds, stored_as if phase == last else "dtype")
         start = [f"started from the {progress.started_from}"] if phase == "joint" and progress.started_from else []
         measured.append(dataclasses.replace(result, epochs=epochs, best_epoch=best.epoch, note="; ".join(own + start)))
-    return measured + [_analyse(analysis, name, progress, last, problem) for analysis in job.run.after]
+    return measured + [_analyse(analysis, name, progress, last, problem, stored_as) for analysis in job.run.after]
 
 
-def _analyse(analysis: str, run: str, progress: Progress, last: str, problem: Problem) -> Measurement:
+def _analyse(analysis: str, run: str, progress: Progress, last: str, problem: Problem, stored_as: str) -> Measurement:
     started, state = time.perf_counter(), progress.finished[last].state
     if analysis == INT8:
-        return _measure_exported(run, state, problem, started)
+        return _measure_state(run, INT8, state, None, problem, 0.0, INT8)
     does_not_apply = Measurement(run + WITHIN + analysis, analysis, "other", {}, {}, 0.0, note="does not apply")
     if not state.is_fine or (analysis == "control" and "coarse" not in progress.finished):
         return does_not_apply
     if analysis == "no-fine-edges" and problem.settings.training == "joint":
         return dataclasses.replace(does_not_apply, note="does not apply: fine rows are no nodes of the graph")
+    if analysis == "no-fine-edges" and stored_as == INT8:
+        return dataclasses.replace(does_not_apply, note="does not apply: an exported model has the graph of its own state")
     if analysis != "control":
         # A stream of its own for each analysis, whatever others there are.
         rng = np.random.default_rng([problem.settings.seed, zlib.crc32(analysis.encode())])
         changed, graph = ANALYSES[analysis](state, problem, rng)
-        return _measure_state(run, analysis, changed, graph, problem, time.perf_counter() - started)
+        return _measure_state(run, analysis, changed, graph, problem, time.perf_counter() - started, stored_as)
     try:
         control = train_control(progress, problem)
     except SettingsError as error:
         return dataclasses.replace(does_not_apply, note=f"does not apply: {error}")
     seconds, best = time.perf_counter() - started, list(control.finished.values())[-1]
-    result = _measure_state(run, analysis, best.state, None, problem, seconds)
+    result = _measure_state(run, analysis, best.state, None, problem, seconds, stored_as)
     return dataclasses.replace(result, epochs=len(control.history), best_epoch=best.epoch)
 
 
-def _measure_exported(run: str, state: ModelState, problem: Problem, started: float) -> Measurement:
-    """Evaluate and weigh a state as the exported model that has a byte for every number of codebooks and links."""
-    from ..serving.exporting import reduce_model
-    from ..serving.served import Served
-
-    data, s = problem.data, problem.settings
-    stored = StoredModel(state, s, problem.R, data.user_ids, data.item_ids, {})
-    served = Served(reduce_model(stored, codebook="int8", weights="int8", with_ids=False))
-    H, parts = served.embeddings(), ("codebooks", "assignment weights", "assignment indices", "item biases", "model")
-    size = {part: served.size_in_bytes()[part] for part in parts}
-
-    def evaluate(part: str, per_user: bool) -> EvaluationResult:
-        return evaluate_embeddings(
-            H[: problem.n_users], H[problem.n_users :], served.item_bias, getattr(data, part), data.masked_when_ranking(part),
-            engine=s.engine, n_threads=s.threads or None, per_user=per_user, protocol=data.protocol,
-        )  # fmt: skip
-
-    kind = "fine" if state.is_fine else "coarse"
-    seconds = time.perf_counter() - started
-    return Measurement(run + WITHIN + INT8, INT8, kind, size=size, seconds=seconds, **_evaluated(data, evaluate))
-
-
-def _measure_state(run: str, part: str, state: ModelState, graph, problem: Problem, seconds: float) -> Measurement:
-    """Evaluate and weigh a state."""
+def _measure_state(
+    run: str, part: str, state: ModelState, graph, problem: Problem, seconds: float, stored_as: str = "dtype"
+) -> Measurement:
+    """Evaluate and weigh a state, as it is or as the exported model that has a byte for every number of codebooks and links."""
     data, n_users = problem.data, problem.n_users
-    stage = stage_of(state, problem.settings)
-    H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
+    if stored_as == INT8:
+        H, item_bias, size = _exported(state, problem)
+    else:
+        stage = stage_of(state, problem.settings)
+        H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
+        item_bias, size = state.bias[n_users:], size_of_state(state, problem.settings.threshold)
 
     def evaluate(part: str, per_user: bool) -> EvaluationResult:
         return evaluate_embeddings(
             H[:n_users],
             H[n_users:],
-            state.bias[n_users:],
+            item_bias,
             getattr(data, part),
             data.masked_when_ranking(part),
             engine=problem.settings.engine,
@@ -137,8 +125,19 @@ def _measure_state(run: str, part: str, state: ModelState, graph, problem: Probl
         )
 
     kind = "fine" if state.is_fine else "coarse"  # a joint model without a fine codebook is a coarse one
-    label, size = run + WITHIN + part if part else run, size_of_state(state, problem.settings.threshold)
+    label = run + WITHIN + part if part else run
     return Measurement(label, part, kind, size=size, seconds=seconds, **_evaluated(data, evaluate))
+
+
+def _exported(state: ModelState, problem: Problem) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Embeddings of entities, item biases and bytes of a state that is exported with int8."""
+    from ..serving.exporting import reduce_model
+    from ..serving.served import Served
+
+    stored = StoredModel(state, problem.settings, problem.R, problem.data.user_ids, problem.data.item_ids, {})
+    served = Served(reduce_model(stored, codebook=INT8, weights=INT8, with_ids=False))
+    parts = ("codebooks", "assignment weights", "assignment indices", "item biases", "model")
+    return served.embeddings(), served.item_bias, {part: served.size_in_bytes()[part] for part in parts}
 
 
 def _evaluated(data: Dataset, evaluate) -> dict:
@@ -170,7 +169,7 @@ def measure_baseline(job: Job, data: Dataset, threads: int) -> list[Measurement]
     method = job.run.method
     parameters = {"random_state" if name == "seed" else name: value for name, value in job.settings.items()}
     if method == COARSE and "bytes" in parameters:  # it has no such parameter of its own
-        budget, parameters = parameters["bytes"], _without_bytes(parameters)
+        budget, parameters = parameters["bytes"], _own_settings(parameters)
         resolved = with_rows_for_bytes(Coarse(**parameters).resolved_settings(), "coarse", budget, data)
         parameters["n_coarse"] = resolved.n_coarse
     model = make_baseline(method, **parameters, n_jobs=threads or None)
@@ -194,15 +193,16 @@ def floats_of(model) -> int | None:
     if hasattr(model, "state_"):
         return size_of_state(model.state_)["floats"]
     if hasattr(model, "parameters_"):
-        return int(sum(values.size for values in model.parameters_.values() if values.dtype.kind == "f"))
+        return int(sum(values.size for values in model.parameters_.values() if values.dtype.kind in "fi"))
     return int(np.size(model.weights_)) if hasattr(model, "weights_") else None
 
 
-def _without_bytes(parameters: dict) -> dict:
-    return {name: value for name, value in parameters.items() if name != "bytes"}
+def _own_settings(settings: dict) -> dict:
+    """Without those of the study: what the model may weigh, and how it is stored."""
+    return {name: value for name, value in settings.items() if name not in ("bytes", "stored_as")}
 
 
-def with_rows_for_bytes(settings: Settings, phase: str, budget: int, data: Dataset) -> Settings:
+def with_rows_for_bytes(settings: Settings, phase: str, budget: int, data: Dataset, stored_as: str = "dtype") -> Settings:
     """The settings with as many rows in the codebooks as fit, in the proportion that they have; n_coarse is the largest possible.
 
     Everything else takes the bytes that it takes. A codebook has at least the rows that its links need, and the coarse one at
@@ -215,8 +215,12 @@ def with_rows_for_bytes(settings: Settings, phase: str, budget: int, data: Datas
         return dataclasses.replace(settings, n_coarse=n_coarse, n_fine=max(round(share * n_coarse), least))
 
     candidates = range(settings.t_coarse, n_entities + 1)
-    n_fit = bisect_right(candidates, budget, key=lambda n_coarse: most_bytes(of(n_coarse), phase, n_entities))
+
+    def weighs(n_coarse: int) -> int:
+        return most_bytes(of(n_coarse), phase, data.n_users, data.n_items, stored_as)
+
+    n_fit = bisect_right(candidates, budget, key=weighs)
     if n_fit == 0:
-        needed = most_bytes(of(settings.t_coarse), phase, n_entities)
+        needed = weighs(settings.t_coarse)
         raise SettingsError(f"bytes = {budget} are too few for {settings.t_coarse} coarse rows, which take {needed}")
     return of(candidates[n_fit - 1])

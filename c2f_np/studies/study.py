@@ -49,6 +49,7 @@ class Run:
     after: tuple[str, ...] = ()  # analyses of the trained model, of `c2f_np.studies.surgery.AFTER`
     bytes_of: str = ""  # run whose size is what this one may weigh
     bytes_share: float = 1.0  # of that size
+    stored_as: str = "dtype"  # or "int8": a byte for every number, in what is weighed and what is evaluated
     search: dict[str, list] = field(default_factory=dict)  # values among which its trials look for the best settings
     reference: str = ""  # what it is compared with, if not with the study's reference
     seeds: tuple[int, ...] | None = None  # None: the study's

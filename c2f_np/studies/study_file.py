@@ -14,6 +14,7 @@ from ..data import LOAD_OPTIONS, PROTOCOLS
 from ..errors import SettingsError, in_short
 from ..evaluation import DEFAULT_METRICS
 from ..schema import Parameter, check_form, parameters_of
+from ..serving.compact import STORED_AS
 from ..settings import PRESETS, STAGED, Settings
 from ..training.phases import phase_names
 from .jobs import has_parameter, require_different_names, require_fitting, require_free, require_seeds, settings_of_run
@@ -218,6 +219,7 @@ def _runs(study: TomlTable, position: int, values) -> list[Run]:
         "method": method,
         "preset": table.take("preset", str, "default", choices=tuple(PRESETS)) if of_c2f else "default",
         "after": table.take_list("after", str, [], choices=AFTER) if of_c2f else (),
+        "stored_as": table.take("stored_as", str, "dtype", choices=STORED_AS),
         "seeds": _seeds(table) if "seeds" in table else None,
         "only_data": table.take_list("only_data", str) if "only_data" in table else None,
         "search": _lists(table, "search"),
@@ -347,6 +349,8 @@ def _check_baseline(run: Run, place) -> None:
         raise SettingsError(f"{place}: method must be one of {', '.join((C2F, *BASELINES))}, not {in_short(run.method)}")
     if run.bytes_of and run.method not in (C2F, COARSE) and not has_parameter(run.method, "bytes"):
         raise SettingsError(f"{place}: bytes_of = {in_short(run.bytes_of)}, but {run.method} has no parameter 'bytes'")
+    if run.stored_as != "dtype" and run.method != C2F and not has_parameter(run.method, "stored_as"):
+        raise SettingsError(f"{place}: stored_as = {in_short(run.stored_as)}, but {run.method} has no parameter 'stored_as'")
 
 
 def _check_search(study: Study, run: Run, place: str) -> None:

@@ -23,6 +23,7 @@ import scipy.sparse as sparse
 
 from ..model.fine import FineGraph, FineStage
 from ..model.step import ModelState
+from ..serving.compact import INT8
 from ..training.problem import Problem
 
 
@@ -77,7 +78,5 @@ ANALYSES: dict[str, Callable] = {
     "no-fine": lambda state, problem, rng: (no_fine(state), None),
 }
 
-#: The model as it is exported with codebooks and weights of one byte a number (:mod:`c2f_np.serving`), and what that weighs.
-INT8 = "int8"
-#: What `after` in a study file may name.
+#: What `after` in a study file may name; "int8" is the model as it is exported with a byte a number (:mod:`c2f_np.serving`).
 AFTER = (*ANALYSES, "control", INT8)

@@ -10,7 +10,7 @@ from c2f_np.evaluation import evaluate_embeddings
 from c2f_np.model.starts import start_coarse, start_fine
 from c2f_np.serving import load_exported
 from c2f_np.settings import Settings
-from c2f_np.studies.methods import _measure_exported
+from c2f_np.studies.methods import _measure_state
 from c2f_np.studies.surgery import ANALYSES, no_fine, random_fine, shuffled_fine_rows, without_fine_edges, zero_fine
 from c2f_np.training.problem import entity_embeddings, pose, stage_of
 
@@ -110,7 +110,7 @@ def test_int8_is_the_exported_model(preset, tmp_path):
     model.fit(data)
     model.export(tmp_path / "small.npz", codebook="int8", weights="int8")
     problem, served = pose(data, model.settings_), load_exported(tmp_path / "small.npz")
-    found = _measure_exported("run", model.state_, problem, 0.0)
+    found = _measure_state("run", "int8", model.state_, None, problem, 0.0, "int8")
     H, masked = np.split(served.embeddings(), [data.n_users]), data.masked_when_ranking("test")
     expected = evaluate_embeddings(*H, served.item_bias, data.test, masked, protocol=data.protocol)
     assert found.metrics["test"] == expected.metrics and found.label == "run / int8"
