@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sparse
 
-from ..baselines import Coarse, load_baseline, table_stage, tables
+from ..baselines import Coarse, load_baseline, product_quantisation, table_stage, tables
 from ..engine import engine_named
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
@@ -28,7 +28,6 @@ from ..model.loss import Triples
 from ..model.sampling import generator, sample_triples
 from ..model.starts import partition_entities
 from ..model.step import fresh_moments, train_step
-from ..schema import LIMITS
 from ..settings import Settings
 from ..training import loop, train_control, train_refit
 from ..training.loop import training_graph
@@ -49,8 +48,8 @@ JOINT = COMMON | {
     "table_start": ("normal", "svd"),
 }  # fmt: skip
 TABLES = {
-    "table": ("full", "hashed", "products", "narrow"), "dtype": tuple(U), "item_bias": (False, True), "patience": (1, 9),
-    "validation": (True, False, "empty"), "stored_as": ("dtype", "int8"),
+    "table": ("full", "hashed", "products", "narrow", "quantised"), "dtype": tuple(U), "item_bias": (False, True),
+    "patience": (1, 9), "validation": (True, False, "empty"), "stored_as": ("dtype", "int8"),
 }  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
 COARSE = {"lr": "coarse_lr", "batch": "coarse_batch", "random_state": "seed", "n_jobs": "threads"}
@@ -489,6 +488,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     given = {"bytes": budget + biases} if rng.random() < 0.5 or c["table"] == "narrow" else {}
     kind, own = {
         "full": (tables.LightGCN, {}), "narrow": (tables.NarrowLightGCN, given),
+        "quantised": (product_quantisation.ProductQuantisedLightGCN, {"n_parts": 2, "n_centroids": 3}),
         "hashed": (tables.HashedLightGCN, {"n_hashes": 2} | (given or {"n_rows": 6})),
         "products": (tables.QuotientRemainderLightGCN, given or {"n_remainders": n_remainders}),
     }[c["table"]]  # fmt: skip
@@ -502,6 +502,7 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         "full": table_stage.FullTable(N), "narrow": table_stage.FullTable(N),
         "hashed": table_stage.HashedTable(N, 6, 2, s.seed, s.dtype, engine),
         "products": table_stage.QuotientRemainderTable(N, n_remainders),
+        "quantised": product_quantisation.QuantisedTable(N, 2, 3),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
     given = {"X": data} if rng.random() < 0.5 else {"X": data.train, "validation": data.validation}  # a data set, or matrices
@@ -538,11 +539,13 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.same("when training ends", bad >= s.patience or number == s.max_epochs, True)
     worst.same("the best epoch", trained.best_epoch_, best[2])
     worst.same("whether it took time", trained.seconds_ > 0, True)
-    kept = {}
-    for name, value in best[0].items():
+    kept, arrays = {}, dict(best[0])
+    if c["table"] == "quantised":
+        arrays["codes"], arrays["centroids"] = product_quantisation.quantise_rows(arrays.pop("embeddings"), 2, 3, s.seed)
+    for name, value in arrays.items():
         if in_bytes and name == "item_bias":
             kept[name] = value.astype(np.float16)
-        elif in_bytes:
+        elif in_bytes and name != "codes":
             kept[name], kept[f"{name}.scale"] = reference.in_bytes(value)
         else:
             kept[name] = value
@@ -557,6 +560,8 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     p = {name: dense(value) for name, value in kept.items()}
     p = {name: value * p.get(f"{name}.scale", 1) for name, value in p.items() if not name.endswith(".scale")}
     p |= {"S": dense(table.assignment.matrix)} if c["table"] == "hashed" else {}
+    if c["table"] == "quantised":
+        p["embeddings"] = np.array([[*p["centroids"][one, :2], *p["centroids"][other, 2:]] for one, other in kept["codes"]])
     A = reference.adjacency(data.train.toarray())
     Z, H = reference.table(p, A, s)[:2]
     worst.add("embeddings", trained.embeddings_, H, 1e3 * U[s.dtype] * np.linalg.norm(H))
@@ -567,11 +572,6 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     worst.add("what items send to a new user", splitter.sent, sent, 1e3 * U[s.dtype] * np.linalg.norm(summed))
     worst.add("rows of the trained users", splitter.Z, Z[:n_users], 1e3 * U[s.dtype] * np.linalg.norm(Z))
     worst.same("layers", splitter.n_layers, s.n_layers)
-    if c["table"] in ("narrow", "hashed"):
-        largest, sizes = dataclasses.replace(s, bytes=2**50), (n_users, data.n_items)
-        hashed = c["table"] == "hashed"
-        found = largest._table(*sizes).n_rows if hashed else largest._width(*sizes)
-        worst.same("no model is larger", found, LIMITS["n_rows" if hashed else "dim"])
     worst.same("width of a file", trained._layout(n_users, data.n_items)[1], {"d": Z.shape[1]})
     with tempfile.TemporaryDirectory() as folder:
         trained.save(path := Path(folder, "model.npz"))

@@ -47,7 +47,7 @@ STEP = {
     "training.problem": None,
     "training.loop": ("train_epoch", "_train_on_triples", "Phase.rate_of", "Phase.updates_in", "Phase.exchanges_after"),
     "training.phases": ("_after_table",),
-    "baselines.table_stage": None, "baselines.tables": None, "baselines.stored": None,
+    "baselines.table_stage": None, "baselines.tables": None,
 }  # fmt: skip
 #: Written for the compiler; there is nothing of them in plain Python.
 NOT_MUTATED = ("kernels.compiled",)

@@ -19,6 +19,7 @@ from ..model import links, sparse_pca, starts
 from ..model.sampling import generator
 from ..model.step import ModelState
 from ..schema import LIMITS
+from ..serving.compact import STORED_AS
 from ..settings import Settings
 from . import problems, reference
 from .case import Checks, differs, off
@@ -376,32 +377,32 @@ def sizes_check(engine: str, rng) -> Checks:
             yield f"most remainders of {n} in {most} rows", float(tables._most_remainders(n, most) != expected), 0
     yield from _table_starts(rng)
     options = {"item_bias": (False, True), "dtype": ("float32", "float64"), "dim": (1, 3), "spare": (0, 1, 2, 5)}
-    for at in pairwise_cover(options, rng):
+    for at in pairwise_cover(options | {"stored_as": STORED_AS}, rng):
         n_users, n_items = (int(x) for x in rng.integers(3, 9, 2))
-        n, spare, size = n_users + n_items, at["spare"], {"float32": 4, "float64": 8}[at["dtype"]]
-        d, own = at["dim"], {"item_bias": at["item_bias"], "dtype": at["dtype"]}
-        biases, fewest = n_items if at["item_bias"] else 0, min(m + math.ceil(n / m) for m in range(1, n + 1))
-        for least, kind, units in (
-            (n, tables.NarrowLightGCN, n), (d, tables.HashedLightGCN, d), (fewest * d, tables.QuotientRemainderLightGCN, None),
-        ):  # fmt: skip
-            what = f"{kind.__name__} {at}"
-            dim = {} if kind is tables.NarrowLightGCN else {"dim": d}
-            for numbers, short in ((least + spare * (units or 1), 0), (least + spare * (units or 1), 1), (least, 1)):
-                model = kind(bytes=(numbers + biases) * size - short, **own, **dim)
-                left = numbers - (short > 0)
+        n, d, own = n_users + n_items, at["dim"], {name: at[name] for name in ("item_bias", "dtype", "stored_as")}
+        size = {"float32": 4, "float64": 8}[at["dtype"]]
+        # A number of a table, the scale of a column, and all biases.
+        number, scale, biases = (1, 4, 2 * n_items) if at["stored_as"] == "int8" else (size, 0, size * n_items)
+        biases *= at["item_bias"]
+        # What so many columns, rows or remainders weigh.
+        weighs = {
+            tables.NarrowLightGCN: lambda k: biases + k * (n * number + scale),  # noqa: B023
+            tables.HashedLightGCN: lambda k: biases + d * (k * number + scale),  # noqa: B023
+            tables.QuotientRemainderLightGCN: lambda k: biases + d * ((k + math.ceil(n / k)) * number + 2 * scale),  # noqa: B023
+        }
+        for kind, bytes_of in weighs.items():
+            ways = range(1, n + 1) if kind is tables.QuotientRemainderLightGCN else range(1, 20)
+            least, what = min(map(bytes_of, ways)), f"{kind.__name__} {at}"
+            for budget in (least - 1, least, least + at["spare"], bytes_of(1 + at["spare"]), bytes_of(1 + at["spare"]) - 1):
+                model = kind(bytes=budget, **own, **({} if kind is tables.NarrowLightGCN else {"dim": d}))
+                fits = [k for k in ways if bytes_of(k) <= budget]
                 try:
                     width, table = model._width(n_users, n_items), model._table(n_users, n_items)
                 except SettingsError as error:
-                    yield f"{what}, refused", float(left >= least or f"at least {(least + biases) * size}" not in str(error)), 0
+                    yield f"{what}, refused", float(bool(fits) or f"at least {least}" not in str(error)), 0
                     continue
-                yield f"{what}, too little", float(left < least), 0
-                if kind is tables.NarrowLightGCN:
-                    yield f"{what}, width", float(width != left // n), 0
-                elif kind is tables.HashedLightGCN:
-                    yield f"{what}, rows", float(table.n_rows != left // d), 0
-                else:
-                    expected = max(m for m in range(1, n + 1) if (m + math.ceil(n / m)) * d <= left)
-                    yield f"{what}, remainders", float(table.n_remainders != expected), 0
+                found = {tables.NarrowLightGCN: width, tables.HashedLightGCN: getattr(table, "n_rows", None)}
+                yield f"{what}, largest", float(found.get(kind, getattr(table, "n_remainders", None)) != max(fits)), 0
         for wanted in (4, n, n + 1, 40):
             fixed = tables.QuotientRemainderLightGCN(n_remainders=wanted, **own)._table(n_users, n_items)
             yield "remainders as given", float(fixed.n_remainders != min(wanted, n)), 0
@@ -411,7 +412,8 @@ def sizes_check(engine: str, rng) -> Checks:
         yield "rows as given", float((hashed.n_rows, hashed.n_hashes, hashed.seed, hashed.n_entities) != (5, 3, 8, n)), 0
         yield "width as given", float(tables.NarrowLightGCN(dim=d, **own)._width(n_users, n_items) != d), 0
         most = tables.HashedLightGCN(bytes=10_000_000, **own | {"dim": 1})._table(n_users, n_items).n_rows
-        yield "no more rows than may be given", float(most != min((10_000_000 // size) - biases, LIMITS["n_rows"])), 0
+        yield "no more rows than may be given", float(most != LIMITS["n_rows"]), 0
+        yield "nor columns", float(tables.NarrowLightGCN(bytes=2**40, **own)._width(n_users, n_items) != LIMITS["dim"]), 0
         yield "a row each", float(tables.LightGCN(**own)._table(n_users, n_items).n_entities != n), 0
 
 
