@@ -77,6 +77,11 @@ def central_differences(leaf: Leaf, cotangents, kinks: Kinks, settings, rng, gra
     first, grow = kinks.first_step(FIRST_STEP) / shrink, not kinks and shrink == 1
     positions, steps = _positions(leaf, kinks, settings, rng, gradients), first * kinks.scales
     slopes = [slope(entry_sampler(leaf, i, crosses), cotangents, steps[i], grow=grow) for i in positions]
+    for row, i in enumerate(positions):
+        # Beside a large sum, steps of the size of a small entry may move nothing, where a step of the usual size would.
+        if gradients is not None and gradients[:, i].any() and not slopes[row].mass.any() and steps[i] < first * leaf.scale:
+            usual = slope(entry_sampler(leaf, i, crosses), cotangents, first * leaf.scale, grow=grow)
+            slopes[row] = usual if np.isfinite(usual.error).all() and not usual.crossings else slopes[row]
     scale = max((norm(s.value) for s in slopes), default=0.0)
 
     def usable(s) -> bool:  # not if a kink leaves only hopelessly small steps

@@ -48,3 +48,16 @@ def test_a_forward_that_rounds_nothing_at_the_smallest_steps(off, accepted):
     rounding = np.full((taylor.STEPS, 1, 1), 6.7e-16)
     ladder = taylor.Ladder(steps, change[:, None, None], rounding, np.ones((1, 1)), 0, 1)
     assert taylor.judge(ladder, np.array([[-0.13 * (1 + off)]]), 1.9).accepted == accepted
+
+
+@pytest.mark.parametrize("factor, accepted", [(1, True), (1.01, False)])
+def test_a_small_entry_with_a_small_slope_beside_a_large_sum(factor, accepted):
+    """The steps of an entry of 1e-5 move nothing where the slope is 1e-11; those of the others' size do."""
+    x, shift = np.array([1.5, -0.7, 1e-5, 2.2]), np.array([0.0, 0.5, -25.0, 1.0])
+    wrong = np.array([1, 1, factor, 1])
+
+    def forward(x):
+        return np.log1p(np.exp(x + shift)).sum()
+
+    report = check_gradients(forward, lambda c, x: (c * wrong / (1 + np.exp(-x - shift)),), {"x": x})
+    assert report.passed == accepted, str(report)
