@@ -141,7 +141,7 @@ def evaluate_ranking(
             raise DataError(f"score_block gave scores of shape {scores.shape}, expected {(block.size, n_items)}")
         here = slice(start, start + block.size)
         _rank_in_threads(scores, block, mask, topk[here], compiled, n_threads)
-        tied[here] = ties_after(scores, topk[here], ks)
+        tied[here] = ties_after(np.take_along_axis(scores, topk[here], axis=1), topk[here], ks)
     return _result(topk, tied, held_out, users, ks, per_user, protocol)
 
 
@@ -231,9 +231,10 @@ def _rank_in_threads(
     step = max(16, -(-block.size // n_threads))
 
     def work(first: int) -> None:
-        nan_at = rank_block(scores, block, mask, first, min(first + step, block.size), ranking, compiled)
+        here = slice(first, first + step)
+        nan_at, _ = rank_block(scores[here], block[here], mask, ranking[here], compiled)
         if nan_at is not None:
-            raise DataError(f"the score of user {block[nan_at[0]]} and item {nan_at[1]} is not a number (NaN)")
+            raise DataError(f"the score of user {block[first + nan_at[0]]} and item {nan_at[1]} is not a number (NaN)")
 
     in_threads(work, range(0, block.size, step), n_threads)
 

@@ -31,6 +31,8 @@ LONGEST_BUFFER = 1000
 ROW_STEP = 48
 MOST_ROWS = 5 * ROW_STEP
 BLOCK_BYTES = 64 * 2**20
+# Items, as many at a time, whose scores of a block of users stay in a core's cache until they are compared; 48 divides it, too.
+ITEMS_AT_A_TIME = 21 * 48
 
 
 def rank_items(
@@ -80,25 +82,24 @@ def rank_items(
     step = max(16, -(-n_rows // (4 * n_threads)))
 
     def work(first: int) -> None:
-        last = min(first + step, n_rows)
-        nan_at = rank_block(scores, rows, pattern, first, last, ranking, compiled)
+        here = slice(first, first + step)
+        nan_at, _ = rank_block(scores[here], rows[here], pattern, ranking[here], compiled)
         if nan_at is not None:
-            raise DataError(f"the score of row {nan_at[0]}, item {nan_at[1]} is not a number (NaN)")
+            raise DataError(f"the score of row {first + nan_at[0]}, item {nan_at[1]} is not a number (NaN)")
 
     in_threads(work, range(0, n_rows, step), n_threads)
     return ranking
 
 
+def has_buffer(k: int, compiled: bool) -> bool:
+    """Whether lists of k items are made by the compiled loop, which can be given a part of the items after the other."""
+    return compiled and k <= LONGEST_BUFFER
+
+
 def rank_block(
-    scores: np.ndarray,
-    mask_rows: np.ndarray,
-    masked: Pattern,
-    first: int,
-    last: int,
-    ranking: np.ndarray,
-    compiled: bool,
-) -> tuple[int, int] | None:
-    """Fill rows `first` to `last` (exclusive) of `ranking`; the part of :func:`rank_items` that one thread does.
+    scores: np.ndarray, mask_rows: np.ndarray, masked: Pattern, ranking: np.ndarray, compiled: bool
+) -> tuple[tuple[int, int] | None, np.ndarray]:
+    """Fill the rows of a ranking; the part of :func:`rank_items` that one thread does.
 
     Parameters
     ----------
@@ -106,7 +107,6 @@ def rank_block(
     mask_rows : ndarray of int64, shape (n_rows,)
         Which row of `masked` belongs to each row of `scores`.
     masked : Pattern
-    first, last : int
     ranking : ndarray of int64, shape (n_rows, k)
         Written to.
     compiled : bool
@@ -115,27 +115,39 @@ def rank_block(
     -------
     tuple of int, or None
         Row and item of the first NaN, if there is one; the ranking is then of no use.
+    ndarray, shape (n_rows, k)
+        The scores of the items listed, in that order; where none is, any number.
     """
-    k = ranking.shape[1]
-    if k == 0:
-        return None
-    if compiled and k <= LONGEST_BUFFER:
-        from ..kernels.ranking import rank_rows
+    lists = ranking, *new_lists(ranking, scores.dtype)
+    if ranking.shape[1] == 0:
+        return None, lists[1]
+    if has_buffer(ranking.shape[1], compiled):
+        return enter_items(scores, 0, mask_rows, masked, *lists), lists[1]
 
-        row, item = rank_rows(scores, mask_rows, masked.indptr, masked.indices, first, last, ranking)
-        return None if row < 0 else (row, item)
-
-    for row in range(first, last):
+    for row in range(len(scores)):
         if np.isnan(scores[row]).any():
-            return row, int(np.argmax(np.isnan(scores[row])))
+            return (row, int(np.argmax(np.isnan(scores[row])))), lists[1]
         allowed = np.ones(scores.shape[1], bool)
         allowed[masked.indices[masked.indptr[mask_rows[row]] : masked.indptr[mask_rows[row] + 1]]] = False
         candidates = np.flatnonzero(allowed)
         # Stable: equal scores stay in the order of their indices.
-        best = candidates[np.argsort(-scores[row, candidates], kind="stable")[:k]]
+        best = candidates[np.argsort(-scores[row, candidates], kind="stable")[: ranking.shape[1]]]
         ranking[row, : best.size] = best
-        ranking[row, best.size :] = -1
-    return None
+    return None, np.take_along_axis(scores, ranking, axis=1)
+
+
+def new_lists(ranking: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Lists without items: -1 is written into the ranking; room for the scores of those listed, and how many there are."""
+    ranking[...] = -1
+    return np.empty(ranking.shape, dtype), np.zeros(len(ranking), np.int64)
+
+
+def enter_items(scores, first_item: int, mask_rows, masked: Pattern, ranking, best, filled) -> tuple[int, int] | None:
+    """Go on with lists by the items from `first_item` on; the place of a NaN, if there is one."""
+    from ..kernels.ranking import rank_rows
+
+    row, item = rank_rows(scores, mask_rows, masked.indptr, masked.indices, ranking, best, filled, first_item)
+    return None if row < 0 else (row, item)
 
 
 def count_ties_at_cut(
@@ -153,7 +165,7 @@ def count_ties_at_cut(
     scores = dense_scores(scores)
     k = positive_integer(k, "k")
     ranking = rank_items(scores, masked, k + 1, engine=engine, n_threads=n_threads)
-    return int(np.count_nonzero(ties_after(scores, ranking, (k,))))
+    return int(np.count_nonzero(ties_after(np.take_along_axis(scores, ranking, axis=1), ranking, (k,))))
 
 
 def rank_embeddings(
@@ -191,7 +203,8 @@ def rank_embeddings(
     user_bias : array_like, shape (n_users,), optional
     global_bias : float
     block_rows : int, optional
-        Users scored at a time, rounded up to a multiple of 48. By default as many as 64 MiB hold, but 48 to 240.
+        Users scored at a time, rounded up to a multiple of 48. By default 240; where a block has all items (engine "numpy", or k
+        above 1,000), as many as 64 MiB hold, but 48 to 240.
     engine : {"numpy", "numba"}
         Of the ranking; the product is BLAS's in both.
     n_threads : int, optional
@@ -212,9 +225,9 @@ def rank_embeddings(
 
     Notes
     -----
-    Beyond the result: ``n_threads * block_rows * (n_items + d + 2) + n_items * (d + 2)`` numbers of the scores' type,
-    and 8 bytes for every entry of `masked`. At Gowalla's size (40,981 items, d = 128, float32, two threads, 810,128
-    masked entries) that is 107 MB.
+    Beyond the result: ``n_threads * block_rows * (n + d + 2) + n_items * (d + 2)`` numbers of the scores' type, n = 1,008 or
+    all items, and 8 bytes for every entry of `masked`. At Gowalla's size (40,981 items, d = 128, float32, two threads,
+    810,128 masked entries) that is 30 MB.
     """
     ranking, _ = rank_embeddings_with_ties(
         user_embeddings,
@@ -275,8 +288,10 @@ def rank_embeddings_with_ties(
     if ranking.size == 0:
         return ranking, tied
 
+    buffered = has_buffer(ranking.shape[1], compiled)
+    width = min(ITEMS_AT_A_TIME, n_items) if buffered else n_items
     if block_rows is None:
-        block_rows = min(BLOCK_BYTES // (n_items * dtype.itemsize), MOST_ROWS) // ROW_STEP * ROW_STEP
+        block_rows = min(BLOCK_BYTES // (width * dtype.itemsize), MOST_ROWS) // ROW_STEP * ROW_STEP
         block_rows = max(block_rows, ROW_STEP)
     else:
         block_rows = -(-positive_integer(block_rows, "block_rows") // ROW_STEP) * ROW_STEP
@@ -284,7 +299,7 @@ def rank_embeddings_with_ties(
     starts = range(0, users.size, block_rows)
     buffers: SimpleQueue[tuple[np.ndarray, np.ndarray]] = SimpleQueue()
     for _ in range(min(n_threads, len(starts))):
-        buffers.put((np.empty((block_rows, right.shape[1]), dtype), np.empty((block_rows, n_items), dtype)))
+        buffers.put((np.empty((block_rows, right.shape[1]), dtype), np.empty(block_rows * width, dtype)))
 
     def work(start: int) -> None:
         block = users[start : start + block_rows]
@@ -295,16 +310,22 @@ def rank_embeddings_with_ties(
                 np.take(part, block, axis=0, out=factors[: block.size, column : column + part.shape[1]], mode="clip")
                 column += part.shape[1]
             factors[block.size :] = 0  # what an earlier block left there, or nobody: it could overflow
-            with np.errstate(invalid="ignore"):  # NaN is reported below, with its place
-                np.matmul(factors, right.T, out=scores)
             here = slice(start, start + block.size)
-            nan_at = rank_block(scores, block, pattern, 0, block.size, ranking[here], compiled)
-            if nan_at is None and tie_ks:
-                tied[here] = ties_after(scores, ranking[here], tie_ks)
+            lists = ranking[here], *new_lists(ranking[here], dtype)
+            for first in range(0, n_items, width):
+                part = right[first : first + width]
+                some = scores[: block_rows * len(part)].reshape(block_rows, len(part))
+                with np.errstate(invalid="ignore"):  # NaN is reported below, with its place
+                    np.matmul(factors, part.T, out=some)
+                if buffered:
+                    nan_at, best = enter_items(some[: block.size], first, block, pattern, *lists), lists[1]
+                else:
+                    nan_at, best = rank_block(some[: block.size], block, pattern, ranking[here], compiled)
+                if nan_at is not None:
+                    raise DataError(f"the score of user {block[nan_at[0]]} and item {nan_at[1]} is not a number (NaN)")
+            tied[here] = ties_after(best, ranking[here], tie_ks)
         finally:
             buffers.put(buffer)
-        if nan_at is not None:
-            raise DataError(f"the score of user {block[nan_at[0]]} and item {nan_at[1]} is not a number (NaN)")
 
     with one_blas_thread():
         in_threads(work, starts, n_threads)

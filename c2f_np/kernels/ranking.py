@@ -1,6 +1,6 @@
 """The compiled loop behind top-k ranking.
 
-Shapes: `scores` (n_rows, n_items); `ranking` (n_rows, k), k <= n_items; the mask is a CSR pattern whose row
+Shapes: `scores` (n_rows, n) of some items in a row; `ranking` (n_rows, k); the mask is a CSR pattern whose row
 `mask_rows[r]` belongs to row `r` of the scores.
 
 The kernel is serial and gives up the GIL. Threads are made outside, with :mod:`concurrent.futures`, each on rows of its
@@ -9,8 +9,6 @@ have to wait for the product, and its `workqueue` layer ends the process when tw
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from .compiled import njit
 
@@ -30,28 +28,28 @@ def _all_within(scores, cut):
 
 
 @njit(nogil=True)
-def rank_rows(scores, mask_rows, mask_indptr, mask_indices, first, last, ranking, block=SCORES_OF_A_BLOCK):
-    """Fill rows `first` to `last` (exclusive) of `ranking`; return the place of the first NaN, or (-1, -1).
+def rank_rows(scores, mask_rows, mask_indptr, mask_indices, ranking, best, filled, first_item, block=SCORES_OF_A_BLOCK):
+    """Enter items into the lists of every row; return the row and item of the first NaN, or (-1, -1).
 
-    One pass a row. The k best so far stand in a sorted buffer, and an item enters only if its score is *greater* than
-    the last of them. Items come in ascending order, so among equal scores the lower index stays in front. Nearly every
-    item fails at that one comparison, and mostly a whole block of `block` scores does.
+    Column f of `scores` is the item `first_item` + f. `ranking` and `best` (n_rows, k) have the items listed so far and their
+    scores, sorted, `filled` (n_rows,) how many: what was written there goes on with the items that come next.
+
+    An item enters only if its score is *greater* than the last on the list. Items come in ascending order, so among equal
+    scores the lower index stays in front. Nearly every item fails at that one comparison, and mostly a whole block of `block`
+    scores does.
     """
-    n_items = scores.shape[1]
-    k = ranking.shape[1]
-    best = np.empty(k, scores.dtype)
-    for row in range(first, last):
+    n_items, k = scores.shape[1], ranking.shape[1]
+    for row in range(scores.shape[0]):
         masked = mask_indptr[mask_rows[row]]
         masked_end = mask_indptr[mask_rows[row] + 1]
-        filled = 0
         for start in range(0, n_items, block):
             stop = min(start + block, n_items)
-            if filled == k and _all_within(scores[row, start:stop], best[k - 1]):
+            if filled[row] == k and _all_within(scores[row, start:stop], best[row, k - 1]):
                 continue
-            for item in range(start, stop):
-                score = scores[row, item]
+            for f in range(start, stop):
+                score, item = scores[row, f], first_item + f
                 # While there is room anything may enter. A NaN is neither less nor equal, so it gets to the next line.
-                if filled == k and score <= best[k - 1]:
+                if filled[row] == k and score <= best[row, k - 1]:
                     continue
                 if score != score:
                     return row, item
@@ -59,15 +57,13 @@ def rank_rows(scores, mask_rows, mask_indptr, mask_indices, first, last, ranking
                     masked += 1
                 if masked < masked_end and mask_indices[masked] == item:
                     continue
-                if filled < k:
-                    filled += 1
-                place = filled - 1
-                while place > 0 and best[place - 1] < score:
-                    best[place] = best[place - 1]
+                if filled[row] < k:
+                    filled[row] += 1
+                place = filled[row] - 1
+                while place > 0 and best[row, place - 1] < score:
+                    best[row, place] = best[row, place - 1]
                     ranking[row, place] = ranking[row, place - 1]
                     place -= 1
-                best[place] = score
+                best[row, place] = score
                 ranking[row, place] = item
-        for place in range(filled, k):
-            ranking[row, place] = -1
     return -1, -1

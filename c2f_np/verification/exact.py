@@ -237,37 +237,48 @@ def triples_check(engine: str, rng) -> Checks:
 
 # ---- ranking, memory, groups -----------------------------------------------------------------------------------------
 def ranking_check(engine: str, rng) -> Checks:
-    """Order, ties, masks of many items, lists longer than what is left, some of the rows, and where a NaN is."""
-    from ..kernels.ranking import rank_rows
-
+    """Order, ties, masks of many items, lists longer than what is left, items part by part, and where a NaN is."""
     options = {"items": (1, 8, 90), "k": (1, 3, 60), "masked": (0.0, 0.4, 0.8, 1.0), "ties": (False, True)}
-    shapes = pairwise_cover(options | {"block": (1, 4, 7, 64)}, rng)
-    shapes += [{"items": 90, "k": k, "masked": m, "ties": True, "block": 4} for k in (3, 60) for m in (0.0, 0.4)]
+    shapes = pairwise_cover(options | {"block": (1, 4, 7, 64), "at_a_time": (1, 5, 33, 90)}, rng)
+    more = {"items": 90, "ties": True, "block": 4}
+    shapes += [more | {"k": k, "masked": m, "at_a_time": each} for k in (3, 60) for m in (0.0, 0.4) for each in (33, 90)]
     for at in shapes:
         n, m, k = 7, at["items"], min(at["k"], at["items"])
         scores = rng.integers(-2, 3, (n, m)).astype(float) if at["ties"] else rng.standard_normal((n, m))
         scores[2, 0], scores[3, 0] = -np.inf, np.inf
         dense = rng.random((n, m)) < at["masked"]
         pattern, rows = sparse.csr_array(dense), rng.permutation(n)
-        first, last = 1, 6
-        expected = np.full((n, k), -7)
-        for r in range(first, last):
+        expected = np.full((n, k), -1)
+        for r in range(n):
             items = sorted((j for j in range(m) if not dense[rows[r], j]), key=lambda j: (-scores[r, j], j))[:k]  # noqa: B023
-            expected[r] = items + [-1] * (k - len(items))
+            expected[r, : len(items)] = items
         for dtype in DTYPES:
-            ranking = np.full((n, k), -7, np.int64)
-            given = rows, pattern.indptr, pattern.indices, first, last, ranking, at["block"]
-            nan_at = rank_rows(scores.astype(dtype), *given)
+            given = scores.astype(dtype)
+            ranking, best, filled, nan_at = _ranked(given, rows, pattern, k, at["at_a_time"], at["block"])
             yield f"{at}", differs(ranking, expected) + (nan_at != (-1, -1)), 0
-            broken = scores.astype(dtype)
-            broken[4, m - 1] = np.nan
-            nan_at = rank_rows(broken, *given)
-            yield f"NaN of {at}", float(tuple(nan_at) != (4, m - 1)), 0
+            listed = expected >= 0
+            yield f"how many, {at}", differs(filled, listed.sum(axis=1)), 0
+            yield f"their scores, {at}", differs(best[listed], np.take_along_axis(given, expected, axis=1)[listed]), 0
+            given[4, m - 1] = np.nan
+            nan_at = _ranked(given, rows, pattern, k, at["at_a_time"], at["block"])[-1]
+            yield f"NaN of {at}", float(nan_at != (4, m - 1)), 0
     # A list that is not full yet is held against nothing, least of all against the row before.
     scores, masked = np.array([[9.0, 9, 9, 9, 9], [0, 0, -1, -2, -3]]), sparse.csr_array([[0, 0, 0, 0, 0], [1, 1, 0, 0, 0]])
-    ranking = np.empty((2, 2), np.int64)
-    rank_rows(scores, np.arange(2), masked.indptr, masked.indices, 0, 2, ranking, 1)
-    yield "a row after better ones", differs(ranking, [[0, 1], [2, 3]]), 0
+    yield "a row after better ones", differs(_ranked(scores, np.arange(2), masked, 2, 5, 1)[0], [[0, 1], [2, 3]]), 0
+
+
+def _ranked(scores, rows, pattern, k: int, at_a_time: int, block: int) -> tuple:
+    """Lists, their scores and lengths, and the place of the first NaN, items being entered so many at a time."""
+    from ..kernels.ranking import rank_rows
+
+    n, m = scores.shape
+    ranking, best, filled = np.full((n, k), -1), np.empty((n, k), scores.dtype), np.zeros(n, np.int64)
+    for first in range(0, m, at_a_time):
+        some = np.ascontiguousarray(scores[:, first : first + at_a_time])
+        nan_at = rank_rows(some, rows, pattern.indptr, pattern.indices, ranking, best, filled, first, block)
+        if nan_at != (-1, -1):
+            break
+    return ranking, best, filled, tuple(nan_at)
 
 
 def buffers_check(engine: str, rng) -> Checks:
@@ -732,10 +743,8 @@ def many_columns_check(engine: str, rng) -> Checks:
     found = [X_hat[e, (e + 1) % MANY], X_hat[e, 2 * MANY - 1 - e], X_hat[2 * MANY - 1 - e, e]]
     yield "graph", off(found, expected) + (X_hat.nnz != 4 * MANY), 1e-14
     if engine == "numba":
-        from ..kernels.ranking import rank_rows
-
-        ranking = np.empty((2, t), np.int64)
-        rank_rows(W, np.arange(2), np.array([0, 0, 1]), np.array([MANY - 1]), 0, 2, ranking)
+        masked = sparse.csr_array(([1], ([1], [MANY - 1])), shape=W.shape)
+        ranking = _ranked(W, np.arange(2), masked, t, MANY, 64)[0]
         allowed = W.copy()
         allowed[1, -1] = -np.inf
         yield "ranking", differs(ranking, np.argsort(-allowed, axis=1)[:, :t]), 0
