@@ -362,13 +362,16 @@ def parts_of(state: ModelState | TableState) -> dict:
 
 
 def cancellation(p: dict, s) -> float:
-    """How much larger the terms of S_c E_hat + S_d F are than their sum: weights found by pursuit may be in the thousands."""
+    """How much larger the terms of S_c E_hat + S_d F are than their sum.
+
+    Weights found by pursuit may be in the thousands, and an entry of F is what is left of one of E_f without the threshold.
+    """
     def composed(p, E_hat, F):
         return p["S_coarse"] @ E_hat + (p["S_direct"] @ F if "S_direct" in p else 0)
 
     sizes = {name: np.abs(value) for name, value in p.items()}
     E_hat, F = reference.codebooks(p, s)
-    fine = None if F is None else np.abs(F)
+    fine = None if F is None else np.where(F != 0, sizes["E_fine"] + p.get("threshold", s.threshold), 0)
     terms = reference.bridge(sizes, fine, s) if "S_fine" in p else sizes["E_coarse"]
     return float(np.linalg.norm(composed(sizes, terms, fine)) / np.linalg.norm(composed(p, E_hat, F)))
 
