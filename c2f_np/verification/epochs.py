@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.special import gammainc
 
 from ..baselines import Coarse, load_baseline, product_quantisation, table_stage, tables
 from ..engine import engine_named
@@ -364,13 +365,17 @@ def _hold_start(worst: Worst, posed, phase: str, state, table=None) -> None:
         worst.add(f"other parts of {what}", rest, expected, 1e-6)
 
     def normal(what, E, deviation=1.0):
-        size = np.sqrt(np.mean(E**2)) if E.size else deviation  # of an empty one there is nothing to see
-        worst.add(f"deviation of {what}", np.log(size / deviation), 0, 1.0 if E.size < 40 else 0.5)
+        # A sum of squares that one normal sample in ten million has, below and above; of an empty one there is nothing to see.
+        below = gammainc(E.size / 2, np.sum((E / deviation) ** 2) / 2) if E.size else 0.5
+        worst.same(f"deviation of {what}", 1e-7 < below < 1 - 1e-7, True)
 
     if phase not in ("fine_phase1", "joint") or table is None and phase == "joint":
         normal("bias", p["bias"])
         worst.same("global bias", p["bias_global"].tolist(), [0.0])
-        normal("E_coarse", p["E_coarse"], {"normal": 0.1, "svd": 0.3}[s.table_start] if phase == "table" else 1.0)
+        if phase == "table" and s.table_start == "svd":
+            worst.add("size of E_coarse", np.log(np.sqrt(np.mean(p["E_coarse"] ** 2)) / 0.3), 0, 0.5)
+        else:
+            normal("E_coarse", p["E_coarse"], 0.1 if phase == "table" else 1.0)
         if phase == "table":
             worst.same("assignment of a table", np.array_equal(p["S_coarse"], np.eye(N)), True)
             return
