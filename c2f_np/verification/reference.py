@@ -149,12 +149,13 @@ def hashed_assignment(n, n_rows, n_hashes, seed):
 
 
 def in_bytes(X):
-    """A float32 table column by column in -127..127, and the columns' scales: the largest magnitude / 127."""
+    """A table column by column in -127..127, and the columns' scales, in float32: the largest magnitude / 127."""
     stored, scales = np.zeros(X.shape, np.int8), np.zeros(X.shape[1], np.float32)
     for j in range(X.shape[1]):
-        scales[j] = max(abs(x) for x in X[:, j].tolist()) / 127
-        for i, x in enumerate(X[:, j].tolist()):
-            stored[i, j] = 0 if scales[j] == 0 else min(127, max(-127, round(x / float(scales[j]))))
+        scales[j] = max(abs(float(x)) for x in X[:, j]) / 127
+        for i, x in enumerate(X[:, j]):
+            # Divided in the precision of the table: rounded again, the quotient may be half a number.
+            stored[i, j] = 0 if scales[j] == 0 else min(127, max(-127, round(float(x / scales[j]))))
     return stored, scales
 
 

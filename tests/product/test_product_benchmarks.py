@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality, scale
-from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, page, read_run
+from benchmarks.gowalla import ARCHITECTURE, SCHEDULE, SEEDS, page, read_runs
 from benchmarks.report import markdown
 from benchmarks.summary import with_summary
 from c2f_np import load_dataset
@@ -29,13 +29,14 @@ def test_summary_on_the_page_is_that_of_the_result_file():
         with_summary("no marks here", result)
 
 
-def test_page_shows_the_committed_run_on_gowalla():
-    metrics, control = read_run()
-    assert (ROOT / "docs/results/gowalla.md").read_text(encoding="utf-8") == page(metrics, control)
-    assert metrics["preset"] == "authors" and metrics["protocol"] == "authors"
-    # The command on the page is that of the run.
+def test_page_shows_the_committed_runs_on_gowalla():
+    runs, control = read_runs()
+    assert (ROOT / "docs/results/gowalla.md").read_text(encoding="utf-8") == page(runs, control)
+    # The command on the page is that of the runs.
     given = {name[2:].replace("-", "_"): value for name, value in (ARCHITECTURE | SCHEDULE).items() if name != "--preset"}
-    assert {name: metrics["settings"][name] for name in given} == given
+    for seed, metrics in zip(SEEDS, runs, strict=True):
+        assert metrics["preset"] == "authors" and metrics["protocol"] == "authors" and metrics["settings"]["seed"] == seed
+        assert {name: metrics["settings"][name] for name in given} == given
 
 
 @pytest.mark.slow
