@@ -143,7 +143,15 @@ def new_lists(ranking: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndar
     return np.empty(ranking.shape, dtype), np.zeros(len(ranking), np.int64)
 
 
-def enter_items(scores, first_item: int, mask_rows, masked: Pattern, ranking, best, filled) -> tuple[int, int] | None:
+def enter_items(
+    scores: np.ndarray,
+    first_item: int,
+    mask_rows: np.ndarray,
+    masked: Pattern,
+    ranking: np.ndarray,
+    best: np.ndarray,
+    filled: np.ndarray,
+) -> tuple[int, int] | None:
     """Go on with lists by the items from `first_item` on; the place of a NaN, if there is one."""
     from ..kernels.ranking import rank_rows
 
