@@ -101,7 +101,7 @@ class EASE(Baseline):
         return {}
 
     def _is_cut(self, n_items: int) -> bool:
-        """Whether all weights, four bytes each, take more than was given."""
+        """Whether weights are stored one by one: in a byte each, or as all of them, of four bytes, take more than was given."""
         return self.stored_as == INT8 or (self.bytes is not None and self.bytes < 4 * n_items**2)
 
     def _packed(self) -> dict[str, np.ndarray]:

@@ -262,3 +262,20 @@ def test_several_python_threads_may_rank_at_once():
 def test_importing_the_package_does_not_import_numba():
     code = "import sys, c2f_np.evaluation; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("n_items", [959, 960, 961, 2_500])
+def test_items_beyond_the_first_part_are_ranked_like_the_others(n_items):
+    """Whole numbers, so that scores are exact, with many ties; masked items and a NaN in the last part."""
+    rng = np.random.default_rng(n_items)
+    users, items = rng.integers(-3, 4, (70, 4)).astype(np.float32), rng.integers(-3, 4, (n_items, 4)).astype(np.float32)
+    masked = sparse.csr_array((rng.random((70, n_items)) < 0.3).astype(np.int8))
+    scores, allowed = users @ items.T, masked.toarray() == 0
+    found = rank_embeddings(users, items, None, masked, 30, engine="numba", n_threads=2)
+    for row, of_user, open_to in zip(found, scores, allowed, strict=True):
+        assert row.tolist() == sorted(np.flatnonzero(open_to), key=lambda i: (-of_user[i], i))[:30]  # noqa: B023
+    assert found.max() > n_items * 0.9
+    broken = items.copy()
+    broken[-1] = np.nan
+    with pytest.raises(DataError, match=f"item {n_items - 1} is not a number"):
+        rank_embeddings(users, broken, None, None, 30, engine="numba")
