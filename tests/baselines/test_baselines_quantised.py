@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np import load_dataset
-from c2f_np.baselines import LightGCN, ProductQuantisedLightGCN
+from c2f_np.baselines import LightGCN, ProductQuantisedLightGCN, product_quantisation
 from c2f_np.baselines.product_quantisation import parts_for_numbers, put_together, quantise_rows
 from c2f_np.errors import ModelFileError, SettingsError
 from tests.stored import stored, write
@@ -119,3 +119,12 @@ def test_a_budget_is_kept_and_nearly_used(data):
         ProductQuantisedLightGCN(**SHORT, n_parts=9).fit(data)
     with pytest.raises(SettingsError, match="n_centroids must be at most 256"):
         ProductQuantisedLightGCN(n_centroids=257).fit(data)
+
+
+def test_rows_beyond_a_block_get_their_own_codes(monkeypatch):
+    rng = np.random.default_rng(0)
+    E = rng.standard_normal((300, 8))
+    whole = quantise_rows(E, 3, 5, seed=0)
+    monkeypatch.setattr(product_quantisation, "_BLOCK", 70)
+    for one, other in zip(whole, quantise_rows(E, 3, 5, seed=0), strict=True):
+        assert_array_equal(one, other)
