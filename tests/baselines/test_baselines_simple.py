@@ -6,7 +6,7 @@ import scipy.sparse as sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
 from c2f_np import load_dataset
-from c2f_np.baselines import EASE, ItemKNN, Popularity, make_baseline
+from c2f_np.baselines import EASE, ItemKNN, Popularity, item_knn, make_baseline
 from c2f_np.baselines.cut import cut_to_bytes, size_of_cut
 from c2f_np.baselines.ease import ease_weights
 from c2f_np.baselines.item_knn import item_neighbours
@@ -203,3 +203,9 @@ def test_row_starts_that_lead_nowhere_are_found(tmp_path):
     write(path, "baseline", 2, header, arrays | {"weights.indptr": starts})
     with pytest.raises(ModelFileError, match="weights.indptr does not lead through its 17 entries"):
         EASE.load(path)
+
+
+def test_neighbours_beyond_a_block_of_items(monkeypatch):
+    whole = whole_weights("item-knn")
+    monkeypatch.setattr(item_knn, "_BLOCK", 5)
+    assert_array_equal(ItemKNN().fit(WOMEN).neighbours_.toarray(), whole)
