@@ -361,27 +361,32 @@ def parts_of(state: ModelState | TableState) -> dict:
     return {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if getattr(state, f.name) is not None}
 
 
-def cancellation(p: dict, s) -> float:
-    """How much larger the terms of S_c E_hat + S_d F are than their sum.
+def cancellation(model: str, p: dict, s) -> float:
+    """How much larger the terms are than their sum: of S_c E_hat + S_d F in joint training, of F alone in the fine stage.
 
     Weights found by pursuit may be in the thousands, and an entry of F is what is left of one of E_f without the threshold.
     """
+    if model not in ("joint", "fine"):
+        return 1.0
+
     def composed(p, E_hat, F):
         return p["S_coarse"] @ E_hat + (p["S_direct"] @ F if "S_direct" in p else 0)
 
     sizes = {name: np.abs(value) for name, value in p.items()}
     E_hat, F = reference.codebooks(p, s)
     fine = None if F is None else np.where(F != 0, sizes["E_fine"] + p.get("threshold", s.threshold), 0)
+    if model == "fine":
+        return float(np.linalg.norm(fine) / np.linalg.norm(F)) if F.any() else 1.0
     terms = reference.bridge(sizes, fine, s) if "S_fine" in p else sizes["E_coarse"]
     return float(np.linalg.norm(composed(sizes, terms, fine)) / np.linalg.norm(composed(p, E_hat, F)))
 
 
 def rounding_share(A: np.ndarray, s, H: np.ndarray, roles, cancelled: float = 1.0) -> float:
-    """What a gradient may be off by, as a share of the sum of the absolute values that its triples contribute.
+    """What a gradient may be off by, as a share of the sum of the absolute values of its terms in :func:`.reference.gradients`.
 
     To first order, a chain of n operations is off by at most n u times the sum of the absolute values of its terms, and by a
     small multiple of sqrt(n) u of it if roundings do not conspire (Higham and Mary, *A New Approach to Probabilistic Rounding
-    Error Analysis*, 2019). The multiple also covers what the triples' absolute values leave out: cancellation within a triple.
+    Error Analysis*, 2019). The multiple also covers what those absolute values leave out: cancellation between the layers' ways.
     `cancelled` is what :func:`cancellation` finds of the composition.
     """
     most = int((A != 0).sum(axis=1).max()) + N_COARSE + N_FINE

@@ -160,37 +160,47 @@ def in_bytes(X):
 
 
 # ---- loss ------------------------------------------------------------------------------------------------------------
-def losses(p, Z, H, batch, s):
-    """BPR and penalty of every triple; the loss is the mean of bpr + decay * penalty."""
-    bias, bias_global = np.zeros(len(Z)), 0
+def biases(p, n_entities):
+    """A bias for every entity and one for all; the baselines have one for every item, or none."""
     if "bias" in p:
-        bias, bias_global = p["bias"], p["bias_global"]
-    elif "item_bias" in p:
-        bias = np.concatenate([bias[: len(Z) - len(p["item_bias"])], p["item_bias"]])
-    user, positive, negative = batch
+        return p["bias"], p["bias_global"]
+    of_items = p.get("item_bias", np.zeros(0))
+    return np.concatenate([np.zeros(n_entities - len(of_items)), of_items]), 0
+
+
+def losses(z, h, biases, batch, s):
+    """BPR and penalty of every triple, by its three rows of Z and of H; the loss is the mean of bpr + decay * penalty."""
+    bias, bias_global = biases
+    user, positive, negative = range(3)
 
     def score(item):
-        return (H[user] * H[item]).sum(axis=1) + bias[user] + bias[item] + bias_global
+        return (h[user] * h[item]).sum(axis=1) + bias[batch[user]] + bias[batch[item]] + bias_global
 
-    bpr = np.log(1 + np.exp(score(negative) - score(positive)))
-    penalty = s.l2 * sum((Z[role] * Z[role]).sum(axis=1) for role in batch)
-    return bpr, penalty
+    return np.log(1 + np.exp(score(negative) - score(positive))), s.l2 * (z * z).sum(axis=(0, 2))
 
 
 def gradients(model, p, A, batch, s, names):
-    """The gradient of the loss by arrays and settings, and the sum of what its triples contribute, each in absolute value."""
-    make_graph, embed, _ = MODELS[model]
-    graph, found, sizes = make_graph(A, p, s), {}, {}
+    """The gradient of the loss by arrays and settings; and the sum of the absolute values of its terms.
 
-    def slopes(name, value):
+    A term is what the loss or the penalty of one triple gives through its user's rows, a positive item's, a negative's or biases.
+    """
+    make_graph, embed, _ = MODELS[model]
+    batch, graph, found, sizes = np.array(batch), make_graph(A, p, s), {}, {}
+
+    def terms(name, value):
         q, r = p, s
         if name in p:
             q = p | {name: value}
         else:
             r = SimpleNamespace(**vars(s) | {name: value})
         # The graph of the two stages holds the assignments; everything else leaves it as it is.
-        bpr, penalty = losses(q, *embed(q, make_graph(A, q, r) if name in ("S_coarse", "S_fine") else graph, r), batch, r)
-        return (bpr + r.decay * penalty).imag / STEP
+        Z, H = embed(q, make_graph(A, q, r) if name in ("S_coarse", "S_fine") else graph, r)
+        for moved in ("user", "positive", "negative", "biases"):
+            rows = np.array(["user", "positive", "negative"])[:, None, None] == moved
+            z, h = (np.where(rows, X[batch], X[batch].real) for X in (Z, H))
+            bpr, penalty = losses(z, h, biases(q if moved == "biases" else p, len(A)), batch, r)
+            yield bpr.imag / STEP
+            yield r.decay * penalty.imag / STEP
 
     for name in names:
         value = np.asarray(p[name] if name in p else getattr(s, name), dtype=complex)
@@ -198,8 +208,9 @@ def gradients(model, p, A, batch, s, names):
         for entry in np.ndindex(value.shape):
             moved = value.copy()
             moved[entry] += 1j * STEP
-            each = slopes(name, moved)
-            found[name][entry], sizes[name][entry] = np.mean(each), np.mean(np.abs(each))
+            for each in terms(name, moved):
+                found[name][entry] += np.mean(each)
+                sizes[name][entry] += np.mean(np.abs(each))
     return found, sizes
 
 
@@ -265,7 +276,8 @@ def train_step(model, p, A, batch, s, moments, k, rate, *, links=None, update=Fa
     make_graph, embed, trained = MODELS[model]
     links, names = links or {}, [name for name in trained if name in moments]
     Z, H = embed(p, make_graph(A, p, s), s)
-    bpr, penalty = losses(p, Z, H, batch, s)
+    batch = np.array(batch)
+    bpr, penalty = losses(Z[batch], H[batch], biases(p, len(A)), batch, s)
     slopes, sizes = gradients(model, p, A, batch, s, [*names, *(["Y"] if "Y" in p else [])])
     if "E_fine" in names and model == "joint" and s.dead_zone == "open":
         # Every entry moves by the gradient at what the threshold makes of it.

@@ -264,7 +264,7 @@ def _structure(engine: str, c: dict, rng) -> Worst:
     p, roles = {name: dense(value) for name, value in parts_of(state).items()}, (triples.user, triples.positive, triples.negative)
     expected, sizes = reference.gradients(model, p, point.A, roles, s, names)
     H = reference.MODELS[model][1](p, reference.MODELS[model][0](point.A, p, s), s)[1]
-    share = points.rounding_share(point.A, s, H, roles)
+    share = points.rounding_share(point.A, s, H, roles, points.cancellation(model, p, s))
     links = {name: dense(getattr(state, name)) != 0 if name.startswith("S_") else np.array(True) for name in names}
     scales = {name: np.linalg.norm(sizes[name] * links[name]) for name in names}
     for name in names:

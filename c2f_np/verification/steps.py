@@ -61,8 +61,7 @@ def _hold_step(worst: Worst, point: Point, state, moments, step, batch, rate: fl
     expected = reference.train_step(
         model, p, A, roles, s, {name: (m[name], v[name]) for name in trained}, m_before.step + 1, rate, links=links, update=update
     )
-    cancelled = points.cancellation(p, s) if model == "joint" else 1.0
-    u, share = U[s.dtype], points.rounding_share(A, s, expected["H"], roles, cancelled)
+    u, share = U[s.dtype], points.rounding_share(A, s, expected["H"], roles, points.cancellation(model, p, s))
     worst.add("losses", step.losses, expected["losses"], share * np.abs(expected["losses"]) + share)
     mean, square = (_entries(part, trained) for part in (m_after.mean, m_after.square))
     # The assignment of a table, the identity, is no parameter.
