@@ -168,15 +168,14 @@ def biases(p, n_entities):
     return np.concatenate([np.zeros(n_entities - len(of_items)), of_items]), 0
 
 
-def losses(z, h, biases, batch, s):
-    """BPR and penalty of every triple, by its three rows of Z and of H; the loss is the mean of bpr + decay * penalty."""
-    bias, bias_global = biases
+def losses(z, h, bias, bias_global, s):
+    """BPR and penalty of every triple, by the three rows of Z, of H and of the biases; loss: mean of bpr + decay * penalty."""
     user, positive, negative = range(3)
 
     def score(item):
-        return (h[user] * h[item]).sum(axis=1) + bias[batch[user]] + bias[batch[item]] + bias_global
+        return (h[user] * h[item]).sum(axis=-1) + bias[user] + bias[item] + bias_global
 
-    return np.log(1 + np.exp(score(negative) - score(positive))), s.l2 * (z * z).sum(axis=(0, 2))
+    return np.log(1 + np.exp(score(negative) - score(positive))), s.l2 * (z * z).sum(axis=(0, -1))
 
 
 def gradients(model, p, A, batch, s, names):
@@ -186,6 +185,8 @@ def gradients(model, p, A, batch, s, names):
     """
     make_graph, embed, _ = MODELS[model]
     batch, graph, found, sizes = np.array(batch), make_graph(A, p, s), {}, {}
+    # In the first three copies of the batch the rows of one role move, in the last the biases.
+    rows_move, biases_move = np.eye(3, 4, dtype=bool)[:, :, None, None], np.array([[False]] * 3 + [[True]])
 
     def terms(name, value):
         q, r = p, s
@@ -195,12 +196,11 @@ def gradients(model, p, A, batch, s, names):
             r = SimpleNamespace(**vars(s) | {name: value})
         # The graph of the two stages holds the assignments; everything else leaves it as it is.
         Z, H = embed(q, make_graph(A, q, r) if name in ("S_coarse", "S_fine") else graph, r)
-        for moved in ("user", "positive", "negative", "biases"):
-            rows = np.array(["user", "positive", "negative"])[:, None, None] == moved
-            z, h = (np.where(rows, X[batch], X[batch].real) for X in (Z, H))
-            bpr, penalty = losses(z, h, biases(q if moved == "biases" else p, len(A)), batch, r)
-            yield bpr.imag / STEP
-            yield r.decay * penalty.imag / STEP
+        bias, bias_global = biases(q, len(A))
+        z, h = (np.where(rows_move, X[:, None], X[:, None].real) for X in (Z[batch], H[batch]))
+        bias, bias_global = (np.where(biases_move, X, np.real(X)) for X in (bias[batch][:, None], bias_global))
+        bpr, penalty = losses(z, h, bias, bias_global, r)
+        return np.array([bpr, r.decay * penalty]).imag / STEP
 
     for name in names:
         value = np.asarray(p[name] if name in p else getattr(s, name), dtype=complex)
@@ -208,9 +208,8 @@ def gradients(model, p, A, batch, s, names):
         for entry in np.ndindex(value.shape):
             moved = value.copy()
             moved[entry] += 1j * STEP
-            for each in terms(name, moved):
-                found[name][entry] += np.mean(each)
-                sizes[name][entry] += np.mean(np.abs(each))
+            each = terms(name, moved)
+            found[name][entry], sizes[name][entry] = each.sum() / batch.shape[1], np.abs(each).sum() / batch.shape[1]
     return found, sizes
 
 
@@ -276,8 +275,8 @@ def train_step(model, p, A, batch, s, moments, k, rate, *, links=None, update=Fa
     make_graph, embed, trained = MODELS[model]
     links, names = links or {}, [name for name in trained if name in moments]
     Z, H = embed(p, make_graph(A, p, s), s)
-    batch = np.array(batch)
-    bpr, penalty = losses(Z[batch], H[batch], biases(p, len(A)), batch, s)
+    batch, (bias, bias_global) = np.array(batch), biases(p, len(A))
+    bpr, penalty = losses(Z[batch], H[batch], bias[batch], bias_global, s)
     slopes, sizes = gradients(model, p, A, batch, s, [*names, *(["Y"] if "Y" in p else [])])
     if "E_fine" in names and model == "joint" and s.dead_zone == "open":
         # Every entry moves by the gradient at what the threshold makes of it.
