@@ -110,13 +110,19 @@ def _run(matrix, bounds, X, base, scale, out, *, rows=_NOTHING, X_place=_NOTHING
     _product(constant_width(X.shape[1]))(bounds, *csr, X, base, scale, out, rows, X_place, base_place)
 
 
+def _widened(X: np.ndarray) -> np.ndarray:
+    """X, with zeros up to a width that has a kernel of its own: the one for any width takes several times as long."""
+    missing = -X.shape[1] % 4 if X.shape[1] < _NARROW else 0
+    return np.ascontiguousarray(np.concatenate([X, np.zeros((len(X), missing), X.dtype)], axis=1) if missing else X)
+
+
 def multiply(matrix, bounds: np.ndarray, X: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """``matrix @ X``."""
-    X = np.ascontiguousarray(X)
+    width, X = X.shape[1], _widened(X) if out is None else np.ascontiguousarray(X)
     if out is None:
         out = empty((matrix.shape[0], X.shape[1]), np.result_type(matrix.dtype, X.dtype))
     _run(matrix, bounds, X, X[:0], out.dtype.type(1), out)
-    return out
+    return np.ascontiguousarray(out[:, :width])
 
 
 def mean_of_powers(
@@ -127,7 +133,8 @@ def mean_of_powers(
     The running sum over layers is part of the product, and no layer is stored. The last product is made for the `wanted` rows
     only. If X is zero but for the rows `given`, only these are handed in, and X as a whole is never formed.
     """
-    Y = X = np.ascontiguousarray(X)
+    width = X.shape[1]
+    Y = X = _widened(X)
     dtype = np.result_type(matrix.dtype, X.dtype)
     one, share, place = dtype.type(1), dtype.type(1 / (n_layers + 1)), _NOTHING
     if given is not None:
@@ -141,7 +148,7 @@ def mean_of_powers(
         X_place = place if layer == 0 else _NOTHING
         _run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)
         Y = out
-    return Y
+    return np.ascontiguousarray(Y[:, :width])
 
 
 @njit(parallel=True)
@@ -286,12 +293,11 @@ def tanh_in_place(X: np.ndarray, *, worth_a_thread: int = 1 << 20, n_chunks: int
 
 def compose_backward(grad_Z: np.ndarray, S, Z: np.ndarray) -> np.ndarray:
     """``S^T (grad_Z * (1 - Z^2))`` without forming the product in the brackets, which would take several times as long."""
-    S = operator(S)
+    S, width, grad_Z, Z = operator(S), Z.shape[1], _widened(grad_Z), _widened(Z)
     T = S.transpose
     grad_E = np.zeros((T.shape[0], Z.shape[1]), dtype=np.result_type(T.dtype, grad_Z.dtype))
-    gather, csr = _gather_links(constant_width(Z.shape[1])), (T.indptr, T.indices, T.data)
-    gather(S.transpose_row_bounds, *csr, np.ascontiguousarray(grad_Z), np.ascontiguousarray(Z), grad_E)
-    return grad_E
+    _gather_links(constant_width(Z.shape[1]))(S.transpose_row_bounds, T.indptr, T.indices, T.data, grad_Z, Z, grad_E)
+    return np.ascontiguousarray(grad_E[:, :width])
 
 
 @cache

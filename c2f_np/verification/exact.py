@@ -316,7 +316,7 @@ def buffers_check(engine: str, rng) -> Checks:
 def row_groups_check(engine: str, rng) -> Checks:
     """Every row in exactly one group, loads even; transposes; which widths have kernels of their own."""
     from ..kernels.compiled import LANE
-    from ..kernels.propagation import constant_width, even_groups_of, even_row_groups
+    from ..kernels.propagation import _widened, constant_width, even_groups_of, even_row_groups
 
     for at in pairwise_cover({"n": (1, 2, 63, 64, 65, 3000), "groups": (1, 2, 3, 64), "most": (0, 1, 9, 200)}, rng):
         lengths = rng.integers(0, at["most"] + 1, at["n"])
@@ -329,6 +329,10 @@ def row_groups_check(engine: str, rng) -> Checks:
     yield "number of groups", float(len(even_row_groups(np.arange(9))) != 65), 0
     own = [width for width in range(600) if constant_width(width) == width > 0]
     yield "widths with kernels of their own", differs(own, [*range(4, 48, 4), *range(48, 513)]) + (LANE != 16), 0
+    for width in range(60):
+        X = rng.standard_normal((2, width))
+        zeros = np.zeros((2, 4 * -(-width // 4) - width if width < 48 else 0))
+        yield "widened to one of them", differs(_widened(X), np.hstack([X, zeros])), 0
     M = problems.random_matrix(rng, 70, 9)
     twice = sparse.csr_array((np.repeat(M.data / 2, 2), np.repeat(M.indices, 2), 2 * M.indptr), shape=M.shape)
     for matrix, name in ((M, "numpy"), (twice, "numpy"), (M, "numba"), (twice, "numba")):
