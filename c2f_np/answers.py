@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .errors import DataError, SettingsError, require_one_of
+from .errors import DataError, SettingsError, as_text, require_one_of
 from .ids import is_one_id, one_by_one
 from .lookup import require_k, wanted_ids
 from .shown import for_terminal
@@ -265,7 +265,7 @@ class Answers:
         unknown = np.setdiff1d(wanted, known)
         if len(unknown):
             several = f"`{name}` has {len(unknown)} of {len(wanted)} ids that the model does not know"
-            warnings.warn(f"{several}, such as {str(unknown[0])!r:.80}", stacklevel=4)
+            warnings.warn(f"{several}, such as {as_text(unknown[0])!r:.80}", stacklevel=4)
         return np.isin(known, wanted)
 
     def _positions_of_new(self, items: Any) -> np.ndarray:

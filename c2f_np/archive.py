@@ -201,7 +201,7 @@ def open_archive(path, kind: str, version: int, form: Any, *, oldest: int | None
             raise ModelFileError(f"{members.path}: not a c2f_np {kind}{found}")
         oldest = version if oldest is None else oldest
         if header.get("version") not in range(oldest, version + 1):
-            found = f"{header.get('version')!r:.40}"
+            found = in_short(header.get("version"))
             readable = f"version {version}" if oldest == version else f"versions {oldest} to {version}"
             raise ModelFileError(f"{members.path}: {kind} of version {found}; this program reads {readable}")
         try:

@@ -67,9 +67,8 @@ ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse a
 """
 #: The README's sentence.
 HONEST = """\
-In the paper's two stages the fine codebook adds almost nothing on MovieLens and the planted data, and 5 % on Gowalla;
-in the default it is needed on MovieLens, but one codebook does as well. docs/fine_codebook.md measures and explains
-this."""
+In the paper's two stages the fine codebook adds almost nothing (5 % on Gowalla); in the default it is needed on
+MovieLens, but one codebook does as well. docs/fine_codebook.md measures and explains this."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The command line prints such an error as one line and exits with code 2.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class DataError(C2FError):
         self.line = line
         self.value = value
         place = "" if path is None else f"{path}" + (f", line {line}" if line is not None else "") + ": "
-        shown = "" if value is None else f" (found {str(value)[:80]!r})"
+        shown = "" if value is None else f" (found {as_text(value)[:80]!r})"
         super().__init__(f"{place}{message}{shown}")
 
 
@@ -50,12 +50,17 @@ class ModelFileError(C2FError):
     """A model or checkpoint file that is damaged, foreign, or of another version."""
 
 
+def as_text(value: Any, form: Callable[[Any], str] = str) -> str:
+    """A value as text; a whole number of more digits than Python writes, in words."""
+    try:
+        return form(value)
+    except ValueError:
+        return f"a huge {type(value).__name__}"
+
+
 def in_short(value: Any) -> str:
     """A value as messages show it."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of more digits than Python prints
-        return f"a huge {type(value).__name__}"
+    text = as_text(value, repr)
     return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"
 
 

@@ -197,6 +197,7 @@ class Recommender(Answers, BaseEstimator):
         started, learnt_from = time.perf_counter(), data if epochs is None else data.whole()
         R = learnt_from.train
         self._tell(f"begins to learn from {R.nnz:,} interactions of {R.shape[0]:,} users and {R.shape[1]:,} items")
+        self.history_, self.best_epoch_ = [], None  # unless it is trained
         epochs = self._learn(learnt_from, epochs, **options)
         self.data_, self.epochs_ = data, epochs
         self._set_known(R, data.known(), data.user_ids, data.item_ids)
@@ -258,7 +259,7 @@ class Recommender(Answers, BaseEstimator):
         self.user_ids_, self.item_ids_ = np.asarray(user_ids), np.asarray(item_ids)
         self.n_features_in_ = len(self.item_ids_)
         if about is not None:
-            self.about_ = about
+            self.about_, self.history_, self.best_epoch_ = about, [], None
             if (epochs := about.get("refit", about.get("epochs"))) is not None:
                 self.epochs_ = epochs
 
@@ -315,7 +316,6 @@ class Recommender(Answers, BaseEstimator):
                 model._restore(members.read_all(layout, sizes), path)
             except (SettingsError, DataError) as error:
                 raise ModelFileError(f"{path}: {error}") from None
-        model.history_, model.best_epoch_ = [], None
         return model
 
     def _packed(self) -> dict[str, np.ndarray]:

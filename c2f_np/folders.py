@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import SettingsError, in_short
+from .errors import DataError, SettingsError, in_short
 from .files import FilePath
 
 LOCK = ".c2f_np.lock"
@@ -45,6 +45,12 @@ def refuse_strangers(folder: Path, names: Iterable[str], why: str) -> None:
             f"{folder} holds {', '.join(present)}, but {why}. What this program has not written is not replaced: "
             "choose another folder, or move that away"
         )
+
+
+def require_new(folder: Path, what: str) -> None:
+    """Raise DataError if there is something already where a command makes a folder of its own."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"there is something already; {what} into a new folder", path=folder)
 
 
 def delete_unfinished(folder: Path, names: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, in_short
+from .errors import DataError, as_text, in_short
 from .files import FilePath
 
 _WHOLE_WITH_POINT = re.compile(r"(0|-?[1-9][0-9]*)\.0+")
@@ -33,7 +33,7 @@ def as_id(value: object, kind: str, *, row: int | None = None, path: FilePath | 
         return _in_one_form(_text_of(value).strip())
     except ValueError as error:
         place = "" if row is None else f"row {row} (counted from 0): "
-        shown = _shown(value).strip() or None
+        shown = None if value is None else as_text(value).strip() or None
         raise DataError(f"{place}the {kind} id {error}", path=path, line=line, value=shown) from None
 
 
@@ -116,18 +116,11 @@ def _text_of(value: Any) -> str:
             return value.decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError("is of bytes that are not UTF-8 text") from None
-    if value is None or type(value).__name__ in _MISSING_TYPES or _shown(value) in ("NaT", "nan", "NaN", "sNaN"):
+    if value is None or type(value).__name__ in _MISSING_TYPES or as_text(value) in ("NaT", "nan", "NaN", "sNaN"):
         raise ValueError("is missing")
     if isinstance(value, numbers.Number) and not isinstance(value, bool | np.bool_ | np.timedelta64):
         return _whole(value)
     raise ValueError(f"must be text or a whole number, not {type(value).__name__}; give its text if that is meant")
-
-
-def _shown(value: Any) -> str:
-    try:
-        return "" if value is None else str(value)
-    except ValueError:  # Python does not write numbers of thousands of digits
-        return f"a very large {type(value).__name__}"
 
 
 def _whole(value: Any) -> str:

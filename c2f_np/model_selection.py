@@ -25,7 +25,7 @@ import numpy as np
 from .data import Interactions
 from .data.frames import codes_of_rows, has_columns
 from .data.splits import drawn_per_user, share_per_user
-from .errors import DataError, SettingsError
+from .errors import DataError, SettingsError, in_short
 from .estimator import BaseEstimator, RandomState, Recommender, seed_of
 from .evaluation.metrics import DEFAULT_METRIC, length_of
 from .schema import Parameter
@@ -54,7 +54,8 @@ class RankingScorer:
                     X = X if step in (None, "passthrough") else step.transform(X)
                 estimator = estimator.steps[-1][1]
             else:
-                raise SettingsError(f"a ranking scorer is for recommenders, pipelines and fitted searches, not {estimator!r:.80}")
+                known = "recommenders, pipelines and fitted searches"
+                raise SettingsError(f"a ranking scorer is for {known}, not {in_short(estimator)}")
         return estimator.score(X, metric=self.metric)
 
 

@@ -268,7 +268,7 @@ class _Reference:
         # A clip of infinity is none; no other setting may be infinite.
         if not number >= least or (math.isinf(number) and key != "clip"):
             allowed = f" of at least {least}" if least > -math.inf else ""
-            raise self._error("meta", f"{key} must be a finite number{allowed}, not {value!r:.40}")
+            raise self._error("meta", f"{key} must be a finite number{allowed}, not {in_short(value)}")
         return number
 
     def _integer(self, meta: dict, key: str, least: int, most: int) -> int:

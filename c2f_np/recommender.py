@@ -27,14 +27,74 @@ from .serving.new_users import Splitter
 from .settings import Settings
 from .threads import working_threads
 from .training import train_or_refit
-from .training.loop import Best, Progress
+from .training.loop import Best, Phase, Progress
 from .training.phases import phases_of
 from .training.problem import entity_embeddings, pose
 
 __all__ = ["C2FRecommender"]
 
 
-class C2FRecommender(EmbeddingRecommender):
+class StateRecommender(EmbeddingRecommender):
+    """What all recommenders have in common that are a state of the model: the whole of it, or its coarse stage alone."""
+
+    def resolved_settings(self) -> Settings:
+        raise NotImplementedError
+
+    def _phases(self, settings: Settings, engine: Any) -> tuple[Phase, ...]:
+        return phases_of(settings, engine)
+
+    def _learn(
+        self,
+        data: Dataset,
+        epochs: dict[str, int] | None,
+        after_epoch: Callable[[Progress], None] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, int]:
+        settings = self.resolved_settings()
+        problem = pose(data, settings)
+        phases, watch = self._phases(settings, problem.engine), self._watched(after_epoch)
+        done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=watch)
+        self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
+        self._set_state(done.result.state, settings, problem.A)
+        return epochs
+
+    @property
+    def seed(self) -> int:
+        """The setting ``seed``."""
+        return self.resolved_settings().seed
+
+    @property
+    def threads(self) -> int:
+        """The setting ``threads``."""
+        return self.resolved_settings().threads
+
+    def _set_state(self, state: ModelState, settings: Settings, A: sparse.csr_array) -> None:
+        self.state_, self.settings_ = state, settings
+        with working_threads(settings.threads, settings.engine):
+            self.embeddings_ = entity_embeddings(state, A, settings)
+
+    def _stored(self) -> StoredModel:
+        check_is_fitted(self, "state_")
+        entities = self.interactions_, self.user_ids_, self.item_ids_
+        return StoredModel(self.state_, self.settings_, *entities, self._about(), self.known_)
+
+    def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
+        n_users, bias = self.interactions_.shape[0], self.state_.bias
+        return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
+
+    def _made_splitter(self) -> Splitter:
+        return splitter_of(self._stored())
+
+    def _workers(self) -> dict[str, Any]:
+        return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}
+
+    def size_in_bytes(self) -> dict[str, int]:
+        """What inference must hold: see :func:`c2f_np.model_file.size_in_bytes`."""
+        check_is_fitted(self, "state_")
+        return size_in_bytes(self.state_, self.settings_.threshold)
+
+
+class C2FRecommender(StateRecommender):
     """C2F-MetaEmbed: users and items share a dense coarse and a sparse fine codebook.
 
     Parameters
@@ -195,53 +255,6 @@ class C2FRecommender(EmbeddingRecommender):
         data = self._as_dataset(X, y, validation, user_column, item_column)
         return self._fit(data, after_epoch=after_epoch, progress=progress)
 
-    def _learn(
-        self,
-        data: Dataset,
-        epochs: dict[str, int] | None,
-        after_epoch: Callable[[Progress], None] | None = None,
-        progress: Progress | None = None,
-    ) -> dict[str, int]:
-        settings = self.resolved_settings()
-        problem = pose(data, settings)
-        phases = phases_of(settings, problem.engine)
-        watch = self._watched(after_epoch)
-        done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=watch)
-        self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
-        self._set_state(done.result.state, settings, data.train)
-        return epochs
-
-    @property
-    def seed(self) -> int:
-        """The setting ``seed``."""
-        return self.resolved_settings().seed
-
-    @property
-    def threads(self) -> int:
-        """The setting ``threads``."""
-        return self.resolved_settings().threads
-
-    def _set_state(self, state: ModelState, settings: Settings, R: sparse.csr_array) -> None:
-        self.state_, self.settings_ = state, settings
-        with working_threads(settings.threads, settings.engine):
-            A = normalised_adjacency(sparse.csr_array(R)).astype(state.E_coarse.dtype)
-            self.embeddings_ = entity_embeddings(state, A, settings)
-
-    def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
-        n_users, bias = self.interactions_.shape[0], self.state_.bias
-        return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
-
-    def _made_splitter(self) -> Splitter:
-        return splitter_of(self._stored())
-
-    def _workers(self) -> dict[str, Any]:
-        return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}
-
-    def size_in_bytes(self) -> dict[str, int]:
-        """What inference must hold: see :func:`c2f_np.model_file.size_in_bytes`."""
-        check_is_fitted(self, "state_")
-        return size_in_bytes(self.state_, self.settings_.threshold)
-
     def save(self, path: FilePath) -> None:
         """Write a model file (``.npz``, no pickle), aside and then renamed.
 
@@ -285,11 +298,6 @@ class C2FRecommender(EmbeddingRecommender):
         kept = {"with_interactions": with_interactions, "with_ids": with_ids}
         export_model(stored, path, codebook=codebook, weights=weights, **kept)
 
-    def _stored(self) -> StoredModel:
-        check_is_fitted(self, "state_")
-        entities = self.interactions_, self.user_ids_, self.item_ids_
-        return StoredModel(self.state_, self.settings_, *entities, self._about(), self.known_)
-
     def _about(self) -> dict[str, Any]:
         return {"preset": self.preset} | super()._about()
 
@@ -310,5 +318,6 @@ class C2FRecommender(EmbeddingRecommender):
         stored = load_model(path)
         model = cls(preset=stored.about.get("preset", "default"), settings=stored.settings)
         model._set_known(stored.R, stored.known, stored.user_ids, stored.item_ids, stored.about)
-        model._set_state(stored.state, stored.settings, stored.R)
+        A = normalised_adjacency(sparse.csr_array(stored.R)).astype(stored.state.E_coarse.dtype)
+        model._set_state(stored.state, stored.settings, A)
         return model

@@ -315,9 +315,15 @@ def run_control(folder, *, watch: Callable[[Progress], None] | None = None) -> d
     ModelFileError, DataError, OSError
     """
     folder = Path(folder)
-    read_json(folder / METRICS)
+    read_request(folder)
+    _require_finished(folder, (folder / METRICS).is_file())
     with locked(folder):
         return _control_alone(folder, watch)
+
+
+def _require_finished(folder: Path, is_finished: bool) -> None:
+    if not is_finished:
+        raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
 
 
 def _control_alone(folder: Path, watch) -> dict:
@@ -382,8 +388,7 @@ def run_refit(
         delete_unfinished(folder, [REFIT])
         if on is None:
             done = load_checkpoint(folder / CHECKPOINT, request.settings, data)
-            if not done.is_done:
-                raise SettingsError(f"{folder}: the run has not come to its end: go on with train --resume first")
+            _require_finished(folder, done.is_done)
             epochs = chosen_epochs(phases_of(request.settings, None), done)
         elif (epochs := load_model(folder / MODEL).about.get("epochs")) is None:
             raise ModelFileError(f"{folder / MODEL}: it does not say how many epochs led to it: train it once more")

@@ -26,6 +26,11 @@ from .schema import LIMITS, Parameter
 # million one thread is faster by a third, at 10 million two are; and on a busy machine every hand-over can take milliseconds.
 _WORTH_A_THREAD = 4_000_000
 
+#: Variables of the environment with which a process works on one thread, because it shares the machine with others.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+
 _lock, _kernels = threading.Lock(), threading.RLock()
 _threads_lost = False
 _controller: ThreadpoolController | None = None

@@ -5,30 +5,20 @@ Shapes: see `c2f_np.model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sparse
-from sklearn.utils.validation import check_is_fitted
 
 from ..archive import Array
-from ..data import Dataset
-from ..estimator import EmbeddingRecommender, RandomState, as_settings, validation_share
+from ..estimator import RandomState, as_settings, validation_share
 from ..files import FilePath
 from ..model.graph import normalised_adjacency
-from ..model.step import ModelState
-from ..model_file import StoredModel, pack_state, size_in_bytes, state_layout, state_sizes, unpack_state
+from ..model_file import pack_state, state_layout, state_sizes, unpack_state
+from ..recommender import StateRecommender
 from ..schema import checked_values, described
-from ..serving.exporting import splitter_of
-from ..serving.new_users import Splitter
 from ..settings import STAGED, Settings
-from ..threads import working_threads
-from ..training import train_or_refit
-from ..training.loop import Progress
-from ..training.phases import phases_of
-from ..training.problem import entity_embeddings, pose
+from ..training.loop import Phase
 
 # Parameters that are not settings, and settings that go by a shorter name here, where there is one stage.
 _NOT_SETTINGS = ("preset", "validation_fraction", "verbose")
@@ -36,7 +26,7 @@ _RENAMED = {"lr": "coarse_lr", "batch": "coarse_batch"}
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Coarse(EmbeddingRecommender):
+class Coarse(StateRecommender):
     """One shared codebook, assignments updated in closed form: the coarse stage of the model and nothing else.
 
     Parameters
@@ -104,26 +94,9 @@ class Coarse(EmbeddingRecommender):
         # The fine stage is never begun, but its codebook must be one that could be: as many rows as the coarse one.
         return Settings.preset(self.preset, **own | {"n_fine": n_coarse, "t_fine": 1})
 
-    def _learn(
-        self, data: Dataset, epochs: dict[str, int] | None, after_epoch: Callable[[Progress], None] | None = None
-    ) -> dict[str, int]:
-        settings = self.resolved_settings()
-        problem = pose(data, settings)
-        # The phases of the coarse stage, to the very states that the whole training has; the fine one is never begun.
-        phases = phases_of(settings, problem.engine)[:-2]
-        done, epochs = train_or_refit(phases, epochs, problem, after_epoch=self._watched(after_epoch))
-        self.phases_, self.history_, self.best_epoch_ = done.finished, list(done.history), done.result.epoch
-        self._set_state(done.result.state, settings, problem.A)
-        return epochs
-
-    @property
-    def seed(self) -> int:
-        return self.resolved_settings().seed
-
-    def _set_state(self, state: ModelState, settings: Settings, A: sparse.csr_array) -> None:
-        self.state_, self.settings_ = state, settings
-        with working_threads(settings.threads, settings.engine):
-            self.embeddings_ = entity_embeddings(state, A, settings)
+    def _phases(self, settings: Settings, engine: Any) -> tuple[Phase, ...]:
+        """Those of the coarse stage, to the very states that the whole training has; the fine one is never begun."""
+        return super()._phases(settings, engine)[:-2]
 
     def _packed(self) -> dict[str, np.ndarray]:
         return pack_state("state", self.state_)
@@ -136,19 +109,3 @@ class Coarse(EmbeddingRecommender):
         settings, R = self.resolved_settings(), self.interactions_
         state = unpack_state("state", arrays, settings, "coarse", sum(R.shape), path)
         self._set_state(state, settings, normalised_adjacency(R).astype(settings.dtype))
-
-    def size_in_bytes(self) -> dict[str, int]:
-        """Codebook, assignment and biases: :func:`c2f_np.model_file.size_in_bytes`."""
-        check_is_fitted(self, "interactions_")
-        return size_in_bytes(self.state_)
-
-    def _biases(self) -> tuple[np.ndarray, np.ndarray, float]:
-        n_users, bias = self.interactions_.shape[0], self.state_.bias
-        return bias[:n_users], bias[n_users:], self.state_.bias_global[0]
-
-    def _made_splitter(self) -> Splitter:
-        ids = self.user_ids_, self.item_ids_
-        return splitter_of(StoredModel(self.state_, self.settings_, self.interactions_, *ids, {}))
-
-    def _workers(self) -> dict[str, Any]:
-        return {"engine": self.settings_.engine, "n_threads": self.settings_.threads or None}

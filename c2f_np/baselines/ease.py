@@ -97,7 +97,6 @@ class EASE(Baseline):
         self.weights_: np.ndarray | sparse.csr_array = (
             cut_to_bytes(weights, self.bytes, self.stored_as) if self._is_cut(data.n_items) else weights
         )
-        self.history_, self.best_epoch_ = [], None
         return {}
 
     def _is_cut(self, n_items: int) -> bool:

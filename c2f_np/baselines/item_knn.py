@@ -94,7 +94,6 @@ class ItemKNN(Baseline):
         checked_values(self)
         neighbours = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
         self._set_neighbours(cut_to_bytes(neighbours, self.bytes, self.stored_as) if self._is_cut else neighbours)
-        self.history_, self.best_epoch_ = [], None
         return {}
 
     def _set_neighbours(self, neighbours: sparse.csr_array) -> None:

@@ -34,7 +34,6 @@ class Popularity(Baseline):
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
         self.counts_ = np.bincount(data.train.indices, minlength=data.n_items).astype(np.int32)
-        self.history_, self.best_epoch_ = [], None
         return {}
 
     def _packed(self) -> dict[str, np.ndarray]:

@@ -7,7 +7,8 @@ import secrets
 import sys
 from pathlib import Path
 
-from ..errors import DataError, SettingsError
+from ..errors import SettingsError
+from ..folders import require_new
 from ..schema import LIMITS
 from ..shown import for_terminal
 from .options import add_command, whole_number
@@ -45,7 +46,7 @@ def _of_notebooks(actions, name: str, run, text: str) -> argparse.ArgumentParser
     parser.set_defaults(run=run)
     parser.add_argument("names", nargs="*", metavar="NN", help="beginnings of names of notebooks (default: all)")
     parser.add_argument("--from", dest="source", default="notebooks", metavar="DIR", help="where the notebooks are [notebooks]")
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a folder; for a release a new one")
     return parser
 
 
@@ -70,8 +71,7 @@ def mark_course(options) -> int:
     from ..teaching.session import Limits
 
     folder, release, out = Path(options.submissions), Path(options.release), Path(options.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError("there is something already; marks go into a new folder", path=out)
+    require_new(out, "marks go")
     if out.resolve().is_relative_to(folder.resolve()):
         raise SettingsError("--out lies in the folder of submissions, where it would count as one; give another")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed

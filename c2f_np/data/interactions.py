@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numbers
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -236,7 +237,7 @@ def _finite_column(values, n_rows: int, what: str, path):
 def _rows_to_keep(ratings, threshold, n_rows: int, path) -> np.ndarray:
     if threshold is None:
         return np.ones(n_rows, dtype=bool)
-    if isinstance(threshold, bool) or not isinstance(threshold, numbers.Real) or not np.isfinite(threshold):
+    if isinstance(threshold, bool) or not isinstance(threshold, numbers.Real) or not abs(threshold) <= sys.float_info.max:
         raise DataError("the rating threshold must be a finite number", value=threshold)
     if ratings is None:
         raise DataError(f"a rating threshold of {threshold} was asked for, but there is no rating column", path=path)

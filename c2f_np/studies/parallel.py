@@ -11,14 +11,10 @@ from itertools import islice
 from ..errors import SettingsError, in_short
 from ..processes import WorkerDied, Workers
 from ..schema import LIMITS, Parameter
-from ..threads import available_cores
+from ..threads import ONE_THREAD, available_cores
 
 BACKENDS = ("processes", "dask")
 
-# Of a job that shares the machine with others.
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def workers(options: Options) -> Iterator[Callable]:
         if options.backend == "dask":
             submit, count, died = stack.enter_context(_dask(options))
         elif count > 1:
-            submit = stack.enter_context(Workers(count, _ONE_THREAD)).submit
+            submit = stack.enter_context(Workers(count, ONE_THREAD)).submit
 
         def call(function: Callable, tasks: Iterable[tuple], lost: Callable) -> Iterator:
             if submit is None:

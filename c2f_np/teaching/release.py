@@ -12,6 +12,7 @@ from pathlib import Path
 from .._version import __version__
 from ..errors import DataError
 from ..files import write_text_atomically
+from ..folders import require_new
 from .notebook import KEY, Asked, exercises_in, read_notebook, source_of
 
 _DETAILS = re.compile(r"\n*<details>\s*<summary>[^<]*(?:answer|solution)[^<]*</summary>.*?</details>", re.I | re.S)
@@ -54,8 +55,7 @@ def write_release(notebooks: Sequence[Path], out: Path, *, for_nbgrader: bool = 
 
     With `for_nbgrader` the places to fill in are marked as nbgrader expects it of an instructor's version.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError("there is something already; a release goes into a new folder", path=out)
+    require_new(out, "a release goes")
     contents = {path: released(read_notebook(path), path.stem, for_nbgrader=for_nbgrader) for path in notebooks}
     out.mkdir(parents=True, exist_ok=True)
     for path, content in contents.items():

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..course import all_exercises, answers
 from ..course.watched import is_allowed
+from ..threads import ONE_THREAD
 from . import wire
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from c2f_np.teaching.child import main; main()"
@@ -202,7 +203,6 @@ class Session:
         # -I: neither the variables of the lecturer's environment nor their current folder.
         words = [sys.executable, "-I", "-B", "-c", _START, json.dumps([root, *filter(None, sys.path)])]
         kept = {name: os.environ[name] for name in ("SYSTEMROOT", "PATH") if name in os.environ}
-        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB")}
         homes = dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"), own)
         self._process = subprocess.Popen(
             words,
@@ -210,7 +210,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=own,
-            env=kept | threads | homes | {"MPLBACKEND": "Agg"},
+            env=kept | ONE_THREAD | homes | {"MPLBACKEND": "Agg"},
             start_new_session=True,
         )
         self._requests: queue.SimpleQueue = queue.SimpleQueue()

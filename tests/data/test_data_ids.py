@@ -61,7 +61,7 @@ def test_what_is_no_id(value, why):
 
 
 def test_a_number_of_thousands_of_digits():
-    with pytest.raises(DataError, match=r"not a whole number that can be written \(found 'a very large int'\)"):
+    with pytest.raises(DataError, match=r"not a whole number that can be written \(found 'a huge int'\)"):
         as_id(10**5000, "item")
 
 

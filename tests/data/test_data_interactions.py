@@ -46,6 +46,21 @@ def test_threshold_keeps_ratings_of_at_least_that_much():
     assert interactions.report["users_below_threshold"] == 1 and interactions.report["items_below_threshold"] == 2
 
 
+@pytest.mark.parametrize("threshold", [True, "4", float("nan"), float("inf"), 2**1024, -(10**5000)], ids="abcdef")
+def test_a_threshold_that_no_rating_can_have(threshold):
+    with pytest.raises(DataError, match="the rating threshold must be a finite number"):
+        Interactions.from_rows(["a"], ["x"], ratings=[4], rating_threshold=threshold)
+
+
+@pytest.mark.parametrize("threshold", [2**70, -(2**70), np.int64(2)])
+def test_a_threshold_of_any_size(threshold):
+    if threshold > 4:
+        with pytest.raises(DataError, match="no rating reaches the threshold 1180591620717411303424; the highest is 4"):
+            Interactions.from_rows(["a"], ["x"], ratings=[4], rating_threshold=threshold)
+    else:
+        assert len(Interactions.from_rows(["a"], ["x"], ratings=[4], rating_threshold=threshold).user) == 1
+
+
 def test_a_pair_stays_if_any_of_its_ratings_reaches_the_threshold():
     interactions = Interactions.from_rows(["a", "a"], ["x", "x"], ratings=[5, 1], timestamps=[1, 2], rating_threshold=4)
     assert interactions.timestamp.tolist() == [1] and interactions.report["duplicates_merged"] == 0

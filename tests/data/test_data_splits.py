@@ -37,6 +37,8 @@ def test_random_split_depends_on_its_seed_only():
     assert keys_of_matrix(one.test).tolist() == keys_of_matrix(same.test).tolist()
     assert keys_of_matrix(one.test).tolist() != keys_of_matrix(other.test).tolist()
     assert "split seed 1" in one.how and "20%" in one.how
+    with pytest.raises(DataError, match=r"split seed must be a whole number of at least 0 \(found 'a huge int'\)"):
+        split_random(interactions, 0.2, -(10**5000))
     drawn = split_random(interactions, 0.2, np.random.default_rng(5))
     again = split_random(interactions, 0.2, np.random.default_rng(5))
     assert keys_of_matrix(drawn.test).tolist() == keys_of_matrix(again.test).tolist() and "a generator passed in" in drawn.how

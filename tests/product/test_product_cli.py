@@ -152,6 +152,16 @@ def test_control_of_a_run(folder, tmp_path, capsys):
     assert capsys.readouterr().out == "" and json.loads((copy / "control.json").read_text())["test"] == control["test"]
 
 
+def test_control_of_a_run_that_is_not_finished(folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "metrics.json").unlink()
+    before = contents(copy)
+    assert main(["control", str(copy)]) == 2
+    assert f"{copy}: the run has not come to its end: go on with train --resume first" in capsys.readouterr().err
+    assert contents(copy) == before
+
+
 def test_evaluating_again_gives_the_number_in_the_metrics(folder, capsys):
     metrics = json.loads((folder / "metrics.json").read_text())
     model = C2FRecommender.load(folder / "model.npz")

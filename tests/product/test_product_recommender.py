@@ -180,6 +180,7 @@ def test_saved_and_loaded_bit_by_bit(data, tmp_path, dtype):
     assert loaded.embeddings_.dtype == dtype
     for ours, theirs in zip(fitted.recommend(data.user_ids), loaded.recommend(data.user_ids), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert (loaded.history_, loaded.best_epoch_) == ([], None) and loaded.epochs_ == fitted.epochs_
     assert loaded.settings_ == fitted.settings_ and loaded.size_in_bytes() == fitted.size_in_bytes()
     assert loaded.evaluate(data).metrics == fitted.evaluate().metrics
     with pytest.raises(DataError, match="no held-out data"):
