@@ -12,8 +12,9 @@ from pathlib import Path
 from c2f_np.machine import processor
 from c2f_np.threads import available_cores
 
+from . import ROOT
+
 LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "scikit-learn", "threadpoolctl", "torch")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe(threads: int) -> dict:

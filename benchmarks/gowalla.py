@@ -1,7 +1,7 @@
 """Train the paper's own data set to the end, with several seeds and one control, and write the page about it.
 
-    python benchmarks/gowalla.py PATH/TO/gowalla
-    python benchmarks/gowalla.py PATH/TO/gowalla --page-only     from runs/gowalla as it stands
+    python -m benchmarks.gowalla PATH/TO/gowalla
+    python -m benchmarks.gowalla PATH/TO/gowalla --page-only     from runs/gowalla as it stands
 
 PATH holds train.txt, valid.txt and test.txt in LightGCN text form. The runs go on where they were stopped. What is committed of
 them are settings, history and metrics (docs/results/gowalla/), never the data or the models.
@@ -17,11 +17,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from c2f_np.files import write_text_atomically
+from c2f_np.training.phases import TITLES
 
-from c2f_np.files import write_text_atomically  # noqa: E402
-from c2f_np.training.phases import TITLES  # noqa: E402
+from . import ROOT
 
 PAGE = ROOT / "docs/results/gowalla.md"
 FILES = ROOT / "docs/results/gowalla"
@@ -104,7 +103,7 @@ def page(runs: list[dict], control: dict) -> str:
         "own data, with the authors' architecture, split and protocol. This page is written by",
         "",
         "```bash",
-        "python benchmarks/gowalla.py PATH/TO/gowalla",
+        "python -m benchmarks.gowalla PATH/TO/gowalla",
         "```",
         "",
         "which runs `python -m c2f_np train PATH/TO/gowalla` with",

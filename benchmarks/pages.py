@@ -10,14 +10,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from pathlib import Path
 
 from c2f_np.files import write_text_atomically
 
+from . import ROOT
 from .gowalla import AUTHORS, COLUMNS, mean_of, read_runs
 from .summary import replace_block
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results"
 DATA = ("ml-100k", "planted")
 TITLES = {"ml-100k": "MovieLens 100K", "planted": "planted", "gowalla": "Gowalla"}

@@ -33,7 +33,8 @@ from c2f_np.evaluation import evaluate_embeddings
 from c2f_np.files import write_text_atomically
 from c2f_np.machine import processor
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import ROOT
+
 #: Ours, by what is given to `train`. The short ones show what the first epochs are worth.
 OURS = {
     "default": [],

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from c2f_np.files import write_text_atomically
+from c2f_np.machine import peak_memory
 from c2f_np.threads import available_cores
 
 from . import child, environment
-from .parts.memory import most_ever
 from .parts.scaling import fit
 from .sizes import SEED, interactions
 
@@ -42,7 +42,7 @@ def measure(path: str, threads: int) -> dict:
 
     started = time.perf_counter()
     data = load_dataset(path)
-    found: dict = {"reading": time.perf_counter() - started, "memory_reading": most_ever(), "n_train": int(data.train.nnz)}
+    found: dict = {"reading": time.perf_counter() - started, "memory_reading": peak_memory(), "n_train": int(data.train.nnz)}
     settings = Settings.preset("default", table_epochs=1, max_epochs=1, eval_every=1, threads=threads)
     batch = min(max(settings.coarse_batch, settings.neg_size * data.train.nnz // STEPS), MOST_TRIPLES)
     settings = Settings.from_dict(settings.to_dict() | {"coarse_batch": batch})
@@ -55,7 +55,7 @@ def measure(path: str, threads: int) -> dict:
     # The table is coded, and the joint phase begun, before its epoch counts as finished.
     train(data, settings, after_epoch=after_epoch, before_start=lambda phase, phases: starts.append(time.perf_counter()))
     found |= {"start": starts[1] - starts[0] - found["table"], "code": ends[0] - starts[1]}
-    return found | {"batch": batch, "memory": most_ever()}
+    return found | {"batch": batch, "memory": peak_memory()}
 
 
 def write_interactions(path: Path, n: int) -> tuple[int, int]:

@@ -26,11 +26,8 @@ def processor() -> str:
 
 def peak_memory() -> int | None:
     """The most memory that this process has held, in bytes, since :func:`forget_peak_memory`; None where it is unknown."""
-    try:
-        lines = _STATUS.read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration, ValueError):
-        pass
+    if (mark := _status("VmHWM")) is not None:
+        return mark
     try:
         import resource
     except ImportError:
@@ -39,12 +36,27 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def forget_peak_memory() -> None:
-    """Reset the peak where the system can (Linux); elsewhere it is that of the whole life of the process."""
+def resident_memory() -> int | None:
+    """The memory that this process holds, in bytes; None where the system does not tell."""
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int | None:
+    """A mark of this process in bytes, from Linux's /proc."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def forget_peak_memory() -> bool:
+    """Reset the peak where the system can (Linux); elsewhere (False) it is that of the whole life of the process."""
     try:
         _CLEAR.write_text("5")
     except OSError:
-        pass
+        return False
+    return True
 
 
 def versions() -> dict[str, str]:

@@ -8,9 +8,8 @@ than working on it: the mark is reset before the steps, where the system lets us
 from __future__ import annotations
 
 import gc
-import re
-import sys
-from pathlib import Path
+
+from c2f_np.machine import forget_peak_memory, peak_memory, resident_memory
 
 from .. import child
 from ..records import TORCH_KINDS
@@ -56,7 +55,7 @@ def measure(competitor: str, stage: str, size: str, threads: int, data: str | No
     plan = Plan(threads=threads, rounds=1, seconds=1, torch=torch, data=data)
     workload = workload_of(size, plan)
     gc.collect()
-    loaded = _status("VmRSS")
+    loaded = resident_memory()
     batch_size = workload.batch_size(stage)
     if torch is not None:
         step = torch_step(torch, workload, stage, batch_size, TORCH_KINDS[competitor])
@@ -73,42 +72,9 @@ def measure(competitor: str, stage: str, size: str, threads: int, data: str | No
     with context():
         step()
         gc.collect()
-        before, earlier_peak = _status("VmRSS"), _reset_mark()
+        before, earlier_peak = resident_memory(), peak_memory()
+        is_reset = forget_peak_memory()
         for _ in range(N_STEPS):
             step()
-    if earlier_peak is None:
-        return {"loaded": loaded, "before": before, "peak_steps": None, "peak": most_ever()}
-    peak_steps = _status("VmHWM")
-    return {"loaded": loaded, "before": before, "peak_steps": peak_steps, "peak": max(earlier_peak, peak_steps)}
-
-
-def _status(name: str) -> int | None:
-    """A mark of this process in bytes, from Linux's /proc."""
-    try:
-        text = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
-
-
-def _reset_mark() -> int | None:
-    """Set the high-water mark to what is resident now; returns the mark before, or None if that is not possible."""
-    mark = _status("VmHWM")
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    except OSError:
-        return None
-    return mark
-
-
-def most_ever() -> int | None:
-    """Peak since the process began: Linux's mark, otherwise getrusage's."""
-    if (mark := _status("VmHWM")) is not None:
-        return mark
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    peak_steps, peak = peak_memory() if is_reset else None, max(earlier_peak or 0, peak_memory() or 0) or None
+    return {"loaded": loaded, "before": before, "peak_steps": peak_steps, "peak": peak}
