@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from c2f_np.evaluation import DEFAULT_METRICS
 from c2f_np.files import write_text_atomically
 from c2f_np.training.phases import TITLES
 
@@ -44,7 +45,6 @@ AUTHORS = {
     "coarse": (0.07877, 0.08565, 0.09844, 0.12133, 0.06775, 0.09784, 0.14055, 0.22334),
     "fine": (0.08291, 0.08973, 0.10209, 0.12468, 0.07119, 0.10163, 0.14327, 0.22505),
 }
-COLUMNS = [f"{metric}@{k}" for metric in ("ndcg", "recall") for k in (5, 10, 20, 50)]
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def mean_of(runs: list[dict], phase: str, column: str) -> float:
 def _beside_the_log(runs: list[dict], phase: str) -> str:
     """How far the mean is from the authors' figure, beside what the seeds differ by."""
     values = [run["test"][phase]["ndcg@20"] for run in runs]
-    off = statistics.fmean(values) - AUTHORS[phase][COLUMNS.index("ndcg@20")]
+    off = statistics.fmean(values) - AUTHORS[phase][DEFAULT_METRICS.index("ndcg@20")]
     side = "above" if off > 0 else "below"
     return f"{TITLES[phase].capitalize()} is {abs(off):.4f} {side} the log, seeds differ by {max(values) - min(values):.4f}."
 
@@ -112,11 +112,12 @@ def page(runs: list[dict], control: dict) -> str:
         f"and metrics are in `gowalla/` ([those of the first seed](gowalla/seed-{SEEDS[0]}/metrics.json)), and so are the",
         "[results of other schedules](gowalla/schedules.md).",
         "",
-        "| means over seeds | " + " | ".join(name.upper().replace("RECALL", "Recall") for name in COLUMNS) + " |",
-        "|---|" + "---:|" * len(COLUMNS),
+        "| means over seeds | " + " | ".join(name.upper().replace("RECALL", "Recall") for name in DEFAULT_METRICS) + " |",
+        "|---|" + "---:|" * len(DEFAULT_METRICS),
     ]
     for phase in phases:
-        lines.append(f"| {TITLES[phase]} | " + " | ".join(f"{mean_of(runs, phase, column):.4f}" for column in COLUMNS) + " |")
+        reached = [f"{mean_of(runs, phase, name):.4f}" for name in DEFAULT_METRICS]
+        lines.append(f"| {TITLES[phase]} | " + " | ".join(reached) + " |")
         if phase in AUTHORS:
             lines.append("| *authors' log* | " + " | ".join(f"*{value:.4f}*" for value in AUTHORS[phase]) + " |")
     lines += [
@@ -126,7 +127,7 @@ def page(runs: list[dict], control: dict) -> str:
     ]
     for phase in phases:
         values = [run["test"][phase]["ndcg@20"] for run in runs]
-        logged = f"{AUTHORS[phase][COLUMNS.index('ndcg@20')]:.4f}" if phase in AUTHORS else ""
+        logged = f"{AUTHORS[phase][DEFAULT_METRICS.index('ndcg@20')]:.4f}" if phase in AUTHORS else ""
         cells = [*(f"{value:.4f}" for value in values), f"{statistics.fmean(values):.4f}", logged]
         lines.append(f"| {TITLES[phase]} | " + " | ".join(cells) + " |")
     empty = " |" * (len(SEEDS) + 1)

@@ -11,10 +11,11 @@ import csv
 import json
 import sys
 
+from c2f_np.evaluation import DEFAULT_METRICS
 from c2f_np.files import write_text_atomically
 
 from . import ROOT
-from .gowalla import AUTHORS, COLUMNS, mean_of, read_runs
+from .gowalla import AUTHORS, mean_of, read_runs
 from .summary import replace_block
 
 RESULTS = ROOT / "docs/results"
@@ -180,7 +181,7 @@ def numbers() -> str:
     found = means("presets", "ml-100k")
     ours, theirs, large = found["default"], found["authors"], means("large-data", "gowalla")["default"]
     runs, _ = read_runs()
-    reached, logged = mean_of(runs, "fine", "ndcg@20"), AUTHORS["fine"][COLUMNS.index("ndcg@20")]
+    reached, logged = mean_of(runs, "fine", "ndcg@20"), AUTHORS["fine"][DEFAULT_METRICS.index("ndcg@20")]
     records = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))["results"]
     steps = [each for each in records if "ratio_to_ours" in each and each["size"] == "gowalla" and "coarse step" in each["case"]]
     gain, minutes = ours["ndcg"] / theirs["ndcg"] - 1, sum(run["seconds"]["training"] for run in runs) / len(runs) / 60

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from c2f_np.data import load_dataset
-from c2f_np.evaluation import evaluate_embeddings
 from c2f_np.files import write_text_atomically
 from c2f_np.machine import processor
+from c2f_np.training.problem import evaluate_entities
 
 from . import ROOT
 
@@ -150,9 +150,8 @@ def _quality(path: Path, method: str, data, part: str) -> float:
 
         return load_baseline(path).evaluate(data, part=part).metrics["ndcg@20"]
     with np.load(path) as stored:
-        H = [stored[name].astype(np.float32) for name in ("users", "items")]
-    relevant, masked = getattr(data, part), data.masked_when_ranking(part)
-    return evaluate_embeddings(*H, None, relevant, masked, (20,), protocol=data.protocol).metrics["ndcg@20"]
+        H = np.concatenate([stored[name].astype(np.float32) for name in ("users", "items")])
+    return evaluate_entities(H, None, data, part, (20,)).metrics["ndcg@20"]
 
 
 def ours(name: str, options, folder: Path) -> dict:

@@ -27,7 +27,7 @@ from .data import Dataset, Interactions, Split, apply_protocol, read_frame, spli
 from .data.frames import has_columns
 from .data.interactions import keys_of_codes, matrix_of_keys
 from .engine import DEFAULT_ENGINE, ENGINES
-from .errors import DataError, ModelFileError, SettingsError, in_short
+from .errors import DataError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
 from .evaluation.metrics import DEFAULT_METRIC, length_of
 from .files import FilePath
@@ -603,8 +603,6 @@ class Recommender(Answers, BaseEstimator):
         data = getattr(self, "data_", None) if data is None else data
         if data is None:
             raise DataError("a loaded model has no held-out data: give evaluate() the data set")
-        if part not in ("test", "validation"):
-            raise SettingsError(f"part must be test or validation, not {in_short(part)}")
         if not isinstance(data, Dataset):
             raise DataError(
                 f"evaluate() needs a Dataset, not {type(data).__name__}: Dataset.from_frames(train, test=test) makes one of "
@@ -612,8 +610,7 @@ class Recommender(Answers, BaseEstimator):
             )
         if not (np.array_equal(data.user_ids, self.user_ids_) and np.array_equal(data.item_ids, self.item_ids_)):
             raise DataError(f"{data.name}: its users or items are not those of the model")
-        relevant = getattr(data, part)
-        if relevant is None or relevant.nnz == 0:
+        if (relevant := data.held_out(part)) is None:
             raise DataError(f"{data.name} has no {part} interactions")
         if n_learnt := (relevant != 0).multiply(self.interactions_ != 0).nnz:
             raise DataError(

@@ -191,7 +191,7 @@ def _links(settings: Settings, phase: str) -> dict[str, tuple[str, str, int]]:
     s, rows = settings, "N" if phase == "table" else "C"
     links = {"S_coarse": ("N", rows, 1 if phase == "table" else s.t_coarse)}
     if _has_fine(settings, phase):
-        links |= {"S_fine": ("C", "M", s.t_fine)} if s.training == "stages" or s.gate > 0 else {}
+        links |= {"S_fine": ("C", "M", s.t_fine)} if s.has_bridge else {}
         links |= {"S_direct": ("N", "M", s.t_direct)} if s.t_direct else {}
     return links
 
@@ -199,11 +199,6 @@ def _links(settings: Settings, phase: str) -> dict[str, tuple[str, str, int]]:
 def _has_fine(settings: Settings, phase: str) -> bool:
     """Whether a state of a phase has a fine codebook."""
     return phase.startswith("fine") if settings.training == "stages" else phase != "table" and settings.has_fine_codebook
-
-
-def _has_residual(settings: Settings) -> bool:
-    """Whether a model has a coarse codebook: in joint training with g = 1 its rows consist of fine rows alone."""
-    return settings.training == "stages" or settings.gate < 1
 
 
 def state_sizes(settings: Settings, **more: int) -> dict[str, int]:
@@ -215,7 +210,7 @@ def state_layout(name: str, settings: Settings, phase: str, *, n: str = "N") -> 
     """The layout of a state of a phase as :func:`pack_state` stores it; `n` is the symbol of the number of entities."""
     symbol, dtype = {"N": n, "C": "C", "M": "M"}, settings.dtype
     # Older files of a model without a residual had one that nothing used: any number of rows.
-    rows = n if phase == "table" else "C" if _has_residual(settings) else f"{name}_rows".replace(".", "_")
+    rows = n if phase == "table" else "C" if settings.has_coarse_codebook else f"{name}_rows".replace(".", "_")
     layout = {"E_coarse": Array(dtype, (rows, "d"))}
     layout |= {"bias": Array(dtype, (n,)), "bias_global": Array(dtype, (1,))}
     for field, (rows, columns, each) in _links(settings, phase).items():
@@ -237,7 +232,7 @@ def unpack_state(
     """The state that :func:`pack_state` took apart, from arrays that fit :func:`state_layout`."""
     sizes = state_sizes(settings, N=n_entities)
     parts: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in ("E_coarse", "bias", "bias_global", "threshold")}
-    if phase != "table" and not _has_residual(settings):
+    if phase != "table" and not settings.has_coarse_codebook:
         parts["E_coarse"] = parts["E_coarse"][:0]
     if _has_fine(settings, phase):
         shape = settings.n_fine, settings.dim
@@ -305,7 +300,7 @@ def most_bytes(settings: Settings, phase: str, n_users: int, n_items: int, store
     # An exported model has a scale for every row of a codebook and column of an assignment, and of the biases only the items'.
     number, scale = (1, 4) if in_bytes else (np.dtype(settings.dtype).itemsize, 0)
     total = 2 * n_items if in_bytes else number * (n_entities + 1)
-    if phase == "table" or _has_residual(s):
+    if phase == "table" or s.has_coarse_codebook:
         total += rows["C"] * (number * s.dim + scale)
     if phase != "table":
         for of, to, each in _links(s, phase).values():

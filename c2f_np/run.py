@@ -440,8 +440,7 @@ def summarise(request: Request, data: Dataset, progress: Progress) -> dict:
 
 def _evaluate_phases(progress: Progress, problem, part: str) -> dict[str, dict] | None:
     """Metrics of popularity and of each phase's best state on a part of the data; None if the part is empty."""
-    relevant = getattr(problem.data, part)
-    if relevant is None or relevant.nnz == 0:
+    if problem.data.held_out(part) is None:
         return None
     popular = Popularity(engine=problem.settings.engine, n_jobs=problem.settings.threads or None).fit(problem.data)
     rows = {"popularity": popular.evaluate(part=part).metrics}

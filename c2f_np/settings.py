@@ -124,7 +124,7 @@ class Settings:
             object.__setattr__(self, name, value)
         if self.t_coarse > self.n_coarse:
             raise SettingsError(f"t_coarse = {self.t_coarse} is more than n_coarse = {self.n_coarse}")
-        if self.t_fine > self.n_fine and (self.training == "stages" or self.gate > 0):
+        if self.t_fine > self.n_fine and self.has_bridge:
             raise SettingsError(f"t_fine = {self.t_fine} is more than n_fine = {self.n_fine}")
         if self.training == "joint":
             self._check_joint()
@@ -191,9 +191,19 @@ class Settings:
         return cls(**values)
 
     @property
+    def has_bridge(self) -> bool:
+        """Whether coarse rows have links to fine rows."""
+        return self.training == "stages" or self.gate > 0
+
+    @property
+    def has_coarse_codebook(self) -> bool:
+        """Whether there is one: in joint training with gate = 1, coarse rows consist of fine rows alone."""
+        return self.training == "stages" or self.gate < 1
+
+    @property
     def has_fine_codebook(self) -> bool:
         """Whether a fine codebook can affect the loss; in joint training without direct links and bridge it cannot."""
-        return self.training == "stages" or self.t_direct > 0 or self.gate > 0
+        return self.has_bridge or self.t_direct > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_np.evaluation import evaluate_embeddings
+from c2f_np.evaluation import DEFAULT_KS, evaluate_embeddings
 
 from ..records import timing_record
 from ..timing import Competitor, interleave
 
-KS = (5, 10, 20, 50)
 # Users that the slow competitors rank; their times are scaled to all of them.
 FEW_USERS = 1000
 ROWS_AT_A_TIME = 256
@@ -41,7 +40,7 @@ def _evaluation(plan, workload) -> dict:
 
     def ours(users, engine):
         found = (arrays[0][users], *arrays[1:], relevant[users], masked[users])
-        return evaluate_embeddings(*found, KS, engine=engine, n_threads=plan.threads).metrics
+        return evaluate_embeddings(*found, DEFAULT_KS, engine=engine, n_threads=plan.threads).metrics
 
     competitors = [
         Competitor("ours", lambda: ours(counted, "numba"), plan.ours),
@@ -72,7 +71,7 @@ def plain_evaluation(H_users, H_items, bias, relevant, masked, users) -> dict[st
         block = users[start : start + ROWS_AT_A_TIME]
         scores = H_users[block] @ H_items.T + bias
         scores[masked[block].nonzero()] = -np.inf
-        k = min(max(KS), scores.shape[1])
+        k = min(max(DEFAULT_KS), scores.shape[1])
         best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         hits.append(_are_relevant(relevant[block], np.take_along_axis(best, order, axis=1)))
@@ -87,7 +86,7 @@ def torch_evaluation(torch, H_users, H_items, bias, relevant, masked, users) -> 
         scores = torch.addmm(bias, H_users[torch.from_numpy(block)], H_items.T)
         rows, columns = masked[block].nonzero()
         scores[torch.from_numpy(rows.astype(np.int64)), torch.from_numpy(columns.astype(np.int64))] = -torch.inf
-        best = torch.topk(scores, min(max(KS), scores.shape[1]), dim=1).indices
+        best = torch.topk(scores, min(max(DEFAULT_KS), scores.shape[1]), dim=1).indices
         hits.append(_are_relevant(relevant[block], best.numpy()))
     return _metrics(np.concatenate(hits), np.diff(relevant.indptr)[users])
 
@@ -104,7 +103,7 @@ def _metrics(hits: np.ndarray, n_relevant: np.ndarray) -> dict[str, float]:
     """NDCG and recall at every length, means over users."""
     discount = 1 / np.log2(np.arange(hits.shape[1]) + 2)
     found = {}
-    for k in KS:
+    for k in DEFAULT_KS:
         ideal = np.concatenate([[0.0], np.cumsum(discount[:k])])[np.minimum(n_relevant, k)]
         found[f"ndcg@{k}"] = float(np.mean((hits[:, :k] * discount[:k]).sum(axis=1) / ideal))
         found[f"recall@{k}"] = float(np.mean(hits[:, :k].sum(axis=1) / n_relevant))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..archive import header_of
-from ..errors import ModelFileError, SettingsError, in_short
+from ..errors import ModelFileError
 from ..estimator import BASELINE, Recommender
 from ..files import FilePath
 from ..schema import refuse_unknown
@@ -100,6 +100,5 @@ def make_baseline(name: str, **parameters: Any) -> Recommender:
     """
     refuse_unknown([name], BASELINES, "baseline")
     known = BASELINES[name]().get_params()
-    for wrong in sorted(set(parameters) - set(known)):
-        raise SettingsError(f"{name} has no parameter {in_short(wrong)}; choose one of {', '.join(known)}")
+    refuse_unknown(parameters, known, f"parameter of {name}")
     return BASELINES[name](**parameters)

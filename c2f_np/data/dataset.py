@@ -211,6 +211,32 @@ class Dataset:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
 
+    def held_out(self, part: str) -> csr_array | None:
+        """Return what a ranking is judged by.
+
+        Parameters
+        ----------
+        part : {"validation", "test"}
+
+        Returns
+        -------
+        csr_array of int8, shape (U, I), or None
+            None if the part is empty or not there.
+
+        Raises
+        ------
+        DataError
+            If `part` is another word.
+        """
+        if part not in ("validation", "test"):
+            raise DataError(f"a ranking is judged by validation or test, not {in_short(part)}")
+        held_out = getattr(self, part)
+        return held_out if held_out is not None and held_out.nnz else None
+
+    def judged_by(self) -> str:
+        """Return the part that results are about: "test", "validation" where there is no test, or "" where there is neither."""
+        return next((part for part in ("test", "validation") if self.held_out(part) is not None), "")
+
     def masked_when_ranking(self, part: str) -> csr_array:
         """Return the items each user is known to have, which are left out of the ranking.
 
@@ -239,9 +265,7 @@ class Dataset:
         DataError
             If there is no such part.
         """
-        if part not in ("validation", "test"):
-            raise DataError(f"a ranking is judged by validation or test, not {in_short(part)}")
-        if getattr(self, part) is None:
+        if self.held_out(part) is None and getattr(self, part) is None:
             raise DataError(f"{self.name} has no {part} part")
         if part == "validation" or self.protocol == "authors" or self.validation is None:
             return self.train

@@ -16,14 +16,13 @@ import scipy.sparse as sparse
 
 from ..data import Dataset
 from ..errors import DataError, SettingsError, require_one_of
-from ..evaluation import evaluate_embeddings
 from ..files import write_text_atomically
 from ..folders import folder_named, locked, refuse_strangers
 from ..model.codebook import soft_threshold
 from ..model.graph import normalised_adjacency
 from ..model_file import StoredModel, others_known
 from ..shown import for_markdown
-from ..training.problem import entity_embeddings
+from ..training.problem import entity_embeddings, evaluate_entities
 from .compact import NUMBER_TYPES, Compact, compact_codebook, compact_matrix, quantise
 from .exported_file import SETTINGS, Exported, require_replaceable, write
 from .inference import Parts
@@ -118,9 +117,7 @@ def splitter_of(model: StoredModel) -> Splitter:
 def require_same_embeddings(model: StoredModel) -> None:
     """Raise SettingsError if the package and the code of this folder, in float64, differ by more than rounding."""
     settings = dataclasses.replace(model.settings, dtype="float64", engine="numpy")
-    fields = {field.name: getattr(model.state, field.name) for field in dataclasses.fields(model.state)}
-    widened = {name: value if value is None else value.astype(np.float64) for name, value in fields.items()}
-    state = type(model.state)(**widened)
+    state = model.state.astype(np.float64)
     expected = entity_embeddings(state, normalised_adjacency(model.R), settings)
     wide = dataclasses.replace(model, state=state, settings=settings)
     found = Served(reduce_model(wide, codebook="float64", weights="float64", with_ids=False)).embeddings()
@@ -159,8 +156,7 @@ def measure(model: StoredModel, data: Dataset, part: str, folder) -> list[Row]:
     """Export a model in every combination of types, float32 first, as ``CODEBOOK-WEIGHTS.npz``, and evaluate the files."""
     if model.about.get("data", {}).get("fingerprint") != data.fingerprint():
         raise DataError(f"{data.name}: the data (or their split) are not what the model was trained on")
-    relevant = getattr(data, part)
-    if relevant is None or relevant.nnz == 0:
+    if data.held_out(part) is None:
         raise DataError(f"{data.name} has no {part} interactions")
     require_same_embeddings(model)
     # What the types cost: the held-out interactions, in which they do not differ, are no part of that.
@@ -174,9 +170,7 @@ def measure(model: StoredModel, data: Dataset, part: str, folder) -> list[Row]:
         alone = path.stat().st_size
         write(path, reduce_model(model, codebook=codebook, weights=weights, with_ids=False))
         served = load_exported(path)
-        H = np.split(served.embeddings(), [served.n_users])
-        masked = data.masked_when_ranking(part)
-        metrics = evaluate_embeddings(*H, served.item_bias, relevant, masked, (20,), protocol=data.protocol).metrics
+        metrics = evaluate_entities(served.embeddings(), served.item_bias, data, part, (20,)).metrics
         rows.append(Row(codebook, weights, path.stat().st_size, alone, served.size_in_bytes(), metrics))
     return rows
 
@@ -218,7 +212,7 @@ propagate them it needs the interactions too; its propagated table is as large a
 
 def write_table(model: StoredModel, data: Dataset, folder) -> str:
     """Measure on test, or on validation where there is no test; write ``table.md`` beside the exported models, and return it."""
-    folder, part = folder_named(folder), "validation" if data.test is None or data.test.nnz == 0 else "test"
+    folder, part = folder_named(folder), data.judged_by() or "test"
     paths = [folder / f"{codebook}-{weights}.npz" for codebook, weights in product(NUMBER_TYPES, NUMBER_TYPES)]
     for path in paths:
         require_replaceable(path)

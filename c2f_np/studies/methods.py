@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from ..data import Dataset
 from ..errors import SettingsError
-from ..evaluation import EvaluationResult, evaluate_embeddings
+from ..evaluation import EvaluationResult
 from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
 from ..model_file import StoredModel, most_bytes, size_in_bytes
@@ -22,9 +22,9 @@ from ..serving.compact import INT8
 from ..settings import Settings
 from ..training import train, train_control
 from ..training.loop import Progress
-from ..training.problem import Problem, pose, stage_of
+from ..training.problem import Problem, evaluate_entities, pose, stage_of
 from .jobs import COARSE, Job
-from .store import Measurement, part_of_report
+from .store import Measurement
 from .study import C2F, WITHIN
 from .surgery import ANALYSES
 
@@ -111,18 +111,9 @@ def _measure_state(
         H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
         item_bias, size = state.bias[n_users:], size_of_state(state, problem.settings.threshold)
 
-    def evaluate(part: str, per_user: bool) -> EvaluationResult:
-        return evaluate_embeddings(
-            H[:n_users],
-            H[n_users:],
-            item_bias,
-            getattr(data, part),
-            data.masked_when_ranking(part),
-            engine=problem.settings.engine,
-            n_threads=problem.settings.threads or None,
-            per_user=per_user,
-            protocol=data.protocol,
-        )
+    def evaluate(part: str, per_user: bool) -> EvaluationResult | None:
+        workers = {"engine": problem.settings.engine, "n_threads": problem.settings.threads or None}
+        return evaluate_entities(H, item_bias, data, part, per_user=per_user, **workers)
 
     kind = "fine" if state.is_fine else "coarse"  # a joint model without a fine codebook is a coarse one
     label = run + WITHIN + part if part else run
@@ -142,10 +133,9 @@ def _exported(state: ModelState, problem: Problem) -> tuple[np.ndarray, np.ndarr
 
 def _evaluated(data: Dataset, evaluate) -> dict:
     """The fields of a measurement that come from evaluations; of the report's part of the data, also the users' numbers."""
-    main, metrics, of_users = part_of_report(data), {}, {}
+    main, metrics, of_users = data.judged_by(), {}, {}
     for part in ("validation", "test"):
-        relevant = getattr(data, part)
-        if relevant is None or not relevant.nnz:
+        if data.held_out(part) is None:
             continue
         result = evaluate(part, part == main)
         metrics[part] = result.metrics
@@ -209,7 +199,7 @@ def with_rows_for_bytes(settings: Settings, phase: str, budget: int, data: Datas
     most as many as there are entities.
     """
     n_entities, share = data.n_users + data.n_items, settings.n_fine / settings.n_coarse
-    least = max(settings.t_direct, settings.t_fine if settings.training == "stages" or settings.gate > 0 else 1)
+    least = max(settings.t_direct, settings.t_fine if settings.has_bridge else 1)
 
     def of(n_coarse: int) -> Settings:
         return dataclasses.replace(settings, n_coarse=n_coarse, n_fine=max(round(share * n_coarse), least))

@@ -84,14 +84,13 @@ def measure_choices(
     Where candidates are sampled there are `n_negatives` per user besides the relevant ones. They, and orders of equal scores, are
     drawn `n_draws` times (from `seed`); numbers per user are means over the draws.
     """
-    test, validation = dataset.test, dataset.validation
-    if test is None or test.nnz == 0:
+    test, validation = dataset.held_out("test"), dataset.held_out("validation")
+    if test is None:
         raise DataError(f"{dataset.name} has no test items to evaluate with")
     users, n_items = np.flatnonzero(np.diff(test.indptr)), dataset.n_items
     relevant, other_ks = sparse.csr_array(test[users]), tuple(other_ks)
     n_relevant = np.diff(relevant.indptr)
-    has_validation = validation is not None and validation.nnz > 0
-    known = sparse.csr_array(dataset.train + validation) if has_validation else dataset.train
+    known = dataset.train if validation is None else sparse.csr_array(dataset.train + validation)
     rng = np.random.default_rng(seed)
     longest = max(k, *other_ks)
 
@@ -106,7 +105,7 @@ def measure_choices(
 
     ours = evaluate(known)
     found = {"ours": ours}
-    if has_validation:
+    if validation is not None:
         found["mask: validation items compete (as in `authors`)"] = evaluate(dataset.train)
         found["mask: training items compete"] = evaluate(validation)
     found["mask: nothing masked"] = evaluate(None)

@@ -54,8 +54,7 @@ def run_study(study: Study, folder, options: Options | None = None, *, command: 
     data = {source.name: load_dataset(source.source, protocol=source.protocol, **source.options) for source in study.sources}
     jobs = jobs_of(study)
     for job in jobs:
-        held_out = data[job.source.name].validation
-        if job.is_trial and (held_out is None or not held_out.nnz):
+        if job.is_trial and data[job.source.name].held_out("validation") is None:
             where = f"{study.path}: run {in_short(job.run.name)}"
             raise SettingsError(f"{where}: {in_short(job.source.name)} has no validation part, on which a search chooses")
     with locked(store.folder):

@@ -65,15 +65,6 @@ class Measurement:
         return {name: value for name, value in vars(self).items() if name not in ("per_user", "users")}
 
 
-def part_of_report(data) -> str:
-    """The part of the data that a report is about: test, or validation where there is no test."""
-    for part in ("test", "validation"):
-        relevant = getattr(data, part)
-        if relevant is not None and relevant.nnz:
-            return part
-    return ""
-
-
 @dataclass(frozen=True)
 class Store:
     """Reads and writes the rows of a folder."""

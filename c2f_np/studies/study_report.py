@@ -14,7 +14,7 @@ from ..shown import for_markdown, for_terminal, write_figure
 from .jobs import Job
 from .search import best_trial, point_in_words, validation_score
 from .statistics import LEVEL, N_RESAMPLES, Difference, compare_models, sample_deviation
-from .store import REPORT, ROWS, STUDY, TABLE, Store, part_of_report, versions_in_words
+from .store import REPORT, ROWS, STUDY, TABLE, Store, versions_in_words
 from .study import Study
 from .surgery import AFTER
 
@@ -47,7 +47,7 @@ def report_lines(study: Study, name: str, data: Dataset, jobs: list[Job], rows: 
 
     ModelFileError if the users' numbers are damaged, or those of two rows belong to different users.
     """
-    part, found, users = part_of_report(data), {}, None
+    part, found, users = data.judged_by(), {}, None
     for job in jobs:
         row = rows.get(job.key)
         if job.source.name != name or job.is_trial or row is None or row["status"] != "done":
@@ -147,7 +147,7 @@ def _about(data: Dataset) -> list[str]:
     return [
         f"{for_markdown(data.name)}: {data.n_users:,} users, {data.n_items:,} items; interactions: {sizes}. "
         f"Protocol {data.protocol}. Split: {data.split}. Fingerprint `{data.fingerprint()[:16]}`. "
-        f"Measured on: {part_of_report(data) or 'none'}."
+        f"Measured on: {data.judged_by() or 'none'}."
     ]
 
 
@@ -235,7 +235,7 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
     shown = {name: measured for name, each in lines.items() if (measured := [line for line in each if line.mean is not None])}
     if not shown or study.figure == "none":
         return {}
-    parts = " or ".join(dict.fromkeys(part_of_report(data[name]) for name in shown))
+    parts = " or ".join(dict.fromkeys(data[name].judged_by() for name in shown))
     label, pictures = f"{parts} {title_of(study.metric)}", {}
     if study.figure == "frontier":
         for number, (name, each) in enumerate(shown.items(), 1):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
 
 from ..data import Dataset
 from ..engine import engine_named
-from ..evaluation import EvaluationResult, evaluate_embeddings
+from ..evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings
 from ..model.coarse import CoarseStage
 from ..model.fine import FineStage
 from ..model.graph import normalised_adjacency
@@ -68,17 +70,26 @@ def entity_embeddings(state: ModelState, A: sparse.csr_array, settings: Settings
     return stage.forward(state, stage.graph(state, A)).H_entities
 
 
-def evaluate_state(
-    state: ModelState, problem: Problem, part: str, *, stage=None, graph=None, ks=(5, 10, 20, 50)
+def evaluate_entities(
+    H: np.ndarray, item_bias: np.ndarray | None, data: Dataset, part: str, ks: Iterable[int] = DEFAULT_KS, **options: Any
 ) -> EvaluationResult | None:
-    """Rank all items for the users of "validation" or "test", under the data's protocol; None if the part is empty."""
-    relevant = getattr(problem.data, part)
-    if relevant is None or relevant.nnz == 0:
+    """Rank all items for the users of "validation" or "test", under the data's protocol; None if the part is empty.
+
+    H are embeddings of all entities, users first, shape (N, d); `options` are those of :func:`.evaluation.evaluate_embeddings`.
+    """
+    if (relevant := data.held_out(part)) is None:
         return None
-    settings, n_users = problem.settings, problem.n_users
+    users, items = H[: data.n_users], H[data.n_users :]
+    masked = data.masked_when_ranking(part)
+    return evaluate_embeddings(users, items, item_bias, relevant, masked, ks, protocol=data.protocol, **options)
+
+
+def evaluate_state(state: ModelState, problem: Problem, part: str, *, stage=None, graph=None) -> EvaluationResult | None:
+    """The same of a state, in a graph of its own if it is not given one."""
+    settings = problem.settings
     stage = stage_of(state, settings) if stage is None else stage
+    if problem.data.held_out(part) is None:
+        return None
     H = stage.forward(state, stage.graph(state, problem.A) if graph is None else graph).H_entities
-    return evaluate_embeddings(
-        H[:n_users], H[n_users:], state.item_bias(n_users), relevant, problem.data.masked_when_ranking(part), ks,
-        engine=settings.engine, n_threads=settings.threads or None, protocol=problem.data.protocol,
-    )  # fmt: skip
+    workers = {"engine": settings.engine, "n_threads": settings.threads or None}
+    return evaluate_entities(H, state.item_bias(problem.n_users), problem.data, part, **workers)

@@ -43,7 +43,6 @@ OTHER_TYPE = {"float64": "float32", "int64": "int16", "int32": "int16", "uint64"
 OTHER_ATTRIBUTE = {
     "transpose": "matrix", "matrix": "transpose", "transpose_row_bounds": "row_bounds", "row_bounds": "transpose_row_bounds"
 }  # fmt: skip
-_FUNCTIONS = (ast.FunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True)

@@ -231,7 +231,7 @@ def _hold_epoch(worst: Worst, phase, before, after, posed, most: int, longest: i
 
 
 def _can_be_scored(data) -> bool:
-    return data.validation is not None and data.validation.nnz > 0
+    return data.held_out("validation") is not None
 
 
 def _share(schedule: str, epoch: int, longest: int) -> float:

@@ -122,7 +122,7 @@ def test_errors():
         EASE(max_items=4).fit(R)
     with pytest.raises(SettingsError, match="unknown baseline 'svd'.*popularity.*quotient-remainder"):
         make_baseline("svd")
-    with pytest.raises(SettingsError, match="item-knn has no parameter 'dim'.*shrinkage"):
+    with pytest.raises(SettingsError, match="unknown parameter of item-knn 'dim'; choose one of .*shrinkage"):
         make_baseline("item-knn", dim=3)
     with pytest.raises(ValueError, match="not fitted"):
         Popularity().recommend("0")

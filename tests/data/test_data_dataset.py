@@ -45,6 +45,18 @@ def test_masks_of_both_protocols():
         small(test=None).masked_when_ranking("test")
 
 
+def test_by_what_a_ranking_is_judged():
+    data, none = small(), np.zeros_like(TEST)
+    assert data.held_out("test").toarray().tolist() == TEST.tolist() and data.judged_by() == "test"
+    for absent in (None, none):
+        data = small(test=absent)
+        assert data.held_out("test") is None and data.judged_by() == "validation"
+        assert data.held_out("validation").toarray().tolist() == VALIDATION.tolist()
+        assert small(test=absent, validation=none).judged_by() == ""
+    with pytest.raises(DataError, match="judged by validation or test, not 'train'"):
+        data.held_out("train")
+
+
 @pytest.mark.parametrize("form", ["coo", "csc", "lil", "dok", "bsr"])
 def test_any_sparse_format_will_do(form):
     assert small(train=sparse.csr_matrix(TRAIN).asformat(form)).fingerprint() == small().fingerprint()
