@@ -15,7 +15,7 @@ import time
 import traceback
 from pathlib import Path
 
-from c2f_np.files import write_text_atomically
+from c2f_np.files import write_json, write_text_atomically
 from c2f_np.threads import available_cores
 
 from . import environment
@@ -114,7 +114,7 @@ def _parse(arguments: list[str] | None):
 
 def _write(result: dict, options) -> None:
     if options.out:
-        write_text_atomically(options.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        write_json(options.out, result, allow_nan=False)
     if options.table:
         write_text_atomically(options.table, markdown(result))
 

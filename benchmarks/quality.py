@@ -15,8 +15,6 @@ ranked by the same code, outside the clock.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -29,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from c2f_np.data import load_dataset
-from c2f_np.files import write_text_atomically
+from c2f_np.files import write_csv, write_text_atomically
 from c2f_np.machine import processor
 from c2f_np.training.problem import evaluate_entities
 
@@ -263,12 +261,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = " ".join(["python -m benchmarks.quality", *said])
     points, chosen = all_points(options)
     out.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
     columns = ("method", "repeat", "seconds", "validation", "test", "bytes")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({column: point[column] for column in columns} for point in points)
-    write_text_atomically(out / "rows.csv", text.getvalue())
+    write_csv(out / "rows.csv", [{column: point[column] for column in columns} for point in points])
     write_text_atomically(out / "report.md", table(points, name, chosen, command) + "\n![Time to quality](figure.png)\n")
     figure(points, name).write(out / "figure.png")
     print(table(points, name, chosen, command))

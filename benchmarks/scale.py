@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from c2f_np.files import write_text_atomically
+from c2f_np.files import write_json, write_text_atomically
 from c2f_np.machine import peak_memory
 from c2f_np.threads import available_cores
 
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
             about = {"n": n, "n_users": n_users, "n_items": n_items, "file": path.stat().st_size}
             rows.append(about | child.run("scale", str(path), str(options.threads)))
             print(json.dumps(rows[-1]), flush=True)
-            write_text_atomically(options.out / "rows.json", json.dumps({"environment": machine, "rows": rows}, indent=1) + "\n")
+            write_json(options.out / "rows.json", {"environment": machine, "rows": rows})
             write_text_atomically(options.out / "report.md", report(rows, machine))
     return 0
 

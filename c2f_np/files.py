@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from .shown import for_csv
 
 FilePath = str | os.PathLike[str]
 
@@ -35,3 +40,17 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
 def write_text_atomically(path: FilePath, text: str) -> None:
     """Write UTF-8 `text` to `path` as :func:`write_atomically` does."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_json(path: FilePath, value: Any, **options: Any) -> None:
+    """Write a value as JSON; `options` are those of :func:`json.dumps`."""
+    write_text_atomically(path, json.dumps(value, **{"indent": 1} | options) + "\n")
+
+
+def write_csv(path: FilePath, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file with the columns in the order in which they first occur."""
+    lines, text = list(lines), io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: for_csv(cell) for name, cell in line.items()} for line in lines)
+    write_text_atomically(path, text.getvalue())

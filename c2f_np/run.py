@@ -15,8 +15,6 @@ of these names are and no such run.json, nothing is written. The figure comes la
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -30,7 +28,7 @@ from .baselines import Popularity
 from .data import LOAD_OPTIONS, Dataset, load_dataset
 from .errors import C2FError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, DEFAULT_METRICS
-from .files import FilePath, write_text_atomically
+from .files import FilePath, write_csv, write_json
 from .folders import delete_unfinished, folder_named, locked, refuse_strangers
 from .machine import peak_memory, versions
 from .model_file import StoredModel, load_model, save_model, settings_of_file, size_in_bytes, where_from
@@ -240,7 +238,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
     }
     replaces = earlier and not goes_on
     if not replaces:
-        _write_json(folder / RUN, about)
+        write_json(folder / RUN, about)
 
     def after_epoch(progress: Progress) -> None:
         nonlocal replaces
@@ -249,7 +247,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
         if replaces:
             for name in RESULTS:
                 (folder / name).unlink(missing_ok=True)
-            _write_json(folder / RUN, about)
+            write_json(folder / RUN, about)
             replaces = False
         _write_history(folder / HISTORY, progress.history)
         if watch is not None:
@@ -274,7 +272,7 @@ def _run_alone(request: Request, folder: Path, data: Dataset, goes_on: bool, wat
     )
     save_model(folder / MODEL, stored)
     _write_history(folder / HISTORY, progress.history)
-    _write_json(folder / METRICS, metrics)
+    write_json(folder / METRICS, metrics)
     test = metrics["test"] or metrics["validation"]
     if test is not None:
         table = {TITLES[name]: test[name] for name in SHOWN if name in test}
@@ -340,7 +338,7 @@ def _control_alone(folder: Path, watch) -> dict:
             for part in ("validation", "test"):
                 result = evaluate_state(best.state, problem, part)
                 found[part][phase] = None if result is None else result.metrics
-    _write_json(folder / CONTROL, json.loads(json.dumps(found), parse_constant=lambda name: None))
+    write_json(folder / CONTROL, json.loads(json.dumps(found), parse_constant=lambda name: None))
     for name in ("size_in_bytes", "best_epoch"):
         metrics[name] |= found[name]
     for part in ("validation", "test"):
@@ -487,13 +485,4 @@ def comparison_table(metrics: dict, part: str = "test", rows=SHOWN) -> str:
 
 
 def _write_history(path: Path, history) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in history:
-        writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
-    write_text_atomically(path, text.getvalue())
-
-
-def _write_json(path: Path, value: dict) -> None:
-    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+    write_csv(path, [{k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in history])

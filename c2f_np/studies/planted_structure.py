@@ -28,6 +28,7 @@ from scipy import sparse
 from ..data import Dataset
 from ..data.shipped import PlantedTruth, load_truth
 from ..errors import DataError
+from ..files import write_csv
 from ..model.starts import partition_entities, start_fine
 from ..settings import STAGED, Settings
 from ..shown import write_figure
@@ -36,7 +37,6 @@ from ..training import train
 from ..training.loop import begin
 from ..training.phases import phases_of
 from ..training.problem import entity_embeddings, pose
-from .store import write_csv
 from .study import Study
 from .study_report import heading, markdown_table
 

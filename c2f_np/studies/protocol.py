@@ -10,7 +10,6 @@ Shapes: a number per user (n_counted,), users with test items only; scores (n_ro
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from ..baselines import Popularity
 from ..data import Dataset
 from ..errors import DataError
 from ..evaluation import DEFINITIONS, hit_matrix, over_all_users, rank_items, rank_sampled
-from ..files import write_text_atomically
+from ..files import write_json
 from ..settings import Settings
 from ..shown import for_markdown, write_figure
 from ..threads import working_threads
@@ -231,7 +230,7 @@ def study_protocol(
         tables.append(measure_choices(scorers, dataset, k=k, **({"seed": seed} | choices)))
     rows = over_seeds(tables)
     means = {row.name: {m: {model: row.mean(m, model) for model in row.values[m]} for m in row.values} for row in rows}
-    write_text_atomically(out / f"protocol-{slug}.json", json.dumps(means, indent=2) + "\n")
+    write_json(out / f"protocol-{slug}.json", means)
     shown = []
     for metric, title in TITLES.items():
         places = [place for place, row in enumerate(rows) if place and metric in row.values]

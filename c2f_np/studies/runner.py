@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ..data import Dataset, load_dataset
 from ..errors import SettingsError, in_short
-from ..files import write_text_atomically
+from ..files import write_csv, write_text_atomically
 from ..folders import folder_named, locked
 from .jobs import Job, fingerprint, jobs_of
 from .methods import carry_out
 from .parallel import Options, workers
 from .search import best_trial, point_in_words
-from .store import REPORT, ROWS, TABLE, Measurement, Store, table_lines, write_csv
+from .store import REPORT, ROWS, TABLE, Measurement, Store, table_lines
 from .study import SPECIAL_KINDS, Study
 from .study_report import write_report
 

@@ -11,8 +11,6 @@ A folder with a study file and a folder of rows belongs to a study, which may re
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +20,9 @@ import numpy as np
 from ..archive import Array, open_archive
 from ..errors import ModelFileError, SettingsError
 from ..evaluation import DEFAULT_METRICS
-from ..files import write_atomically, write_text_atomically
+from ..files import write_atomically, write_json, write_text_atomically
 from ..folders import delete_unfinished, refuse_strangers
 from ..schema import ANY_TEXT, COUNT, COUNT_OR_NONE, NUMBER, TEXT, Parameter, check_form, parse_json
-from ..shown import for_csv
 
 STUDY, ROWS, TABLE, REPORT = "study.toml", "rows", "rows.csv", "report.md"
 #: Patterns of what a study writes into its folder.
@@ -108,7 +105,7 @@ class Store:
         self._write_row(key, row | {"job": key, "run": run, "outcomes": outcomes})
 
     def _write_row(self, key: str, row: dict) -> None:
-        write_text_atomically(self._path(key, "json"), json.dumps(row, indent=1) + "\n")
+        write_json(self._path(key, "json"), row)
 
     def read(self, key: str) -> dict | None:
         """A job's row, or None if there is none that can be used: then the job has to be done."""
@@ -144,15 +141,6 @@ class Store:
 
     def _path(self, key: str, suffix: str) -> Path:
         return self.folder / ROWS / f"{key}.{suffix}"
-
-
-def write_csv(path: Path, lines: list[dict]) -> None:
-    """A CSV file with the columns in the order in which they first occur."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: for_csv(cell) for name, cell in line.items()} for line in lines)
-    write_text_atomically(path, text.getvalue())
 
 
 def versions_in_words(row: dict) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import copy
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from .._version import __version__
 from ..errors import DataError
-from ..files import write_text_atomically
+from ..files import write_json, write_text_atomically
 from ..folders import require_new
 from .notebook import KEY, Asked, exercises_in, read_notebook, source_of
 
@@ -59,7 +58,7 @@ def write_release(notebooks: Sequence[Path], out: Path, *, for_nbgrader: bool = 
     contents = {path: released(read_notebook(path), path.stem, for_nbgrader=for_nbgrader) for path in notebooks}
     out.mkdir(parents=True, exist_ok=True)
     for path, content in contents.items():
-        write_text_atomically(out / path.name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_json(out / path.name, content, ensure_ascii=False)
     asked = {path.stem: exercises_in(content) for path, content in contents.items()}
     listed = "\n".join(f"- `{name}.ipynb`: {len(exercises)} exercises" for name, exercises in asked.items())
     write_text_atomically(out / "README.md", _README.format(notebooks=listed))

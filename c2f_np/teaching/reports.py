@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .._version import __version__
-from ..files import write_text_atomically
+from ..files import write_json, write_text_atomically
 from ..shown import for_csv, for_terminal
 from .marking import Marking, Marks
 
@@ -50,7 +49,7 @@ def write_marks(out: Path, marks: Sequence[Marks], marking: Marking) -> None:
         "exercises": {name: [each.exercise for each in asked] for name, asked in marking.asked.items()},
         "submissions": [asdict(each) for each in marks],
     }
-    write_text_atomically(out / "marking.json", json.dumps(record, indent=1) + "\n")
+    write_json(out / "marking.json", record)
 
 
 def table(marks: Sequence[Marks]) -> str:
