@@ -705,8 +705,7 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         X, y, validation, user_column, item_column
             See :meth:`Recommender.fit`; validation is for early stopping.
         after_epoch : callable, optional
-            Called after every epoch: of a table model with the row of ``history_``, else with a
-            :class:`c2f_np.training.loop.Progress`.
+            Called with a :class:`c2f_np.training.loop.Progress` after every epoch.
 
         Returns
         -------

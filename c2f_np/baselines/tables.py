@@ -81,16 +81,11 @@ class TableRecommender(Baseline, EmbeddingRecommender):
         self,
         data: Dataset,
         epochs: dict[str, int] | None,
-        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+        after_epoch: Callable[[Progress], None] | None = None,
     ) -> dict[str, int]:
         table, problem = self._posed(data.train, data)
         phase = table_phase(table, problem)
-
-        def watch(progress: Progress) -> None:
-            if after_epoch is not None:
-                after_epoch({name: progress.history[-1][name] for name in _COLUMNS})
-
-        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=self._watched(watch))
+        done, epochs = train_or_refit([phase], epochs, problem, after_epoch=self._watched(after_epoch))
         state: Any = done.result.state
         self._set_parameters(self._kept(state.arrays, table), phase.stage, problem)
         self.best_epoch_ = done.result.epoch

@@ -166,8 +166,10 @@ def test_same_bits_at_any_number_of_threads_and_engines_agree(name, data):
 def test_training_learns_and_stops():
     data = load_dataset("planted")
     rows = []
-    model = make_baseline("lightgcn", dim=16, lr=0.02, eval_every=2, patience=1, max_epochs=40).fit(data, after_epoch=rows.append)
-    assert rows == model.history_ and rows[-1]["loss"] < rows[0]["loss"] - 0.1
+    model = make_baseline("lightgcn", dim=16, lr=0.02, eval_every=2, patience=1, max_epochs=40)
+    model.fit(data, after_epoch=lambda progress: rows.append(progress.history[-1]))
+    assert [{name: row[name] for name in model.history_[0]} for row in rows] == model.history_
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.1
     scores = [row["validation_ndcg@5"] for row in rows if row["epoch"] % 2 == 0]
     # It ends at the first evaluation that is no improvement, and keeps the one before.
     assert len(rows) < 40 and scores[-1] <= scores[-2] == max(scores) and model.best_epoch_ == len(rows) - 2
