@@ -133,8 +133,9 @@ def assignments_check(engine: str, rng) -> Checks:
         yield f"biases, {kind}", differs(overall, [0.0]) + (bias.shape != (n,)), 0
     lone = starts.start_fine_assignment(problems.assignment(rng, 12, 4, 2), np.zeros(12, int), 1, 1)
     yield "S_f of one row", differs(dense(lone), np.ones((4, 1))), 0
-    many = starts.start_coarse_assignment(np.arange(50), 70_000, 3, 0.6, rng)
-    apart = np.diff(many.indices.reshape(50, 3), axis=1) > 0
+    # A thousand draws, so that some are sure to need more than two bytes.
+    many = starts.start_coarse_assignment(np.arange(500), 70_000, 3, 0.6, rng)
+    apart = np.diff(many.indices.reshape(500, 3), axis=1) > 0
     yield "among many parts", float(not apart.all() or many.indices.min() < 0 or many.indices.max() < 2**16), 0
     for n_fine in (2, 5):
         S_coarse, parts = problems.assignment(rng, 12, 4, 2), rng.integers(0, n_fine, 12)
