@@ -61,3 +61,13 @@ def test_a_small_entry_with_a_small_slope_beside_a_large_sum(factor, accepted):
 
     report = check_gradients(forward, lambda c, x: (c * wrong / (1 + np.exp(-x - shift)),), {"x": x})
     assert report.passed == accepted, str(report)
+
+
+@pytest.mark.parametrize(("off", "accepted"), [(0.0, True), (1e-5, False), (1e-3, False)])
+def test_a_small_slope_beside_a_large_value(off, accepted):
+    """The second-order term falls below rounding after two steps, and kinks forbid larger ones."""
+    steps = taylor.TOP * 4.0 ** -np.arange(taylor.STEPS)
+    rounding = np.full(taylor.STEPS, 3.01e-16)
+    change = 2.7e-7 * steps + 2.4e-11 * steps**2 + rounding * np.random.default_rng(1).uniform(-0.8, 0.8, taylor.STEPS)
+    ladder = taylor.Ladder(steps, change[:, None, None], rounding[:, None, None], np.ones((1, 1)), 0, 1)
+    assert taylor.judge(ladder, np.array([[2.7e-7 * (1 + off)]]), 1.9).accepted == accepted
