@@ -28,7 +28,7 @@ WATCHED = {
     "epochs": ("training.loop.train_epoch",),
     "evaluation": ("training.problem.evaluate_state",),
     "figure": ("shown.write_figure",),
-    "files": ("training.checkpoint.save_checkpoint", "run.save_model", "run._write_history", "run._write_json"),
+    "files": ("training.checkpoint.save_checkpoint", "run.save_model", "run._write_history", "run.write_json"),
 }
 #: Options of `train` beside the preset: few epochs, as only the others count.
 TRAININGS = {

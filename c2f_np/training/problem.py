@@ -75,7 +75,7 @@ def evaluate_entities(
 ) -> EvaluationResult | None:
     """Rank all items for the users of "validation" or "test", under the data's protocol; None if the part is empty.
 
-    H are embeddings of all entities, users first, shape (N, d); `options` are those of :func:`.evaluation.evaluate_embeddings`.
+    H are embeddings of all entities, users first, shape (N, d); `options` are those of :func:`evaluate_embeddings`.
     """
     if (relevant := data.held_out(part)) is None:
         return None

@@ -510,9 +510,14 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         "quantised": product_quantisation.QuantisedTable(N, 2, 3),
     }[c["table"]]  # fmt: skip
     rows: list[dict] = []
+
+    def note(progress) -> None:
+        columns = ("epoch", "bpr", "regulariser", "loss", "validation_ndcg@5", "seconds")
+        rows.append({name: progress.history[-1][name] for name in columns})
+
     given = {"X": data} if rng.random() < 0.5 else {"X": data.train, "validation": data.validation}  # a data set, or matrices
     if rng.random() < 0.5:
-        trained = s.fit(**given, after_epoch=rows.append)
+        trained = s.fit(**given, after_epoch=note)
     else:
         trained = s.fit(**given)
         rows = trained.history_

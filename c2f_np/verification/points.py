@@ -394,4 +394,4 @@ def rounding_share(A: np.ndarray, s, H: np.ndarray, roles, cancelled: float = 1.
     chain = 2 * (s.n_layers + 2) * (most + 4) + s.dim + 3 * len(roles[0]) + 40
     # The slope of a triple is off, relatively, by as much as its score is off absolutely.
     score = max(np.max(np.sum(np.abs(H[roles[0]] * H[item]), axis=1)) for item in roles[1:])
-    return 8 * U[s.dtype] * max(np.sqrt(chain), cancelled) * (1 + 2 * score)
+    return 4 * U[s.dtype] * max(np.sqrt(chain), cancelled) * (1 + 2 * score)

@@ -165,7 +165,7 @@ def test_evaluate(model, data):
     result = model.evaluate()
     assert result.n_users == 18 and result.protocol == "clean" and 0 <= result.metrics["ndcg@20"] <= 1
     assert result.metrics == model.evaluate(data, "test").metrics
-    with pytest.raises(SettingsError):
+    with pytest.raises(DataError, match="judged by validation or test, not 'train'"):
         model.evaluate(part="train")
     with pytest.raises(DataError, match="not those of the model"):
         model.evaluate(load_dataset("planted"))

@@ -68,7 +68,7 @@ def test_an_export_answers_as_the_estimator(tmp_path):
         model = hand_made(preset, dtype="float64")
         full = C2FRecommender(settings=model.settings)
         full._set_known(model.R, None, model.user_ids, model.item_ids, {})
-        full._set_state(model.state, model.settings, model.R)
+        full._set_state(model.state, model.settings, normalised_adjacency(model.R))
         ours, bare = served(model), Served(reduce_model(model, codebook="float64", weights="float64", with_ids=False))
         given = [["film 0", "film 2"], ["film 7"]]
         options = {"k": 4, "without": ["film 1"]}

@@ -235,7 +235,7 @@ def test_a_row_is_there_whole_or_not_at_all(tiny, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "write_text_atomically", disk_full)
+        patch.setattr(store_module, "write_json", disk_full)
         with pytest.raises(OSError, match="disk full"):
             store.write(key, row, [])
     assert store.read(key) is None and [path.suffix for path in (tmp_path / "out" / "rows").iterdir()] == [".npz"]

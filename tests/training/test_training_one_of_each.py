@@ -53,5 +53,5 @@ def test_each_is_called_from_one_place(name, user):
 def test_everything_is_trained_by_that_loop():
     ways = ("train", "train_control", "train_or_refit", "train_refit", "train_refit")
     assert sorted(mentions()["run_phases"]) == [f"training/__init__.py: {way}" for way in ways]
-    fits = ["baselines/coarse_alone.py: _learn", "baselines/tables.py: _learn", "recommender.py: _learn"]
+    fits = ["baselines/tables.py: _learn", "recommender.py: _learn"]
     assert sorted(mentions()["train_or_refit"]) == fits
