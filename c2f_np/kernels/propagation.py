@@ -144,7 +144,7 @@ def mean_of_powers(
         last, rows, groups = layer == n_layers - 1, _NOTHING, bounds
         if last and wanted is not None:
             rows, groups = wanted, even_groups_of(np.diff(matrix.indptr)[wanted])
-        out = empty((int(groups[-1]), X.shape[1]), dtype)
+        out = empty((groups[-1], X.shape[1]), dtype)
         X_place = place if layer == 0 else _NOTHING
         _run(matrix, groups, Y, X, share if last else one, out, rows=rows, X_place=X_place, base_place=place)
         Y = out
