@@ -18,7 +18,7 @@ from scipy.sparse import csr_array, issparse, sparray
 
 from ..errors import DataError, in_short
 from ..ids import as_ids, require_ids
-from ..lookup import positions, wanted_ids
+from ..lookup import known_positions, positions, wanted_ids
 from ..shown import for_terminal, html_table
 from .frames import has_columns, read_frame
 from .interactions import Interactions, keys_of_codes, keys_of_matrix, matrix_of_keys
@@ -363,17 +363,18 @@ class Dataset:
         return self._look_up(ids, "item")
 
     @cached_property
-    def _index_of(self) -> dict[str, dict[str, int]]:
-        both = {"user": self.user_ids, "item": self.item_ids}
-        return {kind: {external_id: index for index, external_id in enumerate(ids.tolist())} for kind, ids in both.items()}
+    def _known(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {kind: (ids, np.argsort(ids)) for kind, ids in (("user", self.user_ids), ("item", self.item_ids))}
 
     def _look_up(self, ids: Any, kind: str) -> np.ndarray:
-        wanted = wanted_ids(ids, kind).tolist()
-        unknown = [repr(external_id) for external_id in wanted if external_id not in self._index_of[kind]]
+        wanted = wanted_ids(ids, kind)
+        known, order = self._known[kind]
+        found = known_positions(known, wanted, order)
+        unknown = wanted[found < 0].tolist()
         if unknown:
-            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
             raise DataError(f"{len(unknown)} of {len(wanted)} {kind} ids are unknown to {self.name}: {shown}")
-        return np.array([self._index_of[kind][external_id] for external_id in wanted], dtype=np.int64)
+        return found
 
     def _gaps(self) -> dict[str, int]:
         """Count users and items that a part leaves out."""

@@ -15,10 +15,9 @@ from scipy import sparse
 from ..engine import DEFAULT_ENGINE, is_compiled
 from ..errors import DataError, SettingsError
 from ..shown import html_table
-from ..threads import in_threads
 from .inputs import Pattern, dense_scores, list_lengths, pattern_of, positive_integer, thread_count
 from .metrics import DEFAULT_KS, mean_metrics, metrics_per_user
-from .ranking import BLOCK_BYTES, rank_block, rank_embeddings_with_ties
+from .ranking import BLOCK_BYTES, rank_embeddings_with_ties, rank_in_threads
 from .ties import ties_after
 
 
@@ -140,7 +139,7 @@ def evaluate_ranking(
         if scores.shape != (block.size, n_items):
             raise DataError(f"score_block gave scores of shape {scores.shape}, expected {(block.size, n_items)}")
         here = slice(start, start + block.size)
-        _rank_in_threads(scores, block, mask, topk[here], compiled, n_threads)
+        rank_in_threads(scores, block, mask, topk[here], compiled, n_threads, "user")
         tied[here] = ties_after(np.take_along_axis(scores, topk[here], axis=1), topk[here], ks)
     return _result(topk, tied, held_out, users, ks, per_user, protocol)
 
@@ -153,8 +152,6 @@ def evaluate_embeddings(
     masked: sparse.sparray | None,
     ks: Iterable[int] = DEFAULT_KS,
     *,
-    user_bias: np.ndarray | None = None,
-    global_bias: float = 0.0,
     block_rows: int | None = None,
     engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
@@ -174,8 +171,6 @@ def evaluate_embeddings(
     relevant : csr_array, shape (n_users, n_items)
     masked : csr_array, shape (n_users, n_items), or None
     ks : sequence of int
-    user_bias : array_like, shape (n_users,), optional
-    global_bias : float
     block_rows : int, optional
     engine : {"numpy", "numba"}
     n_threads : int, optional
@@ -206,8 +201,6 @@ def evaluate_embeddings(
         max(ks) + 1,
         ks,
         users=users,
-        user_bias=user_bias,
-        global_bias=global_bias,
         block_rows=block_rows,
         engine=engine,
         n_threads=n_threads,
@@ -223,20 +216,6 @@ def _counted_users(relevant: sparse.sparray | None) -> tuple[Pattern, np.ndarray
     if users.size == 0:
         raise DataError("no user has a relevant item, so there is nothing to evaluate")
     return held_out, users
-
-
-def _rank_in_threads(
-    scores: np.ndarray, block: np.ndarray, mask: Pattern, ranking: np.ndarray, compiled: bool, n_threads: int
-) -> None:
-    step = max(16, -(-block.size // n_threads))
-
-    def work(first: int) -> None:
-        here = slice(first, first + step)
-        nan_at, _ = rank_block(scores[here], block[here], mask, ranking[here], compiled)
-        if nan_at is not None:
-            raise DataError(f"the score of user {block[first + nan_at[0]]} and item {nan_at[1]} is not a number (NaN)")
-
-    in_threads(work, range(0, block.size, step), n_threads)
 
 
 def _result(

@@ -51,7 +51,7 @@ def rank_items(
         Length of the lists, at least 1. A catalogue of fewer items gives lists of that length.
     engine : {"numpy", "numba"}
     n_threads : int, optional
-        Threads of the compiled engine; by default all processors. The result does not depend on it.
+        By default all processors. The result does not depend on it.
 
     Returns
     -------
@@ -77,19 +77,24 @@ def rank_items(
     pattern = pattern_of(masked, "masked", scores.shape)
     n_rows, n_items = scores.shape
     ranking = np.empty((n_rows, min(positive_integer(k, "k"), n_items)), np.int64)
-    n_threads = thread_count(n_threads) if compiled else 1
-    rows = np.arange(n_rows)
+    rank_in_threads(scores, np.arange(n_rows), pattern, ranking, compiled, thread_count(n_threads), "row")
+    return ranking
 
-    step = max(16, -(-n_rows // (4 * n_threads)))
+
+def rank_in_threads(
+    scores: np.ndarray, mask_rows: np.ndarray, masked: Pattern, ranking: np.ndarray, compiled: bool, n_threads: int, kind: str
+) -> None:
+    """Fill a ranking (see :func:`rank_block`), several rows at a time; `kind` names a row of the mask if a score is NaN."""
+    step = max(16, -(-len(scores) // (4 * n_threads)))
 
     def work(first: int) -> None:
         here = slice(first, first + step)
-        nan_at, _ = rank_block(scores[here], rows[here], pattern, ranking[here], compiled)
+        nan_at, _ = rank_block(scores[here], mask_rows[here], masked, ranking[here], compiled)
         if nan_at is not None:
-            raise DataError(f"the score of row {first + nan_at[0]}, item {nan_at[1]} is not a number (NaN)")
+            at = f"{kind} {mask_rows[first + nan_at[0]]} and item {nan_at[1]}"
+            raise DataError(f"the score of {at} is not a number (NaN)")
 
-    in_threads(work, range(0, n_rows, step), n_threads)
-    return ranking
+    in_threads(work, range(0, len(scores), step), n_threads)
 
 
 def has_buffer(k: int, compiled: bool) -> bool:
@@ -185,18 +190,14 @@ def rank_embeddings(
     k: int,
     *,
     users: ArrayLike | None = None,
-    user_bias: np.ndarray | None = None,
-    global_bias: float = 0.0,
     block_rows: int | None = None,
     engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
 ) -> np.ndarray:
     """List the k best items of users under a dot-product model, without ever holding all scores.
 
-    The score of user u and item i is
-    ``<user_embeddings[u], item_embeddings[i]> + user_bias[u] + item_bias[i] + global_bias``.
-    The biases ride along in the matrix product as further columns. What is constant in a row (user and global bias)
-    cannot change its ranking but by rounding, so it may as well be left out.
+    The score of user u and item i is ``<user_embeddings[u], item_embeddings[i]> + item_bias[i]``; the bias rides along
+    in the matrix product as a further column. What is the same for all items of a user cannot change the ranking.
 
     Parameters
     ----------
@@ -209,8 +210,6 @@ def rank_embeddings(
     k : int
     users : array_like of int, shape (n_rows,), optional
         The users asked for; by default all.
-    user_bias : array_like, shape (n_users,), optional
-    global_bias : float
     block_rows : int, optional
         Users scored at a time, rounded up to a multiple of 48. By default 240; where a block has all items (engine "numpy", or k
         above 1,000), as many as 64 MiB hold, but 48 to 240.
@@ -234,7 +233,7 @@ def rank_embeddings(
 
     Notes
     -----
-    Beyond the result: ``n_threads * block_rows * (n + d + 2) + n_items * (d + 2)`` numbers of the scores' type, n = 960 or
+    Beyond the result: ``n_threads * block_rows * (n + d + 1) + n_items * (d + 1)`` numbers of the scores' type, n = 960 or
     all items, and 8 bytes for every entry of `masked`. At Gowalla's size (40,981 items, d = 128, float32, two threads,
     810,128 masked entries) that is 30 MB.
     """
@@ -246,8 +245,6 @@ def rank_embeddings(
         k,
         (),
         users=users,
-        user_bias=user_bias,
-        global_bias=global_bias,
         block_rows=block_rows,
         engine=engine,
         n_threads=n_threads,
@@ -264,8 +261,6 @@ def rank_embeddings_with_ties(
     tie_ks: tuple[int, ...],
     *,
     users: ArrayLike | None = None,
-    user_bias: np.ndarray | None = None,
-    global_bias: float = 0.0,
     block_rows: int | None = None,
     engine: str = DEFAULT_ENGINE,
     n_threads: int | None = None,
@@ -288,7 +283,7 @@ def rank_embeddings_with_ties(
     compiled = is_compiled(engine)
     n_threads = thread_count(n_threads)
     k = positive_integer(k, "k")
-    left, right = _with_biases(user_embeddings, item_embeddings, item_bias, user_bias, global_bias)
+    left, right = _with_bias(user_embeddings, item_embeddings, item_bias)
     n_users, n_items, dtype = left[0].shape[0], right.shape[0], right.dtype
     pattern = pattern_of(masked, "masked", (n_users, n_items))
     users = np.arange(n_users) if users is None else _user_indices(users, n_users)
@@ -341,14 +336,10 @@ def rank_embeddings_with_ties(
     return ranking, tied
 
 
-def _with_biases(
-    user_embeddings: np.ndarray,
-    item_embeddings: np.ndarray,
-    item_bias: np.ndarray | None,
-    user_bias: np.ndarray | None,
-    global_bias: float,
+def _with_bias(
+    user_embeddings: np.ndarray, item_embeddings: np.ndarray, item_bias: np.ndarray | None
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Write the score as one product: [U, 1, user and global bias] times [V, item bias, 1] transposed.
+    """Write the score as one product: [U, 1] times [V, item bias] transposed.
 
     The left factor comes in parts, put side by side block by block; the right one whole.
     """
@@ -360,13 +351,10 @@ def _with_biases(
     dtype = np.result_type(left[0], right[0])
     if item_bias is not None:
         left.append(np.ones((n_users, 1), dtype))
-        right.append(_column(item_bias, "item_bias", n_items))
-    if user_bias is not None or global_bias != 0:
-        constant = np.full((n_users, 1), global_bias, np.float64)
-        if user_bias is not None:
-            constant = constant + _column(user_bias, "user_bias", n_users)
-        left.append(constant)
-        right.append(np.ones((n_items, 1), dtype))
+        item_bias = np.asarray(item_bias)
+        if item_bias.shape != (n_items,) or item_bias.dtype.kind not in "iuf":
+            raise DataError(f"item_bias must be {n_items} real numbers, not {item_bias.dtype} of shape {item_bias.shape}")
+        right.append(item_bias[:, np.newaxis])
     left = [part.astype(dtype, copy=False) for part in left]
     return left, np.concatenate(right, axis=1, dtype=dtype, casting="same_kind")
 
@@ -376,13 +364,6 @@ def _matrix(values: ArrayLike, name: str) -> np.ndarray:
     if values.ndim != 2 or values.dtype not in (np.float32, np.float64):
         raise DataError(f"{name} must be a float32 or float64 matrix, not {values.dtype} of shape {values.shape}")
     return values
-
-
-def _column(values: ArrayLike, name: str, n: int) -> np.ndarray:
-    values = np.asarray(values)
-    if values.shape != (n,) or values.dtype.kind not in "iuf":
-        raise DataError(f"{name} must be {n} real numbers, not {values.dtype} of shape {values.shape}")
-    return values[:, np.newaxis]
 
 
 def _user_indices(users: ArrayLike, n_users: int) -> np.ndarray:

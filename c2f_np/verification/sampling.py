@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from itertools import count
 
 import numpy as np
@@ -212,12 +211,12 @@ def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:
             n_users, n_items = (int(rng.integers(*size)) for size in sizes)
             # Whole numbers: every product is exact, and scores are equal in most rows.
             users, items = (rng.integers(-3, 4, (n, 3)).astype(np.float32) for n in (n_users, n_items))
-            bias, shift = (rng.integers(-3, 4, n).astype(np.float32) for n in (n_items, n_users))
+            bias = rng.integers(-3, 4, n_items).astype(np.float32)
             part = rng.random((n_users, n_items))
             relevant, masked = part < rng.choice([0.0, 0.1, 0.3], (n_users, 1)), part > rng.choice([0.05, 0.3, 0.9], (n_users, 1))
             relevant[-1, -1] = masked[n_users // 2] = True
             masked[0, 0] = False
-            scores = users @ items.T + bias + shift[:, None] - 2
+            scores = users @ items.T + bias
             relevant[0, plain_ranking(scores[0], np.flatnonzero(masked[0]))[0]] = True  # at every k somebody has a hit
             expected = plain_evaluation(scores.tolist(), relevant, masked, ks)
             n, pattern = len(expected["users"]), {"relevant": sparse.csr_array(relevant), "masked": sparse.csr_array(masked)}
@@ -226,7 +225,7 @@ def evaluation_cases(engine: str, seed: int) -> Iterator[Case]:
                 how |= pattern | {"ks": ks}
                 kinds = {
                     "scores": (evaluate.evaluate_ranking, lambda block: scores[block]),
-                    "embeddings": (partial(evaluate.evaluate_embeddings, user_bias=shift, global_bias=-2.0), users, items, bias),
+                    "embeddings": (evaluate.evaluate_embeddings, users, items, bias),
                 }
                 for kind, (evaluated, *model) in kinds.items():
                     # What is left in memory by an earlier, right evaluation would hide rows that nobody has written to.
