@@ -180,15 +180,17 @@ def look(leaf: Leaf, direction: np.ndarray, steps=LOOKS) -> tuple[list[np.ndarra
             if np.any((before[0] > 1e4 * noise) & (second > 0.5 * before[0])):
                 what = f"the forward jumps at this point as {leaf.key} moves: there is no derivative; move the point"
                 raise Trouble(what, "active set", leaf.key)
-            bent &= (second > 4 * noise / 16) & (np.abs(np.log2(16 * second / np.maximum(before[0], 1e-300))) < 0.8)
+            bent &= (second > 4 * noise / 16) & (9 * second < before[0]) & (before[0] < 28 * second)
             break
         if before is not None and np.any((before[0] > 1e3 * np.maximum(second, noise)) & (before[0] > 1e-3 * before[1])):
             near = before[2]
-        before = second, moved, h
         if h == steps[-2]:
             bent = (second > 4 * noise) & (second > 1e-6 * moved)
+            if before is not None:  # it has fallen already, or is a jump: the rounding of terms that cancel is neither
+                bent &= (before[0] > 9 * second) | (second > 1e4 * noise)
             if not bent.any():
                 break
+        before = second, moved, h
     return np.split(bent, np.cumsum([v.size for v in here])[:-1]), near
 
 
@@ -203,7 +205,7 @@ def _guilty(leaf: Leaf, limit: int, rng: np.random.Generator) -> np.ndarray:
         if calls > max(SEARCH, limit + 1):
             why = f"{leaf.key} lies on more kinks than can be told apart: give active_set=..., or move the point"
             raise Trouble(why, "active set", leaf.key)
-        return any(part.any() for part in look(leaf, part, LOOKS[4:])[0])
+        return any(part.any() for part in look(leaf, part, LOOKS[3:])[0])
 
     everywhere = np.arange(leaf.size)
     if leaf.size <= limit:

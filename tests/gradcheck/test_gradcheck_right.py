@@ -1,12 +1,13 @@
 """No false alarm: right rules pass at random points of every scale, with the figures that are promised."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gradcheck_rules import MAKERS
 
-from c2f_np.gradcheck import check_gradients, taylor
+from c2f_np.gradcheck import check_gradients, kinks, taylor
 
 pytestmark = pytest.mark.gradcheck
 
@@ -71,3 +72,18 @@ def test_a_small_slope_beside_a_large_value(off, accepted):
     change = 2.7e-7 * steps + 2.4e-11 * steps**2 + rounding * np.random.default_rng(1).uniform(-0.8, 0.8, taylor.STEPS)
     ladder = taylor.Ladder(steps, change[:, None, None], rounding[:, None, None], np.ones((1, 1)), 0, 1)
     assert taylor.judge(ladder, np.array([[2.7e-7 * (1 + off)]]), 1.9).accepted == accepted
+
+
+@pytest.mark.parametrize("before, bends", [(2.5e-17, False), (16 * 3.6e-17, True)])
+def test_rounding_that_falls_once_is_no_kink(before, bends):
+    """Terms that cancel round by more than their sum does. From one step to the next that can fall as at a kink."""
+    seconds = dict(zip(kinks.LOOKS, (8.9e-11, 3.5e-13, 1.4e-15, before, 3.6e-17, 1.4e-18), strict=True))
+
+    def either_side(step):
+        h = step[0]
+        return [here + seconds[h] + 3.6e-5 * h], [here - 3.6e-5 * h]
+
+    here = np.array([5.1e-4])
+    operation = SimpleNamespace(here=[here], grain=2.2e-16)
+    found, _ = kinks.look(SimpleNamespace(operation=operation, either_side=either_side, key="x"), np.ones(1))
+    assert found[0].any() == bends
