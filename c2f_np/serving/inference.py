@@ -60,6 +60,11 @@ class Parts:
         return self.E_coarse.shape[1]
 
 
+def in_blocks(n: int, size: int) -> list[slice]:
+    """0..n cut into pieces of `size`, the last one shorter."""
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
 def start(parts: Parts, columns: slice) -> np.ndarray:
     """Some columns of what is propagated, shape (w, n).
 

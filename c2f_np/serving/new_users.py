@@ -36,7 +36,7 @@ from ..errors import DataError
 from ..model.propagation import propagate
 from ..model.pursuit import pursue_rows
 from .compact import Compact
-from .inference import Layer, Parts, bridged, composed, linked, start
+from .inference import Layer, Parts, bridged, composed, in_blocks, linked, start
 
 _RIDGE = 0.01
 
@@ -138,9 +138,8 @@ def splitter_of_parts(parts: Parts, layer: Layer, R: Compact, columns_at_a_time:
     """Of a model with codebooks, which `layer` propagates."""
     L, (n, c, _) = parts.n_layers, parts.sizes
     coarse = slice(n, n + c)
-    blocks = [slice(first, first + columns_at_a_time) for first in range(0, parts.dim, columns_at_a_time)]
     Y, M, sent, added = [], [], [], []
-    for columns in blocks:
+    for columns in in_blocks(parts.dim, columns_at_a_time):
         X0 = start(parts, columns)
         whole = L * propagate(X0, layer, L - 1) if L else X0
         Y.append(composed(parts, linked(parts, *bridged(parts, columns)))[:, : parts.n_users])

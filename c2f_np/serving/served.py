@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..answers import EmbeddingAnswers, Items, best_of
-from ..errors import DataError, SettingsError
+from ..errors import DataError
 from ..files import FilePath
 from ..lookup import positions, require_k, wanted_ids
 from ..model.propagation import propagate, propagate_backward
 from .compact import Compact, compact_matrix
 from .exported_file import Exported, read
-from .inference import Layer, layer_of, start
+from .inference import Layer, in_blocks, layer_of, start
 from .new_users import Splitter, splitter_of_parts
 
 # Columns propagated at a time when the whole table is made: enough to spread the cost of looking at the entries, few enough to
@@ -224,7 +224,7 @@ class Served(EmbeddingAnswers):
         if self._table is None:
             n, d = self.n_users + self.n_items, self._parts.dim
             table = np.empty((n, d), self._parts.dtype)
-            for columns in _blocks(d, _COLUMNS):
+            for columns in in_blocks(d, _COLUMNS):
                 table[:, columns] = self._propagate(start(self._parts, columns))[:, :n].T
             self._table = table
         return self._table
@@ -237,37 +237,19 @@ class Served(EmbeddingAnswers):
         """One user's propagated embedding, shape (d,), exact, from the nodes within L hops and no table: (P^T e_u)^T X0."""
         return self._embedding(self._user_position(user))
 
-    def score_user(self, user: str | int, *, columns_at_a_time: int | None = None) -> np.ndarray:
-        """One user's scores of all items, exact, without the table.
+    def score_user(self, user: str | int) -> np.ndarray:
+        """One user's scores of all items, exact, without the table: two vectors are propagated, P^T e_u and P (X0 h_u).
 
         Parameters
         ----------
         user : id
-        columns_at_a_time : int, optional
-            By default two vectors are propagated, P^T e_u and P (X0 h_u). With a number, that many of the d columns of X0 are
-            propagated at a time and their contributions added up: slower, and the more columns the more memory. It is the plain
-            way, against which the other one is tested.
 
         Returns
         -------
         ndarray, shape (I,)
             With the items' biases, without the user's and the global one.
-
-        Raises
-        ------
-        SettingsError
-            If `columns_at_a_time` is less than 1.
         """
-        u = self._user_position(user)
-        if columns_at_a_time is None:
-            return self._score(u)
-        if columns_at_a_time < 1:
-            raise SettingsError(f"columns_at_a_time must be at least 1, not {columns_at_a_time}")
-        scores = self.item_bias
-        for columns in _blocks(self._parts.dim, columns_at_a_time):
-            H = self._propagate(start(self._parts, columns))
-            scores += H[:, u] @ H[:, self._items]
-        return scores
+        return self._score(self._user_position(user))
 
     def neighbourhood_of_user(self, user: str | int, *, meta_nodes: bool = True) -> list[int]:
         """How many entities a user's embedding is made from, after 0, 1, ..., L layers.
@@ -382,7 +364,7 @@ class Served(EmbeddingAnswers):
 
     def _few_columns(self) -> list[slice]:
         """Columns of X0 made at a time for one user: a small part of the table, not one by one, which takes longer."""
-        return _blocks(self._parts.dim, max(1, self._parts.dim // 16))
+        return in_blocks(self._parts.dim, max(1, self._parts.dim // 16))
 
     def _the_layer(self) -> Layer:
         if self._layer is None:
@@ -439,8 +421,3 @@ class Served(EmbeddingAnswers):
 
 def _n_bytes(*arrays: np.ndarray | None) -> int:
     return sum(array.nbytes for array in arrays if array is not None)
-
-
-def _blocks(n: int, size: int) -> list[slice]:
-    """0..n cut into pieces of `size`, the last one shorter."""
-    return [slice(first, min(first + size, n)) for first in range(0, n, size)]

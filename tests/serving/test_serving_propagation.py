@@ -111,11 +111,8 @@ def test_one_user_alone(preset):
     for u, user in enumerate(model.user_ids):
         assert_allclose(ours.embedding_of_user(user), H[u], rtol=0, atol=1e-13)
         expected = H[n_users:] @ H[u] + model.state.bias[n_users:]
-        for columns in (None, 1, 4, 100):
-            assert_allclose(ours.score_user(user, columns_at_a_time=columns), expected, rtol=0, atol=1e-12)
+        assert_allclose(ours.score_user(user), expected, rtol=0, atol=1e-12)
     assert ours.size_in_bytes()["propagated table"] == 0
-    with pytest.raises(SettingsError, match="columns_at_a_time"):
-        ours.score_user("u0", columns_at_a_time=0)
 
 
 @pytest.mark.parametrize("preset", ["default", "staged"])
@@ -135,7 +132,6 @@ def test_memory_of_one_user_is_far_below_the_table(preset):
     table = 1600 * 64 * 4
     assert peak(lambda: ours.embedding_of_user("u0")) < table / 2
     assert peak(lambda: ours.score_user("u0")) < table / 2
-    assert peak(lambda: ours.score_user("u0", columns_at_a_time=2)) < table
     assert peak(ours.embeddings) > table
 
 
