@@ -84,6 +84,16 @@ class Worst:
         """Equal to the last bit, or not."""
         self.add(what, 0.0 if found == expected else 1.0, 0.0, 0.5)
 
+    def take(self, other: Worst) -> None:
+        """What was compared elsewhere."""
+        for what, figure in other.figures.items():
+            self.figures[what] = max(self.figures.get(what, 0.0), figure)
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether something is off by more than is allowed."""
+        return any(figure > 1 for figure in self.figures.values())
+
     def __iter__(self):
         return iter((what, figure, 1.0) for what, figure in self.figures.items())
 

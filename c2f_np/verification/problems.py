@@ -53,6 +53,19 @@ def assignment(rng, n: int, m: int, t: int, *, empty: bool = False) -> sparse.cs
     return matrix
 
 
+def rounding_decides(code, tables: list[np.ndarray]) -> bool:
+    """Whether codes of the same tables differ, or are None, as soon as last bits do: a greedy choice hangs by a thread.
+
+    Of two that are equally good, each change takes either; hence so many changes.
+    """
+    rng, first = np.random.default_rng(0), code(tables)
+    for _ in range(60):
+        moved = code([Y * (1 + 1e-12 * rng.standard_normal(Y.shape)) for Y in tables])
+        if moved is None or any(np.linalg.norm(moved[k] - part) > 1e-6 * np.linalg.norm(part) for k, part in first.items()):
+            return True
+    return False
+
+
 def normal(rng, *shape) -> np.ndarray:
     """Normal numbers on the float32 grid."""
     return on_float32_grid(rng.standard_normal(shape))
