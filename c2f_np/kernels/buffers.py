@@ -24,7 +24,7 @@ _reused: ContextVar[tuple[dict[int, list[np.ndarray]], float]] = ContextVar("reu
 def empty(shape, dtype) -> np.ndarray:
     """An array like that of ``numpy.empty``, aligned to a cache line."""
     dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
+    size = int(math.prod(shape)) * dtype.itemsize
     free, smallest = _reused.get()
     if size < smallest:
         return _aligned(np.empty(size + _ALIGNMENT, np.uint8), size).view(dtype).reshape(shape)

@@ -38,6 +38,7 @@ from . import reference
 from .case import Case
 from .points import N_COARSE, N_FINE, N_USERS, N, U, Worst, data_set, dense, drawn_cases, parts_of
 from .problems import rounding_decides
+from .threads import every_array_from_reused_memory
 
 COMMON = {
     "schedule": ("constant", "cosine", "steps"), "update_every": (0, 1, 2), "dtype": tuple(U), "patience": (1, 9),
@@ -152,7 +153,8 @@ def _follow(worst: Worst, posed, phases, most: dict[str, int], patience: float, 
     while not progress.is_done:
         number = names.index(progress.phase)
         name, phase = names[number], phases[number]
-        after, _ = loop.train_epoch(phase, progress, posed, graph)
+        with every_array_from_reused_memory(posed.settings.engine):
+            after, _ = loop.train_epoch(phase, progress, posed, graph)
         _hold_epoch(worst, phase, progress, after, posed, most[name], longest or most[name])
         following, graph = loop.run_epoch(phases, progress, posed, graph)
         ends = after.phase_epoch == most[name] or after.bad_evaluations >= patience
@@ -532,13 +534,14 @@ def _tables(engine: str, c: dict, rng) -> Worst:
     best, bad, score, number = (None, np.nan, 0), 0, np.nan, 0
     for number, row in enumerate(rows, 1):
         losses, sizes = [], []
-        for triples in _batches(np.random.default_rng([s.seed, number]), R, s.neg_size, BATCH, stage.engine):
-            step = train_step(
-                stage, state, moments, graph, triples, l2=s.l2, decay=s.decay, clip=s.max_grad_value, learning_rate=s.lr
-            )
-            state, moments = step.state, step.moments
-            losses.append(step.losses)
-            sizes.append(len(triples))
+        with every_array_from_reused_memory(engine):
+            for triples in _batches(np.random.default_rng([s.seed, number]), R, s.neg_size, BATCH, stage.engine):
+                step = train_step(
+                    stage, state, moments, graph, triples, l2=s.l2, decay=s.decay, clip=s.max_grad_value, learning_rate=s.lr
+                )
+                state, moments = step.state, step.moments
+                losses.append(step.losses)
+                sizes.append(len(triples))
         bpr, regulariser = np.average(losses, axis=0, weights=sizes)
         for name, value in (("bpr", bpr), ("regulariser", regulariser), ("loss", bpr + s.decay * regulariser)):
             worst.add("losses of history", row[name], value, 1e-14 * abs(value))

@@ -290,7 +290,7 @@ def buffers_check(engine: str, rng) -> Checks:
             held, seen, again = [], set(), 0
             for _ in range(60):
                 shape, dtype = tuple(rng.integers(0, 12, 2).tolist()), rng.choice([np.float32, np.float64, np.int32])
-                array = buffers.empty(shape, dtype)
+                array = buffers.empty(tuple(rng.choice([int, np.int64])(n) for n in shape), dtype)
                 again += array.nbytes >= smallest and array.ctypes.data in seen
                 seen.add(array.ctypes.data)
                 good = array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable

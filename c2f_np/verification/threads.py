@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from ..engine import AVAILABLE_ENGINES, ENGINES
+from ..engine import AVAILABLE_ENGINES, ENGINES, is_compiled
 from ..threads import kernel_threads
 
 
 def one_kernel_thread():
     """Run Numba's parallel loops on one thread inside the block."""
     return kernel_threads(1)
+
+
+def every_array_from_reused_memory(engine: str):
+    """What only large arrays do in training: inside the block the compiled engine's arrays come from memory used again."""
+    if not is_compiled(engine):
+        return nullcontext()
+    from ..kernels.buffers import reused_buffers
+
+    return reused_buffers(smallest=1)
 
 
 def possible_threads() -> range:

@@ -11,7 +11,7 @@ LARGE = (1 << 18, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
-@pytest.mark.parametrize("shape", [(3, 5), (0, 4), (700, 800)])
+@pytest.mark.parametrize("shape", [(3, 5), (0, 4), (700, 800), (np.int64(700), 800)])
 def test_shape_type_and_alignment(shape, dtype):
     with reused_buffers():
         for array in (empty(shape, dtype), empty(shape, dtype)):
