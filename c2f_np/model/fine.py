@@ -196,6 +196,10 @@ class FineStage(Stage):
         graph = self.graph(state, A)
         return collapsed_graph(graph, state.E_coarse, self.settings.n_layers) if self._collapses(graph, n_triples) else graph
 
+    def graph_for_update(self, graph: FineGraph) -> FineGraph:
+        """Not collapsed: the memory is free when the next graph is."""
+        return replace(graph, collapsed=None)
+
     def _collapses(self, graph: FineGraph, n_triples: int) -> bool:
         """Whether so many triples are cheaper collapsed. A function of sizes, so that every run decides alike."""
         s = self.settings

@@ -238,16 +238,21 @@ class CollapsedPropagation:
 def collapse(Z: np.ndarray, E_coarse: np.ndarray, layer: BridgedLayer, n_layers: int) -> CollapsedPropagation:
     """K, W1 and W2, by propagating them; Z must not depend on F (model.md, fine stage, collapsed)."""
     n, c, m = layer.sizes
-    constant = np.zeros((n + c + m, E_coarse.shape[1]), dtype=E_coarse.dtype)
-    constant[:n] = Z
-    constant[n : n + c] = (1 - layer.gate) * E_coarse
+
+    def entities_from(*parts: np.ndarray) -> np.ndarray:
+        return propagate(np.concatenate(parts), layer, n_layers)[:n]
+
+    def zeros(n_rows: int) -> np.ndarray:
+        return np.zeros((n_rows, m), dtype=E_coarse.dtype)
+
+    constant = (Z, (1 - layer.gate) * E_coarse, np.zeros((m, E_coarse.shape[1]), dtype=E_coarse.dtype))
     # A unit of each fine row, as the bridge spreads it over the coarse nodes (W1), and at the fine node itself (W2).
-    units = np.zeros((n + c + m, 2 * m), dtype=E_coarse.dtype)
-    identity = np.eye(m, dtype=E_coarse.dtype)
-    units[n : n + c, :m] = layer.gate * layer.S_fine.forward(identity)
-    units[n + c :, m:] = identity
-    K, W = (propagate(X0, layer, n_layers)[:n].copy() for X0 in (constant, units))
-    return CollapsedPropagation(K, W, Z, E_coarse)
+    own = np.eye(m, dtype=E_coarse.dtype)
+    spread = layer.gate * layer.S_fine.forward(own)
+    K, weights = entities_from(*constant).copy(), np.empty((n, 2 * m), dtype=E_coarse.dtype)
+    weights[:, :m] = entities_from(zeros(n), spread, zeros(m))  # one after the other, which takes less memory
+    weights[:, m:] = entities_from(zeros(n + c), own)
+    return CollapsedPropagation(K, weights, Z, E_coarse)
 
 
 def propagate_collapsed(F, tanh_F, collapsed: CollapsedPropagation, *, rows: np.ndarray) -> np.ndarray:

@@ -106,6 +106,10 @@ class Stage:
         """The graph of a state for the steps of an epoch of at most so many triples; a stage may prepare more for so many."""
         return self.graph(state, A)
 
+    def graph_for_update(self, graph):
+        """What is left of it for a step that updates the assignment, after which another graph is built."""
+        return graph
+
     def graph_after(self, graph, moved):
         """The graph after a step: the same, unless the step has moved weights of it."""
         return graph

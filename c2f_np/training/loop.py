@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,15 +136,18 @@ def run_phases(phases, problem: Problem, progress: Progress | None = None, after
     """Train through a list of phases, from the beginning or from where an earlier run stood."""
     if progress is not None:
         _require_fit(progress, problem)
-    with working_threads(problem.threads, problem.settings.engine):
+    graph, threads = None, partial(working_threads, problem.threads, problem.settings.engine)
+    with threads():
         progress = begin(phases, problem) if progress is None else progress
-        graph = None
         while not progress.is_done:
-            progress, graph = run_epoch(phases, progress, problem, graph)
-            text, is_milestone = epoch_in_words(progress)
-            _log.log(logging.INFO if is_milestone else logging.DEBUG, text)
-            if after_epoch is not None:
-                after_epoch(progress)
+            phase = progress.phase
+            with threads():  # once more, as one phase has no use for the buffers of another
+                while progress.phase == phase:
+                    progress, graph = run_epoch(phases, progress, problem, graph)
+                    text, is_milestone = epoch_in_words(progress)
+                    _log.log(logging.INFO if is_milestone else logging.DEBUG, text)
+                    if after_epoch is not None:
+                        after_epoch(progress)
     return progress
 
 
@@ -196,12 +200,17 @@ def run_epoch(phases, progress: Progress, problem: Problem, graph=None) -> tuple
     phase = phases[position]
     progress, graph = train_epoch(phase, progress, problem, graph)
     if progress.phase_epoch < phase.most_epochs and progress.bad_evaluations < phase.patience:
-        return progress, graph
+        return progress, _handed_on(graph, phase, progress.phase_epoch)
     progress = dataclasses.replace(progress, finished={**progress.finished, phase.name: progress.best})
     if position + 1 == len(phases):
         return dataclasses.replace(progress, phase="done", phase_epoch=0, best=None, bad_evaluations=0), graph
     following = phases[position + 1]
-    return _enter(following, progress, problem), graph if following.start is None else None
+    return _enter(following, progress, problem), _handed_on(graph, following, 0) if following.start is None else None
+
+
+def _handed_on(graph, phase: Phase, epoch: int):
+    """What an epoch needs of the graph that it begins with."""
+    return phase.stage.graph_for_update(graph) if graph is not None and phase.updates_in(epoch) else graph
 
 
 def train_epoch(phase: Phase, progress: Progress, problem: Problem, graph=None) -> tuple[Progress, object]:
