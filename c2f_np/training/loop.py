@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,18 +135,18 @@ def run_phases(phases, problem: Problem, progress: Progress | None = None, after
     """Train through a list of phases, from the beginning or from where an earlier run stood."""
     if progress is not None:
         _require_fit(progress, problem)
-    graph, threads = None, partial(working_threads, problem.threads, problem.settings.engine)
-    with threads():
+    with working_threads(problem.threads, problem.settings.engine):
         progress = begin(phases, problem) if progress is None else progress
-        while not progress.is_done:
-            phase = progress.phase
-            with threads():  # once more, as one phase has no use for the buffers of another
-                while progress.phase == phase:
-                    progress, graph = run_epoch(phases, progress, problem, graph)
-                    text, is_milestone = epoch_in_words(progress)
-                    _log.log(logging.INFO if is_milestone else logging.DEBUG, text)
-                    if after_epoch is not None:
-                        after_epoch(progress)
+    graph = None
+    while not progress.is_done:
+        phase = progress.phase
+        with working_threads(problem.threads, problem.settings.engine):  # anew: a phase has no use for the buffers of another
+            while progress.phase == phase:
+                progress, graph = run_epoch(phases, progress, problem, graph)
+                text, is_milestone = epoch_in_words(progress)
+                _log.log(logging.INFO if is_milestone else logging.DEBUG, text)
+                if after_epoch is not None:
+                    after_epoch(progress)
     return progress
 
 

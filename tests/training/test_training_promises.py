@@ -1,5 +1,7 @@
 """What every way of training promises: to go on where it stopped, and what engines, threads, seeds and odd data do not change."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from same import assert_close, assert_resumes, assert_same, followed, leaves
@@ -7,6 +9,7 @@ from small import WAYS, joint, stages, table
 
 from c2f_np.data import Dataset, load_dataset
 from c2f_np.errors import DataError, SettingsError
+from c2f_np.kernels import buffers
 from c2f_np.training import train
 from c2f_np.training.phases import phase_names, phases_of
 from c2f_np.training.problem import entity_embeddings, evaluate_state, pose
@@ -33,6 +36,14 @@ def test_threads_do_not_change_a_bit(data, way, dtype):
     assert_same(one, two)
     found = [value for _, value in leaves(one) if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
     assert found and {value.dtype for value in found} == {np.dtype(dtype)}  # the precision is kept
+
+
+@every_way
+def test_memory_that_is_used_again_does_not_change_a_bit(data, way, monkeypatch):
+    """From a mebibyte on arrays come from such memory; here all do."""
+    usual = train(data, way(dtype="float32"))
+    monkeypatch.setattr(buffers, "reused_buffers", partial(buffers.reused_buffers, smallest=1))
+    assert_same(train(data, way(dtype="float32")), usual)
 
 
 @every_way
