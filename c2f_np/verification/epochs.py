@@ -456,7 +456,7 @@ def _hold_code(worst: Worst, posed, p: dict, F, Y) -> None:
     if wanted is not None:
         found = p["S_direct"][clear] @ fine
         worst.add("S_direct of the code", found, (wanted @ fine)[clear], 1e-3 * np.linalg.norm(wanted @ fine))
-    if not worst.is_too_much or not rounding_decides(codebooks, [Y]):
+    if not worst.is_too_much or not rounding_decides(codebooks, [Y], 1e-5):
         every.take(worst)
 
 

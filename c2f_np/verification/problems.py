@@ -53,15 +53,16 @@ def assignment(rng, n: int, m: int, t: int, *, empty: bool = False) -> sparse.cs
     return matrix
 
 
-def rounding_decides(code, tables: list[np.ndarray]) -> bool:
-    """Whether codes of the same tables differ, or are None, as soon as last bits do: a greedy choice hangs by a thread.
+def rounding_decides(code, tables: list[np.ndarray], most: float) -> bool:
+    """Whether rounding may move a code by more than `most`, or makes it None: a greedy choice hangs by a thread.
 
-    Of two that are equally good, each change takes either; hence so many changes.
+    Of two that are equally good, each change takes either; hence so many changes. What a change is multiplied by is the condition
+    of the systems that are solved, and of rounding its square (normal equations).
     """
-    rng, first = np.random.default_rng(0), code(tables)
+    rng, first, visible = np.random.default_rng(0), code(tables), 1e-4 * most**0.5
     for _ in range(60):
         moved = code([Y * (1 + 1e-12 * rng.standard_normal(Y.shape)) for Y in tables])
-        if moved is None or any(np.linalg.norm(moved[k] - part) > 1e-6 * np.linalg.norm(part) for k, part in first.items()):
+        if moved is None or any(np.linalg.norm(moved[k] - part) > visible * np.linalg.norm(part) for k, part in first.items()):
             return True
     return False
 

@@ -268,7 +268,7 @@ def _compared(plain, tables, found: dict, most: float) -> list[tuple[str, float,
         return []
     checks = [(name, off(dense(found[name]), theirs), most) for name, theirs in expected.items()]
     wrong = not all(figure <= most for _, figure, _ in checks)
-    return [] if wrong and problems.rounding_decides(plain, tables) else checks
+    return [] if wrong and problems.rounding_decides(plain, tables, most) else checks
 
 
 def _residual_code(tables, given, seed, rounds, parts, weight) -> dict | None:
