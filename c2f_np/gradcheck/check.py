@@ -293,6 +293,8 @@ def numerical_gradient(
         In the shape of the argument; for a sparse one a vector of its stored entries.
     """
     operation = Operation(forward, None, arguments, wrt=wrt)
+    if len(operation.wrt) > 1:
+        raise UsageError(f"numerical_gradient takes one argument at a time; wrt={wrt!r} has {', '.join(operation.wrt)}")
     leaf = Leaf(operation, operation.wrt[0])
     if cotangent is None:
         scalar = len(operation.outputs) == 1 and operation.values()[0].size == 1

@@ -22,7 +22,7 @@ import numpy as np
 
 from .directions import balanced_direction, even_direction, graded_direction, sample_positions
 from .kinks import KINKED_STEP, Kinks
-from .operation import Leaf
+from .operation import EPS, Leaf
 from .slopes import COMPLEX_STEP, FIRST_STEP, NotApplicable, Slope, complex_slope, entry_sampler, line_sampler, slope, stack
 from .values import norm, to_vector
 
@@ -82,6 +82,9 @@ def central_differences(leaf: Leaf, cotangents, kinks: Kinks, settings, rng, gra
         if gradients is not None and gradients[:, i].any() and not slopes[row].mass.any() and steps[i] < first * leaf.scale:
             usual = slope(entry_sampler(leaf, i, crosses), cotangents, first * leaf.scale, grow=grow)
             slopes[row] = usual if np.isfinite(usual.error).all() and not usual.crossings else slopes[row]
+        if operation.grain > EPS and not slopes[row].mass.any():  # in float32 what does not move may only be too small to be seen
+            unseen = [np.dot(np.abs(c), np.abs(f)) for c, f in zip(cotangents, operation.here, strict=True)]
+            slopes[row] = replace(slopes[row], error=operation.grain * np.array(unseen) / (first * leaf.scale))
     scale = max((norm(s.value) for s in slopes), default=0.0)
 
     def usable(s) -> bool:  # not if a kink leaves only hopelessly small steps

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .directions import floored
+from .directions import floored, sample_positions
 from .operation import Leaf, Operation, parameters_of
 from .slopes import FIRST_STEP
 from .trouble import Trouble, in_words
@@ -38,6 +38,9 @@ TINY = LOOKS[4]
 
 #: At most so many forward calls are spent on finding the entries of a large argument that lie at a kink.
 SEARCH = 200
+
+#: Of more entries at kinks than are tried one by one, so many of each kind are.
+ALONE = 8
 
 
 @dataclass
@@ -225,8 +228,10 @@ def outside_of_slopes(leaf: Leaf, bend: Bend, cotangents, gradients, limit: int,
     here, grain, scale = leaf.operation.here, leaf.operation.grain, leaf.steps
     chosen = bend.entries if bend.entries.any() else np.ones(leaf.size, bool)
     directions = [scale * chosen, *(floored(rng, leaf.size) * scale * chosen for _ in range(3))]
-    if chosen.sum() <= limit:
-        directions += [np.where(np.arange(leaf.size) == i, scale, 0.0) for i in np.flatnonzero(chosen)]
+    alone = np.flatnonzero(chosen)
+    if alone.size > limit:
+        alone = alone[sample_positions(rng, gradients[:, alone], ALONE)]
+    directions += [np.where(np.arange(leaf.size) == i, scale, 0.0) for i in alone]
     for v in reversed(directions):
         ends = leaf.either_side(TINY * v)
         if ends is None:

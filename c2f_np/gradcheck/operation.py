@@ -323,7 +323,7 @@ class Operation:
         if result is None:
             raise Trouble("backward returns None: is the `return` missing, or is it not written yet?", "returns")
         tops, mapping = self.tops(self.wrt), _mapping(result)
-        alone = tops[0] if len(tops) == 1 and children(self.arguments[tops[0]]) is not None else None
+        alone = tops[0] if len(tops) == 1 and children(self.arguments[tops[0]], numbers=True) is not None else None
         in_order = f"{len(tops)} arguments to differentiate: {', '.join(tops)}"
         parts: dict[str, object] = {}
         if mapping is not None:

@@ -22,6 +22,10 @@ def is_sparse(value) -> bool:
     return module is not None and module.issparse(value)
 
 
+#: Formats of sparse matrices whose ``data`` are their entries; others are constants.
+ENTRY_BY_ENTRY = ("csr", "csc", "coo", "bsr")
+
+
 def is_scalar(value) -> bool:
     """Whether ``value`` is a real floating-point number (not an array, not an integer)."""
     return isinstance(value, float | np.floating)
@@ -42,12 +46,15 @@ def is_differentiable(value) -> bool:
         return True
     if isinstance(value, np.ma.MaskedArray):  # what lies under the mask is nobody's business
         return False
-    return (isinstance(value, np.ndarray) or is_sparse(value)) and np.issubdtype(value.dtype, np.floating)
+    held = isinstance(value, np.ndarray) or is_sparse(value) and value.format in ENTRY_BY_ENTRY
+    return held and np.issubdtype(value.dtype, np.floating)
 
 
 def children(value, numbers: bool = False) -> dict | None:
     """The parts of a container by the suffix of their names, or None for a leaf; with ``numbers`` also of a list of floats."""
     if isinstance(value, np.ndarray | float):  # the ordinary case first: this is called for every call of a function
+        return None
+    if is_sparse(value):  # one kind of them is a dict
         return None
     if isinstance(value, dict):
         return {f".{k}" if isinstance(k, str) and k.isidentifier() else f"[{k!r}]": part for k, part in value.items()}
