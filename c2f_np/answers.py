@@ -135,7 +135,8 @@ class Answers:
         Raises
         ------
         DataError
-            If an item is unknown, or the model has learnt nothing from any item that a user has.
+            If an item is unknown, or the model has learnt nothing from any item that a user has. (Popularity tells everyone the
+            same, whatever the items.)
         SettingsError
             If k is out of range.
         """

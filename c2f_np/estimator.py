@@ -198,6 +198,10 @@ class Recommender(Answers, BaseEstimator):
         R = learnt_from.train
         self._tell(f"begins to learn from {R.nnz:,} interactions of {R.shape[0]:,} users and {R.shape[1]:,} items")
         self.history_, self.best_epoch_ = [], None  # unless it is trained
+        if epochs is None:
+            self._fitted = self.get_params()
+            if self._fitted.get("random_state") is not None:
+                self._fitted["random_state"] = self.seed  # of a generator, which goes on, too
         epochs = self._learn(learnt_from, epochs, **options)
         self.data_, self.epochs_ = data, epochs
         self._set_known(R, data.known(), data.user_ids, data.item_ids)
@@ -280,12 +284,16 @@ class Recommender(Answers, BaseEstimator):
             If it cannot be written.
         """
         check_is_fitted(self, "interactions_")
-        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()}
-        if given.get("random_state") is not None:
-            given["random_state"] = self.seed
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in self._fitted.items()}
         header = {"model": type(self).__name__, "parameters": given, "about": self._about()}
         known = pack_entities(self.interactions_, self.known_, self.user_ids_, self.item_ids_)
-        write_archive(path, BASELINE, _VERSION, header, known | self._packed())
+        write_archive(path, BASELINE, _VERSION, header, known | self._as_fitted()._packed())
+
+    def _as_fitted(self) -> Self:
+        """The model with the parameters of its fit: what they were set to later counts at the next one."""
+        model = copy.copy(self)
+        vars(model).update(getattr(self, "_fitted", {}))
+        return model
 
     @classmethod
     def load(cls, path: FilePath) -> Self:
@@ -308,6 +316,7 @@ class Recommender(Answers, BaseEstimator):
                 given = _in_parameters(header["parameters"])
                 refuse_unknown(given, cls().get_params(), "parameter")
                 model = cls(**given)
+                model._fitted = given
                 known = members.read_all(*entities_layout(members))
                 model._set_known(*unpack_entities(known, path), header.get("about", {}))
                 n_users, n_items = model.interactions_.shape
@@ -664,6 +673,8 @@ class Recommender(Answers, BaseEstimator):
         return learnt
 
     def _scores_of_new(self, items: np.ndarray) -> np.ndarray:
+        if not self.interactions_[:, items].nnz:
+            raise DataError("the model has learnt from no interaction of these items, so they tell nothing of the user")
         scores: np.ndarray = self._weights_of(items).sum(axis=0)
         return scores
 
@@ -737,7 +748,7 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         user_bias, item_bias, global_bias = self._biases()
         item_bias = None if item_bias is None else _rows(item_bias, items)
         top = rank_embeddings(H[:n_users], H_items, item_bias, masked, k, users=rows, **self._workers())
-        scores = np.einsum("nd,nkd->nk", H[rows], H_items[top])
+        scores = _scores_of_listed(H[rows], H_items, top)
         if item_bias is not None:
             scores = scores + item_bias[top]
         # Constant for a user: no matter for the ranking.
@@ -753,12 +764,12 @@ class EmbeddingRecommender(EmbeddingAnswers, Recommender):
         directions = H / np.where(norms > 0, norms, 1)
         others = _rows(directions, those)
         top = rank_embeddings(directions[rows], others, None, itself, k, **self._workers() | {"n_threads": 1})
-        return top, np.einsum("nd,nkd->nk", directions[rows], others[top])
+        return top, _scores_of_listed(directions[rows], others, top)
 
     # What `EmbeddingAnswers` asks.
     def _splitter(self) -> Splitter:
         if getattr(self, "_split", (None,))[0] is not self.embeddings_:  # none yet, or of an earlier fit
-            self._split = self.embeddings_, self._made_splitter()
+            self._split = self.embeddings_, self._as_fitted()._made_splitter()
         return self._split[1]
 
     def _made_splitter(self) -> Splitter:
@@ -891,6 +902,15 @@ def _columns(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
 
 def _rows(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
     return values if places is None else values[places]
+
+
+def _scores_of_listed(H: np.ndarray, items: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """The products of rows (n, d) with those of their lists (n, k), so many rows at a time that memory stays small."""
+    scores = np.empty(top.shape, np.result_type(H, items))
+    for start in range(0, len(H), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.einsum("nd,nkd->nk", H[block], items[top[block]], out=scores[block])
+    return scores
 
 
 def _within(pattern: sparse.csr_array | None, places: np.ndarray | None) -> sparse.csr_array | None:

@@ -72,7 +72,7 @@ def one_by_one(ids: Iterable[Any], kind: str) -> list[Any]:
     if isinstance(ids, Mapping) or hasattr(ids, "columns") or hasattr(ids, "column_names"):
         raise DataError(f"{kind} ids must be a list or a column, not a whole data frame or dictionary")
     values: Any = ids
-    name = str(getattr(values, "dtype", "")).lower()
+    name = str(getattr(values, "dtype", getattr(values, "type", ""))).lower().removeprefix("half")
     if hasattr(values, "to_numpy") and name.startswith("float"):
         values = values.to_numpy()  # in its own precision, which limits the whole numbers that it can tell apart
     elif not isinstance(values, np.ndarray):
@@ -82,7 +82,7 @@ def one_by_one(ids: Iterable[Any], kind: str) -> list[Any]:
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or values.dtype.kind in "Mm":
             raise DataError(f"{kind} ids must be one-dimensional, text or whole numbers, not {values.dtype} of {values.shape}")
-        return list(values) if name in ("float16", "float32") else values.tolist()
+        return list(values) if values.dtype in (np.float16, np.float32) else values.tolist()
     try:
         return list(values)
     except TypeError:

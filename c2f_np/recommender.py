@@ -7,6 +7,7 @@ R : (U, I) interactions     user and item embeddings : (U, d), (I, d)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -51,6 +52,8 @@ class StateRecommender(EmbeddingRecommender):
         progress: Progress | None = None,
     ) -> dict[str, int]:
         settings = self.resolved_settings()
+        if epochs is not None:  # of a generator, which may have gone on since
+            settings = dataclasses.replace(settings, seed=self.settings_.seed)
         problem = pose(data, settings)
         phases, watch = self._phases(settings, problem.engine), self._watched(after_epoch)
         done, epochs = train_or_refit(phases, epochs, problem, progress=progress, after_epoch=watch)

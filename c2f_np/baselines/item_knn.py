@@ -91,8 +91,8 @@ class ItemKNN(Baseline):
     stored_as: str = storage()
 
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
-        checked_values(self)
-        neighbours = item_neighbours(data.train, self.k, self.shrinkage, engine=self.engine)
+        given = checked_values(self)
+        neighbours = item_neighbours(data.train, given["k"], given["shrinkage"], engine=self.engine)
         self._set_neighbours(cut_to_bytes(neighbours, self.bytes, self.stored_as) if self._is_cut else neighbours)
         return {}
 

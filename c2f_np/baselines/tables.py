@@ -107,7 +107,7 @@ class TableRecommender(Baseline, EmbeddingRecommender):
 
     def _made_splitter(self) -> Splitter:
         table, problem = self._posed(self.interactions_, None)
-        Z, L = table.ego(in_numbers(self.parameters_, self.dtype)), self.n_layers
+        Z, L = table.ego(in_numbers(self.parameters_, self.dtype)), problem.settings.n_layers
         M = L * propagate(Z, problem.A, L - 1) if L else Z
         return splitter_of_table(Z, M[problem.n_users :], places(self.interactions_.copy()), L)
 
@@ -126,7 +126,7 @@ class TableRecommender(Baseline, EmbeddingRecommender):
 
     def _restore(self, arrays: dict[str, np.ndarray], path: FilePath) -> None:
         table, problem = self._posed(self.interactions_, None)
-        self._set_parameters(arrays, TableStage(table, self.n_layers, tuple(arrays), problem.engine), problem)
+        self._set_parameters(arrays, TableStage(table, problem.settings.n_layers, tuple(arrays), problem.engine), problem)
 
     @property
     def _in_bytes(self) -> bool:

@@ -96,6 +96,7 @@ def refit_command(options) -> int:
 
 
 def train_command(options) -> int:
+    from ..data.named import NAMED
     from ..run import RUN, Request, read_request
 
     earlier = read_request(options.out) if options.resume and (folder_named(options.out) / RUN).exists() else None
@@ -110,8 +111,8 @@ def train_command(options) -> int:
         base = earlier.settings if preset == earlier.preset else Settings.preset(preset)
         settings = dataclasses.replace(base, **given)
         load = earlier.load_options | load
-    # An absolute path, so that the run folder can be used from elsewhere; a data set's name as it is.
-    source = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
+    # An absolute path, so that the run folder can be used from elsewhere; a data set's name, which comes first, as it is.
+    source = str(Path(options.data).resolve()) if options.data not in NAMED and Path(options.data).exists() else options.data
     return _carry_out(Request(source, load, preset, settings), options)
 
 

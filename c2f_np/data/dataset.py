@@ -18,7 +18,7 @@ from scipy.sparse import csr_array, issparse, sparray
 
 from ..errors import DataError, in_short
 from ..ids import as_ids, require_ids
-from ..lookup import known_positions, positions, wanted_ids
+from ..lookup import known_positions, wanted_ids
 from ..shown import for_terminal, html_table
 from .frames import has_columns, read_frame
 from .interactions import Interactions, keys_of_codes, keys_of_matrix, matrix_of_keys
@@ -186,8 +186,8 @@ class Dataset:
         whole = Interactions.from_rows(users, items)
         keys = dict.fromkeys(PARTS) | {
             part: keys_of_codes(
-                positions(pairs.user_ids, whole.user_ids, "user")[pairs.user],
-                positions(pairs.item_ids, whole.item_ids, "item")[pairs.item],
+                known_positions(whole.user_ids, pairs.user_ids)[pairs.user],
+                known_positions(whole.item_ids, pairs.item_ids)[pairs.item],
                 whole.n_items,
             )
             for part, pairs in read.items()
@@ -291,7 +291,8 @@ class Dataset:
         """
         parts = [keys_of_matrix(part) for name, part in self.parts() if name != "test"]
         user, item = np.divmod(np.sort(np.concatenate(parts)), self.n_items)
-        return Interactions(user, item, None, self.user_ids, self.item_ids, self.name, self.report)
+        report = {what: count for what, count in self.report.items() if "_without_" not in what}  # of parts, which rows have not
+        return Interactions(user, item, None, self.user_ids, self.item_ids, self.name, report)
 
     def whole(self) -> Dataset:
         """Return the same interactions with all of them in training: for a model that will be used rather than judged."""
@@ -448,7 +449,7 @@ def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], d
     if not issparse(matrix):
         matrix = np.asarray(matrix)
         if matrix.dtype == object:
-            with suppress(TypeError, ValueError):  # numbers of Python's
+            with suppress(TypeError, ValueError, OverflowError):  # numbers of Python's
                 matrix = matrix.astype(np.float64)
     if matrix.ndim != 2:
         raise DataError(f"{part} must be a matrix of users x items, not an array of {matrix.ndim} dimensions")

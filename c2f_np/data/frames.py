@@ -6,6 +6,7 @@ of them is required, nor a layer above them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -74,7 +75,7 @@ def _columns(table: Any, **given: str | None) -> dict[str, Any]:
     names = _names(table)
     if names is None:
         raise DataError(f"a data frame is needed, with named columns, not {type(table).__name__}")
-    if hasattr(table, "collect"):  # a lazy frame
+    if callable(getattr(table, "collect", None)):  # a lazy frame; of another a column may have this name
         table = table.collect()
     wanted = {kind: None if name is None else str(name) for kind, name in given.items()}
     advice = "; a matrix of users x items must be given as one, such as frame.to_numpy()"
@@ -132,7 +133,7 @@ def _names(table: Any) -> list[Any] | None:
         return list(table)
     if isinstance(table, np.ndarray):
         return None if table.dtype.names is None else list(table.dtype.names)
-    if hasattr(table, "collect_schema"):
+    if callable(getattr(table, "collect_schema", None)):
         return list(table.collect_schema().names())
     names = getattr(table, "column_names", getattr(table, "columns", None))
     return None if names is None or callable(names) else list(names)
@@ -161,5 +162,14 @@ def _numbers(column: Any, kind: str) -> np.ndarray:
         values = np.where(missing, np.nan, values.astype("datetime64[us]").astype(np.int64) / 1e6)
     try:
         return values.astype(np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"the column of the {kind} does not hold numbers; name another one") from None
+    except (TypeError, ValueError, OverflowError):
+        row, value = next((row, value) for row, value in enumerate(values) if not _is_a_number(value))
+        wrong = f"the column of the {kind} must hold numbers; row {row} (counted from 0) does not; name another one"
+        raise DataError(wrong, value=value) from None
+
+
+def _is_a_number(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -74,8 +74,14 @@ class Interactions:
             raise DataError(f"one timestamp is needed per pair: pairs {len(self.user)}, timestamps {self.timestamp.shape}")
         for kind, codes, ids in (("user", self.user, self.user_ids), ("item", self.item, self.item_ids)):
             require_ids(ids, kind)
+            if codes.dtype.kind not in "iu":
+                raise DataError(f"{kind} codes must be whole numbers, not {codes.dtype}")
             if len(codes) and (codes.min() < 0 or codes.max() >= len(ids)):
                 raise DataError(f"{kind} codes must lie between 0 and {len(ids) - 1}")
+        for kind in ("user", "item"):
+            object.__setattr__(self, kind, getattr(self, kind).astype(np.int64, copy=False))
+        if not (np.diff(self.user * self.n_items + self.item) > 0).all():
+            raise DataError("pairs must be sorted by user, then item, each once; Interactions.from_rows takes rows of any order")
 
     @property
     def n_users(self) -> int:
@@ -97,8 +103,11 @@ class Interactions:
 
     def __getitem__(self, which: Any) -> Interactions:
         """Some of the pairs, by their numbers or a mask, each once and in order; the users and items stay what they are."""
-        rows = np.asarray(which[0] if isinstance(which, tuple) else which)
-        kept = np.unique(np.arange(len(self))[rows])
+        which = which[0] if isinstance(which, tuple) else which
+        if not isinstance(which, slice):
+            which = np.asarray(which)
+            which = which if which.size else which.astype(np.int64)
+        kept = np.unique(np.arange(len(self))[which])
         times = None if self.timestamp is None else self.timestamp[kept]
         return replace(self, user=self.user[kept], item=self.item[kept], timestamp=times)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ _LOAD_OPTIONS = (
 )
 #: The keywords of :func:`load_dataset`, as files and the command line may give them; None is the default.
 LOAD_OPTIONS = {option.name: option for option in _LOAD_OPTIONS}
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no name that a file could have
+        return False
 
 
 def load_dataset(
@@ -124,7 +132,12 @@ def load_dataset(
     values = user_column, item_column, rating_column, timestamp_column, separator, rating_threshold
     options: dict[str, Any] = dict(zip(_OPTIONS, values, strict=True))
     in_memory = isinstance(name_or_path, Interactions) or has_columns(name_or_path)
-    name, info = ("", None) if in_memory else (str(name_or_path), NAMED.get(str(name_or_path)))
+    if not in_memory and not isinstance(name_or_path, str | os.PathLike):
+        found = type(name_or_path).__name__
+        known = "a name, a path, Interactions or a data frame (a matrix: Dataset.from_matrices)"
+        raise DataError(f"data must be {known}, not {found}")
+    # Names come first, but only text is a name: Path("planted") is the folder.
+    name, info = ("", None) if in_memory else (str(name_or_path), NAMED.get(name_or_path))
     if in_memory:
         if file_format != "auto":
             raise DataError("a table in memory has no file format; leave file_format alone", value=file_format)
@@ -136,7 +149,7 @@ def load_dataset(
         name = source.source
     elif info is None:
         path = Path(name_or_path)
-        if not path.exists():
+        if not _exists(path):
             raise DataError(f"{in_short(name)} is neither a file or folder nor one of the data sets {', '.join(NAMED)}")
         name, source = _name_of(path.resolve()), read_interactions(path, file_format=file_format, **options)
     elif file_format != "auto":

@@ -132,7 +132,9 @@ def write_lightgcn(data: Dataset | Split, folder: FilePath) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in _LIGHTGCN_FILES.items():
         matrix = getattr(data, part)
-        if matrix is not None:
+        if matrix is None or (part != "train" and not matrix.nnz):
+            (folder / name).unlink(missing_ok=True)  # of an earlier data set
+        else:
             rows = np.split(matrix.indices, matrix.indptr[1:-1])
             lines = (" ".join([user, *(items[i] for i in row.tolist())]) + "\n" for user, row in zip(users, rows, strict=True))
             write_text_atomically(folder / name, "".join(lines))

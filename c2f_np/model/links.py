@@ -223,7 +223,7 @@ def centres(Y: np.ndarray, k: int, seed: int, weight: np.ndarray | None = None) 
         # Fewer different rows than clusters is no fault: some centres are then the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # Several threads add up a cluster's rows in the order in which they happen to finish.
-        with threadpool_limits(1):
+        with one_blas_thread(), threadpool_limits(1, user_api="openmp"):
             found = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=seed % 2**32).fit(Y, sample_weight=weight)
     return found.cluster_centers_.astype(np.float64)
 

@@ -109,8 +109,8 @@ def read(path) -> Exported:
         rows = 0 if settings["training"] == "joint" and settings["gate"] == 1 and m else c
         layout = _codebook_layout("E_coarse", rows, rows * dim) | {"item_bias": Array(_FLOATS, ("I",))}
         layout |= _codebook_layout("F", "M", m * dim) if m else {}
-        for name, rows, columns in (("S_coarse", "N", "C"), ("S_fine", "C", "M"), ("S_direct", "N", "M")):
-            layout |= _matrix_layout(name, rows, columns, columns) if name in assignments else {}
+        for name, from_, to in (("S_coarse", "N", "C"), ("S_fine", "C", "M"), ("S_direct", "N", "M")):
+            layout |= _matrix_layout(name, from_, to, to) if name in assignments else {}
         for name in _KNOWN:
             layout |= _places_layout(name, "U", "I") if f"{name}.lengths" in members else {}
         for name, n in (("user_ids", "U"), ("item_ids", "I")):

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from ..answers import EmbeddingAnswers, Items, best_of
 from ..errors import DataError
 from ..files import FilePath
+from ..ids import as_ids
 from ..lookup import positions, require_k, wanted_ids
 from ..model.propagation import propagate, propagate_backward
 from .compact import Compact, compact_matrix
@@ -388,6 +389,10 @@ class Served(EmbeddingAnswers):
         if stored is not None:
             raise DataError(f"the file has the {what} already")
         pairs = np.asarray(given)
+        if pairs.size == 0:
+            pairs = np.zeros((0, 2), np.int64)
+        elif pairs.dtype == object and pairs.ndim == 2 and pairs.shape[1] == 2:  # as data frames give text
+            pairs = np.stack([as_ids(column, kind) for column, kind in zip(pairs.T, ("user", "item"), strict=True)], axis=1)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iuU":
             raise DataError(f"{what} must be positions or ids of shape (n, 2), not {pairs.dtype} of shape {pairs.shape}")
         if pairs.dtype.kind == "U":

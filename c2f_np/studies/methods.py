@@ -18,6 +18,7 @@ from ..evaluation import EvaluationResult
 from ..machine import forget_peak_memory, peak_memory, processor, versions
 from ..model.step import ModelState
 from ..model_file import StoredModel, most_bytes, size_in_bytes
+from ..schema import LIMITS
 from ..serving.compact import INT8
 from ..settings import Settings
 from ..training import train, train_control
@@ -204,7 +205,8 @@ def with_rows_for_bytes(settings: Settings, phase: str, budget: int, data: Datas
     def of(n_coarse: int) -> Settings:
         return dataclasses.replace(settings, n_coarse=n_coarse, n_fine=max(round(share * n_coarse), least))
 
-    candidates = range(settings.t_coarse, n_entities + 1)
+    most = min(n_entities, LIMITS["n_coarse"], int(LIMITS["n_fine"] / share))
+    candidates = range(settings.t_coarse, most + 1)
 
     def weighs(n_coarse: int) -> int:
         return most_bytes(of(n_coarse), phase, data.n_users, data.n_items, stored_as)

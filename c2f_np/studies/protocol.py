@@ -91,7 +91,7 @@ def measure_choices(
     n_relevant = np.diff(relevant.indptr)
     known = dataset.train if validation is None else sparse.csr_array(dataset.train + validation)
     rng = np.random.default_rng(seed)
-    longest = max(k, *other_ks)
+    longest = max((k, *other_ks))
 
     def evaluate(masked, definitions=OURS, at=k, order=None, draw=None) -> dict:
         """Numbers per user for each metric and model; `order` permutes the items, `draw` seeds a sample of candidates."""

@@ -33,6 +33,8 @@ OPTIONS: dict[str, dict[str, type | list[type]]] = {
     "planted-structure": {"presets": [str]},
     "protocol": {"preset": str, "k": int, "other_ks": [int], "n_negatives": int, "n_draws": int},
 }
+#: Keys that say how runs are made and reported.
+_OF_RUNS = ("metric", "trials", "reference", "figure", "phases", "presets", "rerun")
 _DEFAULTS: dict[str, dict] = {"planted-structure": {"presets": STAGED}, "protocol": {"preset": "staged"}}
 
 
@@ -104,6 +106,9 @@ def read_study(name_or_path) -> Study:
 
 def _study(table: TomlTable, path: Path, text: str) -> Study:
     kind = table.take("kind", str, "runs", choices=("runs", *SPECIAL_KINDS))
+    for key in _OF_RUNS if kind != "runs" and "run" not in table else ():
+        if key in table:
+            raise table.error(f"{key} is of studies of runs; one of the kind {kind} has no use for it")
     protocol = table.take("protocol", str, "clean", choices=PROTOCOLS)
     trials = table.take("trials", int, Study.trials, low=1, high=1000)
     study = Study(
@@ -287,6 +292,9 @@ def _filled(table: TomlTable, template: str, point: dict) -> str:
 def check_study(study: Study) -> None:
     """Check what only the whole study shows: names, references, sizes in bytes, and the settings of every run on all its data."""
     if study.kind != "runs":
+        for source in study.sources:
+            if source.presets:
+                raise SettingsError(f"{study.path}: data {in_short(source.name)}: presets are of studies of runs")
         for run in study.runs:
             kind, example = in_short(study.kind), in_short(run.name)
             raise SettingsError(f"{study.path}: a study of the kind {kind} must not have a [[run]], such as {example}")

@@ -96,8 +96,9 @@ def _require_same_run(header: dict, settings: Settings, fingerprint: str, path) 
     # A setting that is younger than the run was at its default.
     run = settings_of_file(Settings().to_dict() | header["settings"], path).to_dict()
     for name, value in settings.to_dict().items():
-        # With a schedule the number of epochs shapes the learning rate from the first epoch on.
-        free = name == "threads" or (name == "max_epochs" and settings.lr_schedule == "constant")
+        # With a schedule the number of epochs shapes the learning rate, or the threshold, from the first epoch on.
+        is_shaping = settings.lr_schedule != "constant" or settings.fine_density < 1
+        free = name == "threads" or (name == "max_epochs" and not is_shaping)
         if not free and run[name] != value:
             raise ModelFileError(f"{path}: this run has {name} = {run[name]}, not {value}")
 

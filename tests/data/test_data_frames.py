@@ -190,5 +190,5 @@ def test_a_split_of_none_holds_nothing_out(tmp_path):
 def test_times_may_be_dates_in_text():
     read = read_frame({"user": [1, 1], "item": [1, 2], "time": ["2024-03-11", "1970-01-01T00:00:07Z"]})
     assert read.timestamp.tolist() == [1710115200, 7]
-    with pytest.raises(DataError, match="the column of the timestamp does not hold numbers"):
+    with pytest.raises(DataError, match="the column of the timestamp must hold numbers; row 0"):
         read_frame({"user": [1], "item": [1], "time": ["11.03.2024"]})

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -212,3 +213,10 @@ def test_what_has_no_numbers_to_store_is_refused(tmp_path):
     path.write_text(SHARES + IN_BYTES.format(method="ease", more="").replace("int8", "int4"))
     with pytest.raises(SettingsError, match="run 'ease': stored_as must be one of dtype, int8, not 'int4'"):
         read_study(path)
+
+
+def test_no_more_rows_are_tried_than_there_may_be():
+    settings = Settings.preset("default", n_coarse=10, n_fine=3200, dim=8)
+    large = SimpleNamespace(n_users=40_000, n_items=30_000)
+    found = with_rows_for_bytes(settings, "joint", 2_000_000, large)
+    assert most_bytes(found, "joint", 40_000, 30_000) <= 2_000_000 and found.n_fine == 320 * found.n_coarse

@@ -298,3 +298,16 @@ def test_the_fingerprint_knows_what_results_depend_on(tmp_path):
 
 def test_kinds_are_told_where_to_find_their_function():
     assert all(target.count(":") == 1 and target.startswith("c2f_np.") for target in SPECIAL_KINDS.values())
+
+
+@pytest.mark.parametrize("line", ['reference = "x"', 'metric = "ndcg@5"', "trials = 3", 'figure = "means"', "[presets]"])
+def test_keys_of_runs_are_refused_where_there_are_none(tmp_path, line):
+    with pytest.raises(SettingsError, match=line.split()[0].strip("[]")):
+        study_of(tmp_path, f"{PROTOCOL}{line}\n")
+
+
+def test_presets_of_data_are_refused_where_there_are_no_runs(tmp_path):
+    own = '[[data]]\nsource = "planted"\n[data.presets]\nstaged = { max_epochs = 1 }\n'
+    text = PROTOCOL.replace('data = ["planted"]', "") + own
+    with pytest.raises(SettingsError, match="data 'planted': presets are of studies of runs"):
+        study_of(tmp_path, text)
