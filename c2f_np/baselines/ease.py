@@ -51,12 +51,13 @@ def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
     gram = (R.T @ R).toarray()
     gram[np.diag_indices_from(gram)] += regularisation
     with one_blas_thread():
-        # Symmetric and positive definite; the inverse comes from the Cholesky factor.
-        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
-        P = scipy.linalg.cho_solve(factor, np.eye(len(gram)), overwrite_b=True)
-    W: np.ndarray = (P / -np.diag(P)).astype(np.float32)
-    np.fill_diagonal(W, 0)
-    return W
+        # Symmetric and positive definite; the inverse comes from the Cholesky factor. Transposed, as LAPACK copies other matrices.
+        factor = scipy.linalg.cho_factor(gram.T, lower=True, overwrite_a=True)
+        P = scipy.linalg.cho_solve(factor, np.eye(len(gram)).T, overwrite_b=True)
+    P /= -np.diag(P).copy()
+    np.fill_diagonal(P, 0)
+    del gram, factor
+    return np.ascontiguousarray(P, np.float32)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -67,7 +68,7 @@ class EASE(Baseline):
     ----------
     regularisation : float
     max_items : int
-        With more items ``fit`` refuses: the weights take 4 bytes and the computation another 16 for every pair of items.
+        With more items ``fit`` refuses: at its peak it takes some 26 bytes for every pair of items, 44 with int8.
     bytes : int, optional
         Most that the model may weigh; if that is less than all weights, the largest by absolute value are kept.
     stored_as : {"dtype", "int8"}
@@ -88,7 +89,7 @@ class EASE(Baseline):
     def _learn(self, data: Dataset, epochs: dict[str, int] | None, after_epoch: object = None) -> dict[str, int]:
         checked_values(self)
         if data.n_items > self.max_items:
-            needed = 20 * data.n_items**2 / 2**30
+            needed = (44 if self.stored_as == INT8 else 26) * data.n_items**2 / 2**30
             raise SettingsError(
                 f"EASE holds all pairs of items: {data.n_items} items need about {needed:.1f} GiB, and max_items = "
                 f"{self.max_items}; raise max_items if the memory is there"
