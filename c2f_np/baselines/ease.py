@@ -51,7 +51,7 @@ def ease_weights(R: sparse.csr_array, regularisation: float) -> np.ndarray:
     gram = (R.T @ R).toarray()
     gram[np.diag_indices_from(gram)] += regularisation
     with one_blas_thread():
-        # Symmetric and positive definite; the inverse comes from the Cholesky factor. Transposed, as LAPACK copies other matrices.
+        # Symmetric, positive definite: the inverse comes from the Cholesky factor. Transposed, as LAPACK copies other matrices.
         factor = scipy.linalg.cho_factor(gram.T, lower=True, overwrite_a=True)
         P = scipy.linalg.cho_solve(factor, np.eye(len(gram)).T, overwrite_b=True)
     P /= -np.diag(P).copy()

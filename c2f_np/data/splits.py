@@ -94,7 +94,7 @@ def split_random(interactions: Interactions, test_fraction: float = 0.2, seed: S
     rng = _generator(seed, _STREAM_TEST)
     per_user = np.bincount(interactions.user, minlength=interactions.n_users)
     n_test = share_per_user(per_user, test_fraction)
-    how = f"test: {test_fraction:.0%} of each user's items at random ({_in_words(seed)})"
+    how = f"test: {100 * float(test_fraction):g}% of each user's items at random ({_in_words(seed)})"
     return _split(interactions, drawn_per_user(interactions.user, n_test, rng), how)
 
 
@@ -175,7 +175,7 @@ def apply_protocol(
         _check_fraction(validation_fraction, "validation_fraction", zero_is_fine=True)
         if validation_fraction:
             validation, train = _share_of_training(train, validation_fraction, _generator(seed, _STREAM_VALIDATION))
-            share = f"{validation_fraction:.0%} of each user's training items at random"
+            share = f"{100 * float(validation_fraction):g}% of each user's training items at random"
             how += f"; validation: {share} ({_in_words(seed)})"
     name = name or split.source
     return Dataset(name, train, validation, test, split.user_ids, split.item_ids, how, protocol, dict(split.report))

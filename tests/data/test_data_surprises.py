@@ -90,3 +90,11 @@ def test_what_is_no_source_is_refused_in_words(source):
 def test_a_matrix_of_numbers_beyond_any_float_is_refused():
     with pytest.raises(DataError):
         Dataset.from_matrices([[10**400, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("fraction, words", [(0.2, "20%"), (0.125, "12.5%"), (0.001, "0.1%")])
+def test_a_small_share_is_not_described_as_none(fraction, words):
+    rows = np.arange(2000)
+    pairs = Interactions.from_rows((rows // 20).astype(str), (rows % 20).astype(str))
+    data = load_dataset(pairs, split="random", test_fraction=fraction, validation_fraction=fraction)
+    assert f"test: {words} of each" in data.split and data.split.count(words) == 2
