@@ -231,7 +231,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ("the first rows instead of the chosen", "W[rows[first:first + block]]", "W[first:min(first + block, len(rows))]"),
     ),
     *_in("model.propagation.collapse", "fine_stage")(
-        ("gate of W1 forgotten", "layer.gate * layer.S_fine.forward(identity)", "layer.S_fine.forward(identity)"),
+        ("gate of W1 forgotten", "layer.gate * layer.S_fine.forward(own)", "layer.S_fine.forward(own)"),
     ),
     # ---- graph
     *_in("model.graph.normalise_backward", "graph", "coarse_structure")(

@@ -132,7 +132,7 @@ def test_a_baselines_file_that_does_not_fit(data, tmp_path):
         (model.get_params() | {"dtype": "float64"}, "embeddings holds float32"),
     ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(model, "get_params", lambda parameters=parameters: parameters)
+            patch.setattr(model, "_fitted", parameters)
             model.save(path)
         with pytest.raises(ModelFileError, match=f"model.npz: .*{why}"):
             load_baseline(path)
