@@ -388,6 +388,7 @@ def collapse_pays_check(engine: str, rng) -> Checks:
         found = propagation.collapse_pays(n, entries, m, d, n_layers, n_steps=n_steps, n_rows=n_rows, itemsize=4)
         wrong += found != (collapsed < layered)
     yield "operations", float(wrong), 0
+    yield "of two ways of equal cost, by layers", float(propagation.collapse_pays(9, 10, 1, 2, 1, n_steps=2, n_rows=10)), 0
     for itemsize in (4, 8):
         most = 2**30 // (itemsize * 2 * (8 + 24))
         options = {"n_steps": 100, "n_rows": 1, "itemsize": itemsize}
