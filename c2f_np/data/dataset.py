@@ -291,14 +291,16 @@ class Dataset:
         """
         parts = [keys_of_matrix(part) for name, part in self.parts() if name != "test"]
         user, item = np.divmod(np.sort(np.concatenate(parts)), self.n_items)
-        report = {what: count for what, count in self.report.items() if "_without_" not in what}  # of parts, which rows have not
-        return Interactions(user, item, None, self.user_ids, self.item_ids, self.name, report)
+        return Interactions(user, item, None, self.user_ids, self.item_ids, self.name, self._report_of_rows())
 
     def whole(self) -> Dataset:
         """Return the same interactions with all of them in training: for a model that will be used rather than judged."""
         split = f"everything is training ({', '.join(name for name, part in self.parts() if part.nnz)})"
-        report = {what: count for what, count in self.report.items() if "_without_" not in what}  # counted anew
-        return replace(self, train=self.known(), validation=None, test=None, split=split, report=report)
+        return replace(self, train=self.known(), validation=None, test=None, split=split, report=self._report_of_rows())
+
+    def _report_of_rows(self) -> dict[str, int]:
+        """What reading counted, without what each part leaves out."""
+        return {what: count for what, count in self.report.items() if "_without_" not in what}
 
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of the shape, the pairs of each part and the ids.
