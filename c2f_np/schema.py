@@ -126,7 +126,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
     known = list(known)
     for name in names:
         if name not in known:
-            similar = difflib.get_close_matches(name, known)
+            similar = difflib.get_close_matches(str(name), known)
             advice = f"did you mean {' or '.join(similar)}?" if similar else f"choose one of {', '.join(known)}"
             raise SettingsError(f"unknown {what} {in_short(name)}; {advice}")
 

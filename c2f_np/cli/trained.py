@@ -195,7 +195,7 @@ def recommend_command(options) -> int:
 def explain_command(options) -> int:
     path = _model_file(options.folder)
     model = _load_any(path)
-    if options.items:
+    if options.items is not None:
         why = model.explain_from(_ids_in([options.items]), options.item)
     else:
         why = model.explain(options.user, options.item)

@@ -107,7 +107,8 @@ class Dataset:
     ) -> Dataset:
         """Build a data set from matrices.
 
-        Every entry greater than zero is an interaction, whatever its size; explicit zeros are not; duplicate entries are merged.
+        Every entry greater than zero is an interaction, whatever its size; explicit zeros and masked entries are not; duplicate
+        entries are merged.
         A pair in several parts stays in training before test before validation. All of this is counted in the report.
 
         Parameters
@@ -193,7 +194,9 @@ class Dataset:
             for part, pairs in read.items()
         }
         parts, dropped = disjoint_parts(**keys, shape=(whole.n_users, whole.n_items))
-        return cls(name, *parts, whole.user_ids, whole.item_ids, "as given", "clean", dropped)
+        counts = ("rows_read", "rows_below_threshold", "duplicates_merged")
+        report = {what: sum(part.report.get(what, 0) for part in read.values()) for what in counts}
+        return cls(name, *parts, whole.user_ids, whole.item_ids, "as given", "clean", report | dropped)
 
     @property
     def n_users(self) -> int:
@@ -449,7 +452,7 @@ def _keys_of_any(part: str, matrix: Any) -> tuple[np.ndarray, tuple[int, int], d
     if has_columns(matrix):
         raise DataError(f"{part}: a data frame is no matrix of users x items; fit() and c2f_np.data.read_frame take its rows")
     if not issparse(matrix):
-        matrix = np.asarray(matrix)
+        matrix = matrix.filled(0) if isinstance(matrix, np.ma.MaskedArray) else np.asarray(matrix)
         if matrix.dtype == object:
             with suppress(TypeError, ValueError, OverflowError):  # numbers of Python's
                 matrix = matrix.astype(np.float64)

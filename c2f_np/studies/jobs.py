@@ -152,12 +152,14 @@ def require_free(settings: dict, place: str) -> None:
 
 
 def key_of(source: str, run: str, seed: int) -> str:
-    """A file name that a person can read; names that had to be changed for it get a few digits of their hash."""
-    words = []
-    for text in (source, run):
-        word = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:60]
-        words.append(word if word == text else f"{word}-{hashlib.sha256(text.encode()).hexdigest()[:6]}")
-    return "_".join([*words, f"seed{seed}"])
+    """The file name of a job."""
+    return "_".join([word_for_files(source), word_for_files(run), f"seed{seed}"])
+
+
+def word_for_files(name: str) -> str:
+    """A name in the letters that any file may have; one that had to be changed for it gets a few digits of its hash."""
+    word = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60]
+    return word if word == name else f"{word}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def fingerprint(job: Job, data_fingerprint: str) -> str:

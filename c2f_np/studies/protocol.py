@@ -29,6 +29,7 @@ from ..shown import for_markdown, write_figure
 from ..threads import working_threads
 from ..training import train
 from ..training.problem import entity_embeddings, pose
+from .jobs import word_for_files
 from .study import Study
 from .study_report import heading, markdown_table
 
@@ -83,9 +84,7 @@ def measure_choices(
     Where candidates are sampled there are `n_negatives` per user besides the relevant ones. They, and orders of equal scores, are
     drawn `n_draws` times (from `seed`); numbers per user are means over the draws.
     """
-    test, validation = dataset.held_out("test"), dataset.held_out("validation")
-    if test is None:
-        raise DataError(f"{dataset.name} has no test items to evaluate with")
+    test, validation = _test_items(dataset), dataset.held_out("validation")
     users, n_items = np.flatnonzero(np.diff(test.indptr)), dataset.n_items
     relevant, other_ks = sparse.csr_array(test[users]), tuple(other_ks)
     n_relevant = np.diff(relevant.indptr)
@@ -120,6 +119,13 @@ def measure_choices(
     found["ties: higher index first"] = evaluate(known, order=np.arange(n_items)[::-1])
     found["ties: in random order"] = averaged(evaluate(known, order=rng.permutation(n_items)) for _ in range(n_draws))
     return [Choice(name, values) for name, values in found.items()]
+
+
+def _test_items(dataset: Dataset) -> sparse.csr_array:
+    test = dataset.held_out("test")
+    if test is None:
+        raise DataError(f"{dataset.name} has no test items to evaluate with")
+    return test
 
 
 def _hits(score: Scorer, users, relevant, masked, length: int, order, n_negatives: int, draw: int | None) -> np.ndarray:
@@ -222,7 +228,7 @@ def study_protocol(
 
     `settings` are those that differ from the preset's; `choices` are for :func:`measure_choices`.
     """
-    out, seeds, slug = Path(out), list(seeds), re.sub(r"[^\w-]+", "-", name)
+    out, seeds, word = Path(out), list(seeds), word_for_files(name)
     out.mkdir(parents=True, exist_ok=True)
     tables = []
     for seed in seeds:
@@ -230,13 +236,13 @@ def study_protocol(
         tables.append(measure_choices(scorers, dataset, k=k, **({"seed": seed} | choices)))
     rows = over_seeds(tables)
     means = {row.name: {m: {model: row.mean(m, model) for model in row.values[m]} for m in row.values} for row in rows}
-    write_json(out / f"protocol-{slug}.json", means)
+    write_json(out / f"protocol-{word}.json", means)
     shown = []
     for metric, title in TITLES.items():
         places = [place for place, row in enumerate(rows) if place and metric in row.values]
         labels = [re.sub(r" \(.*", "", rows[place].name) for place in places]  # the table has the names of libraries
         values = [[table[place].mean(metric, "fine") for table in tables] for place in places]
-        axis, file = f"test {title}@{k}, fine", f"protocol-{slug}-{metric}.png"
+        axis, file = f"test {title}@{k}, fine", f"protocol-{word}-{metric}.png"
         before = rows[0].mean(metric, "fine")
         if write_figure(out / file, "frontier.moved_by", labels, values, before, xlabel=axis, title=name):
             shown.append(f"![what moves {title}]({file})")
@@ -251,6 +257,9 @@ def study_protocol(
 def carry_out_protocol_study(study: Study, datasets: dict[str, Dataset], out) -> str:
     """The report of the study file, data set by data set."""
     parts = [heading(study) + "\n"]
+    for source in study.sources:  # all of them before the first is trained
+        _test_items(datasets[source.name])
+        pose(datasets[source.name], Settings.preset(study.options["preset"], **(study.common | source.settings)))
     for source in study.sources:
         settings = study.common | source.settings
         parts.append(study_protocol(source.name, datasets[source.name], settings, study.seeds, out, **study.options))

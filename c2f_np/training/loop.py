@@ -134,7 +134,7 @@ class Start:
 def run_phases(phases, problem: Problem, progress: Progress | None = None, after_epoch: AfterEpoch = None) -> Progress:
     """Train through a list of phases, from the beginning or from where an earlier run stood."""
     if progress is not None:
-        _require_fit(progress, problem)
+        _require_fit(progress, phases, problem)
     with working_threads(problem.threads, problem.settings.engine):
         progress = begin(phases, problem) if progress is None else progress
     graph = None
@@ -159,8 +159,14 @@ def epoch_in_words(progress: Progress) -> tuple[str, bool]:
     return text, bool(validated) or ends
 
 
-def _require_fit(progress: Progress, problem: Problem) -> None:
-    """No kernel may see a state of other entities, or moments of another shape than what they belong to."""
+def _require_fit(progress: Progress, phases, problem: Problem) -> None:
+    """No kernel may see a state of other entities, or moments of another shape; there must be an epoch left in its phase."""
+    most = {phase.name: phase.most_epochs for phase in phases}
+    if not progress.is_done and progress.phase not in most:
+        raise SettingsError(f"the progress to go on from is in phase {progress.phase!r}; this training has {', '.join(most)}")
+    if not progress.is_done and progress.phase_epoch >= most[progress.phase]:
+        has_run = f"phase {progress.phase} has run for {progress.phase_epoch} epoch{'s' if progress.phase_epoch > 1 else ''}"
+        raise SettingsError(f"{has_run}; with at most {most[progress.phase]} it would have ended: give it more, or begin anew")
     n, state, moments = problem.n_users + problem.n_items, progress.state, progress.moments
     states = [state, *(best.state for best in (*progress.finished.values(), progress.best) if best is not None)]
     for each in states:

@@ -6,8 +6,9 @@ import pytest
 
 from c2f_np.cli import main
 from c2f_np.data import Dataset, Interactions, load_dataset, read_frame, write_lightgcn
-from c2f_np.errors import DataError
+from c2f_np.errors import DataError, SettingsError
 from c2f_np.run import read_request
+from c2f_np.settings import Settings
 
 IDS = np.array(["a", "b", "c"])
 
@@ -98,3 +99,20 @@ def test_a_small_share_is_not_described_as_none(fraction, words):
     pairs = Interactions.from_rows((rows // 20).astype(str), (rows % 20).astype(str))
     data = load_dataset(pairs, split="random", test_fraction=fraction, validation_fraction=fraction)
     assert f"test: {words} of each" in data.split and data.split.count(words) == 2
+
+
+def test_masked_entries_are_no_interactions():
+    masked = np.ma.masked_array([[1, 1, 0], [1, 0, 1]], mask=[[0, 1, 0], [0, 0, 0]])
+    assert Dataset.from_matrices(masked).train.toarray().tolist() == [[1, 0, 0], [1, 0, 1]]
+
+
+def test_the_report_of_parts_counts_the_rows_of_all():
+    first, second = [("a", 1), ("a", 1), ("b", 2)], [("b", 1), ("a", 1)]
+    frames = (pd.DataFrame(rows, columns=["user", "item"]) for rows in (first, second))
+    report = Dataset.from_frames(next(frames), test=next(frames)).report
+    assert (report["rows_read"], report["duplicates_merged"], report["test_pairs_also_in_training"]) == (5, 1, 1)
+
+
+def test_a_setting_needs_a_name():
+    with pytest.raises(SettingsError, match="unknown setting 1"):
+        Settings.from_dict({1: 2})

@@ -231,6 +231,7 @@ def test_commands_that_cannot_be_carried_out(run, capsys):
         (["recommend", path, "--items", ""], "at least one item"),
         (["recommend", path, "--items", "i1", "--only", "@none"], "no such file"),
         (["recommend", path, "--similar-users", "u1", "--only", "i1"], "are for items"),
+        (["explain", path, "--items", "", "--item", "i1"], "at least one item"),
         (["explain", path, "--user", "nobody", "--item", "i1"], "unknown user"),
     ):  # fmt: skip
         code, _, text = said(capsys, *words)

@@ -10,6 +10,7 @@ from c2f_np.data import Dataset
 from c2f_np.errors import DataError
 from c2f_np.evaluation import evaluate_ranking
 from c2f_np.studies import protocol as p
+from c2f_np.studies import read_study
 
 # Three users, six items, as in docs/evaluation.md; user 2 has no test items.
 SCORES = np.array([[0.9, 0.8, 0.8, 0.1, 0.7, 0.3], [0.2, 0.1, 0.4, 0.9, 0.3, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
@@ -100,10 +101,26 @@ def test_the_whole_study_on_a_few_users(tmp_path):
     kinds = rng.choice(4, size=(30, 20), p=[0.3, 0.1, 0.1, 0.5])
     data = Dataset.from_matrices(*(sparse.csr_array(kinds == part) for part in range(3)), name="few")
     small = {"n_coarse": 6, "n_fine": 4, "dim": 8, "max_epochs": 1, "partition": "random", "engine": "numpy", "t_fine": 2}
-    text = p.study_protocol("a few", data, small, (0, 1), tmp_path, preset="staged", n_draws=1, n_negatives=5)
+    text = p.study_protocol("few", data, small, (0, 1), tmp_path, preset="staged", n_draws=1, n_negatives=5)
     assert "seeds 0, 1" in text and "popularity" in text and "| ties: in random order |" in text
-    stored = json.loads((tmp_path / "protocol-a-few.json").read_text())
+    stored = json.loads((tmp_path / "protocol-few.json").read_text())
     assert set(stored["ours"]["ndcg"]) == {"popularity", "coarse", "fine"}
     for metric in p.TITLES:
-        assert f"(protocol-a-few-{metric}.png)" in text
-        assert (tmp_path / f"protocol-a-few-{metric}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"(protocol-few-{metric}.png)" in text
+        assert (tmp_path / f"protocol-few-{metric}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_that_differ_in_punctuation_and_data_that_will_not_do(tmp_path, monkeypatch):
+    file = tmp_path / "study.toml"
+    data = '[[data]]\nsource = "a-b"\n[[data]]\nsource = "a b"\n'
+    few = 'n_coarse = 3\nn_fine = 2\nt_fine = 1\ndim = 4\nmax_epochs = 1\npartition = "random"\n'
+    file.write_text(f'title = "t"\nquestion = "?"\nkind = "protocol"\n{data}[common]\n{few}')
+    study, trained = read_study(file), []
+    three = Dataset.from_matrices(matrix([[0, 1], [3], [4]]), None, matrix([[2], [2], []]))
+    same = dict.fromkeys(["popularity", "coarse", "fine"], lambda users: SCORES[users])
+    monkeypatch.setattr(p, "trained_scorers", lambda *_: trained.append(1) or same)
+    with pytest.raises(DataError, match="no test items"):
+        p.carry_out_protocol_study(study, {"a-b": three, "a b": Dataset.from_matrices(three.train)}, tmp_path)
+    assert not trained
+    p.carry_out_protocol_study(study, {"a-b": three, "a b": three}, tmp_path)
+    assert len(list(tmp_path.glob("protocol-*.json"))) == 2

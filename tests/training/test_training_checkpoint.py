@@ -13,7 +13,7 @@ from small import STAGES
 
 from c2f_np.archive import write_archive
 from c2f_np.data import load_dataset
-from c2f_np.errors import ModelFileError
+from c2f_np.errors import ModelFileError, SettingsError
 from c2f_np.model.step import AdamMoments, ModelState
 from c2f_np.schema import parameters_of
 from c2f_np.settings import PRESETS, Settings
@@ -124,6 +124,18 @@ def test_another_number_of_threads_or_epochs_may_go_on(data, tmp_path):
     longer = small(max_epochs=5, threads=2)
     resumed = train(data, longer, progress=load_checkpoint(tmp_path / "c.npz", longer, data))
     assert_same(train(data, longer), resumed)
+
+
+def test_no_epoch_is_trained_beyond_the_last_one_asked_for(data, tmp_path):
+    settings, steps = small(max_epochs=4), []
+    train(data, settings, after_epoch=steps.append)
+    save_checkpoint(tmp_path / "c.npz", steps[2], settings, data.fingerprint())
+    for most in (3, 2):
+        shorter = small(max_epochs=most)
+        with pytest.raises(SettingsError, match=f"phase coarse_phase1 has run for 3 epochs; with at most {most}"):
+            train(data, shorter, progress=load_checkpoint(tmp_path / "c.npz", shorter, data))
+    with pytest.raises(SettingsError, match="is in phase 'coarse_phase1'; this training has table, joint"):
+        train(data, small("default", partition_epochs=0), progress=steps[2])
 
 
 def test_damaged_checkpoints(data, tmp_path):
