@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from ..model.graph import expand, inverse_roots
+from ..model.degrees import inverse_roots
+from ..model.graph import expand
 
 
 def expanded_graph(A, S_coarse, S_fine=None, *, degree: str = "signed") -> sparse.csr_array:

@@ -1,6 +1,7 @@
 """The paper, to be read from top to bottom: each equation once, under its own name, its backward pass beside it.
 
     graph          R -> A -> the expanded graph: normalisation, and how a weight reaches the loss through it
+    degrees        D^-1/2, by which a graph is normalised
     sparse         the sparse product and its adjoint, the only thing that propagation is made of
     propagation    L layers and their mean, over any layer that has a forward and an adjoint: plain, bridged; collapsed
     codebook       soft threshold, bridge, composition
@@ -20,6 +21,6 @@ Everything here is NumPy and SciPy. The operations that :mod:`c2f_np.model.text`
 """
 
 __all__ = [
-    "graph", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "pursuit", "links", "sparse_pca",
-    "starts", "sampling", "text",
+    "graph", "degrees", "sparse", "propagation", "codebook", "loss", "step", "coarse", "fine", "joint", "pursuit", "links",
+    "sparse_pca", "starts", "sampling", "text",
 ]  # fmt: skip

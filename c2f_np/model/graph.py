@@ -26,10 +26,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from ..errors import require_one_of
+from .degrees import inverse_roots
 from .sparse import canonical
-
-DEGREES = ("signed", "absolute")
 
 
 def bipartite_adjacency(R, dtype=np.float64) -> sparse.csr_array:
@@ -68,16 +66,6 @@ def degree_factors(X: sparse.csr_array, *, degree: str = "signed") -> np.ndarray
     magnitudes = sparse.csr_array((X.data * np.sign(X.data.real), X.indices, X.indptr), shape=X.shape)
     absolute = np.asarray(magnitudes.sum(axis=1)).ravel()
     return inverse_roots(np.asarray(X.sum(axis=1)).ravel(), absolute, degree).astype(X.dtype)
-
-
-def inverse_roots(sums: np.ndarray, absolute: np.ndarray, degree: str) -> np.ndarray:
-    """D^-1/2 from the row sums and those of the absolute values."""
-    require_one_of(DEGREES, degree, "degree")
-    sums = absolute if degree == "absolute" else sums
-    # A row sum below the rounding of its own terms is a cancellation, not a degree: its root would be noise, magnified.
-    rounding = np.finfo(absolute.real.dtype).eps * 16 * absolute
-    positive = sums.real > rounding.real
-    return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
 
 
 def normalise_backward(grad_X_hat, X, *, degree: str = "signed") -> sparse.csr_array:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..model.degrees import inverse_roots, roots_of_counts
 from .compact import Codebook, Compact
 
 
@@ -177,7 +178,7 @@ class Layer:
 def layer_of(parts: Parts, R: Compact) -> Layer:
     """The layer of a model over its training interactions."""
     entries = np.concatenate([R.lengths(), R.transposed_times(np.ones((1, parts.n_users)))[0]])
-    bipartite = np.where(entries > 0, 1 / np.sqrt(np.maximum(entries, 1)), 0)
+    bipartite = roots_of_counts(entries)
     factor = None if parts.training == "joint" else _expanded_factor(parts, R, bipartite).astype(parts.dtype)
     return Layer(parts, R, bipartite.astype(parts.dtype), factor)
 
@@ -192,10 +193,7 @@ def _expanded_factor(parts: Parts, R: Compact, bipartite: np.ndarray) -> np.ndar
             S = S.magnitudes() if magnitudes else S
             sums[rows] += S.times(np.ones((1, S.shape[1])))[0]
             sums[columns] += S.transposed_times(np.ones((1, S.shape[0])))[0]
-    sums = absolute if parts.degree == "absolute" else signed
-    # As in c2f_np.model.graph: a sum below the rounding of its own terms is a cancellation, not a degree.
-    positive = sums > np.finfo(parts.dtype).eps * 16 * absolute
-    return np.where(positive, 1 / np.sqrt(np.where(positive, sums, 1)), 0)
+    return inverse_roots(signed, absolute, parts.degree, parts.dtype)
 
 
 def _bipartite_product(R: Compact, n_users: int, X: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
+from ..model.degrees import inverse_roots, roots_of_counts
 from ..model.propagation import propagate
 from ..model.pursuit import pursue_rows
 from .compact import Compact
@@ -61,14 +62,13 @@ class CodebookNodes:
     item_factor: np.ndarray  # f of the items, shape (I, 1)
     sent: np.ndarray  # f_c M_c, with the bridge in it if that is part of the message, shape (C, d)
     added: np.ndarray  # b_c, shape (C, d)
-    is_signed: bool
-    eps: float
+    degree: str
+    dtype: str
 
-    def user_factor(self, to_items: np.ndarray, s: np.ndarray) -> float:
-        """f of a user with these weights of edges; as in c2f_np.model.graph."""
-        absolute = to_items.sum() + np.abs(s).sum()
-        total = to_items.sum() + s.sum() if self.is_signed else absolute
-        return 1 / np.sqrt(total) if total > self.eps * 16 * absolute else 0.0
+    def user_factor(self, to_items: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """f of a user with these weights of edges, shape ()."""
+        heard = to_items.sum()
+        return inverse_roots(heard + s.sum(), heard + np.abs(s).sum(), self.degree, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def splitter_of_parts(parts: Parts, layer: Layer, R: Compact, columns_at_a_time:
     Y, M = np.concatenate(Y).T, np.concatenate(M).T
     nodes = None
     if layer.factor is not None:
-        factor, eps = layer.factor[parts.n_users : n, None], float(np.finfo(parts.dtype).eps)
-        nodes = CodebookNodes(factor, np.concatenate(sent).T, np.concatenate(added).T, parts.degree == "signed", eps)
+        factor = layer.factor[parts.n_users : n, None]
+        nodes = CodebookNodes(factor, np.concatenate(sent).T, np.concatenate(added).T, parts.degree, parts.dtype)
     counts = [S.starts for S in (parts.S_coarse, parts.S_direct) if S is not None]  # as many in every row
     books = zip(linked(parts, *bridged(parts, slice(None))), counts, strict=True)
     return _splitter(L, np.tanh(Y), Y, M, R, tuple((E.T, t) for E, t in books), parts.S_coarse, nodes)
@@ -161,8 +161,7 @@ def splitter_of_parts(parts: Parts, layer: Layer, R: Compact, columns_at_a_time:
 
 def _splitter(n_layers: int, Z: np.ndarray, Y: np.ndarray, M: np.ndarray, R: Compact, *codebooks) -> Splitter:
     """With B, from Y of the users and M of the items."""
-    n_users_of = R.transposed_times(np.ones((1, R.shape[0])))[0]
-    item_factor = np.where(n_users_of > 0, 1 / np.sqrt(np.maximum(n_users_of, 1)), 0)
+    item_factor = roots_of_counts(R.transposed_times(np.ones((1, R.shape[0])))[0])
     sent = item_factor[:, None] * M
     Q = R.times(np.ascontiguousarray(sent.T)).T / np.sqrt(np.maximum(R.lengths(), 1))[:, None]
     gram = Q.T @ Q

@@ -19,6 +19,7 @@ from ..errors import DataError, SettingsError
 from ..model import codebook, graph, links, loss, propagation, step
 from ..model import sparse as model_sparse
 from ..model.coarse import coarse_graph
+from ..model.degrees import DEGREES
 from ..model.fine import FineStage, collapsed_graph, fine_forward, fine_graph
 from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
@@ -561,7 +562,7 @@ def refusals_check(engine: str, rng) -> Checks:
           for C in (E, E[:2]) for G in (E[:2], E, np.ones((2, 3)))),
         (links.exchange_links, (sparse.csr_array(np.array([[1.0, 1, 0], [0, 0, 0]])), E, E[:2]), {}, False),
         *((table_stage.compose_products, (E[:q], E, n), {}, q == -(-n // 3)) for q in (1, 2, 3) for n in (3, 4, 6, 7)),
-        *((graph.normalise, (X_hat,), {"degree": degree}, degree != "other") for degree in (*graph.DEGREES, "other")),
+        *((graph.normalise, (X_hat,), {"degree": degree}, degree != "other") for degree in (*DEGREES, "other")),
         *((ring, (X_hat, S, F), {"layer_bridge": b, "gate": 0.5, "engine": module}, F.shape == (3, 2) and b != "other")
           for F in fines for b in ("raw", "exchange", "other")),
         *((batch, ([u], [i], [j], 2, 3), {}, u in (0, 1) and {i, j} <= {0, 1, 2})

@@ -17,6 +17,7 @@ from ..baselines import table_stage
 from ..engine import engine_named
 from ..gradcheck import check_convention
 from ..model import codebook, graph, propagation
+from ..model.degrees import DEGREES
 from . import problems
 from .case import MOST_DRAWS, Case, InDtype, depends_on_all, gradient_case, operator_in_dtype, promoted, twin
 from .cover import in_turns, pairwise_cover
@@ -361,10 +362,10 @@ def _bridged_structure_case(engine, variation, layer_bridge, rng, gate, n_layers
 def graph_cases(engine: str, seed: int) -> Cases:
     """Normalisation (an empty row; negative weights; a node cut off) and expansion, on stored entries."""
     if engine == "numpy":
-        for rng, named, at in drawn(seed, "normalise", None, weights=("positive", "mixed signs"), degree=graph.DEGREES):
+        for rng, named, at in drawn(seed, "normalise", None, weights=("positive", "mixed signs"), degree=DEGREES):
             X = abs(random_matrix(rng, 12, 12)) if at["weights"] == "positive" else _mixed_signs(rng)
             yield _normalise_case(engine, named, X, at["degree"])
-    options = {"fine": (False, True), "degree": graph.DEGREES, "t": links(seed)}
+    options = {"fine": (False, True), "degree": DEGREES, "t": links(seed)}
     for rng, named, at in drawn(seed, "expanded", engine, **options):
         S_fine = problems.assignment(rng, 4, 3, min(at["t"], 3)) if at["fine"] else None
         S_coarse = problems.assignment(rng, 9, 4, min(at["t"], 4), empty=True)

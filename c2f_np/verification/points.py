@@ -27,8 +27,9 @@ from ..baselines.tables import TableRecommender
 from ..data import Dataset
 from ..engine import engine_named
 from ..model.coarse import CoarseStage
+from ..model.degrees import DEGREES
 from ..model.fine import FineStage
-from ..model.graph import DEGREES, normalised_adjacency
+from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage, table_stage
 from ..model.links import largest_softmax
 from ..model.loss import Triples

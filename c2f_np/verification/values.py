@@ -23,6 +23,7 @@ from ..engine import engine_named
 from ..gradcheck import Report, Verdict
 from ..gradcheck.values import cast, is_sparse, snapshot
 from ..model import codebook, graph, loss, propagation
+from ..model.degrees import DEGREES
 from ..model.step import BETA1, BETA2, adam_step, fresh_moments
 from ..threads import kernel_threads
 from . import problems, rounding
@@ -597,7 +598,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
              lambda Q, R, G: rounding.block_products(G, Q, R)),
     ),
     "graph": (
-        Text({"degree": graph.DEGREES, "weights": ("positive", "signed"), "fine": (False, True),
+        Text({"degree": DEGREES, "weights": ("positive", "signed"), "fine": (False, True),
               "sizes": ((3, 2, 2), (6, 4, 3), (70, 5, 3))}, _graph, _call_graph, _expected_graph,
              kernels="graph.expanded_graph"),
     ),
