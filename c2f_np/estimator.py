@@ -366,9 +366,9 @@ class Recommender(Answers, BaseEstimator):
     def score(self, X: Trainable, y: object = None, *, metric: str = DEFAULT_METRIC) -> float:
         """How well the model ranks interactions that it has not learnt from, as one number: what scikit-learn compares models by.
 
-        All items compete but those of the user that ``fit`` was given to learn from and to stop by. Interactions of users or
-        items of which the model has learnt nothing are left out. Of X that is all in what ``fit`` was given, the score is that
-        of training.
+        All items compete but those that are known of the user and not in X. Interactions of users or items of which the model
+        has learnt nothing are left out. Of X that is all in what ``fit`` was given to learn from and to stop by, the score is
+        that of training.
 
         Parameters
         ----------
@@ -402,7 +402,7 @@ class Recommender(Answers, BaseEstimator):
                 f"{n_given:,} of the {relevant.nnz:,} interactions to score by were given to fit, and cannot judge it; split "
                 "with c2f_np.model_selection, which keeps all rows of a user and an item together, or leave out the duplicates"
             )
-        masked = sparse.csr_array(given > relevant)
+        masked = sparse.csr_array((self.known_ != 0) > relevant)
         return self._evaluated(relevant, masked, (k,), **self._workers()).metrics[metric]
 
     def _in_own_numbering(self, X: Any, given: sparse.csr_array) -> sparse.csr_array:

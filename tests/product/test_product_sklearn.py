@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from c2f_np import C2FRecommender, load_dataset
 from c2f_np.archive import write_archive
-from c2f_np.baselines import BASELINES, EASE, Coarse, ItemKNN, LightGCN, Popularity, make_baseline
+from c2f_np.baselines import BASELINES, EASE, Coarse, ItemKNN, LightGCN, Popularity, load_baseline, make_baseline
 from c2f_np.data import Dataset, Interactions, read_frame
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.model_selection import LeaveLastOut, UserShuffleSplit, make_ranking_scorer
@@ -119,6 +119,15 @@ def test_silent_unless_verbose_and_logged_always(data, capsys, caplog):
         assert len(printed) == lines and "has learnt in" in printed[-1] and "validation NDCG@5" in printed[-2]
     EASE(verbose=1).fit(data)
     assert capsys.readouterr().out.startswith("EASE begins to learn from 57 interactions")
+
+
+@pytest.mark.parametrize("name", ["c2f", "ease", "narrow-lightgcn"])
+def test_a_model_that_was_read_scores_as_before(name, data, tmp_path):
+    model = clone(ALL[name]).fit(data)
+    model.save(tmp_path / "model.npz")
+    again = C2FRecommender.load(tmp_path / "model.npz") if name == "c2f" else load_baseline(tmp_path / "model.npz")
+    for X in (data.test, data.validation, data.train):
+        assert again.score(X) == model.score(X)
 
 
 def test_score_is_the_evaluation_as_one_number(data, rows):
