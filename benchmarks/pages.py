@@ -119,8 +119,8 @@ def at_budgets() -> str:
     whole = [f"{found[data]['lightgcn']['bytes']:,} ({TITLES[data]})" for data in found]
     seeds = [f"{found[data]['lightgcn']['seeds']} seeds ({TITLES[data]})" for data in found]
     return "\n".join([
-        *lines, "", f"Means over {' and '.join(seeds)}. 3 % and 10 % of the bytes of LightGCN, {' and '.join(whole)}; all but the "
-        "whole models are stored with a byte for each number. Seconds to train at 10 % on MovieLens 100K, one core each.",
+        *lines, "", f"Means over {' and '.join(seeds)}. 3 % and 10 % of the bytes of LightGCN, {' and '.join(whole)}; all but "
+        "the whole models are stored with a byte for each number. Seconds to train at 10 % on MovieLens 100K, one core each.",
     ])  # fmt: skip
 
 

@@ -16,6 +16,12 @@ from .engine import DEFAULT_ENGINE, ENGINES
 from .errors import SettingsError
 from .schema import Parameter, checked_values, described, parameters_of, refuse_unknown
 
+#: Choices that functions of the model check, too.
+COMPOSITIONS = ("coarse", "bridged")
+LAYER_BRIDGES = ("raw", "exchange")
+DEGREES = ("signed", "absolute")
+PARTITIONS = ("auto", "metis", "coclustering", "random")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -51,18 +57,14 @@ class Settings:
         "closed", "entries inside the threshold: closed, they stay there; open, they move by the gradient at F (joint training)",
         choices=("closed", "open"),
     )  # fmt: skip
-    composition: str = described(
-        "coarse", "codebook that entities are composed from in the fine stage", choices=("coarse", "bridged")
-    )
+    composition: str = described("coarse", "codebook that entities are composed from in the fine stage", choices=COMPOSITIONS)
     layer_bridge: str = described(
-        "raw", "bridge in a layer: as in the released code, or in the paper's text", choices=("raw", "exchange")
+        "raw", "bridge in a layer: as in the released code, or in the paper's text", choices=LAYER_BRIDGES
     )
-    degree: str = described("signed", "row sums that normalise the expanded graph", choices=("signed", "absolute"))
+    degree: str = described("signed", "row sums that normalise the expanded graph", choices=DEGREES)
     renormalise_fine: bool = described(False, "divide each row of S_f by its sum")
     # the starts
-    partition: str = described(
-        "auto", "partition that starts the assignments", choices=("auto", "metis", "coclustering", "random")
-    )
+    partition: str = described("auto", "partition that starts the assignments", choices=PARTITIONS)
     anchor_weight: float = described(0.5, "weight w* of an entity's own part at the start", low=0.0, high=1.0)
     bias_start: str = described("normal", "biases at the start: standard normal, or zero", choices=("normal", "zero"))
     fine_start: str = described(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import require_one_of
-
-DEGREES = ("signed", "absolute")
+from ..settings import DEGREES
 
 
 def inverse_roots(sums: np.ndarray, absolute: np.ndarray, degree: str, dtype=None) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import SettingsError, require_one_of
-from ..settings import Settings
+from ..settings import COMPOSITIONS, Settings
 from .codebook import (
     bridge,
     bridge_backward,
@@ -48,8 +48,6 @@ from .propagation import (
     propagate_backward_structure,
 )
 from .step import Forward, ModelState, Stage
-
-COMPOSITIONS = ("coarse", "bridged")
 
 
 @dataclass(frozen=True)

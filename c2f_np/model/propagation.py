@@ -46,11 +46,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import SettingsError, require_one_of
+from ..settings import LAYER_BRIDGES
 
 if TYPE_CHECKING:
     from .sparse import SparseOperator
-
-LAYER_BRIDGES = ("raw", "exchange")
 
 
 def propagate(X0: np.ndarray, layer, n_layers: int, *, rows: np.ndarray | None = None) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from ..errors import SettingsError, in_short, require_one_of
-from ..settings import Settings
+from ..settings import PARTITIONS, Settings
 from ..threads import one_blas_thread
 from .graph import bipartite_adjacency
 from .links import largest_softmax, pursue, require_row_entries, residual_code, shared_code
@@ -32,7 +32,6 @@ from .sampling import generator
 from .sparse_pca import sparse_pca
 from .step import ModelState
 
-PARTITIONS = ("auto", "metis", "coclustering", "random")
 FINE_STARTS = ("scores", "components")  # of the fine stage; from a partition, jointly trained codebooks both start unit normal
 # Of a table. Small, so that nearly all of a row is learned; not 0, where all rows would learn the same.
 _TABLE_SCALE = 0.1

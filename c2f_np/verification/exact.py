@@ -19,11 +19,10 @@ from ..errors import DataError, SettingsError
 from ..model import codebook, graph, links, loss, propagation, step
 from ..model import sparse as model_sparse
 from ..model.coarse import coarse_graph
-from ..model.degrees import DEGREES
 from ..model.fine import FineStage, collapsed_graph, fine_forward, fine_graph
 from ..model.loss import Triples
 from ..model.step import adam_step, adam_update, clip_by_value, fresh_moments
-from ..settings import Settings
+from ..settings import DEGREES, Settings
 from ..threads import kernel_threads
 from . import problems, reference
 from .beyond import BEYOND, BEYOND_BOTH

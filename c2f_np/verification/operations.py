@@ -17,7 +17,7 @@ from ..baselines import table_stage
 from ..engine import engine_named
 from ..gradcheck import check_convention
 from ..model import codebook, graph, propagation
-from ..model.degrees import DEGREES
+from ..settings import DEGREES, LAYER_BRIDGES
 from . import problems
 from .case import MOST_DRAWS, Case, InDtype, depends_on_all, gradient_case, operator_in_dtype, promoted, twin
 from .cover import in_turns, pairwise_cover
@@ -248,7 +248,7 @@ def fine_matrices(rng, n: int, c: int, m: int, t: int):
 
 
 def bridged_options(seed: int, t: tuple[int, ...]) -> dict:
-    return {"layer_bridge": propagation.LAYER_BRIDGES, "gate": gates(seed)} | ({"t": t} if t else {})
+    return {"layer_bridge": LAYER_BRIDGES, "gate": gates(seed)} | ({"t": t} if t else {})
 
 
 def _takes_part(at: dict) -> bool:
@@ -269,7 +269,7 @@ def bridged_layer_cases(engine: str, seed: int) -> Cases:
 
 def propagate_bridged_cases(engine: str, seed: int) -> Cases:
     """Several layers and their mean, either bridge; all rows or some; matrices and gate."""
-    options = {"layer_bridge": propagation.LAYER_BRIDGES, "n_layers": LAYERS, "rows": ("all", "some"), "width": (2, 49)}
+    options = {"layer_bridge": LAYER_BRIDGES, "n_layers": LAYERS, "rows": ("all", "some"), "width": (2, 49)}
     for rng, named, at in drawn(seed, "propagate_bridged", engine, **options):
         at |= {"gate": float(rng.choice(gates(seed))), "t": int(rng.choice(links(seed)))}
         named += f", gate = {at['gate']}, t = {at['t']}"

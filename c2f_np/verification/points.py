@@ -27,14 +27,13 @@ from ..baselines.tables import TableRecommender
 from ..data import Dataset
 from ..engine import engine_named
 from ..model.coarse import CoarseStage
-from ..model.degrees import DEGREES
 from ..model.fine import FineStage
 from ..model.graph import normalised_adjacency
 from ..model.joint import JointStage, table_stage
 from ..model.links import largest_softmax
 from ..model.loss import Triples
 from ..model.step import ModelState
-from ..settings import Settings
+from ..settings import DEGREES, Settings
 from ..training.problem import Problem, pose
 from . import problems, reference
 from .case import Case, verdict_case

@@ -23,8 +23,8 @@ from ..engine import engine_named
 from ..gradcheck import Report, Verdict
 from ..gradcheck.values import cast, is_sparse, snapshot
 from ..model import codebook, graph, loss, propagation
-from ..model.degrees import DEGREES
 from ..model.step import BETA1, BETA2, adam_step, fresh_moments
+from ..settings import DEGREES, LAYER_BRIDGES
 from ..threads import kernel_threads
 from . import problems, rounding
 from .case import FAILED, PASSED, Case, verdict_case
@@ -565,7 +565,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
     ),
     "propagate_bridged": (
         Text({"width": WIDTHS, "n_layers": LAYERS, "rows": ("all", "some"), "gate": GATES, "t": (1, 2, 6),
-              "layer_bridge": propagation.LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
+              "layer_bridge": LAYER_BRIDGES, "sizes": ((3, 2, 2), (4, 2, 3), (60, 8, 7))},
              _bridged, _call_bridged, _expected_bridged,
              lambda c: (c["sizes"][0] < 20 or c["width"] <= MANY_UP_TO) and c["n_layers"] * c["width"] <= 600,
              "propagation.multiply propagation._weights_gradient"),
@@ -575,7 +575,7 @@ TEXTS: dict[str, tuple[Text, ...]] = {
              _call_collapsed, _expected_collapsed, lambda c: c["n"] < 20 or c["width"] <= MANY_UP_TO,
              "propagation.propagate_collapsed propagation.propagate_collapsed_backward"),
         Text({"width": (1, 3), "n_layers": LAYERS, "gate": GATES, "t": (1, 2), "sizes": ((3, 2, 2), (6, 2, 3)),
-              "layer_bridge": propagation.LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
+              "layer_bridge": LAYER_BRIDGES}, _collapse, _call_collapse, _expected_collapse,
              kernels="propagation.multiply"),
     ),
     "optimiser": (
