@@ -164,6 +164,13 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
         yield f"codebook {at}", off(links.fit_codebook(given_Y, S, E), fitted), 1e-9
 
+        parts = np.repeat([0, 1, 3], (3, 1, 8))  # one of a single row, two without any
+        for weight in (None, rng.integers(1, 4, 12)):
+            members = [np.flatnonzero(parts == part) for part in range(5)]
+            counted = [np.repeat(rows, 1 if weight is None else weight[rows]) for rows in members]
+            expected = [Y[rows].mean(axis=0) if len(rows) else Y[part] for part, rows in enumerate(counted)]
+            yield f"means {at}, weights {weight is not None}", off(links.means(Y, parts, 5, weight), np.array(expected)), 1e-12
+
 
 def hashing_check(engine: str, rng) -> Checks:
     """The formula in whole numbers of any size; among many entities, so that the lowest bit of a factor shows."""
