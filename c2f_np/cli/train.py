@@ -73,11 +73,12 @@ def refit_command(options) -> int:
     from .bars import PhaseBars
 
     request = read_request(options.folder)
-    if options.on:  # read as the run's data were, but not split
+    if options.on is not None:  # read as the run's data were, but not split
         whole = {"split": "none", "protocol": "clean", "validation_fraction": 0.0}
         which = {"on": dataclasses.replace(request, source=options.on, load_options=request.load_options | whole).load_data()}
     else:
-        which = {"data": dataclasses.replace(request, source=options.data or request.source).load_data()}
+        source = request.source if options.data is None else options.data
+        which = {"data": dataclasses.replace(request, source=source).load_data()}
     try:
         with PhaseBars(request.settings, options.quiet) as bars:
             model = run_refit(options.folder, **which, watch=bars, before_start=bars.prepare)

@@ -134,7 +134,8 @@ def _request(options, **load_options):
 
     request = read_request(options.folder)
     load_options = request.load_options | load_options
-    return dataclasses.replace(request, source=options.data or request.source, load_options=load_options)
+    source = request.source if options.data is None else options.data
+    return dataclasses.replace(request, source=source, load_options=load_options)
 
 
 def evaluate_command(options) -> int:
@@ -302,7 +303,7 @@ def export_command(options) -> int:
             raise SettingsError(f"--{name.replace('_', '-')} is for a single file; --table writes all types")
         if not Path(options.folder).is_dir():
             raise SettingsError(f"{options.folder} is not a run folder: --table needs one, to know the data")
-    elif options.data:
+    elif options.data is not None:
         raise SettingsError("--data is for --table; a single export needs no data")
     # What is judged must not have learnt from what it is judged by.
     source = Path(options.folder) / MODEL if options.table else _model_file(options.folder)

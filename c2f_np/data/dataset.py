@@ -108,8 +108,8 @@ class Dataset:
         """Build a data set from matrices.
 
         Every entry greater than zero is an interaction, whatever its size; explicit zeros and masked entries are not; duplicate
-        entries are merged.
-        A pair in several parts stays in training before test before validation. All of this is counted in the report.
+        entries are merged. A pair in several parts stays in training before test before validation. The report counts explicit
+        zeros, duplicates and such pairs.
 
         Parameters
         ----------

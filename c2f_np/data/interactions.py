@@ -235,7 +235,8 @@ def matrix_of_keys(keys: np.ndarray, shape: tuple[int, int]) -> csr_array:
 def _finite_column(values, n_rows: int, what: str, path):
     if values is None:
         return None
-    values = np.asarray(values, dtype=np.float64)
+    # What is masked is missing, whatever number stands below.
+    values = np.ma.masked_array(values, dtype=np.float64).filled(np.nan)
     if values.shape != (n_rows,):
         raise DataError(f"one {what} is needed per row: rows {n_rows}, {what}s {values.shape}", path=path)
     if not np.isfinite(values).all():

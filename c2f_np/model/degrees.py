@@ -1,4 +1,4 @@
-"""D^-1/2, by which a graph is normalised: from the degrees, without a graph, for what has one in another form. NumPy alone."""
+"""D^-1/2, by which a graph is normalised, from the degrees alone: exported models, which have no SciPy, normalise by it, too."""
 
 from __future__ import annotations
 

@@ -106,6 +106,13 @@ def test_masked_entries_are_no_interactions():
     assert Dataset.from_matrices(masked).train.toarray().tolist() == [[1, 0, 0], [1, 0, 1]]
 
 
+@pytest.mark.parametrize("column", ["ratings", "timestamps"])
+def test_a_masked_number_is_missing(column):
+    masked = np.ma.masked_array([1.0, 2.0, 3.0], mask=[0, 1, 0])
+    with pytest.raises(DataError, match=f"{column} must be finite"):
+        Interactions.from_rows([1, 2, 3], [1, 2, 3], **{column: masked})
+
+
 def test_the_report_of_parts_counts_the_rows_of_all():
     first, second = [("a", 1), ("a", 1), ("b", 2)], [("b", 1), ("a", 1)]
     frames = (pd.DataFrame(rows, columns=["user", "item"]) for rows in (first, second))

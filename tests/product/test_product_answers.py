@@ -239,6 +239,9 @@ def test_commands_that_cannot_be_carried_out(run, capsys):
 
 
 def test_refit_on_new_interactions(run, capsys):
+    for empty in ("--on", "--data"):
+        assert main(["refit", str(run / "run"), empty, ""]) == 2
+        capsys.readouterr()
     assert main(["refit", str(run / "run"), "--data", str(run / "more.csv")]) == 2
     assert "refit --on takes new ones" in capsys.readouterr().err
     assert main(["refit", str(run / "run"), "--on", str(run / "more.csv")]) == 0
