@@ -21,6 +21,9 @@ COMPOSITIONS = ("coarse", "bridged")
 LAYER_BRIDGES = ("raw", "exchange")
 DEGREES = ("signed", "absolute")
 PARTITIONS = ("auto", "metis", "coclustering", "random")
+#: Choices that the baselines have, too.
+TABLE_STARTS = ("normal", "svd")
+LR_SCHEDULES = ("constant", "cosine", "steps")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Settings:
     )
     table_start: str = described(
         "normal", "start of the table: normal numbers, or singular vectors of the normalised interactions",
-        choices=("normal", "svd"),
+        choices=TABLE_STARTS,
     )  # fmt: skip
     partition_epochs: int = described(
         0, "with table_epochs: epochs from a partition, used if they validate better than the coded table; 0: none", low=0
@@ -104,7 +107,7 @@ class Settings:
         "constant",
         "learning rate over a phase: constant; falling to 0; to 1/3 after 2/3 of the epochs, 1/10 after 5/6 (not in the stages' "
         "first phases)",
-        choices=("constant", "cosine", "steps"),
+        choices=LR_SCHEDULES,
     )
     update_every: int = described(
         1, "epochs between assignment updates (second phases) or link exchanges (phase joint); 0: only once", low=0

@@ -37,6 +37,7 @@ from ..engine import engine_named
 from ..errors import SettingsError
 from ..model.loss import Triples, batch_loss_backward
 from ..model.sparse import SparseOperator
+from ..model.starts import with_singular_vectors
 from ..model.step import Forward, Stage
 from ..threads import training_threads
 from ..training.loop import Phase, Start
@@ -272,8 +273,12 @@ def table_phase(table: Table, problem: TableProblem) -> Phase:
     """The one phase of a table model."""
     s = problem.settings
     arrays = table.start(s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
+    if s.table_start == "svd":  # only what has a row for every entity may be told so
+        arrays["embeddings"] = with_singular_vectors(arrays["embeddings"], problem.R, s.seed)
     if s.item_bias:
         arrays["item_bias"] = np.zeros(problem.n_items)
     state = TableState({name: value.astype(s.dtype) for name, value in arrays.items()}, problem.n_users + problem.n_items)
     stage = TableStage(table, s.n_layers, tuple(arrays), problem.engine)
-    return Phase("table", stage, lambda finished, problem: Start(state), s.max_epochs, s.patience, s.lr, s.batch)
+    return Phase(
+        "table", stage, lambda finished, problem: Start(state), s.max_epochs, s.patience, s.lr, s.batch, s.lr_schedule
+    )

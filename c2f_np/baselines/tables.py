@@ -30,6 +30,7 @@ from ..schema import LIMITS, checked_values, described
 from ..serving.compact import INT8
 from ..serving.exporting import places
 from ..serving.new_users import Splitter, splitter_of_table
+from ..settings import LR_SCHEDULES, TABLE_STARTS
 from ..threads import working_threads
 from ..training import train_or_refit
 from ..training.loop import Progress
@@ -70,7 +71,11 @@ class TableRecommender(Baseline, EmbeddingRecommender):
     eval_every: int = described(5, "epochs between evaluations", low=1)
     patience: int = described(15, "evaluations without improvement that end training", low=1)
     max_epochs: int = described(1000, "most epochs", low=1)
-    start_scale: float = described(0.1, "standard deviation of the ego embeddings at the start", low=0.0)
+    lr_schedule: str = described("constant", "learning rate over the epochs, as that of the model", choices=LR_SCHEDULES)
+    table_start: str = described(
+        "normal", "start of the table: normal numbers, or singular vectors of the interactions", choices=TABLE_STARTS
+    )
+    start_scale: float = described(0.1, "standard deviation of the ego embeddings, where they start normal", low=0.0)
     max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)
     random_state: RandomState = None
     dtype: str = described("float32", "precision of training", choices=("float32", "float64"))
@@ -235,6 +240,7 @@ class HashedLightGCN(TableRecommender):
 
     dim: int = described(16, "embedding width d: many short rows do better than few long ones", low=1)
     n_rows: int = described(200, "rows of the codebook, where bytes is not given", low=1)
+    table_start: str = described("normal", "start of the rows, which are no entity's own", choices=("normal",))
     n_hashes: int = described(2, "rows that an entity is the sum of", low=1)
     bytes: int | None = described(None, "most that the model may weigh; the number of rows follows", low=1)
     lr: float = described(1e-2, "learning rate of Adam", low=0.0)
@@ -260,6 +266,7 @@ class QuotientRemainderLightGCN(TableRecommender):
 
     dim: int = described(16, "embedding width d: many short rows do better than few long ones", low=1)
     n_remainders: int | None = described(None, "remainder rows m, where bytes is not given", low=1)
+    table_start: str = described("normal", "start of the rows, which are no entity's own", choices=("normal",))
     bytes: int | None = described(None, "most that the model may weigh; the number of rows follows", low=1)
     lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 

@@ -250,11 +250,17 @@ def start_table(R, settings: Settings) -> ModelState:
     n, rng = sum(R.shape), generator(settings.seed, "start table")
     table = _TABLE_SCALE * rng.standard_normal((n, settings.dim))
     if settings.table_start == "svd":
-        vectors = singular_table(R, settings.dim, settings.seed)
-        known = np.concatenate([R.sum(axis=1), R.sum(axis=0)]) > 0  # who has no interactions keeps its normal numbers
-        table[known, : vectors.shape[1]] = vectors[known]
+        table = with_singular_vectors(table, R, settings.seed)
     itself = sparse.csr_array((np.ones(n), np.arange(n), np.arange(n + 1)), shape=(n, n))
     return ModelState(table, itself, *start_biases(n, settings.bias_start, rng))
+
+
+def with_singular_vectors(table: np.ndarray, R, seed: int) -> np.ndarray:
+    """The table with singular vectors in its rows and columns, as far as there are any; the other numbers stay."""
+    vectors, table = singular_table(R, table.shape[1], seed), table.copy()
+    known = np.concatenate([R.sum(axis=1), R.sum(axis=0)]) > 0  # who has no interactions keeps its numbers
+    table[known, : vectors.shape[1]] = vectors[known]
+    return table
 
 
 def singular_table(R, dim: int, seed: int) -> np.ndarray:

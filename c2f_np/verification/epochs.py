@@ -27,7 +27,7 @@ from ..model.joint import JointStage
 from ..model.links import residual_code, shared_code
 from ..model.loss import Triples
 from ..model.sampling import generator, sample_triples
-from ..model.starts import partition_entities
+from ..model.starts import partition_entities, with_singular_vectors
 from ..model.step import fresh_moments, train_step
 from ..settings import Settings
 from ..training import loop, train_control, train_refit
@@ -52,7 +52,8 @@ JOINT = COMMON | {
 }  # fmt: skip
 TABLES = {
     "table": ("full", "hashed", "products", "narrow", "quantised"), "dtype": tuple(U), "item_bias": (False, True),
-    "patience": (1, 9), "validation": (True, False, "empty"), "stored_as": ("dtype", "int8"),
+    "patience": (1, 9), "validation": (True, False, "empty"), "stored_as": ("dtype", "int8"), "schedule": COMMON["schedule"],
+    "table_start": ("normal", "svd"),
 }  # fmt: skip
 #: Of the coarse stage alone, parameters that settings call by another name or do not have.
 COARSE = {"lr": "coarse_lr", "batch": "coarse_batch", "random_state": "seed", "n_jobs": "threads"}
@@ -501,10 +502,11 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         "hashed": (tables.HashedLightGCN, {"n_hashes": 2} | (given or {"n_rows": 6})),
         "products": (tables.QuotientRemainderLightGCN, given or {"n_remainders": n_remainders}),
     }[c["table"]]  # fmt: skip
+    start = c["table_start"] if c["table"] in ("full", "narrow", "quantised") else "normal"
     s = kind(
         dim=d, n_layers=int(rng.integers(0, 4)), item_bias=c["item_bias"], lr=0.04, l2=2.5, decay=0.03, batch=BATCH, neg_size=3,
         eval_every=2, patience=c["patience"], max_epochs=5, start_scale=0.3, max_grad_value=0.02,
-        random_state=int(rng.integers(1000)),
+        random_state=int(rng.integers(1000)), lr_schedule=c["schedule"], table_start=start,
         dtype=c["dtype"], stored_as=c["stored_as"], engine=engine, n_jobs=1, validation_fraction=0.0, **own,
     )  # fmt: skip
     table = {
@@ -526,9 +528,12 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         trained = s.fit(**given)
         rows = trained.history_
     values = table.start(3 if c["table"] == "narrow" else s.dim, s.start_scale, np.random.default_rng([s.seed, 0]))
+    R = sparse.csr_array(data.train)
+    if start == "svd":
+        values["embeddings"] = with_singular_vectors(values["embeddings"], R, s.seed)
     values |= {"item_bias": np.zeros(data.n_items)} if s.item_bias else {}
     values = {name: value.astype(s.dtype) for name, value in values.items()}
-    state, moments, R = table_stage.TableState(values, N), fresh_moments(values), sparse.csr_array(data.train)
+    state, moments = table_stage.TableState(values, N), fresh_moments(values)
     stage = table_stage.TableStage(table, s.n_layers, tuple(values), engine_named(engine))
     graph = stage.graph(state, normalised_adjacency(R).astype(s.dtype))
     best, bad, score, number = (None, np.nan, 0), 0, np.nan, 0
@@ -537,8 +542,9 @@ def _tables(engine: str, c: dict, rng) -> Worst:
         with every_array_from_reused_memory(engine):
             for triples in _batches(np.random.default_rng([s.seed, number]), R, s.neg_size, BATCH, stage.engine):
                 step = train_step(
-                    stage, state, moments, graph, triples, l2=s.l2, decay=s.decay, clip=s.max_grad_value, learning_rate=s.lr
-                )
+                    stage, state, moments, graph, triples, l2=s.l2, decay=s.decay, clip=s.max_grad_value,
+                    learning_rate=s.lr * _share(s.lr_schedule, number - 1, s.max_epochs),
+                )  # fmt: skip
                 state, moments = step.state, step.moments
                 losses.append(step.losses)
                 sizes.append(len(triples))

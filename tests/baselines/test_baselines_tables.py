@@ -20,6 +20,7 @@ from c2f_np.baselines.table_stage import (
 )
 from c2f_np.errors import DataError, SettingsError
 from c2f_np.evaluation import evaluate_ranking
+from c2f_np.model.starts import with_singular_vectors
 from c2f_np.settings import Settings
 from c2f_np.training import train
 
@@ -233,3 +234,29 @@ def test_numbers_of_numpy_are_as_good_as_pythons(kind):
     for name, value in plain.parameters_.items():
         assert scalars.parameters_[name].dtype == value.dtype == np.float32
         assert scalars.parameters_[name].tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["lightgcn", "narrow-lightgcn", "bpr-mf"])
+def test_a_table_of_all_entities_may_start_from_singular_vectors(data, kind):
+    """With a learning rate of 0 what is kept is the start."""
+    given = {"dim": 3, "max_epochs": 1, "lr": 0.0, "random_state": 4}
+    normal, started = (make_baseline(kind, table_start=start, **given).fit(data).parameters_ for start in ("normal", "svd"))
+    expected = with_singular_vectors(normal["embeddings"], data.train, 4)
+    assert_allclose(started["embeddings"], expected, rtol=1e-6)
+    assert np.abs(started["embeddings"] - normal["embeddings"]).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["hashed", "quotient-remainder"])
+def test_shared_rows_have_no_singular_vectors_to_start_from(data, kind):
+    with pytest.raises(SettingsError, match="table_start must be"):
+        make_baseline(kind, table_start="svd").fit(data)
+
+
+@pytest.mark.parametrize("kind", ["lightgcn", "hashed"])
+def test_the_rate_of_a_table_may_fall(data, kind):
+    """After two thirds of the epochs: the same losses until then, others afterwards."""
+    given = {"dim": 3, "max_epochs": 6, "eval_every": 1, "patience": 9, "lr": 0.1}
+    constant, falling = (make_baseline(kind, lr_schedule=schedule, **given).fit(data) for schedule in ("constant", "steps"))
+    losses = [[row["loss"] for row in model.history_] for model in (constant, falling)]
+    assert losses[0][:4] == losses[1][:4]
+    assert losses[0][5] != losses[1][5]
