@@ -42,3 +42,8 @@ def is_compiled(engine: str) -> bool:
     """Tell whether `engine` is the compiled one; raise SettingsError if the name is neither."""
     Parameter("engine", str, choices=ENGINES).checked(engine)
     return engine == "numba"
+
+
+def engine_here(engine: str) -> str:
+    """What a model of an engine is read with: the other one, if that is the compiled one and Numba is not installed."""
+    return DEFAULT_ENGINE if engine in ENGINES and engine not in AVAILABLE_ENGINES else engine

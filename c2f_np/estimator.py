@@ -26,7 +26,7 @@ from .archive import Array, open_archive, write_archive
 from .data import Dataset, Interactions, Split, apply_protocol, read_frame, split_none
 from .data.frames import has_columns
 from .data.interactions import keys_of_codes, matrix_of_keys
-from .engine import DEFAULT_ENGINE, ENGINES
+from .engine import DEFAULT_ENGINE, ENGINES, engine_here
 from .errors import DataError, ModelFileError, SettingsError
 from .evaluation import DEFAULT_KS, EvaluationResult, evaluate_embeddings, evaluate_ranking, rank_embeddings, rank_items
 from .evaluation.metrics import DEFAULT_METRIC, length_of
@@ -34,7 +34,7 @@ from .files import FilePath
 from .lookup import known_positions, positions, require_k
 from .model_file import ABOUT, entities_layout, pack_entities, unpack_entities, where_from
 from .schema import LIMITS, TEXT, Parameter, described, refuse_unknown
-from .serving.new_users import Splitter
+from .serving.new_users import NOTHING_LEARNT, Splitter
 from .shown import html_table
 from .threads import one_blas_thread, threads_of
 from .training.loop import Progress, epoch_in_words
@@ -315,6 +315,8 @@ class Recommender(Answers, BaseEstimator):
             try:
                 given = _in_parameters(header["parameters"])
                 refuse_unknown(given, cls().get_params(), "parameter")
+                if "engine" in given:
+                    given["engine"] = engine_here(given["engine"])
                 model = cls(**given)
                 model._fitted = given
                 known = members.read_all(*entities_layout(members))
@@ -674,7 +676,7 @@ class Recommender(Answers, BaseEstimator):
 
     def _scores_of_new(self, items: np.ndarray) -> np.ndarray:
         if not self.interactions_[:, items].nnz:
-            raise DataError("the model has learnt from no interaction of these items, so they tell nothing of the user")
+            raise DataError(NOTHING_LEARNT)
         scores: np.ndarray = self._weights_of(items).sum(axis=0)
         return scores
 

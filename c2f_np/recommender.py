@@ -16,6 +16,7 @@ import scipy.sparse as sparse
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
+from .engine import engine_here
 from .errors import SettingsError
 from .estimator import SETTING_OF, EmbeddingRecommender, RandomState, Trainable, as_settings
 from .files import FilePath
@@ -319,8 +320,9 @@ class C2FRecommender(StateRecommender):
             If the file is missing, damaged or foreign.
         """
         stored = load_model(path)
-        model = cls(preset=stored.about.get("preset", "default"), settings=stored.settings)
+        settings = dataclasses.replace(stored.settings, engine=engine_here(stored.settings.engine))
+        model = cls(preset=stored.about.get("preset", "default"), settings=settings)
         model._set_known(stored.R, stored.known, stored.user_ids, stored.item_ids, stored.about)
         A = normalised_adjacency(sparse.csr_array(stored.R)).astype(stored.state.E_coarse.dtype)
-        model._set_state(stored.state, stored.settings, A)
+        model._set_state(stored.state, settings, A)
         return model

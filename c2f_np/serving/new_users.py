@@ -39,6 +39,8 @@ from ..model.pursuit import pursue_rows
 from .compact import Compact
 from .inference import Layer, Parts, bridged, composed, in_blocks, linked, start
 
+#: Said of items without a training interaction, whichever model is asked.
+NOTHING_LEARNT = "the model has learnt from no interaction of these items, so they tell nothing of the user"
 _RIDGE = 0.01
 
 
@@ -103,7 +105,7 @@ class Splitter:
         """A user who was not trained on. Items without interactions send nothing, and their shares are 0."""
         heard = items[self.item_factor[items] > 0]
         if not len(heard):
-            raise DataError("the model has learnt from no interaction of these items, so they tell nothing of the user")
+            raise DataError(NOTHING_LEARNT)
         Y = left = self.sent[heard].sum(axis=0) / np.sqrt(len(heard)) @ self.own_from_sent
         found = []
         for E, t in self.books:
