@@ -20,7 +20,7 @@ from .summary import replace_block
 
 RESULTS = ROOT / "docs/results"
 DATA = ("ml-100k", "planted")
-TITLES = {"ml-100k": "MovieLens 100K", "planted": "planted", "gowalla": "Gowalla"}
+TITLES = {"ml-100k": "MovieLens 100K", "foursquare": "Foursquare", "planted": "planted", "gowalla": "Gowalla"}
 
 
 def means(study: str, data: str) -> dict[str, dict]:
@@ -87,8 +87,8 @@ def _cells(found: dict[str, dict], name: str, reference: str | None) -> str:
 
 #: Models of the study `rivals` that are tried at each budget, by the words that the page has for them.
 CODEBOOKS = {
-    "all coarse": "one codebook", "direct links": "two, direct links", "sparse": "two, fine one sparse",
-    "bridged": "coarse rows made of fine rows", "sparse and bridged": "the same, sparse",
+    "one link": "one codebook, one link each", "all coarse": "one codebook, several links", "direct links": "two, direct links",
+    "sparse": "two, fine one sparse", "bridged": "coarse rows made of fine rows", "sparse and bridged": "the same, sparse",
 }  # fmt: skip
 OTHERS = {
     "narrow-lightgcn": "narrow LightGCN", "bpr-mf": "BPR-MF", "product-quantisation": "LightGCN, product quantised",
@@ -100,7 +100,7 @@ BUDGETS = {"0.03": "3 %", "0.1": "10 %"}
 
 def at_budgets() -> str:
     """The models of study `rivals` at both budgets, data sets side by side, and what training takes."""
-    found = {data: shown for data in DATA if (shown := means("rivals", data))}
+    found = {data: shown for data in TITLES if (shown := means("rivals", data))}
     columns = [(data, share) for data in found for share in BUDGETS]
     head = [f"{TITLES[data]}, {BUDGETS[share]}" for data, share in columns]
     lines = ["| NDCG@20 | " + " | ".join([*head, "seconds"]) + " |", "|---|" + "---:|" * (len(head) + 1)]
@@ -117,10 +117,11 @@ def at_budgets() -> str:
         cells = [f"{found[data][name]['ndcg']:.4f}" if share == "0.1" else "" for data, share in columns]
         lines.append(f"| {words}, whole | " + " | ".join([*cells, f"{found['ml-100k'][name]['seconds']:.0f}"]) + " |")
     whole = [f"{found[data]['lightgcn']['bytes']:,} ({TITLES[data]})" for data in found]
-    seeds = [f"{found[data]['lightgcn']['seeds']} seeds ({TITLES[data]})" for data in found]
+    seeds = {found[data]["lightgcn"]["seeds"] for data in found}
     return "\n".join([
-        *lines, "", f"Means over {' and '.join(seeds)}. 3 % and 10 % of the bytes of LightGCN, {' and '.join(whole)}; all but "
-        "the whole models are stored with a byte for each number. Seconds to train at 10 % on MovieLens 100K, one core each.",
+        *lines, "", f"Means over {' or '.join(map(str, sorted(seeds)))} seeds. 3 % and 10 % of the bytes of LightGCN, "
+        f"{', '.join(whole)}; all but the whole models are stored with a byte for each number. Seconds to train at 10 % on "
+        "MovieLens 100K, one core each.",
     ])  # fmt: skip
 
 

@@ -163,6 +163,13 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         fitted = np.linalg.lstsq(dense, Y, rcond=1e-10)[0]
         fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
         yield f"codebook {at}", off(links.fit_codebook(given_Y, S, E), fitted), 1e-9
+        yield f"codebook, by a ridge, {at}", off(links.fit_codebook(given_Y, S, E, by_singular_values=4), fitted), 1e-7
+        weight = rng.integers(1, 4, 12)
+        counted = np.repeat(np.arange(12), weight)
+        fitted = np.linalg.lstsq(dense[counted], Y[counted], rcond=1e-10)[0]
+        for most in (4, 5):
+            found = links.fit_codebook(given_Y, S, fitted, weight, by_singular_values=most)
+            yield f"codebook, weighted, {at}", off(found[dense.any(axis=0)], fitted[dense.any(axis=0)]), 1e-7
 
         parts = np.repeat([0, 1, 3], (3, 1, 8))  # one of a single row, two without any
         for weight in (None, rng.integers(1, 4, 12)):

@@ -149,6 +149,8 @@ def test_a_row_with_links_of_weight_0_alone_stays():
     S = sparse.csr_array((np.array([1.0, 0.0]), np.array([0, 1]), np.array([0, 1, 2])), shape=(2, 2))
     assert S.nnz == 2
     assert_array_equal(fit_codebook(np.array([[3.0], [4]]), S, np.array([[1.0], [8]])), [[3], [8]])
+    assert_allclose(fit_codebook(np.array([[3.0], [4]]), S, np.array([[1.0], [8]]), by_singular_values=1), [[3], [8]])
+    assert_array_equal(fit_codebook(np.array([[3.0], [4]]), 0 * S, np.array([[1.0], [8]]), by_singular_values=1), [[1], [8]])
 
 
 def test_a_planted_codebook_is_found():
@@ -160,13 +162,15 @@ def test_a_planted_codebook_is_found():
     assert_allclose(fit_codebook(dense @ planted, sparse.csr_array(dense), np.zeros((5, 3))), planted, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("most", [6, 5])
 @pytest.mark.parametrize("t", [1, 2])
-def test_no_other_codebook_is_closer(t):
+def test_no_other_codebook_is_closer(t, most):
     """The slope of |Y - S E|^2, -2 S' (Y - S E), is 0 where links decide; with two rows that occur only together too."""
     rng = np.random.default_rng(t)
     Y, E = rng.normal(size=(30, 4)), rng.normal(size=(6, 4))
     S = pursue(Y, E, t).toarray()
     S[:, 5] = 3 * S[:, 4]
-    fitted = fit_codebook(Y, sparse.csr_array(S), E)
-    assert_allclose(S.T @ (Y - S @ fitted), 0, atol=1e-11)
+    fitted = fit_codebook(Y, sparse.csr_array(S), E, by_singular_values=most)
+    assert_allclose(S.T @ (Y - S @ fitted), 0, atol=1e-11 if most == 6 else 1e-6)
+    assert_allclose(fitted[5], 3 * fitted[4], atol=1e-6)  # of all that are as close, the one of least norm
     assert np.sum((Y - S @ fitted) ** 2) < 0.95 * np.sum((Y - S @ E) ** 2)

@@ -78,13 +78,13 @@ def test_time_to_quality(tmp_path, monkeypatch, capsys):
     assert quality.main(["southern-women", "--repeats", "2", "--out", str(tmp_path), "--", *small]) == 0
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == 2 * ["default", "staged", "ease", "item-knn"]
+    assert [row["method"] for row in rows] == 2 * ["default", "staged", "ease", "item-knn", "narrow-lightgcn"]
     assert all(0.1 < float(row["seconds"]) < 300 and int(row["bytes"]) > 100 for row in rows)
     data = load_dataset("southern-women")
     known = make_baseline("item-knn").fit(data).evaluate().metrics["ndcg@20"]
     assert [float(row["test"]) for row in rows if row["method"] == "item-knn"] == [known, known]
     shown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert shown.count("\n| ") == 5 and shown.splitlines()[0] in capsys.readouterr().out
+    assert shown.count("\n| ") == 6 and shown.splitlines()[0] in capsys.readouterr().out
     assert (tmp_path / "figure.png").stat().st_size > 5_000
     with pytest.raises(SystemExit):
         quality.main([])
