@@ -63,17 +63,17 @@ class TableRecommender(Baseline, EmbeddingRecommender):
     dim: int = described(64, "embedding width d", low=1)
     n_layers: int = described(3, "propagation layers L", low=0)
     item_bias: bool = described(False, "whether each item has a bias of its own")
-    lr: float = described(5e-3, "learning rate of Adam", low=0.0)
+    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
     l2: float = described(5.0, "factor of the regulariser", low=0.0)
     decay: float = described(1e-4, "weight of the regulariser in the loss", low=0.0)
-    batch: int = described(8192, "triples in a batch", low=1)
+    batch: int = described(16384, "triples in a batch", low=1)
     neg_size: int = described(5, "negative items for each positive one", low=1)
-    eval_every: int = described(5, "epochs between evaluations", low=1)
+    eval_every: int = described(4, "epochs between evaluations", low=1)
     patience: int = described(15, "evaluations without improvement that end training", low=1)
-    max_epochs: int = described(1000, "most epochs", low=1)
-    lr_schedule: str = described("constant", "learning rate over the epochs, as that of the model", choices=LR_SCHEDULES)
+    max_epochs: int = described(80, "most epochs", low=1)
+    lr_schedule: str = described("steps", "learning rate over the epochs, as that of the model", choices=LR_SCHEDULES)
     table_start: str = described(
-        "normal", "start of the table: normal numbers, or singular vectors of the interactions", choices=TABLE_STARTS
+        "svd", "start of the table: normal numbers, or singular vectors of the interactions", choices=TABLE_STARTS
     )
     start_scale: float = described(0.1, "standard deviation of the ego embeddings, where they start normal", low=0.0)
     max_grad_value: float = described(3.0, "gradients are clipped to plus or minus this", above=0)

@@ -153,14 +153,16 @@ def test_fitted_on_a_matrix_cloned_and_not_fitted(name, data):
 def test_same_bits_at_any_number_of_threads_and_engines_agree(name, data):
     results = []
     threads = numba.get_num_threads()
+    # Normal numbers: singular vectors of so few entities are coded by centroids that are equally near.
+    given = SHORT | {"item_bias": True, "dtype": "float64", "table_start": "normal"}
     for engine, n in (("numba", 1), ("numba", 2), ("numpy", 1)):
-        model = make_baseline(name, **SHORT, item_bias=True, dtype="float64", engine=engine, n_jobs=n).fit(data)
+        model = make_baseline(name, **given, engine=engine, n_jobs=n).fit(data)
         results.append([*model.parameters_.values(), model.embeddings_])
     assert numba.get_num_threads() == threads
     for one, two, readable in zip(*results, strict=True):
         assert_array_equal(one, two)
         assert_allclose(readable, one, atol=1e-7)
-    other = make_baseline(name, **SHORT, item_bias=True, dtype="float64", random_state=1).fit(data)
+    other = make_baseline(name, **given, random_state=1).fit(data)
     assert not np.allclose(other.embeddings_, results[0][-1])
 
 
