@@ -215,7 +215,6 @@ class BPRMF(WidthRecommender):
 
     n_layers: int = described(0, "propagation layers; none is what makes it matrix factorisation", low=0, high=0)
     item_bias: bool = described(True, "whether each item has a bias of its own")
-    lr: float = described(1e-3, "learning rate of Adam", low=0.0)
     l2: float = described(50.0, "factor of the regulariser; without a graph it takes more of it", low=0.0)
 
 
@@ -224,7 +223,6 @@ class NarrowLightGCN(WidthRecommender):
     """The plainest compression: the same table with fewer columns."""
 
     dim: int = described(8, "embedding width d, where bytes is not given", low=1)
-    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -243,7 +241,6 @@ class HashedLightGCN(TableRecommender):
     table_start: str = described("normal", "start of the rows, which are no entity's own", choices=("normal",))
     n_hashes: int = described(2, "rows that an entity is the sum of", low=1)
     bytes: int | None = described(None, "most that the model may weigh; the number of rows follows", low=1)
-    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 
     def _table(self, n_users: int, n_items: int) -> Table:
         n_rows = self.n_rows
@@ -268,7 +265,6 @@ class QuotientRemainderLightGCN(TableRecommender):
     n_remainders: int | None = described(None, "remainder rows m, where bytes is not given", low=1)
     table_start: str = described("normal", "start of the rows, which are no entity's own", choices=("normal",))
     bytes: int | None = described(None, "most that the model may weigh; the number of rows follows", low=1)
-    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
 
     def _table(self, n_users: int, n_items: int) -> Table:
         n = n_users + n_items
