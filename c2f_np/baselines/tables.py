@@ -63,7 +63,7 @@ class TableRecommender(Baseline, EmbeddingRecommender):
     dim: int = described(64, "embedding width d", low=1)
     n_layers: int = described(3, "propagation layers L", low=0)
     item_bias: bool = described(False, "whether each item has a bias of its own")
-    lr: float = described(1e-2, "learning rate of Adam", low=0.0)
+    lr: float = described(2e-2, "learning rate of Adam", low=0.0)
     l2: float = described(5.0, "factor of the regulariser", low=0.0)
     decay: float = described(1e-4, "weight of the regulariser in the loss", low=0.0)
     batch: int = described(16384, "triples in a batch", low=1)
