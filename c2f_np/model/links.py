@@ -159,7 +159,7 @@ def fit_codebook(
             fitted = np.linalg.lstsq(gram, known, rcond=None)[0]
         else:
             np.fill_diagonal(gram, np.diag(gram) + _FIT_RIDGE * (np.trace(gram) / len(gram) or 1.0))
-            fitted = cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), known, check_finite=False)
+            fitted = cho_solve(cho_factor(gram, overwrite_a=True), known)
     return np.where(linked, fitted, E)
 
 

@@ -163,13 +163,18 @@ def matching_pursuit_check(engine: str, rng) -> Checks:
         fitted = np.linalg.lstsq(dense, Y, rcond=1e-10)[0]
         fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
         yield f"codebook {at}", off(links.fit_codebook(given_Y, S, E), fitted), 1e-9
-        yield f"codebook, by a ridge, {at}", off(links.fit_codebook(given_Y, S, E, by_singular_values=4), fitted), 1e-7
-        weight = rng.integers(1, 4, 12)
-        counted = np.repeat(np.arange(12), weight)
-        fitted = np.linalg.lstsq(dense[counted], Y[counted], rcond=1e-10)[0]
-        for most in (4, 5):
-            found = links.fit_codebook(given_Y, S, fitted, weight, by_singular_values=most)
-            yield f"codebook, weighted, {at}", off(found[dense.any(axis=0)], fitted[dense.any(axis=0)]), 1e-7
+        yield f"codebook of links that weigh nothing {at}", off(links.fit_codebook(given_Y, 0 * S, E, by_singular_values=4), E), 0
+        scaled, weight = 1e-4 * dense, rng.integers(1, 4, 12)
+        for counts in (None, weight):
+            rows = np.repeat(np.arange(12), 1 if counts is None else counts)
+            known, counted = Y[rows], scaled[rows]
+            gram = counted.T @ counted
+            ridge = 1e-10 * np.trace(gram) / 5 * np.eye(5)
+            by_ridge = np.linalg.solve(gram + ridge, counted.T @ known)
+            for most, fitted in ((5, np.linalg.lstsq(counted, known, rcond=1e-10)[0]), (4, by_ridge)):
+                fitted[~dense.any(axis=0)] = E[~dense.any(axis=0)]
+                found = links.fit_codebook(given_Y, sparse.csr_array(scaled), E, counts, by_singular_values=most)
+                yield f"codebook, weighted or by a ridge, {at}", off(found, fitted), 1e-11
 
         parts = np.repeat([0, 1, 3], (3, 1, 8))  # one of a single row, two without any
         for weight in (None, rng.integers(1, 4, 12)):
