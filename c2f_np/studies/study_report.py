@@ -15,8 +15,8 @@ from .jobs import Job
 from .search import best_trial, point_in_words, validation_score
 from .statistics import LEVEL, N_RESAMPLES, Difference, compare_models, sample_deviation
 from .store import REPORT, ROWS, STUDY, TABLE, Store, versions_in_words
-from .study import Study
-from .surgery import AFTER
+from .study import WITHIN, Study
+from .surgery import AFTER, ANALYSES
 
 # The draws of the users: the same for every report, so that a report can be written again.
 _BOOTSTRAP_SEED = 20250
@@ -239,7 +239,12 @@ def _write_figures(study: Study, data: dict[str, Dataset], lines: dict[str, list
     label, pictures = f"{parts} {title_of(study.metric)}", {}
     if study.figure == "frontier":
         for number, (name, each) in enumerate(shown.items(), 1):
-            points = [(line.label, line.bytes, line.mean, line.kind) for line in each if line.bytes]
+            # What was damaged on purpose is nobody's choice.
+            points = [
+                (line.label, line.bytes, line.mean, line.kind)
+                for line in each
+                if line.bytes and line.label.partition(WITHIN)[2] not in ANALYSES
+            ]
             file = "figure.png" if len(shown) == 1 else f"figure_{number}.png"
             if points:
                 pictures[name] = file, "frontier.size_quality", points, {"ylabel": label, "title": name}

@@ -9,6 +9,7 @@ import pytest
 from c2f_np import load_dataset
 from c2f_np.errors import SettingsError
 from c2f_np.model_file import StoredModel, most_bytes, size_in_bytes
+from c2f_np.plotting import frontier
 from c2f_np.serving import Served
 from c2f_np.serving.exporting import reduce_model
 from c2f_np.settings import Settings
@@ -184,14 +185,22 @@ bytes_share = 0.3
 """
 
 
-def test_every_method_keeps_its_share_with_a_byte_a_number(tmp_path):
+def test_every_method_keeps_its_share_with_a_byte_a_number(tmp_path, monkeypatch):
     """The model as it is exported, also where an analysis changed it; the others as they save themselves."""
+    drawn = list[str]()
+
+    def draw(points, **named):
+        drawn.extend(name for name, *_ in points)
+        return SimpleNamespace(write=lambda path: None)
+
+    monkeypatch.setattr(frontier, "size_quality", draw)
     path = tmp_path / "bytes.toml"
     few = 'settings = { max_epochs = 1, engine = "numpy", dim = 4 }'
     settings = "settings = { table_epochs = 0, partition_epochs = 0 }"
     ours = IN_BYTES.format(method="c2f", more=f'{settings}\nafter = ["zero-fine", "int8"]')
     whole = [IN_BYTES.format(method=method, more="") for method in ("item-knn", "ease")]
     shares = SHARES[: SHARES.index('[[run]]\nname = "half of c2f"')] + SHARES[SHARES.index('[[run]]\nname = "full"') :]
+    shares = shares.replace('figure = "none"', 'figure = "frontier"')
     path.write_text(shares + "".join([ours, *whole, *(IN_BYTES.format(method=method, more=few) for method in TRAINED)]))
     study = read_study(path)
     done = run_study(study, tmp_path / "out", Options(jobs=1))
@@ -203,6 +212,8 @@ def test_every_method_keeps_its_share_with_a_byte_a_number(tmp_path):
     assert rows["c2f"]["note"] == "28 coarse and 19 fine rows" and sizes["c2f"] == 47 * 16 + 4 * N + 2 * 14 > most - 16
     assert sizes["c2f / int8"] == sizes["c2f"] and rows["c2f / int8"]["test_ndcg@20"] == rows["c2f"]["test_ndcg@20"]
     assert 0 < sizes["c2f / zero-fine"] < sizes["c2f"]
+    # The figure is about what one may choose, not about what was damaged.
+    assert {"c2f", "c2f / int8", *TRAINED} <= set(drawn) and "c2f / zero-fine" not in drawn
 
 
 def test_what_has_no_numbers_to_store_is_refused(tmp_path):
