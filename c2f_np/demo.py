@@ -67,9 +67,8 @@ ours       Not the paper's: no bridge, no threshold, dense fine rows; a coarse a
 """
 #: The README's sentence.
 HONEST = """\
-A second, fine codebook adds almost nothing in the paper's two stages (5 % on Gowalla), and nothing on any data tried
-beside one codebook that is trained likewise, whether it is sparse, bridged or linked directly. docs/fine_codebook.md
-measures and explains this."""
+A second, fine codebook adds almost nothing in the paper's two stages (5 % on Gowalla), and nothing beside one codebook
+trained likewise. docs/fine_codebook.md measures and explains this."""
 
 
 @dataclass(frozen=True)
