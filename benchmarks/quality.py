@@ -51,11 +51,8 @@ _LIGHTGCN_EPOCHS = (5, 10, 20, 40)
 _BASELINES: dict[str, dict] = {
     "ease": {},
     "item-knn": {},
-    "narrow-lightgcn": {
-        "dim": 24, "stored_as": "int8", "item_bias": True, "table_start": "svd", "lr_schedule": "steps", "lr": 0.03, "l2": 12.0,
-        "n_layers": 2, "batch": 16384, "max_epochs": 40, "eval_every": 4,
-    },
-}  # fmt: skip
+    "narrow-lightgcn": {"dim": 24, "stored_as": "int8", "item_bias": True, "lr": 0.03, "l2": 12, "n_layers": 2, "max_epochs": 40},
+}
 
 
 # ---- what runs in a process of its own ---------------------------------------------------------------------------------
